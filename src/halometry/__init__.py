@@ -1,3 +1,55 @@
-"""halometry: dark matter read from images of strong gravitational lenses."""
+"""halometry: dark matter read from images of strong gravitational lenses.
+
+The verbs of the command are this package's functions. They are imported when first used, so
+that `import halometry` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "simulate": "halometry.data.generate",
+    "open_dataset": "halometry.data.dataset",
+    "train": "halometry.training.train",
+    "load_run": "halometry.training.run",
+    "load_recipe": "halometry.training.recipe",
+    "recipe_names": "halometry.training.recipe",
+    "evaluate": "halometry.evaluation.evaluate",
+    "compare": "halometry.evaluation.compare",
+    "show": "halometry.evaluation.show",
+    "predict": "halometry.inference.predict",
+    "load_preset": "halometry.simulation.preset",
+    "preset_names": "halometry.simulation.preset",
+    "backbones": "halometry.models.backbone",
+    "doctor": "halometry.health",
+    "demo": "halometry.demonstration",
+}
+
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from halometry.data.dataset import open_dataset as open_dataset
+    from halometry.data.generate import simulate as simulate
+    from halometry.demonstration import demo as demo
+    from halometry.health import doctor as doctor
+    from halometry.evaluation.compare import compare as compare
+    from halometry.evaluation.evaluate import evaluate as evaluate
+    from halometry.evaluation.show import show as show
+    from halometry.inference.predict import predict as predict
+    from halometry.models.backbone import backbones as backbones
+    from halometry.simulation.preset import load_preset as load_preset
+    from halometry.simulation.preset import preset_names as preset_names
+    from halometry.training.recipe import load_recipe as load_recipe
+    from halometry.training.recipe import recipe_names as recipe_names
+    from halometry.training.run import load_run as load_run
+    from halometry.training.train import train as train
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'halometry' has no attribute '{name}'")

@@ -1,0 +1,58 @@
+# `make help` lists what there is. Everything runs in .venv, which the first target makes.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TEST_READY := $(VENV)/.test-ready
+DOCS_READY := $(VENV)/.docs-ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint docs bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "halometry needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(READY): pyproject.toml | $(BIN)/python
+	@echo "installing halometry and PyTorch into $(VENV): 6 GB, a few minutes the first time"
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(TEST_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	@touch $@
+
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
+setup: $(READY)  ## make the virtual environment and install the package
+
+demo: $(READY)  ## simulate, train six networks, compare them: ten minutes on two cores
+	$(BIN)/halometry demo --out demo
+
+test: lint  ## lint, types and the quick tests
+	$(BIN)/python -m pytest
+
+test-all: lint  ## all tests, the slow ones too
+	$(BIN)/python -m pytest -m ''
+
+lint: $(TEST_READY)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(DOCS_READY)  ## build the site into site/
+	$(BIN)/mkdocs build --strict
+
+bench: $(READY)  ## time rendering and training on this machine
+	$(BIN)/python benchmarks/rendering.py
+	$(BIN)/python benchmarks/training.py
+
+clean:  ## remove what was built; the environment stays
+	rm -rf demo site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

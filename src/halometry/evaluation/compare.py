@@ -1,0 +1,281 @@
+"""Train several networks on one set, judge them on the same images, and say which to choose."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from halometry.data.dataset import LabelledImages, open_dataset
+from halometry.data.split import split_dataset
+from halometry.errors import RunError, UsageError
+from halometry.evaluation import figures
+from halometry.evaluation.conclude import conclusion
+from halometry.evaluation.cost import machine, measure_speed, model_cost
+from halometry.evaluation.evaluate import Evaluation, evaluate, write_evaluation
+from halometry.evaluation.metrics import roc_curves
+from halometry.evaluation.report import Gallery, write_report
+from halometry.evaluation.tables import write_csv
+from halometry.models.backbone import timm_name
+from halometry.models.predictor import Predictor, Task
+from halometry.progress import say
+from halometry.training.batches import take
+from halometry.training.recipe import RecipeFile, load_recipe
+from halometry.training.run import HISTORY, METRICS, WEIGHTS, Run, write_text
+from halometry.training.train import train, versions
+
+SPEED_SECONDS = 4.0  # spent on timing each network
+WORST = 8  # examples shown of what the networks got most wrong
+SAMPLES = 4  # examples shown of each class
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    Attributes:
+        record: what `results.json` holds.
+        gallery: arrays for the report's pictures.
+        evaluations: of each network, in the order asked for.
+        out: the folder.
+    """
+
+    record: dict[str, Any]
+    gallery: Gallery
+    evaluations: list[Evaluation]
+    out: Path
+
+    @property
+    def report(self) -> Path:
+        return self.out / "report.html"
+
+
+def compare(
+    task: Task,
+    data: str | Path | LabelledImages,
+    backbones: Sequence[str],
+    out: str | Path,
+    recipe: str | Path | RecipeFile = "default",
+    overrides: dict[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    note: str | None = None,
+) -> Comparison:
+    """Compare networks by accuracy and cost; what is trained already in `out` is kept.
+
+    Args:
+        task: classification or regression.
+        data: a labelled set or the path of one.
+        backbones: names; see `halometry.models.backbone`.
+        out: gets `runs/`, `evaluations/`, `results.csv`, `results.json`, figures, `report.html`.
+        recipe, overrides, seed, device: see `train`.
+        note: a word on the data for the report.
+
+    Raises:
+        HalometryError: as `train` and `evaluate`.
+    """
+    out = Path(out)
+    if len(set(backbones)) < len(backbones) or not backbones:
+        raise UsageError("--backbones: give one or more names, each once, separated by commas")
+    for name in backbones:
+        timm_name(name)  # an unknown name is refused before anything is trained
+    recipe_file = recipe if isinstance(recipe, RecipeFile) else load_recipe(recipe)
+    labelled = data if isinstance(data, LabelledImages) else open_dataset(data, task=task)
+    evaluations = []
+    for i, name in enumerate(backbones):
+        say(f"[{i + 1}/{len(backbones)}] {name}: training for {task}")
+        run = train(
+            task, labelled, name, out / "runs" / name, recipe_file, overrides, seed, device
+        )
+        evaluation = evaluate(run, labelled, device=device)
+        write_evaluation(evaluation, out / "evaluations" / name, labelled)
+        evaluations.append(evaluation)
+    say(f"timing {len(backbones)} networks, one image and batches, in turns")
+    record = _record(task, labelled, recipe_file, evaluations, out, seed, device, note)
+    gallery = _gallery(labelled, evaluations, out, seed)
+    comparison = Comparison(record, gallery, evaluations, out)
+    write_comparison(comparison)
+    return comparison
+
+
+def write_comparison(comparison: Comparison) -> None:
+    """Write `results.json`, `results.csv`, the accuracy-against-latency plot and the report."""
+    out, record = comparison.out, comparison.record
+    write_text(out / "results.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_csv(out / "results.csv", record)
+    figures.save(pareto(record), out / "accuracy_against_latency.png")
+    title = f"{len(record['models'])} networks compared: {record['task']}"
+    write_report(comparison.report, [(record, comparison.gallery)], title)
+    say(f"results and report -> {out}")
+
+
+def pareto(record: dict[str, Any]) -> Any:
+    """The accuracy-against-latency figure of a comparison."""
+    key = "auc" if record["task"] == "classification" else "r2"
+    points = [
+        {
+            "name": model["name"],
+            "latency_ms": model["cost"]["latency_ms"]["median"],
+            "quality": model["metrics"][key]["value"],
+            "low": model["metrics"][key]["low"],
+            "high": model["metrics"][key]["high"],
+            "parameters": model["cost"]["parameters"],
+        }
+        for model in record["models"]
+    ]
+    return figures.pareto_figure(points, "AUC" if key == "auc" else "R²")
+
+
+def _record(
+    task: Task,
+    data: LabelledImages,
+    recipe: RecipeFile,
+    evaluations: list[Evaluation],
+    out: Path,
+    seed: int,
+    device: str,
+    note: str | None,
+) -> dict[str, Any]:
+    split = split_dataset(data, seed=seed)
+    costs = _costs(evaluations, data)
+    record: dict[str, Any] = {
+        "format": "halometry-comparison",
+        "version": 1,
+        "task": task,
+        "data": {
+            "path": data.source,
+            "description": data.description,
+            "images": len(data),
+            "train": len(split.train),
+            "selection": len(split.selection),
+            "test": len(split.test),
+            "shape": list(data.images.shape[1:]),
+            "class_names": list(data.class_names) if data.class_names else None,
+            "preset": data.attributes.get("preset"),
+            "seed": _plain(data.attributes.get("seed")),
+            "note": note,
+        },
+        "recipe": {"name": recipe.name, "summary": recipe.description},
+        "seed": seed,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "versions": versions(),
+        "machine": machine(),
+        "models": [_model(e, costs[e.run.name], out) for e in evaluations],
+    }
+    record["conclusion"] = conclusion(record)
+    return record
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _model(evaluation: Evaluation, cost: dict[str, Any], out: Path) -> dict[str, Any]:
+    run, config = evaluation.run, evaluation.run.config
+    confusion = evaluation.confusion
+    training = json.loads((run.path / METRICS).read_text(encoding="utf-8"))
+    roc = None
+    if config.class_names:
+        curves = roc_curves(evaluation.truth, evaluation.outputs, config.class_names)
+        roc = {
+            name: [np.round(fpr, 5).tolist(), np.round(tpr, 5).tolist()]
+            for name, (fpr, tpr) in curves.items()
+        }
+    return {
+        "name": run.name,
+        "run": str(run.path.relative_to(out)) if run.path.is_relative_to(out) else str(run.path),
+        "start": config.start,
+        "metrics": {key: value.to_dict() for key, value in evaluation.metrics.items()},
+        "confusion": confusion.tolist() if confusion is not None else None,
+        "roc": roc,
+        "cost": cost,
+        "training": training,
+        "history": read_history(run),
+    }
+
+
+def read_history(run: Run) -> list[dict[str, float]]:
+    """The lines of a run's `history.csv`: step, images, losses, selection metric, rate.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    import csv
+
+    path = run.path / HISTORY
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path}: cannot be read ({error})") from error
+
+
+def _costs(evaluations: list[Evaluation], data: LabelledImages) -> dict[str, dict[str, Any]]:
+    """Size, work, memory and speed of each network, all timed in turns on this machine."""
+    raw = take(data.images, np.arange(1)).float()
+    predictors: dict[str, Callable[[Tensor], Tensor]] = {}
+    costs: dict[str, dict[str, Any]] = {}
+    for evaluation in evaluations:
+        run = evaluation.run
+        predictor: Predictor = run.predictor(run.config.execution.device)
+        costs[run.name] = model_cost(predictor, raw, run.path / WEIGHTS)
+        predictors[run.name] = predictor
+    torch.set_num_threads(evaluations[0].run.config.execution.threads)
+    device = evaluations[0].run.config.execution.device
+    seconds = SPEED_SECONDS * len(predictors)
+    speeds = measure_speed(predictors, raw.to(device), seconds=seconds)
+    return {name: costs[name] | speeds[name] for name in predictors}
+
+
+def _gallery(
+    data: LabelledImages, evaluations: list[Evaluation], out: Path, seed: int
+) -> Gallery:
+    """Pictures for the report: what the images look like, and what was most mistaken."""
+    first = evaluations[0]
+    truth, rows = first.truth, first.rows
+    rng = np.random.default_rng(seed)
+    if data.class_names:
+        wrong = np.mean([1 - e.outputs[np.arange(len(truth)), truth] for e in evaluations], axis=0)
+        shown = [rng.permutation(np.flatnonzero(truth == k))[:SAMPLES] for k in np.unique(truth)]
+        picks = np.concatenate(shown)
+    else:
+        wrong = np.mean([(e.outputs - truth) ** 2 for e in evaluations], axis=0)
+        ranks = np.linspace(0, len(truth) - 1, 3 * SAMPLES).astype(int)
+        picks = np.argsort(truth)[ranks]
+
+    def label(i: int) -> str:
+        return data.class_names[int(truth[i])] if data.class_names else f"{truth[i]:.3f}"
+
+    def said(evaluation: Evaluation, i: int) -> str:
+        output = evaluation.outputs[i]
+        if data.class_names:
+            return f"{data.class_names[int(output.argmax())]} {output.max():.0%}"
+        return f"{output:.3f}"
+
+    def image(i: int) -> np.ndarray:
+        return np.asarray(data.images[np.array([rows[i]])])[0].mean(axis=0)
+
+    return Gallery(
+        truth=truth,
+        outputs={e.run.name: e.outputs for e in evaluations},
+        samples=[(image(i), label(i)) for i in picks],
+        worst=[
+            {
+                "name": first.names[i],
+                "image": image(i),
+                "truth": label(i),
+                "predicted": {e.run.name: said(e, i) for e in evaluations},
+            }
+            for i in np.argsort(-wrong)[:WORST]
+        ],
+    )

@@ -1,0 +1,206 @@
+"""Judge a run on images it never saw: metrics with intervals, figures, every single answer."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from halometry.data.dataset import LabelledImages, open_dataset
+from halometry.data.split import Split
+from halometry.errors import DataError, RunError
+from halometry.evaluation import figures
+from halometry.evaluation.intervals import Estimate
+from halometry.evaluation.metrics import (
+    classification_metrics,
+    confusion_matrix,
+    regression_metrics,
+    roc_curves,
+)
+from halometry.progress import say, track
+from halometry.training.batches import take
+from halometry.training.execution import find_device
+from halometry.training.run import SPLIT, Run, load_run, write_text
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a run makes of a labelled set.
+
+    Attributes:
+        run: the run.
+        truth: labels (N,): class indices or mass fractions.
+        outputs: probabilities (N, K) or mass fractions (N,).
+        names: of the images.
+        rows: positions of the images in the set.
+        metrics: each with its 95 % interval.
+        description: which images these are.
+    """
+
+    run: Run
+    truth: np.ndarray
+    outputs: np.ndarray
+    names: list[str]
+    rows: np.ndarray
+    metrics: dict[str, Estimate]
+    description: str
+
+    @property
+    def confusion(self) -> np.ndarray | None:
+        """Images of each true class (rows) called each class (columns), of a classification."""
+        if self.run.config.class_names is None:
+            return None
+        return confusion_matrix(self.truth, self.outputs)
+
+
+def evaluate(
+    run: str | Path | Run,
+    data: str | Path | LabelledImages,
+    out: str | Path | None = None,
+    device: str = "auto",
+    resamples: int = 1000,
+) -> Evaluation:
+    """Measure how good a run is.
+
+    Args:
+        run: a run folder.
+        data: a labelled set. Where it is the set the run was trained on, only the test images
+            kept aside then are used.
+        out: a folder for `metrics.json`, `predictions.csv` and figures.
+        device: `auto`, `cpu`, or as PyTorch names it.
+        resamples: of the bootstrap behind each interval.
+
+    Raises:
+        RunError, DataError: the run cannot be used, or not with these images.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    labelled = data if isinstance(data, LabelledImages) else open_dataset(data, run.config.task)
+    _check(run, labelled)
+    rows, description = _test_rows(run, labelled)
+    outputs = outputs_of(run, labelled, rows, find_device(device))
+    truth = labelled.labels[rows]
+    names = run.config.class_names
+    metrics = (
+        classification_metrics(truth, outputs, names, resamples=resamples)
+        if names
+        else regression_metrics(truth, outputs, resamples=resamples)
+    )
+    evaluation = Evaluation(
+        run, truth, outputs, [labelled.names[i] for i in rows], rows, metrics, description
+    )
+    if out is not None:
+        write_evaluation(evaluation, Path(out), labelled)
+    return evaluation
+
+
+def _check(run: Run, data: LabelledImages) -> None:
+    config = run.config
+    if data.task != config.task:
+        raise RunError(f"{run.path}: is a run for {config.task}, {data.source} is for {data.task}")
+    if config.class_names is not None and data.class_names != config.class_names:
+        there, here = ", ".join(data.class_names or ()), ", ".join(config.class_names)
+        raise DataError(f"{data.source}: has classes {there}; {run.path} was trained on {here}")
+    shape = tuple(data.images.shape[1:])
+    if config.preprocessing.size is None and shape != config.data.shape:
+        raise DataError(f"{data.source}: images are {shape}, the run's were {config.data.shape}")
+
+
+def _test_rows(run: Run, data: LabelledImages) -> tuple[np.ndarray, str]:
+    """Which images of a set the run may be judged on."""
+    if data.fingerprint == run.config.data.fingerprint:
+        try:
+            split = Split.from_json((run.path / SPLIT).read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError) as error:
+            raise RunError(f"{run.path / SPLIT}: cannot be read ({error})") from error
+        return np.sort(split.test), f"{len(split.test):,} test images kept aside in training"
+    if data.roles is not None and (data.roles == "test").any():
+        rows = np.flatnonzero(data.roles == "test")
+        return rows, f"the {len(rows):,} test images of {data.source}"
+    return np.arange(len(data)), f"all {len(data):,} images of {data.source}"
+
+
+def outputs_of(
+    run: Run, data: LabelledImages, rows: np.ndarray, device: str = "cpu", batch_size: int = 64
+) -> np.ndarray:
+    """What a run says of some images.
+
+    Args:
+        run: the run.
+        data: the set.
+        rows: sorted positions of the images (N,).
+        device: where to run.
+        batch_size: images at a time.
+
+    Returns:
+        Probabilities (N, K) or mass fractions (N,), float64.
+    """
+    predictor = run.predictor(device)
+    parts = []
+    with track(f"judging {run.name}", len(rows)) as progress, torch.inference_mode():
+        for part in np.array_split(rows, max(1, -(-len(rows) // batch_size))):
+            parts.append(predictor(take(data.images, part).to(device)).double().cpu().numpy())
+            progress.advance(len(part))
+    return np.concatenate(parts)
+
+
+def write_evaluation(evaluation: Evaluation, out: Path, data: LabelledImages) -> None:
+    """Write `metrics.json`, `predictions.csv` and the figures of one run."""
+    out.mkdir(parents=True, exist_ok=True)
+    config = evaluation.run.config
+    record: dict[str, Any] = {
+        "format": "halometry-metrics",
+        "version": 1,
+        "run": str(evaluation.run.path),
+        "backbone": config.backbone,
+        "task": config.task,
+        "data": data.source,
+        "images": evaluation.description,
+        "count": len(evaluation.truth),
+        "interval": "95 %, percentile bootstrap over images",
+        "metrics": {key: value.to_dict() for key, value in evaluation.metrics.items()},
+        "versions": config.versions,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    confusion = evaluation.confusion
+    if confusion is not None and config.class_names is not None:
+        record |= {"class_names": list(config.class_names), "confusion": confusion.tolist()}
+        curves = {config.backbone: roc_of(evaluation)}
+        figures.save(figures.roc_figure(curves), out / "roc.png")
+        matrices = {config.backbone: confusion}
+        figures.save(figures.confusion_figure(matrices, config.class_names), out / "confusion.png")
+    else:
+        pairs = {config.backbone: (evaluation.truth, evaluation.outputs)}
+        figures.save(figures.regression_figure(pairs), out / "true_against_predicted.png")
+    write_text(out / "metrics.json", json.dumps(record, indent=1) + "\n")
+    write_text(out / "predictions.csv", _predictions_csv(evaluation))
+    say(f"{config.backbone}: {evaluation.description} -> {out}")
+
+
+def roc_of(evaluation: Evaluation) -> dict[str, Any]:
+    """Each class's ROC curve and area, as `figures.roc_figure` takes them."""
+    names = evaluation.run.config.class_names or ()
+    curves = roc_curves(evaluation.truth, evaluation.outputs, names)
+    return {
+        name: (fpr, tpr, evaluation.metrics[f"auc_{name}"].value)
+        for name, (fpr, tpr) in curves.items()
+    }
+
+
+def _predictions_csv(evaluation: Evaluation) -> str:
+    names = evaluation.run.config.class_names
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "truth", *(names or ("predicted",))])
+    for name, truth, output in zip(
+        evaluation.names, evaluation.truth, evaluation.outputs, strict=True
+    ):
+        label = names[int(truth)] if names else f"{truth:.6g}"
+        writer.writerow([name, label, *(f"{value:.6g}" for value in np.atleast_1d(output))])
+    return text.getvalue()

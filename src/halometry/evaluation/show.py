@@ -1,0 +1,111 @@
+"""A montage with labels: of a set, of a folder of images, or of what a preset makes."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from halometry.data.dataset import open_dataset
+from halometry.data.files import count_images, iter_images
+from halometry.data.images import Image
+from halometry.errors import DataError, UsageError, did_you_mean
+from halometry.evaluation import figures
+from halometry.simulation import load_preset, preset_names, sample
+
+
+def show(
+    what: str | Path, out: str | Path | None = None, count: int = 12, seed: int = 0
+) -> Path | None:
+    """Draw some images of a set, of a folder, or of a preset.
+
+    Args:
+        what: the path of a store, of a folder, of an image, of a preset's YAML file, or the
+            name of a preset.
+        out: a PNG, SVG or PDF file; None shows a window.
+        count: how many images.
+        seed: of the choice among labelled images, or of the simulated scenes.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        UsageError: neither a path nor a preset; no screen to show a window on.
+        DataError: no image could be read.
+    """
+    if count < 1:
+        raise UsageError(f"--count {count}: must be at least 1")
+    images, titles = _pick(what, count, seed)
+    columns = min(len(images), 6 if len(images) > 8 else 4)
+    if out is None:
+        return _window(images, titles, columns)
+    figures.save(figures.montage(images, titles, columns), Path(out))
+    return Path(out)
+
+
+def _pick(what: str | Path, count: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
+    path = Path(what)
+    if str(what) in preset_names() or path.suffix in (".yaml", ".yml"):
+        return _from_preset(what, count, seed)
+    if not path.exists():
+        hint = did_you_mean(str(what), preset_names())
+        raise UsageError(f"{what}: neither a file or folder nor a preset; {hint}")
+    try:
+        return _from_set(path, count, seed)
+    except DataError:
+        return _from_files(path, count)
+
+
+def _from_preset(what: str | Path, count: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
+    preset = load_preset(what)
+    images, scene = sample(preset, seed, 0, count)
+    return list(images[:, 0].numpy()), [
+        preset.class_names[int(label)] if preset.class_names else f"f_sub {float(label):.3f}"
+        for label in scene.labels
+    ]
+
+
+def _from_set(path: Path, count: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
+    data = open_dataset(path)
+    names = data.class_names
+    rng = np.random.default_rng(seed)
+    if names is None:
+        rows = rng.permutation(len(data))[:count]
+        rows = rows[np.argsort(data.labels[rows])]
+    else:  # as many of each class, side by side
+        each = -(-count // len(names))
+        by_class = [np.flatnonzero(data.labels == k) for k in range(len(names))]
+        picked = [rng.permutation(of)[:each] for of in by_class]
+        rows = np.concatenate([rows[i : i + 1] for i in range(each) for rows in picked])[:count]
+    images = [np.asarray(data.images[np.array([i])])[0].mean(axis=0) for i in rows]
+    labels = data.labels[rows]
+    return images, [names[int(k)] if names else f"f_sub {k:.3f}" for k in labels]
+
+
+def _from_files(path: Path, count: int) -> tuple[list[np.ndarray], list[str]]:
+    if count_images([path]) == 0:
+        raise DataError(f"{path}: no images found")
+    read = list(islice(iter_images([path]), count))
+    good = [item for item in read if isinstance(item, Image)]
+    if not good:
+        raise read[0] if isinstance(read[0], DataError) else DataError(f"{path}: no images found")
+    shapes = {item.pixels.shape[1:] for item in good}
+    if len(shapes) > 1:  # a montage has room for any; each keeps its own scale
+        good = [item for item in good if item.pixels.shape[1:] == good[0].pixels.shape[1:]]
+    return [item.pixels.mean(axis=0) for item in good], [Path(item.path).name for item in good]
+
+
+def _window(images: list[np.ndarray], titles: list[str], columns: int) -> None:
+    import matplotlib
+    from matplotlib import pyplot
+
+    if matplotlib.get_backend().lower() == "agg":
+        raise UsageError("there is no screen to show a window on; write a file with --out FILE.png")
+    figure = figures.montage(images, titles, columns)
+    window = pyplot.figure(figsize=figure.get_size_inches())
+    canvas = window.add_axes((0, 0, 1, 1))
+    canvas.axis("off")
+    figure.canvas.draw()
+    canvas.imshow(np.asarray(figure.canvas.buffer_rgba()))
+    pyplot.show()

@@ -1,0 +1,145 @@
+"""Answers for a user's own files: one row a file, bad files included."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from halometry.data.files import count_images, iter_images
+from halometry.data.images import Image
+from halometry.errors import DataError, ReadError
+from halometry.models.predictor import Predictor
+from halometry.progress import track
+from halometry.training.execution import find_device
+from halometry.training.run import Run, load_run, write_text
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run says of one file.
+
+    Attributes:
+        file: its path; for an image of a store, with `#` and its number.
+        values: probability of each class, or the mass fraction as `f_sub`; empty on an error.
+        error: why there is no answer, or None.
+    """
+
+    file: str
+    values: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def best(self) -> str | None:
+        """The most probable class, of a classification."""
+        if len(self.values) < 2:
+            return None
+        return max(self.values, key=self.values.__getitem__)
+
+
+def predict(
+    run: str | Path | Run,
+    files: Sequence[str | Path] | str | Path,
+    out: str | Path | None = None,
+    batch_size: int = 64,
+    device: str = "auto",
+) -> list[Answer]:
+    """Apply a trained run to images.
+
+    Args:
+        run: a run folder.
+        files: images (.npy, pictures, FITS), stores, or folders of these.
+        out: a CSV file to write the answers to, one row a file.
+        batch_size: images at a time.
+        device: `auto`, `cpu`, or as PyTorch names it.
+
+    Returns:
+        One answer a file, in order; a file that cannot be used has its reason in `error`.
+
+    Raises:
+        DataError: there is no file to read at all.
+        RunError: the run cannot be used.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    paths = [files] if isinstance(files, str | Path) else list(files)
+    total = count_images(paths)
+    if total == 0:
+        raise DataError(f"{', '.join(map(str, paths)) or 'no path given'}: no images found")
+    where = find_device(device)
+    predictor = run.predictor(where)
+    answers: list[Answer] = []
+    with track(f"predicting with {run.name}", total) as progress:
+        images = iter_images(paths)
+        while batch := list(islice(images, batch_size)):
+            answers += _answer(run, predictor, batch, where)
+            progress.advance(len(batch))
+    if out is not None:
+        write_answers(Path(out), run, answers)
+    return answers
+
+
+def _answer(
+    run: Run, predictor: Predictor, batch: list[Image | ReadError], device: str
+) -> Iterator[Answer]:
+    """Answers for one batch of files, in their order; images of one shape go together."""
+    answers: dict[int, Answer] = {}
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for i, item in enumerate(batch):
+        if isinstance(item, ReadError):
+            answers[i] = Answer(item.path, error=item.reason)
+        elif (reason := _misfit(run, item.pixels)) is not None:
+            answers[i] = Answer(str(item.path), error=reason)
+        else:
+            by_shape.setdefault(item.pixels.shape, []).append(i)
+    for members in by_shape.values():
+        group = [batch[i] for i in members]
+        pixels = np.stack([item.pixels for item in group if isinstance(item, Image)])
+        with torch.inference_mode():
+            outputs = predictor(torch.from_numpy(pixels).to(device)).cpu().numpy()
+        for i, output in zip(members, outputs, strict=True):
+            answers[i] = Answer(str(batch[i].path), _values(run, output))
+    return (answers[i] for i in range(len(batch)))
+
+
+def _misfit(run: Run, pixels: np.ndarray) -> str | None:
+    """Why an image cannot be given to this run's network, or None."""
+    wanted = run.config.data.shape
+    if pixels.shape[0] not in (wanted[0], 1):
+        return f"has {pixels.shape[0]} channels, the run was trained on {wanted[0]}"
+    if pixels.shape[0] == 1 and run.config.preprocessing.channels == 3 and wanted[0] == 3:
+        return "has one channel, the run was trained on three"
+    if run.config.preprocessing.size is None and pixels.shape[1:] != wanted[1:]:
+        return (
+            f"is {pixels.shape[2]} x {pixels.shape[1]} pixels, "
+            f"the run was trained on {wanted[2]} x {wanted[1]}"
+        )
+    return None
+
+
+def _values(run: Run, output: np.ndarray) -> dict[str, float]:
+    names: Iterable[str] = run.config.class_names or ("f_sub",)
+    return dict(zip(names, np.atleast_1d(output).astype(float).tolist(), strict=True))
+
+
+def write_answers(path: Path, run: Run, answers: list[Answer]) -> None:
+    """Write answers as CSV: file, the class if there are any, values, error.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    names = run.config.class_names
+    header = ["file", *(["class", *names] if names else ["f_sub"]), "error"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for answer in answers:
+        values = [f"{answer.values[n]:.6g}" if answer.values else "" for n in names or ("f_sub",)]
+        best = [answer.best or ""] if names else []
+        writer.writerow(list(chain([answer.file], best, values, [answer.error or ""])))
+    write_text(path, text.getvalue())

@@ -1,0 +1,166 @@
+"""The networks that look at images: any of timm's by name, the three published ones by plain names."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import timm
+from torch import nn
+
+from halometry.errors import UnavailableError, UsageError, did_you_mean
+
+PLAIN_NAMES = {
+    "mobilenetv3_small": "mobilenetv3_small_100",
+    "resnet18": "resnet18",
+    "efficientnet_b5": "efficientnet_b5",
+}
+HUB = ("huggingface.co", 443)
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """What there is to know of a backbone before it is trained.
+
+    Attributes:
+        name: the name it goes by here.
+        timm_name: its name in timm.
+        parameters: trainable numbers of the one-channel backbone, head excluded.
+        features: width of what it hands to the head.
+        stride: side of the input in units of the last feature map's pixels.
+    """
+
+    name: str
+    timm_name: str
+    parameters: int
+    features: int
+    stride: int
+
+
+def timm_name(name: str) -> str:
+    """The name timm has for a backbone.
+
+    Raises:
+        UsageError: neither one of the plain names nor known to timm.
+    """
+    known = PLAIN_NAMES.get(name, name)
+    if not timm.is_model(known):
+        candidates = [*PLAIN_NAMES, *timm.list_models()]
+        raise UsageError(f"unknown backbone '{name}', {_nearest(name, candidates)}")
+    return known
+
+
+def _nearest(name: str, candidates: list[str]) -> str:
+    hint = did_you_mean(name, candidates)
+    if hint.startswith("known"):
+        hint = f"known: {', '.join(PLAIN_NAMES)}, and every name in timm.list_models()"
+    return hint
+
+
+FirstConvolution = Literal["summed", "random"]
+
+
+def create_backbone(
+    name: str,
+    channels: int,
+    pretrained: bool = False,
+    first_convolution: FirstConvolution = "summed",
+) -> nn.Module:
+    """A backbone that maps images to features.
+
+    Args:
+        name: a plain name (`PLAIN_NAMES`) or any model name of timm.
+        channels: of the input.
+        pretrained: begin from ImageNet weights instead of random ones.
+        first_convolution: what becomes of a pretrained network's first convolution where the
+            input has one channel: `summed` adds its three colour filters, so that a grey image
+            gives what its three equal copies would; `random` begins it anew.
+
+    Returns:
+        A module from (B, channels, H, W) to (B, F); `feature_width` tells F.
+
+    Raises:
+        UsageError: unknown name, or a network that cannot be made for such images.
+        UnavailableError: the weights are not on this machine and cannot be fetched.
+    """
+    full_name = timm_name(name)
+    if not pretrained:
+        return _create(full_name, in_chans=channels, num_classes=0)
+    net = _pretrained(full_name, channels)
+    if channels != 3 and first_convolution == "random":
+        first: Any = net.get_submodule(net.pretrained_cfg["first_conv"])  # type: ignore[index]
+        first.reset_parameters()
+    return net
+
+
+def _create(full_name: str, **options: Any) -> nn.Module:
+    try:
+        net: nn.Module = timm.create_model(full_name, **options)
+    except (AssertionError, TypeError) as error:
+        raise UsageError(f"backbone '{full_name}' cannot be made: {error}") from error
+    return net
+
+
+def _pretrained(full_name: str, channels: int) -> nn.Module:
+    import huggingface_hub
+
+    # Without a connection the hub's client retries for most of a minute; its own cache may do.
+    offline = not _reachable()
+    before = huggingface_hub.constants.HF_HUB_OFFLINE
+    level = logging.getLogger("timm").level
+    huggingface_hub.constants.HF_HUB_OFFLINE = offline or before
+    logging.getLogger("timm").setLevel(logging.ERROR)
+    try:
+        return _create(full_name, in_chans=channels, num_classes=0, pretrained=True)
+    except (OSError, RuntimeError) as error:
+        raise UnavailableError(
+            f"ImageNet weights of '{full_name}' are not on this machine and could not be fetched"
+            f" from {HUB[0]}; connect once, or begin from random weights with --no-pretrained"
+        ) from error
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = before
+        logging.getLogger("timm").setLevel(level)
+
+
+@lru_cache(maxsize=1)
+def _reachable(timeout: float = 3.0) -> bool:
+    try:
+        socket.create_connection(HUB, timeout=timeout).close()
+    except OSError:
+        return False
+    return True
+
+
+def feature_width(backbone: nn.Module) -> int:
+    """How many features a backbone hands to the head."""
+    return int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)
+
+
+def first_convolution_note(channels: int, first_convolution: FirstConvolution) -> str:
+    """What pretraining means for the first convolution, in words for the user."""
+    if channels == 3:
+        return "ImageNet weights as they are, a grey image repeated to three channels"
+    if first_convolution == "random":
+        return "ImageNet weights, but a random first convolution for the one channel"
+    return "ImageNet weights, the first convolution's three colour filters summed into one"
+
+
+def backbones(names: list[str] | None = None) -> list[BackboneInfo]:
+    """What is known of each backbone: by default of the three published ones."""
+    infos = []
+    for name in names or PLAIN_NAMES:
+        net = create_backbone(name, channels=1)
+        reductions = [info["reduction"] for info in getattr(net, "feature_info", None) or []]
+        infos.append(
+            BackboneInfo(
+                name=name,
+                timm_name=timm_name(name),
+                parameters=sum(p.numel() for p in net.parameters()),
+                features=feature_width(net),
+                stride=max(reductions, default=1),
+            )
+        )
+    return infos

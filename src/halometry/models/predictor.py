@@ -1,0 +1,71 @@
+"""Preprocessing, network and the meaning of its output in one module: raw pixels in, answers out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from halometry.config import Strict
+from halometry.models.preprocessing import Preprocessing
+
+Task = Literal["classification", "regression"]
+
+
+class TargetConfig(Strict):
+    """How a label becomes what the network is trained to put out.
+
+    Attributes:
+        transform: `log` takes the natural logarithm of the mass fraction first.
+        mean, std: of the transformed training labels; the network's output is standardised.
+    """
+
+    transform: Literal["none", "log"] = "none"
+    mean: float = 0.0
+    std: float = Field(default=1.0, gt=0)
+
+    def encode(self, labels: Tensor) -> Tensor:
+        """Labels (B,) to what the network should put out (B,)."""
+        values = labels.log() if self.transform == "log" else labels
+        return (values - self.mean) / self.std
+
+    def decode(self, outputs: Tensor) -> Tensor:
+        """What the network puts out (B,) to labels (B,)."""
+        values = outputs * self.std + self.mean
+        return values.exp() if self.transform == "log" else values
+
+
+class Predictor(nn.Module):
+    """From raw images to class probabilities or mass fractions.
+
+    Args:
+        preprocessing: of the raw pixel values.
+        network: from preprocessed images (B, C, H, W) to (B, outputs).
+        task: classification or regression.
+        target: the meaning of a regression network's output.
+    """
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        network: nn.Module,
+        task: Task,
+        target: TargetConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.preprocessing = preprocessing
+        self.network = network
+        self.task = task
+        self.target = target or TargetConfig()
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """Map raw images (B, c, H, W) to probabilities (B, K) or mass fractions (B,)."""
+        return self.answer(self.network(self.preprocessing(raw)).float())
+
+    def answer(self, outputs: Tensor) -> Tensor:
+        """What the network's outputs (B, K) mean: probabilities (B, K) or mass fractions (B,)."""
+        if self.task == "classification":
+            return torch.softmax(outputs, dim=1)
+        return self.target.decode(outputs[:, 0])

@@ -1,0 +1,71 @@
+"""What happens to raw pixel values before a network sees them; it belongs to the weights."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from halometry.config import Strict
+
+Scale = Literal["none", "minmax"]
+Stretch = Literal["none", "sqrt", "log"]
+
+LOG_SOFTENING = 0.01  # of the range: below it the logarithmic stretch is nearly linear
+
+
+class PreprocessingConfig(Strict):
+    """How raw pixel values become a network's input.
+
+    Attributes:
+        scale: `minmax` maps each image's darkest pixel to 0 and its brightest to 1.
+        stretch: `sqrt` makes the noise of counts nearly uniform, `log` lifts faint arcs.
+        size: side in pixels after bilinear resizing without antialiasing; None keeps the size.
+        channels: of the network's input; one grey image is repeated.
+        mean, std: subtracted and divided by at the end, in units of the stretched values.
+    """
+
+    scale: Scale = "none"
+    stretch: Stretch = "none"
+    size: int | None = Field(default=None, ge=16, le=2048)
+    channels: Literal[1, 3] = 1
+    mean: float = 0.0
+    std: float = Field(default=1.0, gt=0)
+
+
+class Preprocessing(nn.Module):
+    """Apply a `PreprocessingConfig` to a batch of raw images.
+
+    Example:
+        >>> raw = torch.arange(4.0).reshape(1, 1, 2, 2)
+        >>> Preprocessing(PreprocessingConfig(scale="minmax"))(raw).max()
+        tensor(1.)
+    """
+
+    def __init__(self, config: PreprocessingConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """Map raw pixel values (B, c, H, W), c = 1 or as configured, to (B, C, size, size)."""
+        config = self.config
+        images = raw.float()
+        if config.scale == "minmax":
+            low = images.amin(dim=(1, 2, 3), keepdim=True)
+            high = images.amax(dim=(1, 2, 3), keepdim=True)
+            images = (images - low) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)
+        if config.stretch == "sqrt":
+            images = images.clamp_min(0).sqrt()
+        elif config.stretch == "log":
+            images = torch.log1p(images.clamp_min(0) / LOG_SOFTENING)
+        if config.size is not None and images.shape[-2:] != (config.size, config.size):
+            images = functional.interpolate(
+                images, (config.size, config.size), mode="bilinear", align_corners=False
+            )
+        images = (images - config.mean) / config.std
+        if images.shape[1] == 1 and config.channels > 1:
+            images = images.expand(-1, config.channels, -1, -1)
+        return images

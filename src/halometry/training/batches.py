@@ -1,0 +1,118 @@
+"""Which images make up which step, and what is done to them: a function of seed and step alone.
+
+Nothing here keeps a state, so a run that was stopped goes on with the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Order:
+    """The order in which training images are seen: each pass a new permutation.
+
+    Args:
+        count: number of training images.
+        batch_size: images a step. The last batch of a pass may be smaller; where it would
+            hold a single image, which batch normalisation cannot use, it is left out.
+        seed: of the permutations.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+        self.count, self.seed = count, seed
+        self.batch_size = min(batch_size, count)
+        full, rest = divmod(count, self.batch_size)
+        self.steps_per_epoch = full + (rest > 1)
+
+    def indices(self, step: int) -> np.ndarray:
+        """Positions of the images of one step, an int64 array (B,)."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        start = batch * self.batch_size
+        return _permutation(self.count, self.seed, epoch)[start : start + self.batch_size]
+
+    def images_seen(self, steps: int) -> int:
+        """How many images were shown in the first `steps` steps, repeats counted."""
+        epochs, batches = divmod(steps, self.steps_per_epoch)
+        per_epoch = min(self.count, self.steps_per_epoch * self.batch_size)
+        return epochs * per_epoch + min(batches * self.batch_size, per_epoch)
+
+
+@lru_cache(maxsize=2)
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+class Batches:
+    """Batches of (images (B, C, H, W), labels (B,)) for the steps from `start` to `stop`.
+
+    Args:
+        images: a tensor, or anything that takes sorted integer arrays, such as a set on disk.
+        labels: a tensor (N,).
+        chosen: positions of the training images in `images`, int64 (n,).
+        order: of the training images.
+        start, stop: the steps.
+    """
+
+    def __init__(
+        self, images: Any, labels: Tensor, chosen: np.ndarray, order: Order, start: int, stop: int
+    ) -> None:
+        self.images, self.labels, self.chosen = images, labels, chosen
+        self.order, self.start, self.stop = order, start, stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for step in range(self.start, self.stop):
+            # Sorted, since files are read in order, and the order within a batch is of no account.
+            rows = np.sort(self.chosen[self.order.indices(step)])
+            yield take(self.images, rows), self.labels[torch.from_numpy(rows)]
+
+
+def take(images: Any, rows: np.ndarray) -> Tensor:
+    """Images (B, C, H, W) at some rows (B,), sorted, of a tensor or of a set on disk."""
+    if isinstance(images, Tensor):
+        return images[torch.from_numpy(rows).to(images.device)]
+    return torch.from_numpy(np.ascontiguousarray(images[rows]))
+
+
+def augment(images: Tensor, flip_probability: float, quarter_turns: bool, seed: int) -> Tensor:
+    """Flip and turn each image of a batch at random, on its device.
+
+    Args:
+        images: (B, C, H, W).
+        flip_probability: of a left-right and, independently, of an up-down flip.
+        quarter_turns: turn by 0, 90, 180 or 270 degrees with equal chances; images that are
+            not square are turned by 0 or 180 degrees.
+        seed: of this batch.
+
+    Returns:
+        (B, C, H, W); each image in one of its eight symmetric forms.
+    """
+    count = len(images)
+    draw = torch.rand(3, count, generator=torch.Generator().manual_seed(seed)).to(images.device)
+    square = images.shape[-1] == images.shape[-2]
+
+    def where(chosen: Tensor, changed: Tensor) -> Tensor:
+        return torch.where(chosen.view(-1, 1, 1, 1), changed, images)
+
+    if flip_probability:
+        images = where(draw[0] < flip_probability, images.flip(-1))
+        images = where(draw[1] < flip_probability, images.flip(-2))
+    if quarter_turns:
+        turns = (draw[2] * 4).long()
+        images = where(turns >= 2, images.flip((-2, -1)))
+        if square:
+            images = where(turns % 2 == 1, images.rot90(1, (-2, -1)))
+    return images
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A seed for the random choices of one step, unrelated to that of any other."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,124 @@
+"""What watches a training run: the best weights, the history, the way back, the progress."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from halometry.errors import DataError
+from halometry.progress import Tracker
+from halometry.training.learner import Learner
+from halometry.training.run import HISTORY, RESUME, WEIGHTS, whole_file, write_text, write_weights
+
+
+class Keeper(L.Callback):
+    """Write the best weights, the history and what is needed to go on.
+
+    Args:
+        path: the run folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, float] | None = None
+        self._seconds_before = 0.0
+        self._begin = time.monotonic()
+        self._losses: list[torch.Tensor] = []
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in training, earlier processes included."""
+        return self._seconds_before + time.monotonic() - self._begin
+
+    def state_dict(self) -> dict[str, Any]:
+        # The losses since the last validation too: they belong to the next line of the history.
+        return {
+            "history": self.history,
+            "best": self.best,
+            "seconds": self.seconds,
+            "losses": [float(loss) for loss in self._losses],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.history, self.best = state["history"], state["best"]
+        self._seconds_before, self._begin = state["seconds"], time.monotonic()
+        self._losses = [torch.tensor(loss) for loss in state["losses"]]
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, learner: L.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        self._losses.append(outputs["loss"].detach())
+
+    def on_validation_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
+        assert isinstance(learner, Learner)
+        metrics = trainer.callback_metrics
+        loss = float(torch.stack(self._losses).mean()) if self._losses else math.nan
+        self._losses = []
+        step = trainer.global_step
+        row = {
+            "step": step,
+            "images": learner.order.images_seen(step),
+            "seconds": round(self.seconds, 2),
+            "loss": loss,
+            "selection_loss": float(metrics["selection_loss"]),
+            "selection_metric": float(metrics["selection_metric"]),
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+        }
+        if not math.isfinite(loss):
+            raise DataError(
+                f"{self.path}: the training loss became {loss} at step {step}; "
+                "lower the learning rate (--set learning_rate=...)"
+            )
+        self.history.append(row)
+        if self._better(row, learner):
+            self.best = row
+            write_weights(self.path / WEIGHTS, learner.predictor.network)
+        self._write_history()
+
+    def _better(self, row: dict[str, float], learner: Learner) -> bool:
+        if self.best is None:
+            return True
+        if learner.config.recipe.select_by == "metric":
+            return row["selection_metric"] > self.best["selection_metric"]
+        return row["selection_loss"] < self.best["selection_loss"]
+
+    def _write_history(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(self.history[0]))
+        writer.writeheader()
+        writer.writerows(self.history)
+        write_text(self.path / HISTORY, text.getvalue())
+
+    def on_train_epoch_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
+        with whole_file(self.path / RESUME) as partial:
+            trainer.save_checkpoint(partial)
+
+
+class Watcher(L.Callback):
+    """Move a progress bar along, with the latest losses and selection metric beside it."""
+
+    def __init__(self, tracker: Tracker, metric: str) -> None:
+        self.tracker, self.metric = tracker, metric
+        self._loss, self._selection = "", ""
+
+    def on_train_start(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
+        self.tracker.start_at(trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, learner: L.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        if trainer.global_step % 10 == 0:
+            self._loss = f"loss {float(outputs['loss']):.3g}"
+        self.tracker.advance(1, f"{self._loss}{self._selection}")
+
+    def on_validation_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
+        value = float(trainer.callback_metrics["selection_metric"])
+        self._selection = f", selection {self.metric} {value:.3f}"

@@ -1,0 +1,124 @@
+"""How a machine runs a network fastest: measured at the start, since no rule holds everywhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from halometry.config import Strict
+from halometry.errors import UsageError
+
+MARGIN = 1.15  # another way must be this much faster than plain float32 to be taken
+
+
+class Execution(Strict):
+    """How a network is run.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        precision: of the matrix products; weights and sums stay in float32.
+        channels_last: memory format of images and filters.
+        threads: on the CPU.
+        images_per_second: training speed measured for this choice.
+    """
+
+    device: str = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = True
+    threads: int = Field(default=1, ge=1)
+    images_per_second: float | None = None
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def autocast(self) -> torch.autocast:
+        """A context in which the network runs at this precision."""
+        return torch.autocast(
+            self.device.partition(":")[0], torch.bfloat16, enabled=self.precision == "bfloat16"
+        )
+
+    def summary(self) -> str:
+        """One line for the person who waits."""
+        layout = "channels last" if self.channels_last else "channels first"
+        threads = f", {self.threads} threads" if self.device == "cpu" else ""
+        speed = f", {self.images_per_second:.0f} images/s" if self.images_per_second else ""
+        return f"{self.device}, {self.precision}, {layout}{threads}{speed}"
+
+
+def find_device(name: str = "auto") -> str:
+    """The device to use: the one named, or a GPU where there is one.
+
+    Raises:
+        UsageError: the device does not exist here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device '{name}' is not usable here; use --device cpu") from error
+    return name
+
+
+def choose_execution(
+    build: Callable[[], nn.Module],
+    example: Tensor,
+    device: str = "cpu",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    max_seconds: float = 20.0,
+) -> Execution:
+    """Time a few training steps each way and take the fastest.
+
+    Args:
+        build: makes a network like the one to be trained.
+        example: a batch of its input (B, C, H, W).
+        device: where it will run.
+        precision: fixes the precision, so that only the memory format is measured.
+        max_seconds: no further way is tried once this much time is spent.
+    """
+    threads = torch.get_num_threads()
+    precisions = ("float32", "bfloat16") if precision == "auto" else (precision,)
+    ways = [
+        Execution(device=device, precision=p, channels_last=last, threads=threads)
+        for last in (True, False)
+        for p in precisions
+    ]
+    begin = time.monotonic()
+    best: Execution | None = None
+    for way in ways:
+        if best is not None and time.monotonic() - begin > max_seconds:
+            break
+        rate = _training_rate(build, example, way)
+        if best is None or rate > MARGIN * (best.images_per_second or 0):
+            best = way.model_copy(update={"images_per_second": round(rate, 1)})
+    assert best is not None
+    return best
+
+
+def _training_rate(build: Callable[[], nn.Module], example: Tensor, way: Execution) -> float:
+    """Images a second of the fastest of a few training steps."""
+    with torch.random.fork_rng(devices=[]):
+        net = build().to(way.device, memory_format=way.memory_format).train()
+    images = example.to(way.device, memory_format=way.memory_format)
+    fastest = float("inf")
+    spent = 0.0
+    for step in range(4):
+        start = time.monotonic()
+        with way.autocast():
+            loss = net(images).float().square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if images.is_cuda:
+            torch.cuda.synchronize()
+        seconds = time.monotonic() - start
+        spent += seconds
+        if step or seconds > 5:  # the first step also allocates and compiles
+            fastest = min(fastest, seconds)
+        if spent > 5:
+            break
+    return len(images) / fastest

@@ -1,0 +1,197 @@
+"""How a network learns, as data: recipes in YAML, resolved for a task and a backbone."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from halometry.config import Strict, read_yaml, validate
+from halometry.errors import ConfigError, UsageError, did_you_mean
+from halometry.models.backbone import PLAIN_NAMES, FirstConvolution
+from halometry.models.predictor import Task
+from halometry.models.preprocessing import Scale, Stretch
+
+TASKS: tuple[Task, ...] = ("classification", "regression")
+
+
+class Recipe(Strict):
+    """Every choice of a training run, resolved for one task and one backbone.
+
+    Attributes:
+        size: side of the network's input in pixels; None keeps the images' own.
+        channels: of the network's input; None as the images have.
+        scale, stretch: of pixel values, see `PreprocessingConfig`.
+        standardise: subtract the mean and divide by the standard deviation of the training
+            images, after scale and stretch.
+        flip_probability: of a left-right and, independently, an up-down flip of a training image.
+        quarter_turns: turn training images by a random multiple of 90 degrees.
+        pretrained, first_convolution: begin from ImageNet weights, see `create_backbone`.
+        zero_init_residual: begin with residual branches switched off.
+        head_hidden, head_activation, head_dropout: see `Network`.
+        target: what a regression network learns: the mass fraction or its natural logarithm.
+        standardise_target: by mean and standard deviation of the training labels.
+        optimiser, learning_rate, weight_decay: of the optimiser; `learning_rate` is the peak.
+        schedule: `plateau` multiplies the rate by `plateau_factor` after more than
+            `plateau_patience` validations without a better selection loss; `cosine` rises over
+            the first `warmup` fraction of the steps and falls to zero; `constant` stays.
+        gradient_clip: largest norm of the gradient; None leaves it alone.
+        batch_size: images a step.
+        epochs: passes over the training images, at most.
+        max_seconds: reduces the number of steps at the start, by the measured speed, so that
+            training takes about this long.
+        validations_per_epoch: how often the selection set is looked at.
+        select_by: the best checkpoint has the lowest selection loss, or the best selection
+            metric (AUC or R²).
+        early_stopping: validations without a better selection loss before training ends.
+        precision: `auto` chooses by a short measurement.
+    """
+
+    name: str = "recipe"
+    description: str = ""
+    size: int | None = Field(default=None, ge=16, le=2048)
+    channels: Literal[1, 3] | None = None
+    scale: Scale = "none"
+    stretch: Stretch = "none"
+    standardise: bool = False
+    flip_probability: float = Field(default=0.0, ge=0, le=1)
+    quarter_turns: bool = False
+    pretrained: bool = False
+    first_convolution: FirstConvolution = "summed"
+    zero_init_residual: bool = False
+    head_hidden: tuple[int, ...] = ()
+    head_activation: Literal["none", "relu"] = "none"
+    head_dropout: float = Field(default=0.0, ge=0, lt=1)
+    target: Literal["none", "log"] = "none"
+    standardise_target: bool = False
+    optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
+    schedule: Literal["plateau", "cosine", "constant"] = "cosine"
+    plateau_factor: float = Field(default=0.1, gt=0, lt=1)
+    plateau_patience: int = Field(default=1, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    gradient_clip: float | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=64, ge=1)
+    epochs: int = Field(default=20, ge=1)
+    max_seconds: float | None = Field(default=None, gt=0)
+    validations_per_epoch: int = Field(default=1, ge=1)
+    select_by: Literal["loss", "metric"] = "loss"
+    early_stopping: int | None = Field(default=None, ge=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class RecipeFile:
+    """A recipe as written: general values, then what differs for a task or a backbone.
+
+    In YAML, the keys of `Recipe` at the top hold everywhere. Under `backbones: NAME:` stands
+    what differs for a backbone, under `classification:` and `regression:` what differs for a
+    task, and under their own `backbones: NAME:` what differs for both; the more special wins.
+
+    Raises:
+        ConfigError: an unknown key or a value out of range, anywhere in the file.
+    """
+
+    def __init__(self, content: dict[str, Any], where: str) -> None:
+        self.content, self.where = content, where
+        self.name = str(content.get("name", Path(where).stem))
+        for task in TASKS:
+            for backbone in {*PLAIN_NAMES, *self._backbones_in(content), *self._of_task(task)}:
+                self.resolve(task, backbone)
+
+    @property
+    def description(self) -> str:
+        return " ".join(str(self.content.get("description", "")).split())
+
+    def resolve(self, task: Task, backbone: str, overrides: dict[str, Any] | None = None) -> Recipe:
+        """The recipe for one task and backbone.
+
+        Args:
+            task: classification or regression.
+            backbone: its name, plain or timm's.
+            overrides: values that win over everything written in the file.
+        """
+        general = {k: v for k, v in self.content.items() if k not in (*TASKS, "backbones")}
+        special = self._section(self.content, task)
+        merged = {
+            **general,
+            **self._section(self._section(self.content, "backbones"), backbone),
+            **{k: v for k, v in special.items() if k != "backbones"},
+            **self._section(self._section(special, "backbones"), backbone),
+            **(overrides or {}),
+        }
+        known = [*Recipe.model_fields]
+        for key in merged:
+            if key not in known:
+                hint = did_you_mean(key, [*known, *TASKS, "backbones"])
+                raise ConfigError(f"{self.where}: unknown key '{key}', {hint}")
+        return validate(Recipe, {"name": self.name, **merged}, self.where)
+
+    def _section(self, content: dict[str, Any], key: str) -> dict[str, Any]:
+        section = content.get(key) or {}
+        if not isinstance(section, dict):
+            raise ConfigError(f"{self.where}: '{key}' must hold keys and values")
+        return section
+
+    def _backbones_in(self, content: dict[str, Any]) -> set[str]:
+        return set(self._section(content, "backbones"))
+
+    def _of_task(self, task: Task) -> set[str]:
+        return self._backbones_in(self._section(self.content, task))
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    folder = resources.files("halometry.training") / "recipes"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name[-5:] == ".yaml")
+
+
+def load_recipe(name: str | Path) -> RecipeFile:
+    """A recipe by name, or from a YAML file of the user's own.
+
+    Raises:
+        UsageError: unknown name.
+        ConfigError: the file is missing or wrong.
+
+    Example:
+        >>> load_recipe("baseline").resolve("classification", "resnet18").learning_rate
+        0.001
+    """
+    if Path(name).suffix in (".yaml", ".yml"):
+        return RecipeFile(read_yaml(Path(name)), str(name))
+    if name not in recipe_names():
+        hint = did_you_mean(str(name), recipe_names())
+        raise UsageError(f"unknown recipe '{name}', {hint} (or give a .yaml file)")
+    folder = resources.files("halometry.training") / "recipes"
+    with resources.as_file(folder / f"{name}.yaml") as path:
+        return RecipeFile(read_yaml(path), f"recipe {name}")
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """Turn `key=value` strings into recipe values, reading each value as YAML.
+
+    Example:
+        >>> parse_overrides(["epochs=3", "quarter_turns=true", "size=null"])
+        {'epochs': 3, 'quarter_turns': True, 'size': None}
+    """
+    import yaml
+
+    values = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair}: write it as key=value, for example --set epochs=5")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {pair}: the value is not valid YAML") from error
+        # YAML 1.1 reads 1e-3 as text; a person means the number.
+        if isinstance(parsed, str):
+            try:
+                parsed = float(parsed)
+            except ValueError:
+                pass
+        values[key.strip()] = parsed
+    return values

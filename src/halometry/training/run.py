@@ -1,0 +1,209 @@
+"""The run folder: all that is needed to predict with a trained network, judge it, or go on."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from halometry.config import Strict, read_yaml, validate
+from halometry.errors import ConfigError, RunError, StorageError
+from halometry.models.network import Network
+from halometry.models.predictor import Predictor, TargetConfig, Task
+from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
+from halometry.training.execution import Execution
+from halometry.training.recipe import Recipe
+
+CONFIG, WEIGHTS, SPLIT, HISTORY = "config.yaml", "weights.safetensors", "split.json", "history.csv"
+METRICS, RESUME = "metrics.json", "resume.ckpt"
+FORMAT = "halometry-run"
+
+
+class DataRecord(Strict):
+    """Where the training images came from, as a run folder remembers it."""
+
+    path: str
+    description: str
+    fingerprint: str
+    images: int
+    shape: tuple[int, int, int]
+    preset: str | None = None
+    seed: int | None = None
+
+
+class RunConfig(Strict):
+    """What `config.yaml` holds.
+
+    Attributes:
+        task, backbone, class_names: what the network answers, and what it is.
+        recipe: resolved for this task and backbone, overrides included.
+        preprocessing, target: what belongs to the weights.
+        data: the set it was trained on.
+        execution: how it was run.
+        steps: of training in all.
+        seed: of weights, order, augmentation and split.
+        start: `random weights` or what became of ImageNet's.
+        versions: of the packages that matter.
+    """
+
+    format: str = FORMAT
+    format_version: int = 1
+    task: Task
+    backbone: str
+    class_names: tuple[str, ...] | None = None
+    recipe: Recipe
+    preprocessing: PreprocessingConfig
+    target: TargetConfig
+    data: DataRecord
+    execution: Execution
+    steps: int = Field(ge=1)
+    seed: int
+    start: str
+    versions: dict[str, str]
+    date: str
+
+    @property
+    def outputs(self) -> int:
+        return len(self.class_names) if self.class_names else 1
+
+    def build_network(self, pretrained: bool = False) -> Network:
+        """The network of this run, with fresh weights."""
+        recipe = self.recipe
+        return Network(
+            self.backbone,
+            channels=self.preprocessing.channels,
+            outputs=self.outputs,
+            hidden=recipe.head_hidden,
+            activation=recipe.head_activation,
+            dropout=recipe.head_dropout,
+            pretrained=pretrained,
+            first_convolution=recipe.first_convolution,
+            zero_init_residual=recipe.zero_init_residual,
+        )
+
+    def predictor(self, network: nn.Module) -> Predictor:
+        """The network joined to what belongs to its weights."""
+        return Predictor(Preprocessing(self.preprocessing), network, self.task, self.target)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read from its folder; see `load_run`."""
+
+    path: Path
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        return self.config.backbone
+
+    def predictor(self, device: str = "cpu") -> Predictor:
+        """The trained network, ready to answer, in evaluation mode.
+
+        Raises:
+            RunError: the weights are missing, damaged, or of another network.
+        """
+        network = self.config.build_network()
+        weights = self.path / WEIGHTS
+        try:
+            network.load_state_dict(load_file(weights))
+        except (OSError, SafetensorError) as error:
+            raise RunError(f"{weights}: cannot be read ({error}); train again") from error
+        except RuntimeError as error:
+            raise RunError(
+                f"{weights}: does not fit the network that {CONFIG} describes; train again"
+            ) from error
+        memory_format = self.config.execution.memory_format
+        return self.config.predictor(network).to(device, memory_format=memory_format).eval()
+
+
+def load_run(path: str | Path, task: Task | None = None) -> Run:
+    """Open a run folder.
+
+    Args:
+        path: the folder that `train` wrote.
+        task: raise if the run is of another task.
+
+    Raises:
+        RunError: not a run folder, not finished, damaged, or of the other task.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise RunError(f"{path}: no such folder; give the folder that 'halometry train' wrote")
+    if not (path / CONFIG).is_file():
+        raise RunError(f"{path}: is not a run folder (it has no {CONFIG})")
+    config = read_config(path)
+    if not (path / WEIGHTS).is_file() or (path / RESUME).exists():
+        raise RunError(f"{path}: training has not finished; repeat its 'train' command to go on")
+    if task is not None and config.task != task:
+        raise RunError(f"{path}: is a run for {config.task}, not for {task}")
+    return Run(path, config)
+
+
+def read_config(path: Path) -> RunConfig:
+    """What a run folder's `config.yaml` says.
+
+    Raises:
+        RunError: it is damaged, or of another format.
+    """
+    try:
+        content = read_yaml(path / CONFIG)
+        if content.get("format") != FORMAT:
+            raise RunError(f"{path}: is not a run folder ({CONFIG} is of something else)")
+        return validate(RunConfig, content, str(path / CONFIG))
+    except ConfigError as error:
+        raise RunError(str(error)) from error
+
+
+def write_config(path: Path, config: RunConfig) -> None:
+    """Write `config.yaml`."""
+    content = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_text(path / CONFIG, content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a whole file or nothing.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    with whole_file(path) as partial:
+        partial.write_text(content, encoding="utf-8")
+
+
+def write_weights(path: Path, network: nn.Module) -> None:
+    """Write a network's weights as safetensors, whole or not at all."""
+    tensors: dict[str, Any] = {
+        key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
+    }
+    with whole_file(path) as partial:
+        save_file(tensors, partial)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` only once all is written.
+
+    Raises:
+        StorageError: no room or no permission; `path` is as it was before.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(
+            f"{path}: cannot be written ({reason}); free space or choose another folder"
+        ) from error

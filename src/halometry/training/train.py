@@ -1,0 +1,383 @@
+"""Train one network on one labelled set into a run folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import shutil
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from halometry.data.dataset import LabelledImages, open_dataset
+from halometry.data.split import Split, split_dataset
+from halometry.errors import DataError, RunError, UsageError
+from halometry.models.backbone import first_convolution_note
+from halometry.models.predictor import TargetConfig, Task
+from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
+from halometry.progress import duration, say, track
+from halometry.training import run as folder
+from halometry.training.batches import Batches, Order, take
+from halometry.training.callbacks import Keeper, Watcher
+from halometry.training.execution import Execution, choose_execution, find_device
+from halometry.training.learner import Learner
+from halometry.training.recipe import Recipe, RecipeFile, load_recipe
+from halometry.training.run import DataRecord, Run, RunConfig
+
+STRETCH = 200  # steps between the points a stopped run can go on from, at most
+METRICS = {"classification": "AUC", "regression": "R²"}
+
+
+def train(
+    task: Task,
+    data: str | Path | LabelledImages,
+    backbone: str,
+    out: str | Path,
+    recipe: str | Path | RecipeFile = "default",
+    overrides: dict[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> Run:
+    """Train a network and write its run folder; go on where an earlier call was stopped.
+
+    Args:
+        task: classification or regression.
+        data: a labelled set, or the path of one (a store, or a folder of images).
+        backbone: `mobilenetv3_small`, `resnet18`, `efficientnet_b5`, or any name of timm's.
+        out: the run folder. A finished run in it is returned as it is if it is the same run.
+        recipe: `baseline`, `default`, or a YAML file.
+        overrides: single values of the recipe, such as `{"epochs": 5}`.
+        seed: of weights, order, augmentation and split.
+        device: `auto`, `cpu`, or as PyTorch names it.
+        overwrite: throw an earlier run in `out` away.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        DataError, UsageError, RunError, StorageError: one line that says what to do.
+
+    Example:
+        >>> run = train("classification", "demo.h5", "resnet18", "runs/r18")  # doctest: +SKIP
+    """
+    out = Path(out)
+    recipe_file = recipe if isinstance(recipe, RecipeFile) else load_recipe(recipe)
+    resolved = recipe_file.resolve(task, backbone, overrides)
+    if out.is_dir() and any(out.iterdir()) and not (out / folder.CONFIG).is_file():
+        raise RunError(f"{out}: is not empty and not a run folder; choose another --out")
+    if overwrite:
+        shutil.rmtree(out, ignore_errors=True)
+    labelled = data if isinstance(data, LabelledImages) else open_dataset(data, task=task)
+    check_labels(labelled, task, resolved)
+    split = split_dataset(labelled, seed=seed)
+    if (out / folder.CONFIG).is_file():
+        config = _same_run(out, task, backbone, resolved, labelled, seed)
+        if not (out / folder.RESUME).exists() and (out / folder.METRICS).is_file():
+            return folder.load_run(out)
+    else:
+        config = _configure(task, labelled, split, backbone, resolved, seed, find_device(device))
+    _fit(out, config, labelled, split)
+    return folder.load_run(out)
+
+
+def check_labels(labelled: LabelledImages, task: Task, recipe: Recipe) -> None:
+    """Refuse labels that this task or recipe cannot learn.
+
+    Raises:
+        UsageError: labels of the other task.
+        DataError: labels that are all equal, or not positive where their logarithm is wanted.
+    """
+    if labelled.task != task:
+        other = "mass fractions" if labelled.task == "regression" else "classes"
+        raise UsageError(f"{labelled.source}: holds {other}; use --task {labelled.task}")
+    if task == "regression":
+        if np.ptp(labelled.labels) == 0:
+            raise DataError(f"{labelled.source}: all labels are {labelled.labels[0]:g}")
+        if recipe.target == "log" and labelled.labels.min() <= 0:
+            raise DataError(f"{labelled.source}: --target log needs labels above zero")
+
+
+def _same_run(
+    out: Path, task: Task, backbone: str, recipe: Recipe, data: LabelledImages, seed: int
+) -> RunConfig:
+    """The configuration of the run in `out`, if it is the one asked for."""
+    config = folder.read_config(out)
+    asked = {
+        "task": (config.task, task),
+        "backbone": (config.backbone, backbone),
+        "seed": (config.seed, seed),
+        "data": (config.data.fingerprint, data.fingerprint),
+        "recipe": (config.recipe, recipe),
+    }
+    different = [name for name, (there, here) in asked.items() if there != here]
+    if different:
+        raise RunError(
+            f"{out}: holds another run (its {' and '.join(different)} differ);"
+            " choose another --out, or throw it away with --overwrite"
+        )
+    return config
+
+
+def _configure(
+    task: Task,
+    data: LabelledImages,
+    split: Split,
+    backbone: str,
+    recipe: Recipe,
+    seed: int,
+    device: str,
+) -> RunConfig:
+    channels, height, width = data.images.shape[1:]
+    wanted = recipe.channels or channels
+    if channels == 3 and wanted == 1:
+        raise UsageError(f"{data.source}: has three channels; use --set channels=3")
+    preprocessing = PreprocessingConfig(
+        scale=recipe.scale, stretch=recipe.stretch, size=recipe.size, channels=wanted
+    )
+    if recipe.standardise:
+        preprocessing = _standardised(preprocessing, data, split)
+    config = RunConfig(
+        task=task,
+        backbone=backbone,
+        class_names=data.class_names,
+        recipe=recipe,
+        preprocessing=preprocessing,
+        target=_target(data, split, recipe),
+        data=DataRecord(
+            path=data.source,
+            description=data.description,
+            fingerprint=data.fingerprint,
+            images=len(data),
+            shape=(channels, height, width),
+            preset=data.attributes.get("preset"),
+            seed=data.attributes.get("seed"),
+        ),
+        execution=Execution(device=device),
+        steps=1,
+        seed=seed,
+        start=first_convolution_note(wanted, recipe.first_convolution)
+        if recipe.pretrained
+        else "random weights",
+        versions=versions(),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    order = Order(len(split.train), recipe.batch_size, seed)
+    rows = np.sort(split.train[: order.batch_size])
+    example = Preprocessing(preprocessing)(take(data.images, rows))
+    execution = choose_execution(config.build_network, example, device, recipe.precision)
+    steps = recipe.epochs * order.steps_per_epoch
+    if recipe.max_seconds is not None and execution.images_per_second:
+        affordable = recipe.max_seconds * execution.images_per_second / order.batch_size
+        steps = max(1, min(steps, int(affordable)))
+    return config.model_copy(update={"execution": execution, "steps": steps})
+
+
+def _standardised(
+    config: PreprocessingConfig, data: LabelledImages, split: Split
+) -> PreprocessingConfig:
+    """Mean and standard deviation of up to 1,000 training images, after scale and stretch."""
+    rows = np.sort(split.train[:: max(1, len(split.train) // 1000)])
+    images = Preprocessing(config.model_copy(update={"size": None, "channels": 1}))(
+        take(data.images, rows)
+    )
+    mean, std = float(images.mean()), float(images.std())
+    return config.model_copy(update={"mean": mean, "std": max(std, 1e-12)})
+
+
+def _target(data: LabelledImages, split: Split, recipe: Recipe) -> TargetConfig:
+    if data.task == "classification":
+        return TargetConfig()
+    target = TargetConfig(transform=recipe.target)
+    if recipe.standardise_target:
+        encoded = target.encode(torch.from_numpy(data.labels[split.train]))
+        target = TargetConfig(
+            transform=recipe.target, mean=float(encoded.mean()), std=float(encoded.std())
+        )
+    return target
+
+
+def versions() -> dict[str, str]:
+    """Versions of what results depend on."""
+    from importlib.metadata import version
+
+    names = ("halometry", "torch", "timm", "lightning", "caustics", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+class Selection:
+    """The selection set in batches, in order."""
+
+    def __init__(self, images: Any, labels: Tensor, rows: np.ndarray, batch_size: int) -> None:
+        self.images, self.labels = images, labels
+        self.parts = np.array_split(rows, max(1, -(-len(rows) // batch_size)))
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Any:
+        for rows in self.parts:
+            yield take(self.images, rows), self.labels[torch.from_numpy(rows)]
+
+
+class Stretches:
+    """Training cut into stretches, each a Lightning epoch, at whose ends a run can go on.
+
+    Validations stand at fixed numbers of steps; between two of them lie equally many stretches.
+
+    Args:
+        order: of the training images.
+        steps: in all.
+        validations_per_epoch: how often in a pass.
+    """
+
+    def __init__(self, order: Order, steps: int, validations_per_epoch: int) -> None:
+        between = max(1, min(order.steps_per_epoch // validations_per_epoch, steps))
+        self.per_validation = -(-between // STRETCH)
+        validations = -(-steps // between)
+        ends = np.linspace(0, steps, validations * self.per_validation + 1).round().astype(int)
+        self.ends = ends.tolist()
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def after(self, step: int) -> int:
+        """The end of the stretch that begins at a step."""
+        return next(end for end in self.ends if end > step)
+
+
+def _fit(out: Path, config: RunConfig, data: LabelledImages, split: Split) -> None:
+    recipe, execution = config.recipe, config.execution
+    torch.set_num_threads(execution.threads)
+    order = Order(len(split.train), recipe.batch_size, config.seed)
+    stretches = Stretches(order, config.steps, recipe.validations_per_epoch)
+    torch.manual_seed(config.seed)
+    resume = out / folder.RESUME
+    pretrained = recipe.pretrained and not resume.exists()
+    network = config.build_network(pretrained).to(memory_format=execution.memory_format)
+    folder.write_config(out, config)
+    folder.write_text(out / folder.SPLIT, split.to_json())
+
+    images, labels = _on_device(data, execution.device)
+    learner = Learner(config.predictor(network), config, order, stretches.per_validation)
+    keeper = Keeper(out)
+    say(f"{config.backbone}: {execution.summary()}; {config.steps} steps of {order.batch_size}")
+    with track(f"{config.backbone} ({config.task})", config.steps) as tracker, _quiet():
+        trainer = L.Trainer(
+            accelerator="gpu" if execution.device.startswith("cuda") else "cpu",
+            devices=1,
+            max_steps=config.steps,
+            max_epochs=len(stretches),
+            check_val_every_n_epoch=stretches.per_validation,
+            reload_dataloaders_every_n_epochs=1,
+            num_sanity_val_steps=0,
+            gradient_clip_val=recipe.gradient_clip,
+            callbacks=[*_stopping(recipe), keeper, Watcher(tracker, METRICS[config.task])],
+            logger=TensorBoardLogger(str(out), name="", version="tensorboard"),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=20,
+        )
+        trainer.fit(
+            learner,
+            datamodule=_Feed(images, labels, split, order, stretches),
+            ckpt_path=str(resume) if resume.exists() else None,
+            weights_only=True,
+        )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    _finish(out, config, keeper, trainer, order)
+
+
+class _Feed(L.LightningDataModule):
+    """Gives Lightning the batches of one stretch after the other."""
+
+    def __init__(
+        self, images: Any, labels: Tensor, split: Split, order: Order, stretches: Stretches
+    ) -> None:
+        super().__init__()
+        self.images, self.labels, self.split = images, labels, split
+        self.order, self.stretches = order, stretches
+
+    def train_dataloader(self) -> Batches:
+        assert self.trainer is not None
+        start = self.trainer.global_step
+        stop = self.stretches.after(start) if start < self.stretches.ends[-1] else start
+        return Batches(self.images, self.labels, self.split.train, self.order, start, stop)
+
+    def val_dataloader(self) -> Selection:
+        batch = max(64, self.order.batch_size)
+        return Selection(self.images, self.labels, np.sort(self.split.selection), batch)
+
+
+def _on_device(data: LabelledImages, device: str) -> tuple[Any, Tensor]:
+    """Images where they are needed: on the device if they fit there, else as they are kept."""
+    labels = torch.from_numpy(data.labels).to(device)
+    if not isinstance(data.images, np.ndarray):
+        return data.images, labels
+    images = torch.from_numpy(data.images)
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device)
+        if images.nbytes < free // 2:
+            return images.to(device), labels
+    return images, labels
+
+
+def _stopping(recipe: Recipe) -> list[L.Callback]:
+    if recipe.early_stopping is None:
+        return []
+    return [EarlyStopping("selection_loss", patience=recipe.early_stopping, mode="min")]
+
+
+def _finish(
+    out: Path, config: RunConfig, keeper: Keeper, trainer: L.Trainer, order: Order
+) -> None:
+    """Write what training was like, and take the way back away: the run is finished."""
+    assert keeper.best is not None
+    steps, seen = trainer.global_step, order.images_seen(trainer.global_step)
+    record = {
+        "selection": {"loss": keeper.best["selection_loss"], "metric": METRICS[config.task]}
+        | {"value": keeper.best["selection_metric"]},
+        "best_step": int(keeper.best["step"]),
+        "steps": steps,
+        "images": seen,
+        "epochs": round(seen / order.count, 2),
+        "seconds": round(keeper.seconds, 1),
+        "images_per_second": round(seen / keeper.seconds, 1),
+        "precision": config.execution.precision,
+        "stopped": "early" if steps < config.steps else "at the planned number of steps",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    folder.write_text(out / folder.METRICS, json.dumps(record, indent=1) + "\n")
+    (out / folder.RESUME).unlink(missing_ok=True)
+    best = f"{METRICS[config.task]} {keeper.best['selection_metric']:.3f}"
+    say(f"{config.backbone}: {duration(keeper.seconds)}, selection {best} -> {out}")
+
+
+class _quiet:  # noqa: N801  (a context manager, used like a function)
+    """Keep Lightning's own remarks out of the way; ours say what matters."""
+
+    def __enter__(self) -> None:
+        self._caught = warnings.catch_warnings()
+        self._caught.__enter__()
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+        self._levels = {}
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            self._levels[name] = logging.getLogger(name).level
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+    def __exit__(self, *error: object) -> None:
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)
+        self._caught.__exit__(None, None, None)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import socket
+
+import pytest
+import torch
+from torch import nn
+
+from halometry.errors import UnavailableError, UsageError
+from halometry.models import Network, backbones, create_backbone
+from halometry.models import backbones as listing
+from halometry.models.backbone import _reachable, feature_width, first_convolution_note, timm_name
+from halometry.models.network import switch_off_residuals
+
+
+def test_the_published_names_are_timms() -> None:
+    assert timm_name("mobilenetv3_small") == "mobilenetv3_small_100"
+    assert timm_name("convnextv2_tiny") == "convnextv2_tiny"
+
+
+def test_a_misspelt_name_gets_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"unknown backbone 'resnet81', did you mean 'resnet\d+'"):
+        timm_name("resnet81")
+
+
+def test_a_name_like_nothing_gets_the_published_ones() -> None:
+    with pytest.raises(UsageError, match="known: mobilenetv3_small, resnet18, efficientnet_b5"):
+        create_backbone("zzzzqqqq", channels=1)
+
+
+def test_widths_are_those_of_the_published_heads() -> None:
+    widths = {info.name: info.features for info in backbones()}
+    assert widths == {"mobilenetv3_small": 1024, "resnet18": 512, "efficientnet_b5": 2048}
+
+
+def test_listing_counts_the_parameters_of_the_backbone() -> None:
+    (info,) = listing(["resnet18"])
+    net = create_backbone("resnet18", channels=1)
+    assert info.parameters == sum(p.numel() for p in net.parameters())
+    assert info.stride == 32
+
+
+def test_a_published_head_is_two_linear_layers_with_nothing_between() -> None:
+    head = Network("efficientnet_b5", channels=3, outputs=3, hidden=(1024,)).head
+    assert [(m.in_features, m.out_features) for m in head] == [(2048, 1024), (1024, 3)]  # type: ignore[union-attr]
+
+
+def test_a_relu_stands_between_layers_only() -> None:
+    head = Network("resnet18", channels=1, outputs=1, hidden=(256,), activation="relu").head
+    assert [type(m) for m in head] == [nn.Linear, nn.ReLU, nn.Linear]
+
+
+def test_switching_off_residuals_leaves_the_identity() -> None:
+    net = create_backbone("efficientnet_b5", channels=1)
+    assert switch_off_residuals(net) == 32
+    block = net.blocks[1][1].eval()  # type: ignore[union-attr, index]
+    features = torch.randn(1, 40, 6, 6)
+    torch.testing.assert_close(block(features), features)
+
+
+def test_pretrained_weights_that_cannot_be_fetched_are_a_clear_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    _reachable.cache_clear()
+    with pytest.raises(UnavailableError, match="ImageNet weights of 'resnet18'.*--no-pretrained"):
+        create_backbone("resnet18", channels=1, pretrained=True)
+    _reachable.cache_clear()
+
+
+def test_a_pretrained_first_convolution_is_begun_anew_only_where_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def loaded(name: str, channels: int) -> nn.Module:
+        import timm
+
+        net: nn.Module = timm.create_model(name, in_chans=channels, num_classes=0)
+        nn.init.ones_(net.conv1.weight)  # type: ignore[union-attr, arg-type]
+        return net
+
+    monkeypatch.setattr("halometry.models.backbone._pretrained", loaded)
+    kept = create_backbone("resnet18", 1, pretrained=True, first_convolution="summed")
+    anew = create_backbone("resnet18", 1, pretrained=True, first_convolution="random")
+    three = create_backbone("resnet18", 3, pretrained=True, first_convolution="random")
+    assert (kept.conv1.weight == 1).all()  # type: ignore[union-attr]
+    assert not (anew.conv1.weight == 1).any()  # type: ignore[union-attr]
+    assert (three.conv1.weight == 1).all()  # type: ignore[union-attr]
+    assert feature_width(kept) == 512
+
+
+def test_the_note_on_the_first_convolution_says_what_was_done() -> None:
+    assert "summed into one" in first_convolution_note(1, "summed")
+    assert "random first convolution" in first_convolution_note(1, "random")
+    assert "repeated to three" in first_convolution_note(3, "random")

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from halometry.models import Preprocessing, PreprocessingConfig, TargetConfig
+
+
+def test_minmax_is_by_image() -> None:
+    raw = torch.rand(3, 1, 8, 8) * torch.tensor([1.0, 10.0, 1000.0]).view(3, 1, 1, 1)
+    scaled = Preprocessing(PreprocessingConfig(scale="minmax"))(raw)
+    torch.testing.assert_close(scaled.amax((1, 2, 3)), torch.ones(3))
+    torch.testing.assert_close(scaled.amin((1, 2, 3)), torch.zeros(3))
+
+
+def test_minmax_of_counts_and_of_scaled_files_is_the_same() -> None:
+    counts = torch.poisson(torch.rand(2, 1, 16, 16) * 800)
+    config = PreprocessingConfig(scale="minmax", stretch="log", mean=1.0, std=2.0)
+    scaled = (counts - counts.amin((1, 2, 3), True)) / 777.0
+    torch.testing.assert_close(Preprocessing(config)(counts), Preprocessing(config)(scaled))
+
+
+def test_a_constant_image_does_not_become_nan() -> None:
+    out = Preprocessing(PreprocessingConfig(scale="minmax", stretch="log"))(torch.ones(1, 1, 4, 4))
+    assert out.isfinite().all()
+
+
+def test_halving_the_size_averages_two_by_two() -> None:
+    raw = torch.rand(1, 1, 32, 32)
+    half = Preprocessing(PreprocessingConfig(size=16))(raw)
+    torch.testing.assert_close(half, torch.nn.functional.avg_pool2d(raw, 2))
+
+
+def test_one_channel_is_repeated() -> None:
+    out = Preprocessing(PreprocessingConfig(channels=3))(torch.rand(2, 1, 16, 16))
+    assert out.shape == (2, 3, 16, 16)
+    assert torch.equal(out[:, 0], out[:, 2])
+
+
+def test_integers_are_welcome() -> None:
+    raw = torch.arange(16, dtype=torch.int32).reshape(1, 1, 4, 4)
+    out = Preprocessing(PreprocessingConfig(stretch="sqrt"))(raw)
+    torch.testing.assert_close(out, raw.float().sqrt())
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    values=st.lists(st.floats(1e-4, 1.0), min_size=1, max_size=20),
+    log=st.booleans(),
+    mean=st.floats(-5, 5),
+    std=st.floats(1e-3, 10),
+)
+def test_a_target_decodes_what_it_encodes(
+    values: list[float], log: bool, mean: float, std: float
+) -> None:
+    labels = torch.tensor(values, dtype=torch.float64)
+    target = TargetConfig(transform="log" if log else "none", mean=mean, std=std)
+    torch.testing.assert_close(target.decode(target.encode(labels)), labels)
+
+
+def test_a_size_out_of_range_is_refused() -> None:
+    with pytest.raises(ValueError, match="greater than or equal to 16"):
+        PreprocessingConfig(size=3)
