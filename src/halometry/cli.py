@@ -74,12 +74,16 @@ def simulate(
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 1000,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    test: Annotated[
+        int, typer.Option(min=0, help="Set the last so many images aside as the test set.")
+    ] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace a store that is there.")] = False,
 ) -> None:
     """Make labelled images."""
     from halometry.data.generate import simulate as run
 
-    path = run(preset, count, seed=seed, out=out, device=_device(device), overwrite=overwrite)
+    where = _device(device)
+    path = run(preset, count, seed, out, device=where, test=test, overwrite=overwrite)
     out_console.print(f"{count:,} images -> {path}", markup=False)
 
 

@@ -1,1 +1,19 @@
-"""."""
+"""What an image shows: presets, scenes drawn from them, and their rendering."""
+
+from halometry.simulation.cosmology import einstein_radius
+from halometry.simulation.preset import Preset, load_preset, preset_names
+from halometry.simulation.render import observe, render, sample
+from halometry.simulation.scene import UNITS, Scene, draw_scenes
+
+__all__ = [
+    "UNITS",
+    "Preset",
+    "Scene",
+    "draw_scenes",
+    "einstein_radius",
+    "load_preset",
+    "observe",
+    "preset_names",
+    "render",
+    "sample",
+]

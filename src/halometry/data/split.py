@@ -1,0 +1,89 @@
+"""Which images train, which choose the checkpoint, and which judge: seeded, and written down."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from halometry.data.dataset import LabelledImages
+from halometry.errors import DataError
+
+SMALLEST = 10  # images, below which no split makes sense
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of a set by what they are for; each an int64 array.
+
+    Attributes:
+        train, selection, test: rows; `test` keeps the set's order.
+        seed: the split was made with.
+    """
+
+    train: np.ndarray
+    selection: np.ndarray
+    test: np.ndarray
+    seed: int
+
+    def to_json(self) -> str:
+        """The split as JSON."""
+        parts = {name: getattr(self, name).tolist() for name in ("train", "selection", "test")}
+        return json.dumps({"seed": self.seed} | parts, separators=(",", ":")) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Split:
+        """A split from what `to_json` made.
+
+        Raises:
+            ValueError, KeyError: it is not that.
+        """
+        content = json.loads(text)
+        parts = [np.array(content[name], dtype=np.int64) for name in ("train", "selection", "test")]
+        return cls(*parts, seed=int(content["seed"]))
+
+
+def split_dataset(
+    data: LabelledImages, seed: int, test: float = 0.1, selection: float = 0.1
+) -> Split:
+    """Split a labelled set at random, each class in proportion.
+
+    Args:
+        data: the set. Where its layout says which images are for testing, they are, and only
+            the selection set is carved from the others.
+        seed: of the split.
+        test: share of all images.
+        selection: share of the rest, for choosing the checkpoint.
+
+    Raises:
+        DataError: too few images.
+    """
+    rng = np.random.default_rng([seed, 0x5E1EC7])
+    rows = np.arange(len(data))
+    fixed = data.roles is not None and bool((data.roles == "test").any())
+    parts: dict[str, list[np.ndarray]] = {"train": [], "selection": [], "test": []}
+    groups = (
+        [rows[data.labels == k] for k in np.unique(data.labels)]
+        if data.task == "classification"
+        else [rows]
+    )
+    for group in groups:
+        if fixed:
+            assert data.roles is not None
+            held = group[data.roles[group] == "test"]
+            rest = rng.permutation(group[data.roles[group] != "test"])
+        else:
+            mixed = rng.permutation(group)
+            held, rest = np.split(mixed, [round(test * len(mixed))])
+        chosen, train = np.split(rest, [round(selection * len(rest))])
+        parts["test"].append(held)
+        parts["selection"].append(chosen)
+        parts["train"].append(train)
+    joined = {name: np.sort(np.concatenate(of)).astype(np.int64) for name, of in parts.items()}
+    if len(rows) < SMALLEST or min(len(part) for part in joined.values()) == 0:
+        raise DataError(
+            f"{data.source}: {len(rows)} images are too few to train, select and test;"
+            f" at least {SMALLEST} are needed, some of every class"
+        )
+    return Split(joined["train"], joined["selection"], joined["test"], seed)

@@ -1,0 +1,171 @@
+"""The project's own file of labelled images: HDF5, open to anyone with h5py."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+from halometry import __version__
+from halometry.errors import DataError, StorageError
+
+FORMAT, FORMAT_VERSION = "halometry-store", 1
+Task = Literal["classification", "regression"]
+
+
+class StoreWriter:
+    """Write a store piece by piece; it appears under its name only when it is whole.
+
+    Args:
+        path: the file to write.
+        count: images in all.
+        shape: (C, H, W) of an image.
+        dtype: of the images, `int32` for counts.
+        task: what the labels are: class indices or mass fractions.
+        class_names: of a classification.
+        attributes: anything else worth knowing, kept as HDF5 attributes.
+        units: of the parameters, by name.
+
+    Raises:
+        StorageError: no room or no permission; nothing is left behind.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        count: int,
+        shape: tuple[int, int, int],
+        dtype: str = "int32",
+        task: Task,
+        class_names: tuple[str, ...] | None = None,
+        attributes: dict[str, str | int | float] | None = None,
+        units: dict[str, str] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.partial = self.path.with_name(self.path.name + ".partial")
+        self.count, self.shape, self.dtype = count, shape, dtype
+        self.task, self.class_names = task, class_names
+        self.attributes, self.units = attributes or {}, units or {}
+
+    def __enter__(self) -> StoreWriter:
+        try:
+            self._create()
+        except OSError as error:
+            raise self._failed(error) from error
+        return self
+
+    def _create(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = h5py.File(self.partial, "w")
+        self._images = self._file.create_dataset(
+            "images",
+            (self.count, *self.shape),
+            self.dtype,
+            chunks=(1, *self.shape),
+            shuffle=True,
+            compression="gzip",
+            compression_opts=1,
+        )
+        label_type = "int64" if self.task == "classification" else "float64"
+        self._labels = self._file.create_dataset("labels", (self.count,), label_type)
+        self._parameters = self._file.create_group("parameters")
+        attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, "task": self.task}
+        attributes |= {"halometry_version": __version__, **self.attributes}
+        if self.class_names:
+            attributes["class_names"] = list(self.class_names)
+        self._file.attrs.update(attributes)
+
+    def write(
+        self,
+        start: int,
+        images: np.ndarray,
+        labels: np.ndarray,
+        parameters: dict[str, np.ndarray] | None = None,
+    ) -> None:
+        """Write images (n, C, H, W), labels (n,) and parameters (n, ...) from row `start`."""
+        stop = start + len(images)
+        try:
+            self._images[start:stop] = images
+            self._labels[start:stop] = labels
+            for name, values in (parameters or {}).items():
+                if name not in self._parameters:
+                    self._parameters.create_dataset(
+                        name, (self.count, *values.shape[1:]), values.dtype, compression="gzip"
+                    )
+                    self._parameters[name].attrs["unit"] = self.units.get(name, "")
+                self._parameters[name][start:stop] = values
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def write_names(self, names: list[str]) -> None:
+        """Write the name of every image, such as the file it came from."""
+        self._file.create_dataset("names", data=names, dtype=h5py.string_dtype())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._file.close()
+            if error is None:
+                os.replace(self.partial, self.path)
+        except (OSError, RuntimeError) as failure:
+            if error is None:
+                raise self._failed(failure) from failure
+        finally:
+            self.partial.unlink(missing_ok=True)
+
+    def _failed(self, error: Exception) -> StorageError:
+        code = getattr(error, "errno", None)
+        text = str(error)
+        if code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) or "No space left" in text:
+            reason = "the disk is full; free space or choose another place"
+        elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
+            reason = "no permission to write there; choose another place"
+        else:
+            reason = os.strerror(code) if code else text.splitlines()[0]
+        return StorageError(f"{self.path}: cannot be written: {reason}")
+
+
+def is_store(path: str | Path) -> bool:
+    """Whether a path looks like an HDF5 file by its first bytes or its name."""
+    path = Path(path)
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n" or path.suffix in (".h5", ".hdf5")
+
+
+def open_store(path: str | Path) -> h5py.File:
+    """Open a store for reading.
+
+    Raises:
+        DataError: damaged, or another kind of HDF5 file.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(f"{path}: is damaged or not an HDF5 file; make or copy it again") from error
+    missing = [key for key in ("images", "labels") if key not in file]
+    if file.attrs.get("format") != FORMAT or missing:
+        file.close()
+        raise DataError(f"{path}: is an HDF5 file of another kind, not a halometry store")
+    return file
+
+
+def attributes_of(file: h5py.File) -> dict[str, Any]:
+    """The attributes of a store as plain Python values."""
+    plain = {}
+    for key, value in file.attrs.items():
+        plain[key] = value.item() if isinstance(value, np.generic) else value
+    if "class_names" in plain:
+        plain["class_names"] = [str(name) for name in plain["class_names"]]
+    return plain

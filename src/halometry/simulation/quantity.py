@@ -1,0 +1,120 @@
+"""A parameter of a preset: a number or a distribution, with its unit and where it comes from."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import AfterValidator, Field, model_validator
+
+from halometry.config import Strict
+
+
+class PowerLaw(Strict):
+    """dN/dx proportional to x**slope between `low` and `high`."""
+
+    slope: float
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PowerLaw:
+        if self.low >= self.high:
+            raise ValueError("'low' must be below 'high'")
+        return self
+
+
+Pair = tuple[float, float]
+LAWS = ("value", "uniform", "log_uniform", "normal", "poisson", "power_law", "disc")
+
+
+class Quantity(Strict):
+    """Exactly one law, a unit, and a source.
+
+    Attributes:
+        value: always the same number.
+        uniform, log_uniform: between two numbers.
+        normal: mean and standard deviation.
+        poisson: a count with this mean.
+        power_law: see `PowerLaw`.
+        disc: distance from the centre of a point uniform in a disc of this radius.
+        unit: as the table in `halometry.simulation.preset` asks for.
+        source: publication, fit, or reason.
+    """
+
+    value: float | None = None
+    uniform: Pair | None = None
+    log_uniform: Pair | None = None
+    normal: Pair | None = None
+    poisson: float | None = Field(default=None, ge=0)
+    power_law: PowerLaw | None = None
+    disc: float | None = Field(default=None, gt=0)
+    unit: str = ""
+    source: str = ""
+
+    @model_validator(mode="after")
+    def _one_law(self) -> Quantity:
+        given = [law for law in LAWS if getattr(self, law) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of {', '.join(LAWS)}, not {len(given)}")
+        for law in ("uniform", "log_uniform"):
+            pair = getattr(self, law)
+            if pair is not None and pair[0] > pair[1]:
+                raise ValueError(f"'{law}' must go from the smaller to the larger number")
+        if self.log_uniform is not None and self.log_uniform[0] <= 0:
+            raise ValueError("'log_uniform' must begin above zero")
+        return self
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """The smallest and the largest number that can come (for a normal, five sigma)."""
+        if self.value is not None:
+            return self.value, self.value
+        if self.normal is not None:
+            mean, sigma = self.normal
+            return mean - 5 * sigma, mean + 5 * sigma
+        if self.poisson is not None:
+            return 0.0, math.inf if self.poisson else 0.0
+        if self.power_law is not None:
+            return self.power_law.low, self.power_law.high
+        if self.disc is not None:
+            return 0.0, self.disc
+        pair = self.uniform or self.log_uniform
+        assert pair is not None
+        return pair
+
+    def draw(self, rng: np.random.Generator, size: int | None = None) -> Any:
+        """One number, or an array of `size`, from a random stream."""
+        if self.value is not None:
+            return self.value if size is None else np.full(size, self.value)
+        if self.uniform is not None:
+            return rng.uniform(*self.uniform, size)
+        if self.log_uniform is not None:
+            return np.exp(rng.uniform(*np.log(self.log_uniform), size))
+        if self.normal is not None:
+            return rng.normal(*self.normal, size)
+        if self.poisson is not None:
+            return rng.poisson(self.poisson, size)
+        if self.disc is not None:
+            return self.disc * np.sqrt(rng.uniform(0, 1, size))
+        assert self.power_law is not None
+        low, high, exponent = self.power_law.low, self.power_law.high, self.power_law.slope + 1
+        share = rng.uniform(0, 1, size)
+        if abs(exponent) < 1e-9:
+            return low * (high / low) ** share
+        return (low**exponent + share * (high**exponent - low**exponent)) ** (1 / exponent)
+
+
+def quantity(unit: str, low: float, high: float) -> Any:
+    """The type of a parameter that has a given unit and stays within a range."""
+
+    def check(given: Quantity) -> Quantity:
+        if given.unit != unit:
+            raise ValueError(f"its unit must be '{unit}', not '{given.unit}'")
+        smallest, largest = given.support
+        if given.poisson is None and (smallest < low or largest > high):
+            raise ValueError(f"must stay between {low:g} and {high:g} {unit}".rstrip())
+        return given
+
+    return Annotated[Quantity, AfterValidator(check)]
