@@ -15,6 +15,7 @@ from halometry.simulation.scene import Scene
 
 SOFTENING = 1e-4  # arcsec; keeps the centres of singular profiles finite
 ROUND = 0.9999  # axis ratio above which an ellipsoid is taken as a sphere
+NEARLY_ONE = 1 - 1e-6
 TOGETHER = 4  # subhalos at a time: more would not fit the processor's caches
 
 
@@ -56,7 +57,9 @@ def reduced_deflection_angle_line(
     half2 = length**2 / 4
     r2 = along**2 + across**2
     strength = Rein**2 / length
-    a_along = strength * torch.atanh(length * along / (r2 + half2 + s**2))
+    # At the ends themselves the deflection is logarithmically infinite.
+    ratio = (length * along / (r2 + half2 + s**2)).clamp(-NEARLY_ONE, NEARLY_ONE)
+    a_along = strength * torch.atanh(ratio)
     a_across = strength * torch.atan2(length * across, r2 - half2)
     return a_along * cos - a_across * sin, a_along * sin + a_across * cos
 

@@ -1,0 +1,152 @@
+"""Many small files packed once into a store beside the user's caches."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from platformdirs import user_cache_dir
+
+from halometry.data.images import Image, read_image
+from halometry.data.store import StoreWriter, Task, open_store
+from halometry.errors import DataError, ReadError, StorageError
+from halometry.progress import say, track
+
+PACK = 256  # images written at a time
+VERSION = "1"  # of the packing: a change makes old caches unused
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """Where the cache is and how much it holds, in bytes."""
+
+    path: str
+    bytes: int
+
+
+def cache_folder() -> Path:
+    """`$HALOMETRY_CACHE`, or the user's cache folder."""
+    return Path(os.environ.get("HALOMETRY_CACHE") or user_cache_dir("halometry"))
+
+
+def cache_info() -> CacheInfo:
+    """Where the cache is and how much it holds."""
+    folder = cache_folder()
+    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    return CacheInfo(str(folder), size)
+
+
+def clear_cache() -> None:
+    """Remove all packed sets."""
+    for path in cache_folder().glob("packed-*.h5*"):
+        path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of a set: its path below the root, class index or -1, size and time of change."""
+
+    name: str
+    label: int
+    size: int
+    changed: int
+
+
+def fingerprint(root: Path, entries: Sequence[Entry]) -> str:
+    """Changes when a file is added, removed, renamed or written anew."""
+    listing = hashlib.sha256(f"{VERSION}\n{root.resolve()}\n".encode())
+    for entry in entries:
+        listing.update(f"{entry.name}\0{entry.label}\0{entry.size}\0{entry.changed}\n".encode())
+    return listing.hexdigest()[:16]
+
+
+def packed(root: Path, entries: Sequence[Entry], task: Task) -> Path:
+    """The store that holds the images of these files; they are read only if it is not there.
+
+    Args:
+        root: folder of the set.
+        entries: its files.
+        task: `regression` takes the labels that the files carry.
+
+    Raises:
+        DataError: a bad file (named, with the reason, and how many more), or mixed shapes.
+        StorageError: the cache cannot be written.
+    """
+    store = cache_folder() / f"packed-{fingerprint(root, entries)}.h5"
+    if store.is_file():
+        try:
+            open_store(store).close()
+            return store
+        except DataError:
+            store.unlink()  # half-written by an older program, or damaged
+    try:
+        _pack(store, root, entries, task)
+    except StorageError as error:
+        raise StorageError(
+            f"the cache {error}, or set HALOMETRY_CACHE to a folder with room"
+        ) from error
+    return store
+
+
+def _pack(store: Path, root: Path, entries: Sequence[Entry], task: Task) -> None:
+    first = _first_good(root, entries)
+    bad: list[ReadError] = []
+    writer = StoreWriter(
+        store,
+        count=len(entries),
+        shape=first.pixels.shape,  # type: ignore[arg-type]
+        dtype="float32",
+        task=task,
+    )
+    with writer, track(f"packing {root}", len(entries)) as progress:
+        for start in range(0, len(entries), PACK):
+            part = entries[start : start + PACK]
+            images = np.zeros((len(part), *first.pixels.shape), np.float32)
+            labels = np.zeros(len(part), np.float64 if task == "regression" else np.int64)
+            for i, entry in enumerate(part):
+                try:
+                    image = read_image(root / entry.name)
+                    _check(image, first, task)
+                except ReadError as error:
+                    bad.append(error)
+                    continue
+                images[i] = image.pixels
+                labels[i] = image.label if task == "regression" else entry.label
+            writer.write(start, images, labels)
+            progress.advance(len(part))
+        if bad:
+            raise DataError(_complaint(root, bad))
+    say(f"packed {len(entries):,} files of {root} once, into the cache; they are not read again")
+
+
+def _complaint(root: Path, bad: list[ReadError]) -> str:
+    more = f" (and {len(bad) - 1} more bad files)" if len(bad) > 1 else ""
+    return f"{bad[0]}{more}; mend or remove it and try again"
+
+
+def _first_good(root: Path, entries: Sequence[Entry]) -> Image:
+    """The first image that can be read: the others must be like it."""
+    bad = []
+    for entry in entries:
+        try:
+            return read_image(root / entry.name)
+        except ReadError as error:
+            bad.append(error)
+            if len(bad) >= 20:
+                break
+    raise DataError(_complaint(root, bad))
+
+
+def _check(image: Image, first: Image, task: Task) -> None:
+    if image.pixels.shape != first.pixels.shape:
+        raise ReadError(
+            image.path,
+            f"has shape {image.pixels.shape}, but {first.path} has {first.pixels.shape};"
+            " all images of a set must have one shape",
+        )
+    if task == "regression" and image.label is None:
+        raise ReadError(image.path, "carries no mass fraction, other files of the folder do")

@@ -1,0 +1,83 @@
+"""A user's own files, one after the other: what can be read and what cannot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from halometry.data.images import Image, is_readable, read_image
+from halometry.data.store import is_store, open_store
+from halometry.errors import DataError, ReadError
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A key that sorts 2 before 10.
+
+    Example:
+        >>> sorted(["10.npy", "2.npy"], key=natural)
+        ['2.npy', '10.npy']
+    """
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+
+
+def find_files(path: Path) -> list[Path]:
+    """The images and stores below a path, in natural order; a file is itself."""
+    if not path.is_dir():
+        return [path]
+    below = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    found = [p for p in below if is_readable(p.name) or p.suffix in (".h5", ".hdf5")]
+    return sorted(found, key=lambda p: natural(str(p)))
+
+
+def count_images(paths: Sequence[str | Path]) -> int:
+    """How many images `iter_images` will give; a file that cannot be read counts as one."""
+    total = 0
+    for path in paths:
+        for file in find_files(Path(path)):
+            total += _stored(file) if is_store(file) else 1
+    return total
+
+
+def _stored(file: Path) -> int:
+    try:
+        with open_store(file) as store:
+            return len(store["labels"])
+    except DataError:
+        return 1
+
+
+def iter_images(paths: Sequence[str | Path]) -> Iterator[Image | ReadError]:
+    """Every image of files, folders and stores; for a bad file the error instead.
+
+    Args:
+        paths: files, folders (searched through), stores.
+    """
+    for path in paths:
+        for file in find_files(Path(path)):
+            if is_store(file):
+                yield from _from_store(file)
+            else:
+                try:
+                    yield read_image(file)
+                except ReadError as error:
+                    yield error
+
+
+def _from_store(file: Path) -> Iterator[Image | ReadError]:
+    try:
+        with open_store(file) as store:
+            images, labels = store["images"], store["labels"][:]
+            masses = store.attrs.get("task") == "regression"
+            for i, label in enumerate(labels):
+                name = f"{file}#{i}"
+                try:
+                    pixels = np.asarray(images[i], dtype=np.float32)
+                    yield Image(pixels, float(label) if masses else None, name)
+                except (OSError, RuntimeError):
+                    yield ReadError(name, "is damaged")
+    except DataError as error:
+        yield ReadError(file, str(error).removeprefix(f"{file}: "))

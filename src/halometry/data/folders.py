@@ -1,0 +1,147 @@
+"""The layouts in which the community keeps its images, recognised as they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from halometry.data.cache import Entry, fingerprint, packed
+from halometry.data.dataset import LabelledImages, Task, read_images
+from halometry.data.files import natural
+from halometry.data.images import is_readable, read_image
+from halometry.data.store import open_store
+from halometry.errors import DataError, ReadError
+
+PUBLISHED_ORDERS = (("no", "sphere", "vort"), ("no_sub", "sub"))
+TEST_FOLDERS = ("test", "val")  # in the community's sets, val/ is the test set by custom
+
+
+def open_folder(path: Path) -> LabelledImages:
+    """Open a folder of labelled images.
+
+    Args:
+        path: `train/` and `val/` or `test/` with class folders in each; or class folders; or
+            `lens_data/` with, or itself a folder of, object arrays `[image, mass fraction]`.
+
+    Raises:
+        DataError: no such layout, or files that cannot be used.
+    """
+    held_out = next((name for name in TEST_FOLDERS if (path / name).is_dir()), None)
+    if (path / "train").is_dir() and held_out and _class_folders(path / "train"):
+        return _classes(path, ("train", held_out))
+    if (path / "lens_data").is_dir():
+        return _masses(path / "lens_data")
+    if _class_folders(path):
+        return _classes(path, ("",))
+    entries = _scan(path, "", -1)
+    if not entries:
+        raise DataError(
+            f"{path}: no images found; a folder of class folders, or of object arrays"
+            " [image, mass fraction], is expected"
+        )
+    return _masses(path)
+
+
+def _class_folders(path: Path) -> list[str]:
+    """Names of the folders with images in them, the published order first."""
+    with os.scandir(path) as found:
+        folders = [f.name for f in found if f.is_dir() and not f.name.startswith(".")]
+    classes = [name for name in folders if _has_image(path / name)]
+    for order in PUBLISHED_ORDERS:
+        if set(classes) == set(order):
+            return list(order)
+    return sorted(classes, key=natural)
+
+
+def _has_image(path: Path) -> bool:
+    with os.scandir(path) as found:
+        return any(is_readable(f.name) for f in found)
+
+
+def _scan(root: Path, below: str, label: int) -> list[Entry]:
+    """The images directly in one folder, in natural order."""
+    entries = []
+    with os.scandir(root / below) as found:
+        for file in found:
+            if is_readable(file.name) and not file.name.startswith("."):
+                status = file.stat()
+                name = str(Path(below) / file.name)
+                entries.append(Entry(name, label, status.st_size, status.st_mtime_ns))
+    return sorted(entries, key=lambda entry: natural(entry.name))
+
+
+def _classes(root: Path, parts: tuple[str, ...]) -> LabelledImages:
+    names = _class_folders(root / parts[0])
+    if len(names) < 2:
+        raise DataError(
+            f"{root / parts[0]}: has images of one class only ({names[0]});"
+            " at least two class folders are needed"
+        )
+    entries: list[Entry] = []
+    roles: list[str] = []
+    for part in parts:
+        there = _class_folders(root / part)
+        if set(there) != set(names):
+            raise DataError(
+                f"{root / part}: has classes {', '.join(there) or 'none'},"
+                f" {root / parts[0]} has {', '.join(names)}"
+            )
+        for label, name in enumerate(names):
+            found = _scan(root, str(Path(part) / name), label)
+            entries += found
+            roles += ["train" if part in ("", "train") else "test"] * len(found)
+    data = _load(root, entries, "classification", tuple(names))
+    if len(parts) == 1:
+        return _described(data, f"{len(entries):,} images in class folders", None)
+    for_training = roles.count("train")
+    where = f"{for_training:,} images in train/, {len(roles) - for_training:,} in {parts[1]}/"
+    custom = " (the test set by custom)" if parts[1] == "val" else " (the test set)"
+    return _described(data, where + custom, np.array(roles))
+
+
+def _masses(root: Path) -> LabelledImages:
+    entries = [e for e in _scan(root, "", -1) if e.name.lower().endswith(".npy")]
+    if not entries:
+        raise DataError(f"{root}: no .npy files found; object arrays [image, mass] are expected")
+    try:
+        labelled = read_image(root / entries[0].name).label is not None
+    except ReadError:
+        labelled = True  # packing says what is wrong with it
+    if not labelled:
+        raise DataError(
+            f"{root}: its images have no labels; put them into class folders to train or judge,"
+            " or use 'predict'"
+        )
+    data = _load(root, entries, "regression", None)
+    return _described(data, f"{len(entries):,} object arrays", None)
+
+
+def _load(
+    root: Path, entries: list[Entry], task: Task, class_names: tuple[str, ...] | None
+) -> LabelledImages:
+    store = packed(root, entries, task)
+    with open_store(store) as file:
+        labels = file["labels"][:]
+        size = file["images"].size * file["images"].dtype.itemsize
+    return LabelledImages(
+        images=read_images(store, size),
+        labels=labels,
+        task=task,
+        class_names=class_names,
+        names=[entry.name for entry in entries],
+        source=str(root),
+        description="",
+        fingerprint=fingerprint(root, entries),
+    )
+
+
+def _described(data: LabelledImages, found: str, roles: np.ndarray | None) -> LabelledImages:
+    from dataclasses import replace
+
+    _, channels, height, width = data.images.shape
+    of = f"classes {', '.join(data.class_names)}" if data.class_names else "mass fractions"
+    return replace(
+        data, description=f"{found}, {channels} x {height} x {width}, {of}", roles=roles
+    )

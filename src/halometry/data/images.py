@@ -1,0 +1,173 @@
+"""One image from any file: NumPy, FITS, or a picture; or one typed error that says why not."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as Picture
+from PIL import UnidentifiedImageError
+
+from halometry.data.npy import MAX_PIXELS, Refused, read_npy
+from halometry.errors import ReadError
+
+NPY = (".npy",)
+FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz", ".fits.fz")
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+READABLE = NPY + FITS + PICTURES
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image as it was read.
+
+    Attributes:
+        pixels: (C, H, W) float32, C 1 or 3, values as in the file.
+        label: the mass fraction that the file carries, or None.
+        path: of the file; within a store with `#` and the image's number.
+    """
+
+    pixels: np.ndarray
+    label: float | None
+    path: str
+
+
+def is_readable(name: str) -> bool:
+    """Whether a file's name has an ending that is read."""
+    return name.lower().endswith(READABLE)
+
+
+def read_image(path: str | Path) -> Image:
+    """Read one image.
+
+    Args:
+        path: `.npy` (H, W), (1, H, W) or (3, H, W), or an object array `[image, mass fraction]`;
+            FITS, of which the first extension with an image is taken; PNG, JPEG, TIFF or BMP.
+
+    Returns:
+        The image; colour pictures whose channels are equal have one channel, alpha is dropped.
+
+    Raises:
+        ReadError: names the file and the reason, whatever its bytes are.
+    """
+    path = Path(path)
+    try:
+        raw, label = _read(path)
+        return Image(_pixels(raw), label, str(path))
+    except Refused as refused:
+        raise ReadError(path, str(refused)) from refused
+    except FileNotFoundError:
+        raise ReadError(path, "no such file") from None
+    except OSError as error:
+        raise ReadError(path, f"cannot be opened ({error.strerror or error})") from error
+
+
+def _read(path: Path) -> tuple[np.ndarray, float | None]:
+    name = path.name.lower()
+    if path.is_dir():
+        raise Refused("is a folder")
+    if not path.exists():
+        raise FileNotFoundError
+    if path.stat().st_size == 0:
+        raise Refused("is empty")
+    if name.endswith(NPY):
+        return _from_npy(path)
+    if name.endswith(FITS):
+        return _from_fits(path), None
+    if name.endswith(PICTURES):
+        return _from_picture(path), None
+    raise Refused(f"is of a type that is not read; known are {', '.join(READABLE)}")
+
+
+def _from_npy(path: Path) -> tuple[np.ndarray, float | None]:
+    content = read_npy(path)
+    if isinstance(content, np.ndarray):
+        return content, None
+    if len(content) != 2 or not isinstance(content[0], np.ndarray):
+        raise Refused("is an object array, but not [image, mass fraction]")
+    image, label = content
+    if isinstance(label, np.ndarray):
+        if label.size != 1:
+            raise Refused("is an object array, but its second element is not a number")
+        label = label.item()
+    return image, float(label)
+
+
+def _from_fits(path: Path) -> np.ndarray:
+    from astropy.io import fits
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they would say comes as a reason below
+        try:
+            with fits.open(path, memmap=False, lazy_load_hdus=False) as hdus:
+                for hdu in hdus:
+                    shape = hdu.header.get("NAXIS", 0)
+                    if not hdu.is_image or shape < 2:
+                        continue
+                    axes = [int(hdu.header[f"NAXIS{i + 1}"]) for i in range(shape)]
+                    if np.prod([float(n) for n in axes]) > MAX_PIXELS:
+                        raise Refused(f"says it holds {axes} values, too many")
+                    data = np.asarray(hdu.data)
+                    return data.astype(data.dtype.newbyteorder("="), copy=False)
+        except Refused:
+            raise
+        except Exception as error:  # astropy raises almost anything on damaged files
+            raise Refused("is not a FITS file, or is truncated or damaged") from error
+    raise Refused("has no extension with an image")
+
+
+def _from_picture(path: Path) -> np.ndarray:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Picture.DecompressionBombWarning)
+            with Picture.open(path) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise Refused(f"has {picture.width} x {picture.height} pixels, too many")
+                if picture.mode in ("P", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "PA"):
+                    picture = picture.convert("RGB")
+                elif picture.mode in ("LA", "La", "1"):
+                    picture = picture.convert("L")
+                return np.asarray(picture)
+    except Refused:
+        raise
+    except (Picture.DecompressionBombWarning, Picture.DecompressionBombError) as error:
+        raise Refused("has too many pixels") from error
+    except UnidentifiedImageError as error:
+        raise Refused("is not a picture, or its header is damaged") from error
+    except Exception as error:  # Pillow's plugins raise almost anything on damaged files
+        raise Refused("is truncated or damaged") from error
+
+
+def _pixels(raw: np.ndarray) -> np.ndarray:
+    """(C, H, W) float32 from what a file held."""
+    if raw.dtype.kind not in "biuf":
+        raise Refused(f"holds values of type {raw.dtype}, not numbers")
+    if raw.ndim == 2:
+        image = raw[None]
+    elif raw.ndim == 3 and raw.shape[0] in (1, 3):
+        image = raw
+    elif raw.ndim == 3 and raw.shape[2] in (1, 3):
+        image = raw.transpose(2, 0, 1)
+    else:
+        raise Refused(f"has shape {raw.shape}; (H, W), (1, H, W) or (3, H, W) is expected")
+    if min(image.shape) == 0 or min(image.shape[1:]) < 2:
+        raise Refused(f"has shape {raw.shape}: too small for an image")
+    if image.size > MAX_PIXELS:
+        raise Refused(f"has {image.size:,} values, more than {MAX_PIXELS:,}")
+    pixels = _narrow(image)
+    bad = int(np.size(pixels) - np.isfinite(pixels).sum())
+    if bad:
+        raise Refused(f"has {bad} of {pixels.size} pixels that are not finite (NaN or infinite)")
+    if pixels.min() == pixels.max():
+        raise Refused(f"is constant: every pixel is {pixels.flat[0]:g}")
+    if len(pixels) == 3 and (pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all():
+        pixels = pixels[:1]
+    return pixels
+
+
+def _narrow(image: Any) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused for it
+        return np.ascontiguousarray(image, dtype=np.float32)

@@ -1,0 +1,281 @@
+"""NumPy files, object arrays among them, read without executing anything they hold.
+
+The published mass set keeps `[image, mass fraction]` as NumPy object arrays, which are pickles, and a
+pickle is a program. `numpy.load(..., allow_pickle=True)` would run it. Here the few operations that
+NumPy itself writes for arrays and numbers are interpreted over `pickletools.genops`; names in the
+file are compared with a short list and never looked up, and nothing else is admitted.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickletools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MAX_OPERATIONS = 10_000  # two arrays and a number need about a hundred
+MAX_PIXELS = 64_000_000
+NUMBER_KINDS = "biuf"
+
+
+class Refused(Exception):
+    """A file that holds something else than arrays and numbers, or is damaged; the reason."""
+
+
+def read_npy(path: Path) -> np.ndarray | list[Any]:
+    """What a `.npy` file holds.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A numeric array, or for an object array its elements: arrays, numbers, or lists of these.
+
+    Raises:
+        Refused: damaged, too large, or holding anything else.
+        OSError: the file cannot be opened.
+    """
+    content = path.read_bytes()
+    if not content:
+        raise Refused("is empty")
+    file = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+            version, np.lib.format.read_array_header_2_0
+        )
+        if version not in ((1, 0), (2, 0), (3, 0)):
+            raise Refused(f"is of a NumPy format version {version} that is not known")
+        shape, fortran, dtype = read(file)
+    except Refused:
+        raise
+    except Exception as error:  # the header is parsed as a literal, which can fail in many ways
+        raise Refused("is not a NumPy file, or its header is damaged") from error
+    rest = content[file.tell() :]
+    if dtype.hasobject:
+        return _object_array(rest, shape)
+    return _array(rest, shape, fortran, dtype)
+
+
+def _array(data: bytes, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]) -> np.ndarray:
+    """An array from its bytes, whose number is checked before anything is allocated."""
+    if dtype.kind not in NUMBER_KINDS or dtype.names:
+        raise Refused(f"holds values of type {dtype}, not numbers")
+    if any(not isinstance(n, int) or n < 0 for n in shape):
+        raise Refused(f"says its shape is {shape}, which cannot be")
+    count = math.prod(shape)
+    if count > MAX_PIXELS:
+        raise Refused(f"says it holds {count:,} values, more than {MAX_PIXELS:,}")
+    if len(data) < count * dtype.itemsize:
+        raise Refused(f"is truncated: {len(data):,} of {count * dtype.itemsize:,} bytes")
+    flat = np.frombuffer(data, dtype, count)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _object_array(data: bytes, shape: tuple[int, ...]) -> list[Any]:
+    if len(shape) > 1 or math.prod(shape) > 1000:
+        raise Refused(f"is an object array of shape {shape}; [image, number] is expected")
+    value = Interpreter(data).run()
+    if isinstance(value, Elements) and value.items is not None:
+        return value.items
+    raise Refused("is an object array that does not hold a list of values")
+
+
+class Elements:
+    """An array under construction: made empty, then given its type, shape and content."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] | None = None
+        self.array: np.ndarray | None = None
+
+
+class Name:
+    """The name of something in Python, as text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class DType:
+    """A NumPy type under construction."""
+
+    def __init__(self, code: str) -> None:
+        if not isinstance(code, str) or len(code) > 4 or code[:1] not in (*NUMBER_KINDS, "O"):
+            raise Refused(f"holds values of type {code!r:.20}, not numbers")
+        try:
+            self.dtype = np.dtype(code)
+        except TypeError as error:
+            raise Refused(f"holds values of type {code!r:.20}, not numbers") from error
+
+
+MARK = object()
+NUMPY_HOMES = ("numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric")
+NUMPY_HOMES += ("numpy._core.numeric", "numpy")
+KNOWN = {f"{home} {name}" for home in NUMPY_HOMES for name in ("_reconstruct", "scalar")}
+KNOWN |= {f"{home} {name}" for home in NUMPY_HOMES for name in ("_frombuffer", "ndarray", "dtype")}
+KNOWN |= {"_codecs encode", "__builtin__ bytes", "builtins bytes"}
+
+
+class Interpreter:
+    """A machine for the few pickle operations that arrays and numbers need.
+
+    Args:
+        data: the pickle.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self) -> Any:
+        """The value the pickle describes.
+
+        Raises:
+            Refused: it describes anything but arrays, numbers, lists and tuples of these, or
+                is damaged.
+        """
+        try:
+            for count, (operation, argument, _) in enumerate(pickletools.genops(self.data)):
+                if count > MAX_OPERATIONS:
+                    raise Refused("is nested or long beyond anything an image needs")
+                if operation.name == "STOP":
+                    return self._finished(self.stack.pop())
+                self._do(operation.name, argument)
+        except Refused:
+            raise
+        except Exception as error:  # genops and a wrong stack fail in many ways
+            raise Refused("is truncated or damaged") from error
+        raise Refused("is truncated or damaged")
+
+    def _do(self, name: str, argument: Any) -> None:
+        stack = self.stack
+        if name in ("PROTO", "FRAME"):
+            return
+        if name in CONSTANTS:
+            stack.append(CONSTANTS[name])
+        elif name in PLAIN:
+            stack.append(argument)
+        elif name == "MARK":
+            stack.append(MARK)
+        elif name == "GLOBAL":
+            stack.append(self._name(str(argument)))
+        elif name == "STACK_GLOBAL":
+            attribute, module = stack.pop(), stack.pop()
+            stack.append(self._name(f"{module} {attribute}"))
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            self.memo[argument] = stack[-1]  # a dict: an absurd index costs nothing
+        elif name == "MEMOIZE":
+            self.memo[len(self.memo)] = stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(self.memo[argument])
+        elif name in BUILDERS:
+            BUILDERS[name](self)
+        else:
+            raise Refused(f"holds the pickle operation {name}; only arrays and numbers are read")
+
+    def _name(self, text: str) -> Name:
+        if text not in KNOWN:
+            shown = text.replace(" ", ".")
+            raise Refused(f"holds a call to {shown:.60}; only arrays and numbers are read")
+        return Name(text.split(" ")[1])
+
+    def since_mark(self) -> list[Any]:
+        items: list[Any] = []
+        while (item := self.stack.pop()) is not MARK:
+            items.append(item)
+        return items[::-1]
+
+    def tuple_of(self, count: int) -> None:
+        items = [self.stack.pop() for _ in range(count)][::-1]
+        self.stack.append(tuple(items))
+
+    def append(self) -> None:
+        item = self.stack.pop()
+        self.stack[-1].append(item)
+
+    def appends(self) -> None:
+        items = self.since_mark()
+        target = self.stack[-1]
+        if not isinstance(target, list):
+            raise Refused("is damaged")
+        target.extend(items)
+
+    def reduce(self) -> None:
+        arguments, called = self.stack.pop(), self.stack.pop()
+        if not isinstance(called, Name):
+            raise Refused("is damaged")
+        self.stack.append(self._call(called.text, arguments))
+
+    def _call(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        if name == "dtype":
+            return DType(arguments[0])
+        if name == "_reconstruct":
+            return Elements()
+        if name == "encode":  # how protocol 2 writes bytes
+            text, encoding = arguments
+            if encoding != "latin1" or not isinstance(text, str):
+                raise Refused("is damaged")
+            return text.encode("latin1")
+        if name == "bytes" and arguments == ():
+            return b""
+        if name == "scalar":
+            kind, raw = arguments
+            if kind.dtype.kind == "O" or len(raw) != kind.dtype.itemsize:
+                raise Refused("holds a number of a wrong size")
+            return np.frombuffer(raw, kind.dtype, 1)[0]
+        if name == "_frombuffer":
+            raw, kind, shape, order = arguments
+            made = Elements()
+            made.array = _array(bytes(raw), shape, order == "F", kind.dtype)
+            return made
+        raise Refused(f"holds a call to {name:.60}; only arrays and numbers are read")
+
+    def build(self) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, DType):
+            if target.dtype.kind != "O":
+                target.dtype = target.dtype.newbyteorder(state[1])
+        elif isinstance(target, Elements) and target.items is None and target.array is None:
+            _, shape, kind, fortran, content = state
+            if kind.dtype.kind != "O":
+                target.array = _array(content, shape, bool(fortran), kind.dtype)
+            elif isinstance(content, list) and len(content) == math.prod(shape):
+                target.items = [self._finished(item, keep=True) for item in content]
+            else:
+                raise Refused("is damaged: its elements do not fit its shape")
+        else:
+            raise Refused("is damaged")
+
+    def _finished(self, value: Any, keep: bool = False) -> Any:
+        """A value that may leave the machine: a number, an array, or the outer object array."""
+        if isinstance(value, Elements):
+            if value.array is not None:
+                return value.array
+            if not keep and value.items is not None:
+                return value
+            raise Refused("holds object arrays within object arrays")
+        if isinstance(value, bool | int | float | np.number | np.bool_):
+            return value
+        raise Refused(f"holds a {type(value).__name__} where an array or a number is expected")
+
+
+CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+PLAIN = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
+PLAIN |= {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8", "STRING", "BINSTRING"}
+PLAIN |= {"SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+BUILDERS = {
+    "EMPTY_LIST": lambda m: m.stack.append([]),
+    "LIST": lambda m: m.stack.append(m.since_mark()),
+    "APPEND": Interpreter.append,
+    "APPENDS": Interpreter.appends,
+    "TUPLE": lambda m: m.stack.append(tuple(m.since_mark())),
+    "TUPLE1": lambda m: m.tuple_of(1),
+    "TUPLE2": lambda m: m.tuple_of(2),
+    "TUPLE3": lambda m: m.tuple_of(3),
+    "REDUCE": Interpreter.reduce,
+    "BUILD": Interpreter.build,
+}

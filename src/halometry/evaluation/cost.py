@@ -1,0 +1,186 @@
+"""What a network costs: size, work, memory and time, on the machine at hand."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+BATCH = 64
+
+
+def model_cost(
+    net: nn.Module, example: Tensor, checkpoint: Path | None = None, batch_size: int = BATCH
+) -> dict[str, Any]:
+    """Size, work and memory of a network.
+
+    Args:
+        net: in evaluation mode, on its device.
+        example: one input (1, C, H, W).
+        checkpoint: the file with its weights.
+        batch_size: images for the peak memory.
+
+    Returns:
+        `parameters`, `macs` (multiply-accumulates of one image), `checkpoint_bytes`,
+        `peak_memory_bytes` (live tensors, weights included, while a batch is answered).
+    """
+    device = next(net.parameters()).device
+    example = example.to(device)
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(False), torch.no_grad(), counter:
+        net(example)
+    return {
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "macs": counter.get_total_flops() // 2,
+        "checkpoint_bytes": checkpoint.stat().st_size if checkpoint else None,
+        "peak_memory_bytes": peak_memory(net, example.expand(batch_size, -1, -1, -1).contiguous()),
+        "batch_size": batch_size,
+    }
+
+
+def peak_memory(net: nn.Module, batch: Tensor) -> int:
+    """Bytes of weights, input and intermediate results when they are most."""
+    weights = sum(t.nbytes for t in [*net.parameters(), *net.buffers()])
+    if batch.is_cuda:
+        torch.cuda.reset_peak_memory_stats(batch.device)
+        before = torch.cuda.memory_allocated(batch.device)
+        with torch.inference_mode():
+            net(batch)
+        peak = torch.cuda.max_memory_allocated(batch.device)
+        return int(peak - before + weights + batch.nbytes)
+    tally = LiveTensors(known=[*net.parameters(), *net.buffers(), batch])
+    with torch.no_grad(), tally:
+        net(batch)
+    return int(weights + batch.nbytes + tally.peak)
+
+
+class LiveTensors(TorchDispatchMode):
+    """Counts the bytes of tensors that operations made and that are still in use.
+
+    Args:
+        known: tensors whose memory is not counted.
+    """
+
+    def __init__(self, known: list[Tensor]) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._seen = {t.untyped_storage().data_ptr() for t in known}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, Tensor):
+                self._count(tensor)
+        return result
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        place, size = storage.data_ptr(), storage.nbytes()
+        if place in self._seen or size == 0:
+            return
+        self._seen.add(place)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._freed, place, size)
+
+    def _freed(self, place: int, size: int) -> None:
+        self._seen.discard(place)
+        self.live -= size
+
+
+def measure_speed(
+    nets: dict[str, Callable[[Tensor], Tensor]],
+    example: Tensor,
+    batch_size: int = BATCH,
+    seconds: float = 12.0,
+) -> dict[str, dict[str, Any]]:
+    """Latency of one image and throughput of batches, all networks in turns.
+
+    Args:
+        nets: what maps a batch to answers, by name.
+        example: one input (1, C, H, W) on the device.
+        batch_size: images a batch.
+        seconds: for everything; at least three rounds are made.
+
+    Returns:
+        For each name `latency_ms` and `throughput` (images/s), each with `median`, and the
+        quartiles as `low` and `high`.
+    """
+    batch = example.expand(batch_size, -1, -1, -1).contiguous()
+    single: dict[str, list[float]] = {name: [] for name in nets}
+    many: dict[str, list[float]] = {name: [] for name in nets}
+    with torch.inference_mode():
+        for net in nets.values():  # warm up
+            _seconds(net, example)
+            _seconds(net, batch)
+        begin = time.monotonic()
+        rounds = 0
+        while rounds < 3 or time.monotonic() - begin < seconds:
+            for name, net in nets.items():
+                single[name] += [1e3 * _seconds(net, example) for _ in range(5)]
+                many[name].append(batch_size / _seconds(net, batch))
+            rounds += 1
+    return {
+        name: {"latency_ms": _quartiles(single[name]), "throughput": _quartiles(many[name])}
+        for name in nets
+    }
+
+
+def _seconds(net: Callable[[Tensor], Tensor], images: Tensor) -> float:
+    start = time.perf_counter()
+    net(images)
+    if images.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _quartiles(values: list[float]) -> dict[str, float]:
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return {"median": float(median), "low": float(low), "high": float(high)}
+
+
+@contextmanager
+def pinned_threads(threads: int) -> Iterator[None]:
+    """A number of threads for PyTorch, and what was before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def machine() -> dict[str, Any]:
+    """The machine at hand, as a measurement names it."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "torch": torch.__version__,
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

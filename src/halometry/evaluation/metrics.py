@@ -1,0 +1,149 @@
+"""How good answers are: figures of merit of classifications and of masses, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.stats import rankdata
+from sklearn import metrics as sklearn_metrics
+
+from halometry.errors import DataError
+from halometry.evaluation.intervals import Estimate, bootstrap
+
+SMALLEST_PROBABILITY = 1e-7  # below it a probability counts as this in the loss
+CURVE_POINTS = 400
+
+
+def area_under_roc(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve by ranks, ties counted half.
+
+    Args:
+        scores: (..., N).
+        positive: boolean (..., N).
+
+    Returns:
+        (...): the chance that a positive scores above a negative; NaN where one kind is missing.
+
+    Reference:
+        Hanley & McNeil (1982), Radiology 143, 29, section on the Wilcoxon statistic.
+    """
+    ranks = rankdata(scores, axis=-1)
+    above, total = positive.sum(axis=-1), scores.shape[-1]
+    below = total - above
+    with np.errstate(invalid="ignore", divide="ignore"):
+        area: np.ndarray = ((ranks * positive).sum(axis=-1) - above * (above + 1) / 2) / (
+            above * below
+        )
+    return area
+
+
+def classification_metrics(
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Figures of merit of class probabilities.
+
+    Args:
+        truth: class indices (N,).
+        probabilities: (N, K).
+        class_names: K names.
+        resamples: of the bootstrap, class by class.
+        seed: of the resampling.
+
+    Returns:
+        `auc` (one against the rest, mean over classes), `auc_NAME`, `accuracy`, `loss`
+        (cross-entropy in nats).
+
+    Raises:
+        DataError: a class has no images, so that its area is not defined.
+    """
+    count = len(class_names)
+    groups = [np.flatnonzero(truth == k) for k in range(count)]
+    for name, group in zip(class_names, groups, strict=True):
+        if len(group) == 0:
+            raise DataError(f"no test image is of class '{name}', so that no AUC is defined")
+    chosen = probabilities.argmax(axis=1)
+    losses = -np.log(np.maximum(probabilities[np.arange(len(truth)), truth], SMALLEST_PROBABILITY))
+
+    def area(k: int) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda rows: area_under_roc(probabilities[:, k][rows], truth[rows] == k)
+
+    def macro(rows: np.ndarray) -> np.ndarray:
+        return np.mean([area(k)(rows) for k in range(count)], axis=0)
+
+    statistics: dict[str, Callable[[np.ndarray], np.ndarray]] = {"auc": macro}
+    statistics |= {f"auc_{name}": area(k) for k, name in enumerate(class_names)}
+    statistics["accuracy"] = lambda rows: (chosen == truth)[rows].mean(axis=1)
+    statistics["loss"] = lambda rows: losses[rows].mean(axis=1)
+    return _estimates(statistics, groups, resamples, seed)
+
+
+def regression_metrics(
+    truth: np.ndarray, predicted: np.ndarray, resamples: int = 1000, seed: int = 0
+) -> dict[str, Estimate]:
+    """Figures of merit of masses.
+
+    Args:
+        truth, predicted: mass fractions (N,).
+        resamples: of the bootstrap.
+        seed: of the resampling.
+
+    Returns:
+        `mse`, `rmse`, `mae`, `r2` and `bias` (mean of predicted minus true).
+
+    Raises:
+        DataError: fewer than two images, or labels that are all equal.
+    """
+    if len(truth) < 2 or np.ptp(truth) == 0:
+        raise DataError("at least two test images with different masses are needed")
+    errors = predicted - truth
+
+    def squared(rows: np.ndarray) -> np.ndarray:
+        return (errors[rows] ** 2).mean(axis=1)
+
+    statistics: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "mse": squared,
+        "rmse": lambda rows: np.sqrt(squared(rows)),
+        "mae": lambda rows: np.abs(errors[rows]).mean(axis=1),
+        "r2": lambda rows: 1 - squared(rows) / truth[rows].var(axis=1),
+        "bias": lambda rows: errors[rows].mean(axis=1),
+    }
+    return _estimates(statistics, [np.arange(len(truth))], resamples, seed)
+
+
+def _estimates(
+    statistics: dict[str, Callable[[np.ndarray], np.ndarray]],
+    groups: list[np.ndarray],
+    resamples: int,
+    seed: int,
+) -> dict[str, Estimate]:
+    everything = np.concatenate(groups)[None]
+    return {
+        name: bootstrap(statistic, groups, float(statistic(everything)[0]), resamples, seed)
+        for name, statistic in statistics.items()
+    }
+
+
+def confusion_matrix(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Images of each true class (rows) called each class (columns), (K, K)."""
+    labels = np.arange(probabilities.shape[1])
+    matrix: np.ndarray = sklearn_metrics.confusion_matrix(
+        truth, probabilities.argmax(axis=1), labels=labels
+    )
+    return matrix
+
+
+def roc_curves(
+    truth: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """False and true positive rates of each class against the rest, thinned to 400 points."""
+    curves = {}
+    for k, name in enumerate(class_names):
+        fpr, tpr, _ = sklearn_metrics.roc_curve(truth == k, probabilities[:, k])
+        keep = np.unique(np.linspace(0, len(fpr) - 1, CURVE_POINTS).astype(int))
+        curves[name] = (fpr[keep], tpr[keep])
+    return curves
