@@ -100,13 +100,16 @@ def train(
     set_: SetOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    start: Annotated[
+        Path | None, typer.Option(help="Begin from the weights of this finished run.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Throw away the run that is there.")] = False,
 ) -> None:
     """Train a network; repeat the same command to go on where it was stopped."""
     from halometry.training import train as run
 
     overrides = _overrides(task, target, epochs, pretrained, set_)
-    run(task.value, data, backbone, out, recipe, overrides, seed, device, overwrite)
+    run(task.value, data, backbone, out, recipe, overrides, seed, device, start, overwrite)
     out_console.print(f"run -> {out}\nhalometry evaluate {out} --data {data}", markup=False)
 
 

@@ -23,7 +23,7 @@ from halometry.evaluation.conclude import conclusion
 from halometry.evaluation.cost import machine, measure_speed, model_cost
 from halometry.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from halometry.evaluation.metrics import roc_curves
-from halometry.evaluation.report import Gallery, write_report
+from halometry.evaluation.report import Gallery, pareto, write_report
 from halometry.evaluation.tables import write_csv
 from halometry.models.backbone import timm_name
 from halometry.models.predictor import Predictor, Task
@@ -116,23 +116,6 @@ def write_comparison(comparison: Comparison) -> None:
     title = f"{len(record['models'])} networks compared: {record['task']}"
     write_report(comparison.report, [(record, comparison.gallery)], title)
     say(f"results and report -> {out}")
-
-
-def pareto(record: dict[str, Any]) -> Any:
-    """The accuracy-against-latency figure of a comparison."""
-    key = "auc" if record["task"] == "classification" else "r2"
-    points = [
-        {
-            "name": model["name"],
-            "latency_ms": model["cost"]["latency_ms"]["median"],
-            "quality": model["metrics"][key]["value"],
-            "low": model["metrics"][key]["low"],
-            "high": model["metrics"][key]["high"],
-            "parameters": model["cost"]["parameters"],
-        }
-        for model in record["models"]
-    ]
-    return figures.pareto_figure(points, "AUC" if key == "auc" else "R²")
 
 
 def _record(

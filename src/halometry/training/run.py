@@ -113,17 +113,26 @@ class Run:
             RunError: the weights are missing, damaged, or of another network.
         """
         network = self.config.build_network()
-        weights = self.path / WEIGHTS
-        try:
-            network.load_state_dict(load_file(weights))
-        except (OSError, SafetensorError) as error:
-            raise RunError(f"{weights}: cannot be read ({error}); train again") from error
-        except RuntimeError as error:
-            raise RunError(
-                f"{weights}: does not fit the network that {CONFIG} describes; train again"
-            ) from error
+        load_weights(self.path, network)
         memory_format = self.config.execution.memory_format
         return self.config.predictor(network).to(device, memory_format=memory_format).eval()
+
+
+def load_weights(path: Path, network: nn.Module) -> None:
+    """Put the weights of a run folder into a network.
+
+    Raises:
+        RunError: they are missing, damaged, or of another network.
+    """
+    weights = path / WEIGHTS
+    try:
+        network.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{weights}: cannot be read ({error}); train again") from error
+    except RuntimeError as error:
+        raise RunError(
+            f"{weights}: does not fit this network (another head, or other channels)"
+        ) from error
 
 
 def load_run(path: str | Path, task: Task | None = None) -> Run:

@@ -46,6 +46,7 @@ def train(
     overrides: dict[str, Any] | None = None,
     seed: int = 0,
     device: str = "auto",
+    start: str | Path | None = None,
     overwrite: bool = False,
 ) -> Run:
     """Train a network and write its run folder; go on where an earlier call was stopped.
@@ -59,6 +60,7 @@ def train(
         overrides: single values of the recipe, such as `{"epochs": 5}`.
         seed: of weights, order, augmentation and split.
         device: `auto`, `cpu`, or as PyTorch names it.
+        start: a finished run of the same network whose weights to begin from.
         overwrite: throw an earlier run in `out` away.
 
     Returns:
@@ -79,15 +81,29 @@ def train(
         shutil.rmtree(out, ignore_errors=True)
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data, task=task)
     check_labels(labelled, task, resolved)
+    start_run = load_start(start, task, backbone) if start is not None else None
     split = split_dataset(labelled, seed=seed)
     if (out / folder.CONFIG).is_file():
-        config = _same_run(out, task, backbone, resolved, labelled, seed)
+        config = _same_run(out, task, backbone, resolved, labelled, seed, start_run)
         if not (out / folder.RESUME).exists() and (out / folder.METRICS).is_file():
             return folder.load_run(out)
     else:
-        config = _configure(task, labelled, split, backbone, resolved, seed, find_device(device))
-    _fit(out, config, labelled, split)
+        where = find_device(device)
+        config = _configure(task, labelled, split, backbone, resolved, seed, where, start_run)
+    _fit(out, config, labelled, split, start_run)
     return folder.load_run(out)
+
+
+def load_start(path: str | Path, task: Task, backbone: str) -> Run:
+    """The run whose weights another begins from.
+
+    Raises:
+        RunError: not a finished run, or of another task or backbone.
+    """
+    run = folder.load_run(path, task)
+    if run.config.backbone != backbone:
+        raise RunError(f"{path}: is a {run.config.backbone}, not a {backbone}; see --start")
+    return run
 
 
 def check_labels(labelled: LabelledImages, task: Task, recipe: Recipe) -> None:
@@ -108,7 +124,13 @@ def check_labels(labelled: LabelledImages, task: Task, recipe: Recipe) -> None:
 
 
 def _same_run(
-    out: Path, task: Task, backbone: str, recipe: Recipe, data: LabelledImages, seed: int
+    out: Path,
+    task: Task,
+    backbone: str,
+    recipe: Recipe,
+    data: LabelledImages,
+    seed: int,
+    start: Run | None,
 ) -> RunConfig:
     """The configuration of the run in `out`, if it is the one asked for."""
     config = folder.read_config(out)
@@ -118,6 +140,7 @@ def _same_run(
         "seed": (config.seed, seed),
         "data": (config.data.fingerprint, data.fingerprint),
         "recipe": (config.recipe, recipe),
+        "start": (config.start, _start_note(recipe, config.preprocessing.channels, start)),
     }
     different = [name for name, (there, here) in asked.items() if there != here]
     if different:
@@ -136,6 +159,7 @@ def _configure(
     recipe: Recipe,
     seed: int,
     device: str,
+    start: Run | None,
 ) -> RunConfig:
     channels, height, width = data.images.shape[1:]
     wanted = recipe.channels or channels
@@ -165,9 +189,7 @@ def _configure(
         execution=Execution(device=device),
         steps=1,
         seed=seed,
-        start=first_convolution_note(wanted, recipe.first_convolution)
-        if recipe.pretrained
-        else "random weights",
+        start=_start_note(recipe, wanted, start),
         versions=versions(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -180,6 +202,15 @@ def _configure(
         affordable = recipe.max_seconds * execution.images_per_second / order.batch_size
         steps = max(1, min(steps, int(affordable)))
     return config.model_copy(update={"execution": execution, "steps": steps})
+
+
+def _start_note(recipe: Recipe, channels: int, start: Run | None) -> str:
+    """What the weights are before training, in words."""
+    if start is not None:
+        return f"weights of the run {start.path} on {start.config.data.preset or 'other images'}"
+    if recipe.pretrained:
+        return first_convolution_note(channels, recipe.first_convolution)
+    return "random weights"
 
 
 def _standardised(
@@ -255,15 +286,20 @@ class Stretches:
         return next(end for end in self.ends if end > step)
 
 
-def _fit(out: Path, config: RunConfig, data: LabelledImages, split: Split) -> None:
+def _fit(
+    out: Path, config: RunConfig, data: LabelledImages, split: Split, start: Run | None
+) -> None:
     recipe, execution = config.recipe, config.execution
     torch.set_num_threads(execution.threads)
     order = Order(len(split.train), recipe.batch_size, config.seed)
     stretches = Stretches(order, config.steps, recipe.validations_per_epoch)
     torch.manual_seed(config.seed)
     resume = out / folder.RESUME
-    pretrained = recipe.pretrained and not resume.exists()
-    network = config.build_network(pretrained).to(memory_format=execution.memory_format)
+    pretrained = recipe.pretrained and start is None and not resume.exists()
+    network = config.build_network(pretrained)
+    if start is not None:
+        folder.load_weights(start.path, network)
+    network = network.to(memory_format=execution.memory_format)
     folder.write_config(out, config)
     folder.write_text(out / folder.SPLIT, split.to_json())
 

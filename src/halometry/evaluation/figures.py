@@ -1,0 +1,264 @@
+"""The figures of an evaluation and a comparison, each from plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from halometry.evaluation.style import (
+    COLOURS,
+    INK,
+    LENS_MAP,
+    MUTED,
+    bare,
+    colours,
+    figure,
+    save,
+    to_svg,
+)
+
+__all__ = [
+    "confusion_figure",
+    "learning_figure",
+    "montage",
+    "pareto_figure",
+    "regression_figure",
+    "roc_figure",
+    "save",
+    "to_svg",
+]
+
+Curve = tuple[np.ndarray, np.ndarray, float]
+
+
+def roc_figure(models: Mapping[str, Mapping[str, Curve]]) -> Figure:
+    """ROC curves, a panel a class, a line a network.
+
+    Args:
+        models: for each network and class the false and true positive rates and the area.
+    """
+    classes = list(next(iter(models.values())))
+    colour = colours(models)
+    made, axes = figure(3.6 * len(classes), 3.7, 1, len(classes), sharey=True)
+    for panel, name in zip(axes[0], classes, strict=True):
+        panel.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=":")
+        for model, curves in models.items():
+            fpr, tpr, area = curves[name]
+            panel.plot(fpr, tpr, color=colour[model], lw=2, label=f"{model}  {area:.3f}")
+        panel.set_title(f"{name} against the rest")
+        panel.set_xlabel("false positive rate")
+        panel.set_xlim(-0.02, 1.02)
+        panel.set_ylim(-0.02, 1.02)
+        panel.set_aspect("equal")
+        panel.legend(loc="lower right", fontsize=8.5, title="area under the curve", title_fontsize=8)
+    axes[0, 0].set_ylabel("true positive rate")
+    return made
+
+
+def confusion_figure(matrices: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
+    """Confusion matrices, a panel a network; each row adds up to 100 %.
+
+    Args:
+        matrices: images of each true class (rows) called each class (columns), (K, K).
+        class_names: K names.
+    """
+    count = len(class_names)
+    side = max(2.9, 0.85 * count)
+    made, axes = figure(side * len(matrices) + 0.4, side + 0.5, 1, len(matrices), sharey=True)
+    for panel, (name, matrix) in zip(axes[0], matrices.items(), strict=True):
+        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for i in range(count):
+            for j in range(count):
+                panel.text(
+                    j,
+                    i,
+                    f"{shares[i, j]:.0%}\n{matrix[i, j]:,}",
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    linespacing=1.4,
+                    color="white" if shares[i, j] > 0.55 else INK,
+                )
+        panel.set_xticks(range(count), class_names)
+        panel.set_yticks(range(count), class_names)
+        panel.set_title(name)
+        panel.set_xlabel("called")
+        panel.grid(False)
+        panel.tick_params(length=0)
+        for spine in panel.spines.values():
+            spine.set_visible(False)
+    axes[0, 0].set_ylabel("truly")
+    return made
+
+
+def regression_figure(models: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """True against predicted masses, residuals below, a column a network.
+
+    Args:
+        models: for each network true and predicted mass fractions (N,).
+    """
+    colour = colours(models)
+    values = np.concatenate([np.concatenate(pair) for pair in models.values()])
+    low, high = np.quantile(values, (0.001, 0.999))
+    margin = 0.05 * (high - low)
+    limits = (low - margin, high + margin)
+    made, axes = figure(
+        3.6 * len(models),
+        5.2,
+        2,
+        len(models),
+        sharex=True,
+        sharey="row",
+        gridspec_kw={"height_ratios": [3, 1.3]},
+    )
+    for column, (name, (truth, predicted)) in enumerate(models.items()):
+        above, below = axes[:, column]
+        r2 = 1 - np.mean((predicted - truth) ** 2) / np.var(truth)
+        above.plot(limits, limits, color=MUTED, lw=1, ls=":")
+        above.scatter(truth, predicted, s=7, alpha=0.35, color=colour[name], lw=0)
+        below.axhline(0, color=MUTED, lw=1, ls=":")
+        below.scatter(truth, predicted - truth, s=7, alpha=0.35, color=colour[name], lw=0)
+        for panel, shown in ((above, predicted), (below, predicted - truth)):
+            middle, median, spread = _running(truth, shown)
+            panel.errorbar(
+                middle, median, spread, color=INK, lw=1.2, marker="o", ms=3.5, capsize=0, zorder=3
+            )
+        above.set_title(f"{name}   R² {r2:.3f}")
+        above.set_ylim(limits)
+        above.set_xlim(limits)
+        below.set_xlabel("true mass fraction")
+    axes[0, 0].set_ylabel("predicted mass fraction")
+    axes[1, 0].set_ylabel("difference")
+    return made
+
+
+def _running(truth: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Median and quartiles' distances in eight equally full bins of the truth."""
+    bins = [part for part in np.array_split(np.argsort(truth), 8) if len(part)]
+    middle = np.array([np.median(truth[part]) for part in bins])
+    low, median, high = np.array([np.quantile(shown[part], (0.25, 0.5, 0.75)) for part in bins]).T
+    return middle, median, np.stack([median - low, high - median])
+
+
+def learning_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], metric: str) -> Figure:
+    """Losses and the selection metric against the number of images seen.
+
+    Args:
+        histories: for each network the lines of its `history.csv`.
+        metric: what the selection metric is called.
+    """
+    colour = colours(histories)
+    made, axes = figure(9.6, 3.6, 1, 2)
+    left, right = axes[0]
+    for name, lines in histories.items():
+        seen = [line["images"] / 1000 for line in lines]
+        marker = "o" if len(lines) < 12 else None
+        left.plot(seen, [line["loss"] for line in lines], color=colour[name], lw=1.2, ls="--")
+        left.plot(
+            seen, [line["selection_loss"] for line in lines], color=colour[name], lw=2, label=name,
+            marker=marker, ms=4,
+        )  # fmt: skip
+        values = [line["selection_metric"] for line in lines]
+        right.plot(seen, values, color=colour[name], lw=2, label=name, marker=marker, ms=4)
+    left.set_title("loss: selection (line), training (dashed)")
+    right.set_title(f"{metric} on the selection set")
+    losses = [line["selection_loss"] for lines in histories.values() for line in lines]
+    left.set_ylim(0, 1.15 * float(np.quantile(losses, 0.95)))
+    if metric == "R²":
+        right.set_ylim(-0.3, 1)
+    for panel in (left, right):
+        panel.set_xlabel("images seen, thousands")
+        panel.legend(fontsize=9)
+    return made
+
+
+def pareto_figure(points: Sequence[Mapping[str, Any]], quality_name: str) -> Figure:
+    """Accuracy against latency, with the front of those that no other beats in both.
+
+    Args:
+        points: `name`, `latency_ms`, `quality`, `low`, `high`, `parameters`.
+        quality_name: of the vertical axis.
+    """
+    made, axes = figure(7.2, 4.2)
+    panel = axes[0, 0]
+    colour = colours(point["name"] for point in points)
+    ranked = sorted(points, key=lambda p: (p["latency_ms"], -p["quality"]))
+    front: list[Mapping[str, Any]] = []
+    for point in ranked:
+        if not front or point["quality"] > front[-1]["quality"]:
+            front.append(point)
+    times = [p["latency_ms"] for p in points]
+    right_end = 3.0 * max(times)
+    steps = [(p["latency_ms"], p["quality"]) for p in front] + [(right_end, front[-1]["quality"])]
+    panel.step(*zip(*steps, strict=True), where="post", color=MUTED, lw=1.2, zorder=1)
+    for point in points:
+        dominated = point not in front
+        low, high = point["quality"] - point["low"], point["high"] - point["quality"]
+        panel.errorbar(
+            point["latency_ms"],
+            point["quality"],
+            [[max(low, 0)], [max(high, 0)]],
+            fmt="o",
+            ms=9,
+            color=colour[point["name"]],
+            mfc="white" if dominated else None,
+            mew=2,
+            capsize=0,
+            zorder=3,
+        )
+        panel.annotate(
+            f"{point['name']}\n{point['parameters'] / 1e6:.1f} M",
+            (point["latency_ms"], point["quality"]),
+            xytext=(10, -4),
+            textcoords="offset points",
+            va="top",
+            fontsize=9,
+            color=colour[point["name"]],
+        )
+    panel.set_xscale("log")
+    panel.set_xlim(0.6 * min(times), right_end)
+    panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    panel.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else "")
+    panel.tick_params(axis="x", which="minor", labelsize=8, labelcolor=MUTED)
+    low_end, high_end = panel.get_ylim()
+    panel.set_ylim(low_end - 0.12 * (high_end - low_end), high_end)
+    panel.set_xlabel("latency of one image, ms")
+    panel.set_ylabel(f"{quality_name} on test images, 95 % interval")
+    panel.set_title("Accuracy against latency; the line is the Pareto front")
+    return made
+
+
+def montage(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 4) -> Figure:
+    """Lens images side by side, each stretched so that faint arcs show.
+
+    Args:
+        images: each (H, W).
+        titles: one an image.
+        columns: images a row.
+    """
+    rows = -(-len(images) // columns)
+    made, axes = figure(1.75 * columns, 1.98 * rows, rows, columns)
+    for panel in axes.flat:
+        bare(panel)
+    names = list(dict.fromkeys(titles))
+    few = len(names) <= len(COLOURS) < len(titles) or len(names) <= 3
+    for panel, image, title in zip(axes.flat, images, titles, strict=False):
+        panel.imshow(stretched(image), cmap=LENS_MAP, origin="lower", interpolation="nearest")
+        colour = COLOURS[names.index(title)] if few else INK
+        panel.set_title(_shortened(title), fontsize=9, color=colour, pad=3)
+    return made
+
+
+def stretched(image: np.ndarray) -> np.ndarray:
+    """Values from 0 to 1 in which an arc of a tenth of the peak is still bright."""
+    low, high = np.quantile(image, (0.02, 0.999))
+    scaled = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
+    return np.arcsinh(8 * scaled) / np.arcsinh(8)
+
+
+def _shortened(title: str, length: int = 24) -> str:
+    return title if len(title) <= length else f"{title[: length - 9]}…{title[-8:]}"

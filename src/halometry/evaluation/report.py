@@ -1,0 +1,201 @@
+"""One self-contained page for one or several comparisons."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image as Picture
+
+from halometry.evaluation import figures
+from halometry.evaluation.conclude import TITLES, key_metric, latency, on_front, quality
+from halometry.evaluation.intervals import Estimate, rounded
+from halometry.evaluation.style import LENS_MAP, colours
+from halometry.evaluation.tables import LOWER_IS_BETTER, best_values, cost_cells
+from halometry.training.run import write_text
+
+METRIC_TITLES = {
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "loss": "cross-entropy",
+    "mse": "MSE",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R²",
+    "bias": "bias",
+}
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Arrays for the report's pictures.
+
+    Attributes:
+        truth: labels of the test images (N,).
+        outputs: for each network probabilities (N, K) or masses (N,).
+        samples: images (H, W) with labels: what the set looks like.
+        worst: what was most mistaken: `name`, `image`, `truth`, `predicted` (by network).
+    """
+
+    truth: np.ndarray
+    outputs: dict[str, np.ndarray]
+    samples: list[tuple[np.ndarray, str]] = field(default_factory=list)
+    worst: list[dict[str, Any]] = field(default_factory=list)
+
+
+def write_report(
+    path: str | Path,
+    comparisons: Sequence[tuple[dict[str, Any], Gallery]],
+    title: str,
+    intro: str | None = None,
+) -> Path:
+    """Write the page.
+
+    Args:
+        path: the HTML file.
+        comparisons: each a record as `results.json` holds it, and its gallery.
+        title, intro: of the page.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    environment = Environment(
+        loader=PackageLoader("halometry.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    sections = [_section(record, gallery) for record, gallery in comparisons]
+    page = environment.get_template("report.html.j2").render(
+        title=title, intro=intro, sections=sections, record=comparisons[0][0]
+    )
+    write_text(Path(path), page)
+    return Path(path)
+
+
+def _section(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
+    """What the template needs of one comparison."""
+    models, key = record["models"], key_metric(record)
+    best = max(models, key=lambda model: quality(model, key))
+    histories = {model["name"]: model["history"] for model in models}
+    made = {
+        "pareto": _pareto(record, key),
+        "learning": figures.learning_figure(histories, TITLES[key]),
+    }
+    if record["task"] == "classification":
+        made["roc"] = figures.roc_figure(_curves(record))
+        matrices = {model["name"]: np.array(model["confusion"]) for model in models}
+        made["confusion"] = figures.confusion_figure(matrices, record["data"]["class_names"])
+    else:
+        pairs = {name: (gallery.truth, output) for name, output in gallery.outputs.items()}
+        made["regression"] = figures.regression_figure(pairs)
+    return {
+        "record": record,
+        "name": record["task"],
+        "headline": _headline(record, best, key),
+        "metrics": _metric_rows(record),
+        "costs": [{"name": model["name"], **cost_cells(model)} for model in models],
+        "colours": colours(histories),
+        "figures": {name: Markup(figures.to_svg(one)) for name, one in made.items()},
+        "samples": [{"picture": picture(image), "label": text} for image, text in gallery.samples],
+        "worst": [one | {"picture": picture(one["image"])} for one in gallery.worst],
+    }
+
+
+def _headline(record: dict[str, Any], best: dict[str, Any], key: str) -> list[dict[str, str]]:
+    """The few big numbers at the top of a section."""
+    estimate = Estimate(**best["metrics"][key])
+    value, low, high = rounded(estimate.value, estimate.low, estimate.high)
+    fastest = on_front(record["models"], key)[0]
+    return [
+        {"value": value, "label": f"{TITLES[key]} of {best['name']}, the best [{low}, {high}]"},
+        {
+            "value": f"{latency(fastest):.1f} ms",
+            "label": f"an image with {fastest['name']}, the fastest "
+            f"({TITLES[key]} {quality(fastest, key):.3f})",
+        },
+        {
+            "value": f"{record['data']['test']:,}",
+            "label": f"test images no network had seen, of {record['data']['images']:,}",
+        },
+    ]
+
+
+def _metric_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row a model: each metric as value, interval, and whether it is the best."""
+    best = best_values(record)
+    rows = []
+    for model in record["models"]:
+        cells = []
+        for key, numbers in model["metrics"].items():
+            value, low, high = rounded(numbers["value"], numbers["low"], numbers["high"])
+            title = METRIC_TITLES.get(key, key.replace("auc_", "AUC "))
+            ranked = key != "bias"
+            cells.append(
+                {
+                    "title": title,
+                    "hint": "lower is better" if key in LOWER_IS_BETTER else "",
+                    "value": value,
+                    "interval": f"{low} to {high}",
+                    "best": ranked and numbers["value"] == best[key],
+                }
+            )
+        rows.append({"name": model["name"], "start": model["start"], "cells": cells})
+    return rows
+
+
+def _curves(record: dict[str, Any]) -> dict[str, dict[str, figures.Curve]]:
+    return {
+        model["name"]: {
+            name: (
+                np.array(curve[0]),
+                np.array(curve[1]),
+                model["metrics"][f"auc_{name}"]["value"],
+            )
+            for name, curve in model["roc"].items()
+        }
+        for model in record["models"]
+    }
+
+
+def _pareto(record: dict[str, Any], key: str) -> Any:
+    points = [
+        {
+            "name": model["name"],
+            "latency_ms": latency(model),
+            "quality": quality(model, key),
+            "low": model["metrics"][key]["low"],
+            "high": model["metrics"][key]["high"],
+            "parameters": model["cost"]["parameters"],
+        }
+        for model in record["models"]
+    ]
+    return figures.pareto_figure(points, TITLES[key])
+
+
+def pareto(record: dict[str, Any]) -> Any:
+    """The accuracy-against-latency figure of a comparison."""
+    return _pareto(record, key_metric(record))
+
+
+def picture(image: np.ndarray, side: int = 160) -> str:
+    """An image (H, W) as a data address for a page."""
+    from matplotlib import colormaps
+
+    rgb = (colormaps[LENS_MAP](figures.stretched(image)[::-1])[..., :3] * 255).astype(np.uint8)
+    made = Picture.fromarray(rgb)
+    factor = max(1, round(side / image.shape[1]))
+    if factor > 1:
+        size = (image.shape[1] * factor, image.shape[0] * factor)
+        made = made.resize(size, Picture.Resampling.NEAREST)
+    text = io.BytesIO()
+    made.quantize(128).save(text, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(text.getvalue()).decode()

@@ -1,0 +1,120 @@
+"""A comparison as a table: on the terminal, in CSV, in Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from halometry.evaluation.intervals import Estimate, rounded
+from halometry.training.run import write_text
+
+COLUMNS = {
+    "classification": {"auc": "AUC", "accuracy": "accuracy", "loss": "loss"},
+    "regression": {"mse": "MSE", "r2": "R²", "mae": "MAE"},
+}
+LOWER_IS_BETTER = {"loss", "mse", "rmse", "mae"}
+
+
+def best_values(record: dict[str, Any]) -> dict[str, float]:
+    """The best value of each metric among the models."""
+    best = {}
+    for key in record["models"][0]["metrics"]:
+        values = [model["metrics"][key]["value"] for model in record["models"]]
+        best[key] = min(values) if key in LOWER_IS_BETTER else max(values)
+    return best
+
+
+def cost_cells(model: dict[str, Any]) -> dict[str, str]:
+    """What a model costs, as text with units."""
+    cost, training = model["cost"], model["training"]
+    return {
+        "parameters": f"{cost['parameters'] / 1e6:.2f} M",
+        "MACs": _engineering(cost["macs"]),
+        "checkpoint": f"{cost['checkpoint_bytes'] / 1e6:.1f} MB",
+        "peak memory": f"{cost['peak_memory_bytes'] / 1e6:.0f} MB",
+        "latency": f"{cost['latency_ms']['median']:.1f} ms",
+        "throughput": f"{cost['throughput']['median']:,.0f} /s",
+        "training": f"{training['seconds'] / 60:.1f} min",
+    }
+
+
+def _engineering(count: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {letter}"
+    return f"{count:.0f}"
+
+
+def print_table(record: dict[str, Any], console: Console) -> None:
+    """Print the table; narrow enough for 100 columns."""
+    columns = COLUMNS[record["task"]]
+    best = best_values(record)
+    count = record["data"]["test"]
+    table = Table(title=f"{record['task']}: {count:,} test images, 95 % intervals")
+    table.add_column("network")
+    for title in columns.values():
+        table.add_column(title, justify="right")
+    table.add_column("MACs", justify="right")
+    table.add_column("one image", justify="right")
+    for model in record["models"]:
+        cells = [model["name"]]
+        for key in columns:
+            estimate = Estimate(**model["metrics"][key])
+            value, low, high = rounded(estimate.value, estimate.low, estimate.high)
+            style = "bold" if estimate.value == best[key] else "default"
+            cells.append(f"[{style}]{value}[/]\n[dim]{escape(f'{low}, {high}')}[/]")
+        costs = cost_cells(model)
+        table.add_row(*cells, costs["MACs"], costs["latency"])
+    console.print(table)
+
+
+def write_csv(path: Path, record: dict[str, Any]) -> None:
+    """One row a model: every metric with its interval, every cost, how it was trained."""
+    rows = []
+    for model in record["models"]:
+        row: dict[str, Any] = {"name": model["name"], "task": record["task"]}
+        for key, estimate in model["metrics"].items():
+            row |= {key: estimate["value"], f"{key}_low": estimate["low"]}
+            row[f"{key}_high"] = estimate["high"]
+        for key, value in model["cost"].items():
+            row |= _flat(key, value)
+        for key, value in model["training"].items():
+            row |= _flat(f"training_{key}", value)
+        rows.append(row | {"start": model["start"], "run": model["run"]})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def _flat(key: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {f"{key}_{inner}": one for inner, one in value.items()}
+    return {key: value}
+
+
+def markdown_table(record: dict[str, Any]) -> str:
+    """The table in Markdown, the best value of each metric in bold."""
+    columns = COLUMNS[record["task"]]
+    best = best_values(record)
+    header = ["network", *columns.values(), "parameters", "MACs", "one image"]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    for model in record["models"]:
+        cells = [model["name"]]
+        for key in columns:
+            estimate = Estimate(**model["metrics"][key])
+            value, _, interval = str(estimate).partition(" ")
+            cells.append(f"**{value}** {interval}" if estimate.value == best[key] else str(estimate))
+        costs = cost_cells(model)
+        cells += [costs["parameters"], costs["MACs"], costs["latency"]]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
