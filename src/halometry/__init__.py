@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from halometry.data.dataset import open_dataset as open_dataset
     from halometry.data.generate import simulate as simulate
     from halometry.demonstration import demo as demo
-    from halometry.health import doctor as doctor
     from halometry.evaluation.compare import compare as compare
     from halometry.evaluation.evaluate import evaluate as evaluate
     from halometry.evaluation.show import show as show
+    from halometry.health import doctor as doctor
     from halometry.inference.predict import predict as predict
     from halometry.models.backbone import backbones as backbones
     from halometry.simulation.preset import load_preset as load_preset

@@ -174,7 +174,9 @@ def predict(
         out_console.print(f"not read: {answer.file}: {answer.error}", markup=False)
     if len(bad) > 3:
         out_console.print(f"... and {len(bad) - 3} more; see the column 'error'")
-    out_console.print(f"{len(answers) - len(bad)} of {len(answers)} answered -> {out}", markup=False)
+    out_console.print(
+        f"{len(answers) - len(bad)} of {len(answers)} answered -> {out}", markup=False
+    )
     if len(bad) == len(answers):
         raise typer.Exit(1)
 
@@ -205,12 +207,12 @@ def backbones(
     table = Table("name", "in timm", "parameters", "features", "stride (px)")
     for info in look(names):
         parameters = f"{info.parameters / 1e6:.2f} M"
-        table.add_row(
-            info.name, info.timm_name, parameters, str(info.features), str(info.stride)
-        )
+        table.add_row(info.name, info.timm_name, parameters, str(info.features), str(info.stride))
     out_console.print(table)
-    out_console.print("Any other name of timm's works too: python -c 'import timm;"
-                      " print(timm.list_models())'", markup=False)
+    out_console.print(
+        "Any other name of timm's works too: python -c 'import timm; print(timm.list_models())'",
+        markup=False,
+    )
 
 
 @app.command()

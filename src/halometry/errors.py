@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class HalometryError(Exception):
-    """Something a user can mend. The command prints its message as one line, without a traceback."""
+    """Something a user can mend; the command prints its message as one line, no traceback."""
 
     exit_code = 1
 

@@ -1,4 +1,4 @@
-"""What is being done and how long it still takes: a bar on a terminal, a line now and then elsewhere."""
+"""What is being done and how long it takes: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 

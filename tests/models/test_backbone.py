@@ -67,7 +67,7 @@ def test_pretrained_weights_that_cannot_be_fetched_are_a_clear_error(
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     _reachable.cache_clear()
-    with pytest.raises(UnavailableError, match="ImageNet weights of 'resnet18'.*--no-pretrained"):
+    with pytest.raises(UnavailableError, match=r"ImageNet weights of 'resnet18'.*--no-pretrained"):
         create_backbone("resnet18", channels=1, pretrained=True)
     _reachable.cache_clear()
 

@@ -98,7 +98,7 @@ def _pack(store: Path, root: Path, entries: Sequence[Entry], task: Task) -> None
     writer = StoreWriter(
         store,
         count=len(entries),
-        shape=first.pixels.shape,  # type: ignore[arg-type]
+        shape=first.pixels.shape,
         dtype="float32",
         task=task,
     )
@@ -115,7 +115,7 @@ def _pack(store: Path, root: Path, entries: Sequence[Entry], task: Task) -> None
                     bad.append(error)
                     continue
                 images[i] = image.pixels
-                labels[i] = image.label if task == "regression" else entry.label
+                labels[i] = entry.label if image.label is None else image.label
             writer.write(start, images, labels)
             progress.advance(len(part))
         if bad:

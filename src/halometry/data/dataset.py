@@ -118,7 +118,9 @@ def _from_store(path: Path) -> LabelledImages:
         kept = file["images"].size * file["images"].dtype.itemsize
     class_names = tuple(attributes["class_names"]) if "class_names" in attributes else None
     of = f", classes {', '.join(class_names)}" if class_names else ", mass fractions"
-    preset = f" of {attributes['preset']}, seed {attributes['seed']}," if "preset" in attributes else ""
+    preset = (
+        f" of {attributes['preset']}, seed {attributes['seed']}," if "preset" in attributes else ""
+    )
     test_from = int(attributes.get("test_from", count))
     if test_from < count:
         of += f", the last {count - test_from:,} for testing"

@@ -142,6 +142,4 @@ def _described(data: LabelledImages, found: str, roles: np.ndarray | None) -> La
 
     _, channels, height, width = data.images.shape
     of = f"classes {', '.join(data.class_names)}" if data.class_names else "mass fractions"
-    return replace(
-        data, description=f"{found}, {channels} x {height} x {width}, {of}", roles=roles
-    )
+    return replace(data, description=f"{found}, {channels} x {height} x {width}, {of}", roles=roles)

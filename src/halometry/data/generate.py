@@ -54,7 +54,9 @@ def simulate(
     if seed < 0:
         raise UsageError(f"--seed {seed}: must not be negative")
     if out.is_dir():
-        raise UsageError(f"{out}: is a folder; give the name of a file, such as {out / 'lenses.h5'}")
+        raise UsageError(
+            f"{out}: is a folder; give the name of a file, such as {out / 'lenses.h5'}"
+        )
     if out.exists() and not overwrite:
         raise UsageError(f"{out}: exists already; choose another --out or add --overwrite")
     try:
@@ -83,8 +85,6 @@ def simulate(
         for start in range(0, count, BATCH):
             size = min(BATCH, count - start)
             images, scene = sample(preset, seed, start, size, device)
-            writer.write(
-                start, images.cpu().numpy(), scene.labels.numpy(), scene.parameters()
-            )
+            writer.write(start, images.cpu().numpy(), scene.labels.numpy(), scene.parameters())
             progress.advance(size)
     return out

@@ -123,7 +123,8 @@ def _from_picture(path: Path) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Picture.DecompressionBombWarning)
-            with Picture.open(path) as picture:
+            with Picture.open(path) as opened:
+                picture: Picture.Image = opened
                 if picture.width * picture.height > MAX_PIXELS:
                     raise Refused(f"has {picture.width} x {picture.height} pixels, too many")
                 if picture.mode in ("P", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "PA"):

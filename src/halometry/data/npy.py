@@ -1,9 +1,10 @@
 """NumPy files, object arrays among them, read without executing anything they hold.
 
-The published mass set keeps `[image, mass fraction]` as NumPy object arrays, which are pickles, and a
-pickle is a program. `numpy.load(..., allow_pickle=True)` would run it. Here the few operations that
-NumPy itself writes for arrays and numbers are interpreted over `pickletools.genops`; names in the
-file are compared with a short list and never looked up, and nothing else is admitted.
+The published mass set keeps `[image, mass fraction]` as NumPy object arrays, which are pickles,
+and a pickle is a program. `numpy.load(..., allow_pickle=True)` would run it. Here the few
+operations that NumPy itself writes for arrays and numbers are interpreted over
+`pickletools.genops`; names in the file are compared with a short list and never looked up, and
+nothing else is admitted.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MAX_PIXELS = 64_000_000
 NUMBER_KINDS = "biuf"
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818
     """A file that holds something else than arrays and numbers, or is damaged; the reason."""
 
 
@@ -112,10 +113,15 @@ class DType:
 
 
 MARK = object()
-NUMPY_HOMES = ("numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric")
-NUMPY_HOMES += ("numpy._core.numeric", "numpy")
-KNOWN = {f"{home} {name}" for home in NUMPY_HOMES for name in ("_reconstruct", "scalar")}
-KNOWN |= {f"{home} {name}" for home in NUMPY_HOMES for name in ("_frombuffer", "ndarray", "dtype")}
+NUMPY_HOMES = (
+    "numpy",
+    "numpy.core.multiarray",
+    "numpy._core.multiarray",
+    "numpy.core.numeric",
+    "numpy._core.numeric",
+)
+NUMPY_NAMES = ("_reconstruct", "scalar", "_frombuffer", "ndarray", "dtype")
+KNOWN = {f"{home} {name}" for home in NUMPY_HOMES for name in NUMPY_NAMES}
 KNOWN |= {"_codecs encode", "__builtin__ bytes", "builtins bytes"}
 
 

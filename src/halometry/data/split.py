@@ -40,8 +40,9 @@ class Split:
             ValueError, KeyError: it is not that.
         """
         content = json.loads(text)
-        parts = [np.array(content[name], dtype=np.int64) for name in ("train", "selection", "test")]
-        return cls(*parts, seed=int(content["seed"]))
+        parts = ("train", "selection", "test")
+        rows = {name: np.array(content[name], dtype=np.int64) for name in parts}
+        return cls(**rows, seed=int(content["seed"]))
 
 
 def split_dataset(

@@ -29,9 +29,10 @@ from halometry.models.backbone import timm_name
 from halometry.models.predictor import Predictor, Task
 from halometry.progress import say
 from halometry.training.batches import take
+from halometry.training.prepare import versions
 from halometry.training.recipe import RecipeFile, load_recipe
 from halometry.training.run import HISTORY, METRICS, WEIGHTS, Run, write_text
-from halometry.training.train import train, versions
+from halometry.training.train import train
 
 SPEED_SECONDS = 4.0  # spent on timing each network
 WORST = 8  # examples shown of what the networks got most wrong
@@ -93,9 +94,7 @@ def compare(
     evaluations = []
     for i, name in enumerate(backbones):
         say(f"[{i + 1}/{len(backbones)}] {name}: training for {task}")
-        run = train(
-            task, labelled, name, out / "runs" / name, recipe_file, overrides, seed, device
-        )
+        run = train(task, labelled, name, out / "runs" / name, recipe_file, overrides, seed, device)
         evaluation = evaluate(run, labelled, device=device)
         write_evaluation(evaluation, out / "evaluations" / name, labelled)
         evaluations.append(evaluation)
@@ -220,9 +219,7 @@ def _costs(evaluations: list[Evaluation], data: LabelledImages) -> dict[str, dic
     return {name: costs[name] | speeds[name] for name in predictors}
 
 
-def _gallery(
-    data: LabelledImages, evaluations: list[Evaluation], out: Path, seed: int
-) -> Gallery:
+def _gallery(data: LabelledImages, evaluations: list[Evaluation], out: Path, seed: int) -> Gallery:
     """Pictures for the report: what the images look like, and what was most mistaken."""
     first = evaluations[0]
     truth, rows = first.truth, first.rows

@@ -66,7 +66,7 @@ def peak_memory(net: nn.Module, batch: Tensor) -> int:
     return int(weights + batch.nbytes + tally.peak)
 
 
-class LiveTensors(TorchDispatchMode):
+class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of tensors that operations made and that are still in use.
 
     Args:
@@ -74,7 +74,7 @@ class LiveTensors(TorchDispatchMode):
     """
 
     def __init__(self, known: list[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._seen = {t.untyped_storage().data_ptr() for t in known}
 

@@ -17,6 +17,7 @@ from halometry.evaluation.style import (
     colours,
     figure,
     save,
+    styled,
     to_svg,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
 Curve = tuple[np.ndarray, np.ndarray, float]
 
 
+@styled
 def roc_figure(models: Mapping[str, Mapping[str, Curve]]) -> Figure:
     """ROC curves, a panel a class, a line a network.
 
@@ -42,7 +44,7 @@ def roc_figure(models: Mapping[str, Mapping[str, Curve]]) -> Figure:
     """
     classes = list(next(iter(models.values())))
     colour = colours(models)
-    made, axes = figure(3.6 * len(classes), 3.7, 1, len(classes), sharey=True)
+    made, axes = figure(3.5 * len(classes), 4.1, 1, len(classes), sharey=True)
     for panel, name in zip(axes[0], classes, strict=True):
         panel.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=":")
         for model, curves in models.items():
@@ -52,12 +54,15 @@ def roc_figure(models: Mapping[str, Mapping[str, Curve]]) -> Figure:
         panel.set_xlabel("false positive rate")
         panel.set_xlim(-0.02, 1.02)
         panel.set_ylim(-0.02, 1.02)
-        panel.set_aspect("equal")
-        panel.legend(loc="lower right", fontsize=8.5, title="area under the curve", title_fontsize=8)
+        panel.set_box_aspect(1)
+        panel.legend(
+            loc="lower right", fontsize=8.5, title="area under the curve", title_fontsize=8
+        )
     axes[0, 0].set_ylabel("true positive rate")
     return made
 
 
+@styled
 def confusion_figure(matrices: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
     """Confusion matrices, a panel a network; each row adds up to 100 %.
 
@@ -95,6 +100,7 @@ def confusion_figure(matrices: Mapping[str, np.ndarray], class_names: Sequence[s
     return made
 
 
+@styled
 def regression_figure(models: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     """True against predicted masses, residuals below, a column a network.
 
@@ -144,6 +150,7 @@ def _running(truth: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return middle, median, np.stack([median - low, high - median])
 
 
+@styled
 def learning_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], metric: str) -> Figure:
     """Losses and the selection metric against the number of images seen.
 
@@ -176,6 +183,7 @@ def learning_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], metr
     return made
 
 
+@styled
 def pareto_figure(points: Sequence[Mapping[str, Any]], quality_name: str) -> Figure:
     """Accuracy against latency, with the front of those that no other beats in both.
 
@@ -222,7 +230,9 @@ def pareto_figure(points: Sequence[Mapping[str, Any]], quality_name: str) -> Fig
     panel.set_xscale("log")
     panel.set_xlim(0.6 * min(times), right_end)
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    panel.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else "")
+    panel.xaxis.set_minor_formatter(
+        lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else ""
+    )
     panel.tick_params(axis="x", which="minor", labelsize=8, labelcolor=MUTED)
     low_end, high_end = panel.get_ylim()
     panel.set_ylim(low_end - 0.12 * (high_end - low_end), high_end)
@@ -232,6 +242,7 @@ def pareto_figure(points: Sequence[Mapping[str, Any]], quality_name: str) -> Fig
     return made
 
 
+@styled
 def montage(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 4) -> Figure:
     """Lens images side by side, each stretched so that faint arcs show.
 

@@ -39,10 +39,7 @@ def rounded(value: float, low: float, high: float) -> tuple[str, str, str]:
     half = (high - low) / 2
     if not all(map(math.isfinite, (value, low, high))):
         return tuple(f"{number:.3g}" for number in (value, low, high))  # type: ignore[return-value]
-    if half == 0:
-        digits = 3
-    else:
-        digits = max(0, 1 - math.floor(math.log10(half)))
+    digits = 3 if half == 0 else max(0, 1 - math.floor(math.log10(half)))
     if digits > 6 or max(abs(value), abs(low), abs(high)) < 1e-3:
         return tuple(f"{number:.2e}" for number in (value, low, high))  # type: ignore[return-value]
     return tuple(f"{number:.{digits}f}" for number in (value, low, high))  # type: ignore[return-value]

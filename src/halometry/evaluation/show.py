@@ -39,7 +39,8 @@ def show(
     images, titles = _pick(what, count, seed)
     columns = min(len(images), 6 if len(images) > 8 else 4)
     if out is None:
-        return _window(images, titles, columns)
+        _window(images, titles, columns)
+        return None
     figures.save(figures.montage(images, titles, columns), Path(out))
     return Path(out)
 
@@ -99,6 +100,7 @@ def _from_files(path: Path, count: int) -> tuple[list[np.ndarray], list[str]]:
 def _window(images: list[np.ndarray], titles: list[str], columns: int) -> None:
     import matplotlib
     from matplotlib import pyplot
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     if matplotlib.get_backend().lower() == "agg":
         raise UsageError("there is no screen to show a window on; write a file with --out FILE.png")
@@ -106,6 +108,7 @@ def _window(images: list[np.ndarray], titles: list[str], columns: int) -> None:
     window = pyplot.figure(figsize=figure.get_size_inches())
     canvas = window.add_axes((0, 0, 1, 1))
     canvas.axis("off")
-    figure.canvas.draw()
-    canvas.imshow(np.asarray(figure.canvas.buffer_rgba()))
+    drawn = FigureCanvasAgg(figure)
+    drawn.draw()
+    canvas.imshow(np.asarray(drawn.buffer_rgba()))
     pyplot.show()

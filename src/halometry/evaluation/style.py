@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -42,6 +43,7 @@ RC = {
     "svg.fonttype": "path",
 }
 
+Given = ParamSpec("Given")
 _numbers = count()
 
 
@@ -56,10 +58,19 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1, **grid:
     Returns:
         (figure, axes).
     """
-    with matplotlib.rc_context(RC):
-        made = Figure(figsize=(width, height), layout="constrained")
-        axes = made.subplots(rows, columns, squeeze=False, **grid)
-    return made, axes
+    made = Figure(figsize=(width, height), layout="constrained")
+    return made, made.subplots(rows, columns, squeeze=False, **grid)
+
+
+def styled(draw: Callable[Given, Figure]) -> Callable[Given, Figure]:
+    """Give a function that draws a figure the common look, whatever the user's own settings."""
+
+    @wraps(draw)
+    def drawn(*args: Given.args, **kwargs: Given.kwargs) -> Figure:
+        with matplotlib.rc_context(matplotlib.rcParamsDefault | RC):
+            return draw(*args, **kwargs)
+
+    return drawn
 
 
 def bare(axes: Axes) -> None:
@@ -100,4 +111,7 @@ def to_svg(made: Figure) -> str:
     svg = re.sub(r'\bid="', f'id="{prefix}', svg)
     svg = svg.replace('href="#', f'href="#{prefix}').replace("url(#", f"url(#{prefix}")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    return re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r' height="[^"]*pt"', "", svg, count=1))
+    # The page scales it to its column; no wider than it was drawn for.
+    width = round(96 * made.get_figwidth())
+    svg = re.sub(r' (width|height)="[^"]*pt"', "", svg, count=2)
+    return svg.replace("<svg ", f'<svg style="max-width:{width}px" ', 1)

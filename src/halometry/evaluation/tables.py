@@ -111,10 +111,10 @@ def markdown_table(record: dict[str, Any]) -> str:
         for key in columns:
             estimate = Estimate(**model["metrics"][key])
             value, _, interval = str(estimate).partition(" ")
-            cells.append(f"**{value}** {interval}" if estimate.value == best[key] else str(estimate))
+            cells.append(
+                f"**{value}** {interval}" if estimate.value == best[key] else str(estimate)
+            )
         costs = cost_cells(model)
         cells += [costs["parameters"], costs["MACs"], costs["latency"]]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-

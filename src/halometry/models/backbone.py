@@ -1,4 +1,4 @@
-"""The networks that look at images: any of timm's by name, the three published ones by plain names."""
+"""The networks that look at images: timm's by name, the three published ones by plain names."""
 
 from __future__ import annotations
 
@@ -91,7 +91,8 @@ def create_backbone(
         return _create(full_name, in_chans=channels, num_classes=0)
     net = _pretrained(full_name, channels)
     if channels != 3 and first_convolution == "random":
-        first: Any = net.get_submodule(net.pretrained_cfg["first_conv"])  # type: ignore[index]
+        config: Any = net.pretrained_cfg
+        first: Any = net.get_submodule(config["first_conv"])
         first.reset_parameters()
     return net
 
@@ -136,7 +137,8 @@ def _reachable(timeout: float = 3.0) -> bool:
 
 def feature_width(backbone: nn.Module) -> int:
     """How many features a backbone hands to the head."""
-    return int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)
+    width: Any = getattr(backbone, "head_hidden_size", None) or backbone.num_features
+    return int(width)
 
 
 def first_convolution_note(channels: int, first_convolution: FirstConvolution) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -47,7 +48,7 @@ class Network(nn.Module):
         self.backbone = create_backbone(backbone, channels, pretrained, first_convolution)
         widths = [feature_width(self.backbone), *hidden, outputs]
         layers: list[nn.Module] = []
-        for i, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (before, after) in enumerate(pairwise(widths)):
             if i and activation == "relu":
                 layers.append(nn.ReLU())
             if dropout and i == len(hidden):

@@ -1,4 +1,4 @@
-"""Preprocessing, network and the meaning of its output in one module: raw pixels in, answers out."""
+"""Preprocessing, network and the meaning of its output in one: raw pixels in, answers out."""
 
 from __future__ import annotations
 

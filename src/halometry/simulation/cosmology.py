@@ -45,8 +45,10 @@ def einstein_radius(
         arcsec, of the arguments' common shape.
 
     Example:
-        >>> f"{einstein_radius(1e12, 0.5, 1.0):.4f} {einstein_radius(1e12, 0.5, 1, 'published'):.4f}"
-        '1.6593 1.2815'
+        >>> print(f"{einstein_radius(1e12, 0.5, 1.0):.4f}")
+        1.6593
+        >>> print(f"{einstein_radius(1e12, 0.5, 1.0, 'published'):.4f}")
+        1.2815
     """
     z, comoving = _table()
     to_lens, to_source = np.interp(z_lens, z, comoving), np.interp(z_source, z, comoving)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import yaml
@@ -13,14 +13,14 @@ from pydantic import Field, model_validator
 from halometry.config import Strict, read_yaml, validate
 from halometry.errors import UsageError, did_you_mean
 from halometry.simulation.cosmology import Distances
-from halometry.simulation.quantity import Quantity, quantity
+from halometry.simulation.quantity import Quantity, within
 
 CLASSES = ("no", "sphere", "vort")
 
-ANGLE = quantity("rad", -10, 10)
-LENGTH = quantity("arcsec", -20, 20)
-DISTANCE = quantity("arcsec", 0, 20)
-RATIO = quantity("", 0.05, 1)
+ANGLE = Annotated[Quantity, within("rad", -10, 10)]
+LENGTH = Annotated[Quantity, within("arcsec", -20, 20)]
+DISTANCE = Annotated[Quantity, within("arcsec", 0, 20)]
+RATIO = Annotated[Quantity, within("", 0.05, 1)]
 
 
 class ImageSpec(Strict):
@@ -51,13 +51,13 @@ class ImageSpec(Strict):
 class Lens(Strict):
     """The main lens: a singular isothermal ellipsoid at the centre, with external shear."""
 
-    mass: quantity("Msun", 1e10, 1e14)  # type: ignore[valid-type]
-    z_lens: quantity("", 0.01, 3)  # type: ignore[valid-type]
-    z_source: quantity("", 0.02, 6)  # type: ignore[valid-type]
-    axis_ratio: RATIO  # type: ignore[valid-type]
-    position_angle: ANGLE  # type: ignore[valid-type]
-    shear: quantity("", 0, 0.5)  # type: ignore[valid-type]
-    shear_angle: ANGLE  # type: ignore[valid-type]
+    mass: Annotated[Quantity, within("Msun", 1e10, 1e14)]
+    z_lens: Annotated[Quantity, within("", 0.01, 3)]
+    z_source: Annotated[Quantity, within("", 0.02, 6)]
+    axis_ratio: RATIO
+    position_angle: ANGLE
+    shear: Annotated[Quantity, within("", 0, 0.5)]
+    shear_angle: ANGLE
 
     @model_validator(mode="after")
     def _in_front(self) -> Lens:
@@ -72,15 +72,15 @@ class Source(Strict):
     Its centre is drawn from `offset` and `offset_angle`, or from `x` and `y`.
     """
 
-    sersic_index: quantity("", 0.3, 8)  # type: ignore[valid-type]
-    radius: quantity("arcsec", 0.01, 5)  # type: ignore[valid-type]
-    brightness: quantity("counts/pixel", 0, 1e7)  # type: ignore[valid-type]
-    axis_ratio: RATIO  # type: ignore[valid-type]
-    position_angle: ANGLE  # type: ignore[valid-type]
-    offset: DISTANCE | None = None  # type: ignore[valid-type]
-    offset_angle: ANGLE | None = None  # type: ignore[valid-type]
-    x: LENGTH | None = None  # type: ignore[valid-type]
-    y: LENGTH | None = None  # type: ignore[valid-type]
+    sersic_index: Annotated[Quantity, within("", 0.3, 8)]
+    radius: Annotated[Quantity, within("arcsec", 0.01, 5)]
+    brightness: Annotated[Quantity, within("counts/pixel", 0, 1e7)]
+    axis_ratio: RATIO
+    position_angle: ANGLE
+    offset: DISTANCE | None = None
+    offset_angle: ANGLE | None = None
+    x: LENGTH | None = None
+    y: LENGTH | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> Source:
@@ -97,7 +97,8 @@ class Source(Strict):
         """Where the source's centre is, (x, y) in arcsec from the lens."""
         if self.x is not None and self.y is not None:
             return self.x.draw(rng), self.y.draw(rng)
-        assert self.offset is not None and self.offset_angle is not None
+        assert self.offset is not None
+        assert self.offset_angle is not None
         offset, towards = self.offset.draw(rng), self.offset_angle.draw(rng)
         return float(offset * np.cos(towards)), float(offset * np.sin(towards))
 
@@ -105,20 +106,20 @@ class Source(Strict):
 class Subhalos(Strict):
     """Point masses in a circle around the centre (class `sphere`)."""
 
-    number: quantity("", 0, 60)  # type: ignore[valid-type]
-    mass: quantity("Msun", 1e3, 1e12)  # type: ignore[valid-type]
-    radius: DISTANCE  # type: ignore[valid-type]
-    angle: ANGLE  # type: ignore[valid-type]
+    number: Annotated[Quantity, within("", 0, 60)]
+    mass: Annotated[Quantity, within("Msun", 1e3, 1e12)]
+    radius: DISTANCE
+    angle: ANGLE
 
 
 class Line(Strict):
     """A straight uniform line of mass, a vortex (class `vort`)."""
 
-    mass_fraction: quantity("", 0, 1)  # type: ignore[valid-type]
-    length: quantity("arcsec", 0.001, 20)  # type: ignore[valid-type]
-    angle: ANGLE  # type: ignore[valid-type]
-    offset: DISTANCE  # type: ignore[valid-type]
-    offset_angle: ANGLE  # type: ignore[valid-type]
+    mass_fraction: Annotated[Quantity, within("", 0, 1)]
+    length: Annotated[Quantity, within("arcsec", 0.001, 20)]
+    angle: ANGLE
+    offset: DISTANCE
+    offset_angle: ANGLE
 
 
 class Preset(Strict):

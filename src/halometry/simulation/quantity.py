@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
@@ -91,7 +91,8 @@ class Quantity(Strict):
         if self.uniform is not None:
             return rng.uniform(*self.uniform, size)
         if self.log_uniform is not None:
-            return np.exp(rng.uniform(*np.log(self.log_uniform), size))
+            low, high = np.log(self.log_uniform)
+            return np.exp(rng.uniform(float(low), float(high), size))
         if self.normal is not None:
             return rng.normal(*self.normal, size)
         if self.poisson is not None:
@@ -106,8 +107,8 @@ class Quantity(Strict):
         return (low**exponent + share * (high**exponent - low**exponent)) ** (1 / exponent)
 
 
-def quantity(unit: str, low: float, high: float) -> Any:
-    """The type of a parameter that has a given unit and stays within a range."""
+def within(unit: str, low: float, high: float) -> AfterValidator:
+    """What a parameter's type is annotated with: its unit, and the range it stays in."""
 
     def check(given: Quantity) -> Quantity:
         if given.unit != unit:
@@ -117,4 +118,4 @@ def quantity(unit: str, low: float, high: float) -> Any:
             raise ValueError(f"must stay between {low:g} and {high:g} {unit}".rstrip())
         return given
 
-    return Annotated[Quantity, AfterValidator(check)]
+    return AfterValidator(check)

@@ -121,9 +121,7 @@ def _observe(expected: Tensor, rms: float, seed: int, image: int) -> Tensor:
         generator = torch.Generator(expected.device).manual_seed(int(rng.integers(2**62)))
         counts = torch.poisson(expected.float(), generator)
         if rms:
-            noise = torch.randn(
-                expected.shape, generator=generator, device=expected.device
-            )
+            noise = torch.randn(expected.shape, generator=generator, device=expected.device)
             counts = (counts + rms * noise).round()
         return counts
     counts_cpu = rng.poisson(expected.double().numpy()).astype("float64")

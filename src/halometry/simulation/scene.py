@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,21 +119,19 @@ class Scene:
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Scene:
         """The same scene on a device, its real numbers in a precision."""
-        return replace(
-            self,
-            **{
-                name: value.to(device, dtype if value.is_floating_point() else None)
-                for name, value in self._tensors().items()
-            },
-        )
+        return self._each(lambda t: t.to(device, dtype if t.is_floating_point() else None))
 
     def rows(self, index: Tensor | slice) -> Scene:
         """Some of the images."""
-        return replace(self, **{name: value[index] for name, value in self._tensors().items()})
+        return self._each(lambda t: t[index])
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Every parameter as an array with the images along the first dimension."""
         return {name: value.cpu().numpy() for name, value in self._tensors().items()}
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Scene:
+        changed: dict[str, Any] = {name: change(t) for name, t in self._tensors().items()}
+        return replace(self, **changed)
 
     def _tensors(self) -> dict[str, Tensor]:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "task"}

@@ -104,7 +104,7 @@ def choose_execution(
 def _training_rate(build: Callable[[], nn.Module], example: Tensor, way: Execution) -> float:
     """Images a second of the fastest of a few training steps."""
     with torch.random.fork_rng(devices=[]):
-        net = build().to(way.device, memory_format=way.memory_format).train()
+        net = build().to(way.device).to(memory_format=way.memory_format).train()
     images = example.to(way.device, memory_format=way.memory_format)
     fastest = float("inf")
     spent = 0.0
@@ -112,7 +112,7 @@ def _training_rate(build: Callable[[], nn.Module], example: Tensor, way: Executi
         start = time.monotonic()
         with way.autocast():
             loss = net(images).float().square().mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if images.is_cuda:
             torch.cuda.synchronize()
         seconds = time.monotonic() - start

@@ -37,9 +37,7 @@ class Learner(L.LightningModule):
         self.predictor = predictor
         self.config, self.order, self.validate_every = config, order, validate_every
         self.quality = (
-            MulticlassAUROC(config.outputs)
-            if config.task == "classification"
-            else R2Score()
+            MulticlassAUROC(config.outputs) if config.task == "classification" else R2Score()
         )
         self._selection_loss, self._selection_count = 0.0, 0
 

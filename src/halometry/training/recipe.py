@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -189,9 +190,7 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
             raise UsageError(f"--set {pair}: the value is not valid YAML") from error
         # YAML 1.1 reads 1e-3 as text; a person means the number.
         if isinstance(parsed, str):
-            try:
+            with contextlib.suppress(ValueError):
                 parsed = float(parsed)
-            except ValueError:
-                pass
         values[key.strip()] = parsed
     return values

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,8 @@ class Run:
         network = self.config.build_network()
         load_weights(self.path, network)
         memory_format = self.config.execution.memory_format
-        return self.config.predictor(network).to(device, memory_format=memory_format).eval()
+        predictor = self.config.predictor(network).to(device)
+        return predictor.to(memory_format=memory_format).eval()
 
 
 def load_weights(path: Path, network: nn.Module) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import shutil
 import warnings
 from datetime import UTC, datetime
@@ -21,19 +20,18 @@ from torch import Tensor
 from halometry.data.dataset import LabelledImages, open_dataset
 from halometry.data.split import Split, split_dataset
 from halometry.errors import DataError, RunError, UsageError
-from halometry.models.backbone import first_convolution_note
-from halometry.models.predictor import TargetConfig, Task
-from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
+from halometry.models.predictor import Task
 from halometry.progress import duration, say, track
 from halometry.training import run as folder
-from halometry.training.batches import Batches, Order, take
+from halometry.training.batches import Order
 from halometry.training.callbacks import Keeper, Watcher
-from halometry.training.execution import Execution, choose_execution, find_device
+from halometry.training.execution import find_device
+from halometry.training.feed import Feed, Stretches
 from halometry.training.learner import Learner
+from halometry.training.prepare import configure, start_note
 from halometry.training.recipe import Recipe, RecipeFile, load_recipe
-from halometry.training.run import DataRecord, Run, RunConfig
+from halometry.training.run import Run, RunConfig
 
-STRETCH = 200  # steps between the points a stopped run can go on from, at most
 METRICS = {"classification": "AUC", "regression": "R²"}
 
 
@@ -89,7 +87,7 @@ def train(
             return folder.load_run(out)
     else:
         where = find_device(device)
-        config = _configure(task, labelled, split, backbone, resolved, seed, where, start_run)
+        config = configure(task, labelled, split, backbone, resolved, seed, where, start_run)
     _fit(out, config, labelled, split, start_run)
     return folder.load_run(out)
 
@@ -140,7 +138,7 @@ def _same_run(
         "seed": (config.seed, seed),
         "data": (config.data.fingerprint, data.fingerprint),
         "recipe": (config.recipe, recipe),
-        "start": (config.start, _start_note(recipe, config.preprocessing.channels, start)),
+        "start": (config.start, start_note(recipe, config.preprocessing.channels, start)),
     }
     different = [name for name, (there, here) in asked.items() if there != here]
     if different:
@@ -149,141 +147,6 @@ def _same_run(
             " choose another --out, or throw it away with --overwrite"
         )
     return config
-
-
-def _configure(
-    task: Task,
-    data: LabelledImages,
-    split: Split,
-    backbone: str,
-    recipe: Recipe,
-    seed: int,
-    device: str,
-    start: Run | None,
-) -> RunConfig:
-    channels, height, width = data.images.shape[1:]
-    wanted = recipe.channels or channels
-    if channels == 3 and wanted == 1:
-        raise UsageError(f"{data.source}: has three channels; use --set channels=3")
-    preprocessing = PreprocessingConfig(
-        scale=recipe.scale, stretch=recipe.stretch, size=recipe.size, channels=wanted
-    )
-    if recipe.standardise:
-        preprocessing = _standardised(preprocessing, data, split)
-    config = RunConfig(
-        task=task,
-        backbone=backbone,
-        class_names=data.class_names,
-        recipe=recipe,
-        preprocessing=preprocessing,
-        target=_target(data, split, recipe),
-        data=DataRecord(
-            path=data.source,
-            description=data.description,
-            fingerprint=data.fingerprint,
-            images=len(data),
-            shape=(channels, height, width),
-            preset=data.attributes.get("preset"),
-            seed=data.attributes.get("seed"),
-        ),
-        execution=Execution(device=device),
-        steps=1,
-        seed=seed,
-        start=_start_note(recipe, wanted, start),
-        versions=versions(),
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    order = Order(len(split.train), recipe.batch_size, seed)
-    rows = np.sort(split.train[: order.batch_size])
-    example = Preprocessing(preprocessing)(take(data.images, rows))
-    execution = choose_execution(config.build_network, example, device, recipe.precision)
-    steps = recipe.epochs * order.steps_per_epoch
-    if recipe.max_seconds is not None and execution.images_per_second:
-        affordable = recipe.max_seconds * execution.images_per_second / order.batch_size
-        steps = max(1, min(steps, int(affordable)))
-    return config.model_copy(update={"execution": execution, "steps": steps})
-
-
-def _start_note(recipe: Recipe, channels: int, start: Run | None) -> str:
-    """What the weights are before training, in words."""
-    if start is not None:
-        return f"weights of the run {start.path} on {start.config.data.preset or 'other images'}"
-    if recipe.pretrained:
-        return first_convolution_note(channels, recipe.first_convolution)
-    return "random weights"
-
-
-def _standardised(
-    config: PreprocessingConfig, data: LabelledImages, split: Split
-) -> PreprocessingConfig:
-    """Mean and standard deviation of up to 1,000 training images, after scale and stretch."""
-    rows = np.sort(split.train[:: max(1, len(split.train) // 1000)])
-    images = Preprocessing(config.model_copy(update={"size": None, "channels": 1}))(
-        take(data.images, rows)
-    )
-    mean, std = float(images.mean()), float(images.std())
-    return config.model_copy(update={"mean": mean, "std": max(std, 1e-12)})
-
-
-def _target(data: LabelledImages, split: Split, recipe: Recipe) -> TargetConfig:
-    if data.task == "classification":
-        return TargetConfig()
-    target = TargetConfig(transform=recipe.target)
-    if recipe.standardise_target:
-        encoded = target.encode(torch.from_numpy(data.labels[split.train]))
-        target = TargetConfig(
-            transform=recipe.target, mean=float(encoded.mean()), std=float(encoded.std())
-        )
-    return target
-
-
-def versions() -> dict[str, str]:
-    """Versions of what results depend on."""
-    from importlib.metadata import version
-
-    names = ("halometry", "torch", "timm", "lightning", "caustics", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-class Selection:
-    """The selection set in batches, in order."""
-
-    def __init__(self, images: Any, labels: Tensor, rows: np.ndarray, batch_size: int) -> None:
-        self.images, self.labels = images, labels
-        self.parts = np.array_split(rows, max(1, -(-len(rows) // batch_size)))
-
-    def __len__(self) -> int:
-        return len(self.parts)
-
-    def __iter__(self) -> Any:
-        for rows in self.parts:
-            yield take(self.images, rows), self.labels[torch.from_numpy(rows)]
-
-
-class Stretches:
-    """Training cut into stretches, each a Lightning epoch, at whose ends a run can go on.
-
-    Validations stand at fixed numbers of steps; between two of them lie equally many stretches.
-
-    Args:
-        order: of the training images.
-        steps: in all.
-        validations_per_epoch: how often in a pass.
-    """
-
-    def __init__(self, order: Order, steps: int, validations_per_epoch: int) -> None:
-        between = max(1, min(order.steps_per_epoch // validations_per_epoch, steps))
-        self.per_validation = -(-between // STRETCH)
-        validations = -(-steps // between)
-        ends = np.linspace(0, steps, validations * self.per_validation + 1).round().astype(int)
-        self.ends = ends.tolist()
-
-    def __len__(self) -> int:
-        return len(self.ends) - 1
-
-    def after(self, step: int) -> int:
-        """The end of the stretch that begins at a step."""
-        return next(end for end in self.ends if end > step)
 
 
 def _fit(
@@ -326,34 +189,13 @@ def _fit(
         )
         trainer.fit(
             learner,
-            datamodule=_Feed(images, labels, split, order, stretches),
+            datamodule=Feed(images, labels, split, order, stretches),
             ckpt_path=str(resume) if resume.exists() else None,
             weights_only=True,
         )
     if trainer.interrupted:
         raise KeyboardInterrupt
     _finish(out, config, keeper, trainer, order)
-
-
-class _Feed(L.LightningDataModule):
-    """Gives Lightning the batches of one stretch after the other."""
-
-    def __init__(
-        self, images: Any, labels: Tensor, split: Split, order: Order, stretches: Stretches
-    ) -> None:
-        super().__init__()
-        self.images, self.labels, self.split = images, labels, split
-        self.order, self.stretches = order, stretches
-
-    def train_dataloader(self) -> Batches:
-        assert self.trainer is not None
-        start = self.trainer.global_step
-        stop = self.stretches.after(start) if start < self.stretches.ends[-1] else start
-        return Batches(self.images, self.labels, self.split.train, self.order, start, stop)
-
-    def val_dataloader(self) -> Selection:
-        batch = max(64, self.order.batch_size)
-        return Selection(self.images, self.labels, np.sort(self.split.selection), batch)
 
 
 def _on_device(data: LabelledImages, device: str) -> tuple[Any, Tensor]:
@@ -375,9 +217,7 @@ def _stopping(recipe: Recipe) -> list[L.Callback]:
     return [EarlyStopping("selection_loss", patience=recipe.early_stopping, mode="min")]
 
 
-def _finish(
-    out: Path, config: RunConfig, keeper: Keeper, trainer: L.Trainer, order: Order
-) -> None:
+def _finish(out: Path, config: RunConfig, keeper: Keeper, trainer: L.Trainer, order: Order) -> None:
     """Write what training was like, and take the way back away: the run is finished."""
     assert keeper.best is not None
     steps, seen = trainer.global_step, order.images_seen(trainer.global_step)

@@ -1,0 +1,78 @@
+"""What Lightning is fed: training in stretches, at whose ends a run can go on, and selection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from halometry.data.split import Split
+from halometry.training.batches import Batches, Order, take
+
+STRETCH = 200  # steps between the points a stopped run can go on from, at most
+
+
+class Selection:
+    """The selection set in batches, in order."""
+
+    def __init__(self, images: Any, labels: Tensor, rows: np.ndarray, batch_size: int) -> None:
+        self.images, self.labels = images, labels
+        self.parts = np.array_split(rows, max(1, -(-len(rows) // batch_size)))
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows in self.parts:
+            yield take(self.images, rows), self.labels[torch.from_numpy(rows)]
+
+
+class Stretches:
+    """Training cut into stretches, each a Lightning epoch, at whose ends a run can go on.
+
+    Validations stand at fixed numbers of steps; between two of them lie equally many stretches.
+
+    Args:
+        order: of the training images.
+        steps: in all.
+        validations_per_epoch: how often in a pass.
+    """
+
+    def __init__(self, order: Order, steps: int, validations_per_epoch: int) -> None:
+        between = max(1, min(order.steps_per_epoch // validations_per_epoch, steps))
+        self.per_validation = -(-between // STRETCH)
+        validations = -(-steps // between)
+        ends = np.linspace(0, steps, validations * self.per_validation + 1).round().astype(int)
+        self.ends = ends.tolist()
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def after(self, step: int) -> int:
+        """The end of the stretch that begins at a step."""
+        return next(end for end in self.ends if end > step)
+
+
+class Feed(L.LightningDataModule):
+    """Gives Lightning the batches of one stretch after the other."""
+
+    def __init__(
+        self, images: Any, labels: Tensor, split: Split, order: Order, stretches: Stretches
+    ) -> None:
+        super().__init__()
+        self.images, self.labels, self.split = images, labels, split
+        self.order, self.stretches = order, stretches
+
+    def train_dataloader(self) -> Batches:
+        assert self.trainer is not None
+        start = self.trainer.global_step
+        stop = self.stretches.after(start) if start < self.stretches.ends[-1] else start
+        return Batches(self.images, self.labels, self.split.train, self.order, start, stop)
+
+    def val_dataloader(self) -> Selection:
+        batch = max(64, self.order.batch_size)
+        return Selection(self.images, self.labels, np.sort(self.split.selection), batch)

@@ -1,0 +1,114 @@
+"""Everything a run is, settled before it begins: from a recipe and a set to a configuration."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+
+from halometry.data.dataset import LabelledImages
+from halometry.data.split import Split
+from halometry.errors import UsageError
+from halometry.models.backbone import first_convolution_note
+from halometry.models.predictor import TargetConfig, Task
+from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
+from halometry.training.batches import Order, take
+from halometry.training.execution import Execution, choose_execution
+from halometry.training.recipe import Recipe
+from halometry.training.run import DataRecord, Run, RunConfig
+
+
+def configure(
+    task: Task,
+    data: LabelledImages,
+    split: Split,
+    backbone: str,
+    recipe: Recipe,
+    seed: int,
+    device: str,
+    start: Run | None,
+) -> RunConfig:
+    channels, height, width = data.images.shape[1:]
+    wanted = recipe.channels or channels
+    if channels == 3 and wanted == 1:
+        raise UsageError(f"{data.source}: has three channels; use --set channels=3")
+    preprocessing = PreprocessingConfig(
+        scale=recipe.scale, stretch=recipe.stretch, size=recipe.size, channels=wanted
+    )
+    if recipe.standardise:
+        preprocessing = _standardised(preprocessing, data, split)
+    config = RunConfig(
+        task=task,
+        backbone=backbone,
+        class_names=data.class_names,
+        recipe=recipe,
+        preprocessing=preprocessing,
+        target=_target(data, split, recipe),
+        data=DataRecord(
+            path=data.source,
+            description=data.description,
+            fingerprint=data.fingerprint,
+            images=len(data),
+            shape=(channels, height, width),
+            preset=data.attributes.get("preset"),
+            seed=data.attributes.get("seed"),
+        ),
+        execution=Execution(device=device),
+        steps=1,
+        seed=seed,
+        start=start_note(recipe, wanted, start),
+        versions=versions(),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    order = Order(len(split.train), recipe.batch_size, seed)
+    rows = np.sort(split.train[: order.batch_size])
+    example = Preprocessing(preprocessing)(take(data.images, rows))
+    execution = choose_execution(config.build_network, example, device, recipe.precision)
+    steps = recipe.epochs * order.steps_per_epoch
+    if recipe.max_seconds is not None and execution.images_per_second:
+        affordable = recipe.max_seconds * execution.images_per_second / order.batch_size
+        steps = max(1, min(steps, int(affordable)))
+    return config.model_copy(update={"execution": execution, "steps": steps})
+
+
+def start_note(recipe: Recipe, channels: int, start: Run | None) -> str:
+    """What the weights are before training, in words."""
+    if start is not None:
+        return f"weights of the run {start.path} on {start.config.data.preset or 'other images'}"
+    if recipe.pretrained:
+        return first_convolution_note(channels, recipe.first_convolution)
+    return "random weights"
+
+
+def _standardised(
+    config: PreprocessingConfig, data: LabelledImages, split: Split
+) -> PreprocessingConfig:
+    """Mean and standard deviation of up to 1,000 training images, after scale and stretch."""
+    rows = np.sort(split.train[:: max(1, len(split.train) // 1000)])
+    images = Preprocessing(config.model_copy(update={"size": None, "channels": 1}))(
+        take(data.images, rows)
+    )
+    mean, std = float(images.mean()), float(images.std())
+    return config.model_copy(update={"mean": mean, "std": max(std, 1e-12)})
+
+
+def _target(data: LabelledImages, split: Split, recipe: Recipe) -> TargetConfig:
+    if data.task == "classification":
+        return TargetConfig()
+    target = TargetConfig(transform=recipe.target)
+    if recipe.standardise_target:
+        encoded = target.encode(torch.from_numpy(data.labels[split.train]))
+        target = TargetConfig(
+            transform=recipe.target, mean=float(encoded.mean()), std=float(encoded.std())
+        )
+    return target
+
+
+def versions() -> dict[str, str]:
+    """Versions of what results depend on."""
+    from importlib.metadata import version
+
+    names = ("halometry", "torch", "timm", "lightning", "caustics", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
