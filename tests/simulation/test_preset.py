@@ -1,0 +1,136 @@
+"""Presets are checked key by key before anything is rendered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halometry.errors import ConfigError, UsageError
+from halometry.simulation import load_preset, preset_names
+from halometry.simulation.quantity import Quantity
+
+
+def changed(tmp_path: Path, **changes: object) -> Path:
+    """A copy of a preset with some of its keys, written `a.b`, changed."""
+    content = yaml.safe_load(load_preset("demo_classification").to_yaml())
+    for place, value in changes.items():
+        inner = content
+        *path, last = place.split("__")
+        for key in path:
+            inner = inner[key]
+        inner[last] = value
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def test_a_printed_preset_can_be_read_again(tmp_path: Path) -> None:
+    for name in preset_names():
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(load_preset(name).to_yaml())
+        assert load_preset(file) == load_preset(name)
+
+
+def test_every_parameter_has_a_source() -> None:
+    for name in preset_names():
+        content = yaml.safe_load(load_preset(name).to_yaml())
+        for part in ("lens", "source", "subhalos", "line"):
+            for key, value in content.get(part, {}).items():
+                assert value["source"], f"{name}: {part}.{key}"
+
+
+def test_an_unknown_preset_gets_the_nearest_name() -> None:
+    with pytest.raises(UsageError, match="unknown preset 'comon_test_1', did you mean 'common_"):
+        load_preset("comon_test_1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lens__sheer": 1}, r"unknown key 'lens.sheer', did you mean 'shear'\?"),
+        ({"imag": 1}, r"unknown key 'imag', did you mean 'image'\?"),
+        (
+            {"lens__shear": {"uniform": [0, 2]}},
+            "'lens.shear': must stay between 0 and 0.5",
+        ),
+        (
+            {"lens__mass": {"value": 1e12, "unit": "kg"}},
+            "'lens.mass': its unit must be 'Msun', not 'kg'",
+        ),
+        ({"lens__mass": {"unit": "Msun"}}, "give exactly one of value, uniform"),
+        ({"source__radius": {"unifrom": [1, 2]}}, "unknown key 'source.radius.unifrom'"),
+        (
+            {"source__radius": {"uniform": [2, 1], "unit": "arcsec"}},
+            "must go from the smaller to the larger",
+        ),
+        ({"image__pixels": 5}, "'image.pixels' = 5: input should be greater than or equal to 16"),
+        ({"lens__z_lens": {"value": 0.9}}, "'z_lens' must always be below 'z_source'"),
+        ({"task": "clasification"}, "'task' = 'clasification': input should be"),
+        ({"line": None}, "a preset for classification needs a 'line'"),
+        ({"source__x": {"value": 0, "unit": "arcsec"}}, "give either 'offset' and"),
+        ({"mass_scale": float("nan")}, "'mass_scale'"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    file = changed(tmp_path, **changes)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_preset(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [1", "is not valid YAML"), ("- 1", "must hold keys and values"), ("", "must hold keys")],
+)
+def test_a_file_that_is_no_preset_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_preset(file)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gone\.yaml: cannot be read"):
+        load_preset(tmp_path / "gone.yaml")
+
+
+numbers = st.floats(0.1, 100)
+
+
+@given(a=numbers, b=numbers, seed=st.integers(0, 2**32), law=st.sampled_from(["uniform", "log_"]))
+def test_draws_stay_within_their_support(a: float, b: float, seed: int, law: str) -> None:
+    low, high = sorted((a, b))
+    name = "log_uniform" if law == "log_" else law
+    quantity = Quantity.model_validate({name: (low, high)})
+    drawn = quantity.draw(np.random.default_rng(seed), 50)
+    assert quantity.support == (low, high)
+    assert (drawn >= low * (1 - 1e-9)).all()
+    assert (drawn <= high * (1 + 1e-9)).all()
+
+
+@given(slope=st.floats(-3, 3), seed=st.integers(0, 2**32))
+def test_power_laws_stay_within_their_ends(slope: float, seed: int) -> None:
+    quantity = Quantity.model_validate({"power_law": {"slope": slope, "low": 1e6, "high": 1e10}})
+    drawn = quantity.draw(np.random.default_rng(seed), 50)
+    assert (drawn >= 1e6 * (1 - 1e-6)).all()
+    assert (drawn <= 1e10 * (1 + 1e-6)).all()
+
+
+def test_a_power_law_has_its_mean() -> None:
+    law = {"slope": -0.88, "low": 1e6, "high": 1e10}
+    drawn = Quantity.model_validate({"power_law": law}).draw(np.random.default_rng(0), 200_000)
+    mean = (0.12 / 1.12) * (1e10**1.12 - 1e6**1.12) / (1e10**0.12 - 1e6**0.12)
+    assert drawn.mean() == pytest.approx(mean, rel=0.01)
+
+
+def test_a_disc_is_uniform_in_area() -> None:
+    drawn = Quantity(disc=2.0).draw(np.random.default_rng(0), 100_000)
+    assert np.mean(drawn < 1.0) == pytest.approx(0.25, abs=0.01)
