@@ -5,13 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
-
-@pytest.fixture(scope="session", autouse=True)
-def _threads() -> None:
-    """The same number of threads everywhere, so that timings and sums do not vary."""
-    torch.set_num_threads(2)
+from halometry.data.generate import simulate
 
 
 @pytest.fixture(autouse=True)
@@ -27,3 +22,17 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip("the real images (../shared/data) are not here")
     return path
+
+
+@pytest.fixture(scope="session")
+def lenses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small set for classification."""
+    path = tmp_path_factory.mktemp("sets") / "lenses.h5"
+    return simulate("demo_classification", 90, seed=1, out=path)
+
+
+@pytest.fixture(scope="session")
+def masses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small set for regression."""
+    path = tmp_path_factory.mktemp("sets") / "masses.h5"
+    return simulate("demo_mass", 90, seed=1, out=path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,37 @@ from halometry.errors import DataError, StorageError
 
 FORMAT, FORMAT_VERSION = "halometry-store", 1
 Task = Literal["classification", "regression"]
+
+
+class Disk(io.FileIO):
+    """A file that remembers the first failure to write and takes everything after it in silence.
+
+    HDF5 cannot close a file that it cannot write to: it would lose data without a word, or fill
+    the screen. So it never learns of a full disk; who writes looks at `failure` instead.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        if self.failure is None:
+            try:
+                written = 0
+                while written < len(view):
+                    written += super().write(view[written:]) or 0
+            except OSError as error:
+                self.failure = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
+
+    def flush(self) -> None:
+        """Nothing to do: writes are not buffered."""
 
 
 class StoreWriter:
@@ -62,7 +94,8 @@ class StoreWriter:
 
     def _create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = h5py.File(self.partial, "w")
+        self._disk = Disk(self.partial, "w+")
+        self._file = h5py.File(self._disk, "w")
         self._images = self._file.create_dataset(
             "images",
             (self.count, *self.shape),
@@ -100,8 +133,10 @@ class StoreWriter:
                     )
                     self._parameters[name].attrs["unit"] = self.units.get(name, "")
                 self._parameters[name][start:stop] = values
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             raise self._failed(error) from error
+        if self._disk.failure is not None:
+            raise self._failed(self._disk.failure) from self._disk.failure
 
     def write_names(self, names: list[str]) -> None:
         """Write the name of every image, such as the file it came from."""
@@ -115,9 +150,12 @@ class StoreWriter:
     ) -> None:
         try:
             self._file.close()
+            self._disk.close()
             if error is None:
+                if self._disk.failure is not None:
+                    raise self._disk.failure
                 os.replace(self.partial, self.path)
-        except (OSError, RuntimeError) as failure:
+        except OSError as failure:
             if error is None:
                 raise self._failed(failure) from failure
         finally:
@@ -125,13 +163,12 @@ class StoreWriter:
 
     def _failed(self, error: Exception) -> StorageError:
         code = getattr(error, "errno", None)
-        text = str(error)
-        if code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) or "No space left" in text:
+        if code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             reason = "the disk is full; free space or choose another place"
         elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
             reason = "no permission to write there; choose another place"
         else:
-            reason = os.strerror(code) if code else text.splitlines()[0]
+            reason = os.strerror(code) if code else " ".join(str(error).split())
         return StorageError(f"{self.path}: cannot be written: {reason}")
 
 
