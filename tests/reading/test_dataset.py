@@ -243,10 +243,12 @@ def test_a_full_disk_is_said_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     path = tmp_path / "a.h5"
-    with pytest.raises(StorageError, match=r"a\.h5: cannot be written: the disk is full; free"):
-        with writer(path) as store:
-            monkeypatch.setattr(h5py.Dataset, "__setitem__", full)
-            store.write(0, np.ones((1, 1, 8, 8)), np.zeros(1))
+    with (
+        pytest.raises(StorageError, match=r"a\.h5: cannot be written: the disk is full; free"),
+        writer(path) as store,
+    ):
+        monkeypatch.setattr(h5py.Dataset, "__setitem__", full)
+        store.write(0, np.ones((1, 1, 8, 8)), np.zeros(1))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -88,7 +88,7 @@ def test_mass_labels_follow_the_published_ones(shared_data: object) -> None:
 
 def test_scaled_pixels_look_like_the_real_ones() -> None:
     """The real images of the class without substructure have 0.064 and 0.117."""
-    images, scene = sample(load_preset("common_test_1"), seed=0, start=0, count=60)
+    images, _ = sample(load_preset("common_test_1"), seed=0, start=0, count=60)
     low = images.amin((1, 2, 3), keepdim=True)
     scaled = (images - low) / (images.amax((1, 2, 3), keepdim=True) - low)
     assert float(scaled.mean()) == pytest.approx(0.064, abs=0.006)

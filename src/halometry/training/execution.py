@@ -71,6 +71,7 @@ def choose_execution(
     example: Tensor,
     device: str = "cpu",
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    channels_last: bool | None = None,
     max_seconds: float = 20.0,
 ) -> Execution:
     """Time a few training steps each way and take the fastest.
@@ -79,14 +80,15 @@ def choose_execution(
         build: makes a network like the one to be trained.
         example: a batch of its input (B, C, H, W).
         device: where it will run.
-        precision: fixes the precision, so that only the memory format is measured.
+        precision: not to be measured, if it is given.
+        channels_last: likewise the memory format.
         max_seconds: no further way is tried once this much time is spent.
     """
     threads = torch.get_num_threads()
     precisions = ("float32", "bfloat16") if precision == "auto" else (precision,)
     ways = [
         Execution(device=device, precision=p, channels_last=last, threads=threads)
-        for last in (True, False)
+        for last in ((True, False) if channels_last is None else (channels_last,))
         for p in precisions
     ]
     begin = time.monotonic()

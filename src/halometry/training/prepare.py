@@ -65,7 +65,9 @@ def configure(
     order = Order(len(split.train), recipe.batch_size, seed)
     rows = np.sort(split.train[: order.batch_size])
     example = Preprocessing(preprocessing)(take(data.images, rows))
-    execution = choose_execution(config.build_network, example, device, recipe.precision)
+    execution = choose_execution(
+        config.build_network, example, device, recipe.precision, recipe.channels_last
+    )
     steps = recipe.epochs * order.steps_per_epoch
     if recipe.max_seconds is not None and execution.images_per_second:
         affordable = recipe.max_seconds * execution.images_per_second / order.batch_size

@@ -48,6 +48,7 @@ class Recipe(Strict):
             metric (AUC or R²).
         early_stopping: validations without a better selection loss before training ends.
         precision: `auto` chooses by a short measurement.
+        channels_last: memory format; None chooses by a short measurement.
     """
 
     name: str = "recipe"
@@ -82,6 +83,7 @@ class Recipe(Strict):
     select_by: Literal["loss", "metric"] = "loss"
     early_stopping: int | None = Field(default=None, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    channels_last: bool | None = None
 
 
 class RecipeFile:

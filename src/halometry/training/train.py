@@ -175,7 +175,7 @@ def _fit(
             accelerator="gpu" if execution.device.startswith("cuda") else "cpu",
             devices=1,
             max_steps=config.steps,
-            max_epochs=len(stretches),
+            max_epochs=-1,  # counted in steps, which come back right after a stop
             check_val_every_n_epoch=stretches.per_validation,
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,

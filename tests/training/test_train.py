@@ -1,0 +1,273 @@
+"""Training: run folders, going on after a stop, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from halometry.data.generate import simulate
+from halometry.errors import ConfigError, DataError, RunError, StorageError, UsageError
+from halometry.training import load_run, train
+from halometry.training.execution import choose_execution, find_device
+from halometry.training.run import RESUME, WEIGHTS, read_config, whole_file
+
+QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
+SMALL = "mobilenetv3_small"
+
+
+@pytest.fixture(scope="module")
+def run(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "small"
+    return train("classification", lenses, SMALL, out, overrides=QUICK).path
+
+
+def test_a_run_folder_holds_what_is_needed_and_no_pickle(run: Path) -> None:
+    names = {p.name for p in run.iterdir()}
+    expected = {"config.yaml", "weights.safetensors", "split.json", "history.csv", "metrics.json"}
+    assert names == expected | {"tensorboard"}
+    for file in run.iterdir():
+        if file.is_file():
+            assert file.read_bytes()[:2] not in (b"\x80\x02", b"\x80\x04", b"PK")
+
+
+def test_a_run_predicts_from_its_folder_alone(run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    run.rename(moved)
+    try:
+        predictor = load_run(moved).predictor()
+        with torch.inference_mode():
+            answers = predictor(torch.rand(2, 1, 48, 48) * 900)
+        torch.testing.assert_close(answers.sum(1), torch.ones(2))
+    finally:
+        moved.rename(run)
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("backbone", ["mobilenetv3_small", "resnet18", "efficientnet_b5"])
+def test_every_published_network_trains_for_both_tasks(
+    lenses: Path, masses: Path, tmp_path: Path, task: Any, backbone: str
+) -> None:
+    data = lenses if task == "classification" else masses
+    overrides = QUICK | {"batch_size": 36, "size": 32}
+    run = train(task, data, backbone, tmp_path / "run", overrides=overrides)
+    assert run.config.outputs == (3 if task == "classification" else 1)
+    history = (run.path / "history.csv").read_text().splitlines()
+    assert len(history) == 2
+    assert (run.path / WEIGHTS).stat().st_size > 1_000_000
+
+
+def test_the_baseline_runs_to_the_letter_where_no_weights_are_fetched(
+    lenses: Path, masses: Path, tmp_path: Path
+) -> None:
+    train("classification", lenses, SMALL, tmp_path / "a", "baseline", {"epochs": 1})
+    config = read_config(tmp_path / "a")
+    assert (config.preprocessing.size, config.preprocessing.channels) == (224, 3)
+    overrides = {"epochs": 1, "pretrained": False, "target": "log"}
+    run = train("regression", masses, SMALL, tmp_path / "b", "baseline", overrides)
+    assert run.config.target.transform == "log"
+    assert run.config.preprocessing.size == 150
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(
+    lenses: Path, tmp_path: Path
+) -> None:
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train("classification", lenses, SMALL, tmp_path / name, overrides=QUICK, seed=seed)
+        weights.append(load_file(tmp_path / name / WEIGHTS)["head.0.weight"])
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+SCRIPT = """
+import sys, torch
+torch.set_num_threads(1)
+from halometry.training import train
+options = {"epochs": 12, "precision": "float32", "channels_last": True, "batch_size": 16}
+train("classification", sys.argv[1], "mobilenetv3_small", sys.argv[2], overrides=options)
+"""
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_weights(lenses: Path, tmp_path: Path) -> None:
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", SCRIPT, str(lenses), str(out)]
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(command, stdout=quiet, stderr=quiet)
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert start(whole).wait() == 0
+    for stop_after in (3, 6):
+        process = start(cut)
+        deadline = time.monotonic() + 120
+        history = cut / "history.csv"
+        while process.poll() is None and time.monotonic() < deadline:
+            if history.exists() and len(history.read_text().splitlines()) > stop_after:
+                os.kill(process.pid, signal.SIGKILL)
+            time.sleep(0.005)
+        process.wait()
+        assert (cut / RESUME).exists(), "it was over before it could be killed"
+        with pytest.raises(RunError, match="training has not finished; repeat its 'train'"):
+            load_run(cut)
+    assert start(cut).wait() == 0
+    assert (whole / WEIGHTS).read_bytes() == (cut / WEIGHTS).read_bytes()
+    columns = [0, 1, 3, 4, 5, 6]  # all but the seconds
+    histories = [
+        np.loadtxt(p / "history.csv", delimiter=",", skiprows=1)[:, columns] for p in (whole, cut)
+    ]
+    np.testing.assert_array_equal(*histories)
+
+
+def test_a_finished_run_is_kept(run: Path, lenses: Path) -> None:
+    before = (run / WEIGHTS).stat().st_mtime_ns
+    train("classification", lenses, SMALL, run, overrides=QUICK)
+    assert (run / WEIGHTS).stat().st_mtime_ns == before
+
+
+def test_another_run_in_the_folder_is_refused(run: Path, lenses: Path) -> None:
+    with pytest.raises(RunError, match="holds another run \\(its seed and recipe differ\\)"):
+        train("classification", lenses, SMALL, run, overrides={"epochs": 2}, seed=1)
+    with pytest.raises(RunError, match="its backbone differ"):
+        train("classification", lenses, "resnet18", run, overrides=QUICK)
+
+
+def test_overwrite_throws_the_other_run_away(lenses: Path, tmp_path: Path) -> None:
+    train("classification", lenses, SMALL, tmp_path / "a", overrides=QUICK)
+    train("classification", lenses, SMALL, tmp_path / "a", overrides=QUICK, seed=1, overwrite=True)
+    assert read_config(tmp_path / "a").seed == 1
+
+
+def test_a_folder_of_something_else_is_not_touched(lenses: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    for overwrite in (False, True):
+        with pytest.raises(RunError, match="is not empty and not a run folder; choose another"):
+            train("classification", lenses, SMALL, tmp_path, overrides=QUICK, overwrite=overwrite)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_weights_of_another_run_are_where_training_begins(
+    run: Path, lenses: Path, tmp_path: Path
+) -> None:
+    still = QUICK | {"learning_rate": 1e-12, "warmup": 0.0, "weight_decay": 0.0}
+    second = train("classification", lenses, SMALL, tmp_path / "b", overrides=still, start=run)
+    first = load_file(run / WEIGHTS)["head.0.weight"]
+    torch.testing.assert_close(load_file(second.path / WEIGHTS)["head.0.weight"], first)
+    assert "weights of the run" in second.config.start
+    with pytest.raises(RunError, match="is a mobilenetv3_small, not a resnet18"):
+        train("classification", lenses, "resnet18", tmp_path / "c", start=run)
+
+
+def test_early_stopping_stops(lenses: Path, tmp_path: Path) -> None:
+    options = QUICK | {"epochs": 40, "early_stopping": 1, "learning_rate": 1e-12}
+    run = train("classification", lenses, SMALL, tmp_path / "a", overrides=options)
+    assert len((run.path / "history.csv").read_text().splitlines()) < 40
+    assert '"stopped": "early"' in (run.path / "metrics.json").read_text()
+
+
+def test_a_time_budget_reduces_the_steps_at_the_start(lenses: Path, tmp_path: Path) -> None:
+    options = QUICK | {"epochs": 1000, "max_seconds": 0.5}
+    run = train("classification", lenses, SMALL, tmp_path / "a", overrides=options)
+    assert run.config.steps < 200
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"task": "regression"}, UsageError, "holds classes; use --task classification"),
+        ({"backbone": "resnet81"}, UsageError, "unknown backbone 'resnet81', did you mean"),
+        ({"recipe": "bseline"}, UsageError, "unknown recipe 'bseline', did you mean 'baseline'"),
+        ({"overrides": {"epoch": 1}}, ConfigError, "unknown key 'epoch', did you mean 'epochs'"),
+        ({"data": "gone.h5"}, DataError, "gone.h5: no such file or folder"),
+        ({"start": "gone"}, RunError, "gone: no such folder"),
+        ({"device": "cuda:77"}, UsageError, "device 'cuda:77' is not usable here"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_training(
+    lenses: Path, tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    usual = {"task": "classification", "data": lenses, "backbone": SMALL, "out": tmp_path / "run"}
+    with pytest.raises(error, match=message):
+        train(**(usual | options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_logarithm_of_zero_is_refused(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from halometry.data.dataset import open_dataset
+
+    data = open_dataset(simulate("demo_mass", 20, out=tmp_path / "a.h5"))
+    zero = replace(data, labels=data.labels * (np.arange(20) > 0))
+    with pytest.raises(DataError, match="--target log needs labels above zero"):
+        train("regression", zero, SMALL, tmp_path / "run", overrides={"target": "log"})
+    with pytest.raises(DataError, match=r"all labels are 0\.3"):
+        train("regression", replace(data, labels=np.full(20, 0.3)), SMALL, tmp_path / "run")
+
+
+def test_a_diverging_run_says_so(lenses: Path, tmp_path: Path) -> None:
+    options = QUICK | {"learning_rate": 1.0, "optimiser": "sgd", "warmup": 0.0, "epochs": 9}
+    options |= {"gradient_clip": None, "batch_size": 4}
+    with pytest.raises(DataError, match=r"the training loss became .*lower the learning rate"):
+        train("regression", simulate("demo_mass", 60, out=tmp_path / "m.h5"), SMALL,
+              tmp_path / "run", overrides=options)  # fmt: skip
+
+
+def test_damaged_run_folders_are_refused(run: Path, tmp_path: Path) -> None:
+    import shutil
+
+    with pytest.raises(RunError, match="no such folder; give the folder that 'halometry train'"):
+        load_run(tmp_path / "gone")
+    with pytest.raises(RunError, match=r"is not a run folder \(it has no config\.yaml\)"):
+        load_run(tmp_path)
+    with pytest.raises(RunError, match="is a run for classification, not for regression"):
+        load_run(run, "regression")
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    whole = (copy / WEIGHTS).read_bytes()
+    (copy / WEIGHTS).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RunError, match=r"weights\.safetensors: cannot be read"):
+        load_run(copy).predictor()
+    config = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(
+        config.replace("backbone: mobilenetv3_small", "backbone: resnet18")
+    )
+    (copy / WEIGHTS).write_bytes(whole)
+    with pytest.raises(RunError, match="does not fit this network"):
+        load_run(copy).predictor()
+    (copy / "config.yaml").write_text("format: something-else\n")
+    with pytest.raises(RunError, match=r"is not a run folder \(config\.yaml is of something else"):
+        load_run(copy)
+    (copy / "config.yaml").write_text(config + "\nmistake: 1\n")
+    with pytest.raises(RunError, match="unknown key 'mistake'"):
+        load_run(copy)
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("earlier")
+    with (
+        pytest.raises(StorageError, match=r"a\.txt: cannot be written \(No space left"),
+        whole_file(path) as partial,
+    ):
+        partial.write_text("half")
+        raise OSError(28, "No space left on device")
+    assert path.read_text() == "earlier"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_measured_execution_is_one_of_those_asked_for() -> None:
+    example = torch.rand(4, 1, 32, 32)
+    way = choose_execution(lambda: torch.nn.Conv2d(1, 4, 3), example, precision="float32")
+    assert way.precision == "float32"
+    assert (way.images_per_second or 0) > 0
+    assert "float32" in way.summary()
+    assert find_device("cpu") == "cpu"
