@@ -82,8 +82,7 @@ def simulate(
     """Make labelled images."""
     from halometry.data.generate import simulate as run
 
-    where = _device(device)
-    path = run(preset, count, seed, out, device=where, test=test, overwrite=overwrite)
+    path = run(preset, count, seed, out, device=device, test=test, overwrite=overwrite)
     out_console.print(f"{count:,} images -> {path}", markup=False)
 
 
@@ -320,12 +319,6 @@ def _overrides(
     if pretrained is not None:
         overrides["pretrained"] = pretrained
     return overrides | parse_overrides(pairs or [])
-
-
-def _device(name: str) -> str:
-    from halometry.training.execution import find_device
-
-    return find_device(name)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from halometry.evaluation.report import write_report
 from halometry.models.backbone import PLAIN_NAMES
 from halometry.models.predictor import Task
 from halometry.progress import duration, say
-from halometry.training.recipe import load_recipe
+from halometry.training.recipe import RecipeFile, load_recipe
 
 PRESETS: dict[Task, str] = {"classification": "demo_classification", "regression": "demo_mass"}
 INTRO = (
@@ -35,7 +36,7 @@ def demo(
     out: str | Path = "demo",
     count: int = 4000,
     seed: int = 1,
-    recipe: str = "demo",
+    recipe: str | Path = "demo",
     device: str = "auto",
 ) -> Demo:
     """Simulate, train, judge and compare; what an earlier call finished is kept.
@@ -47,23 +48,33 @@ def demo(
         recipe: of the training.
         device: `auto`, `cpu`, or as PyTorch names it.
     """
-    out = Path(out)
+    out, names, recipe_file = Path(out), list(PLAIN_NAMES), load_recipe(recipe)
     begin = time.monotonic()
-    say(f"Six networks on two tasks; about ten minutes on two cores. All of it goes to {out}/")
+    say(f"Both experiments in small, {len(names)} networks each; everything goes to {out}/")
     comparisons = []
-    for task, preset in PRESETS.items():
+    for i, (task, preset) in enumerate(PRESETS.items()):
+        say(f"{task}, {i + 1} of {len(PRESETS)}{_time_left(recipe_file, [*PRESETS][i:])}")
         store = out / f"{task}.h5"
         if not store.exists():
             simulate(preset, count, seed=seed, out=store, device=device)
-        comparison = compare(
-            task, store, [*PLAIN_NAMES], out / task, load_recipe(recipe), seed=seed, device=device
+        networks = out / task
+        comparisons.append(
+            compare(task, store, names, networks, recipe_file, seed=seed, device=device)
         )
-        comparisons.append(comparison)
     report = write_report(
         out / "report.html",
         [(c.record, c.gallery) for c in comparisons],
-        "Dark matter in simulated lenses: six networks compared",
+        "Dark matter in simulated lenses: three networks compared on two tasks",
         INTRO,
     )
     say(f"done in {duration(time.monotonic() - begin)}")
     return Demo(comparisons, report)
+
+
+def _time_left(recipe: RecipeFile, tasks: Iterable[Task]) -> str:
+    """The training time that a recipe allows for these tasks, in words; nothing if it does not."""
+    seconds = [recipe.resolve(task, name).max_seconds for task in tasks for name in PLAIN_NAMES]
+    given = [s for s in seconds if s is not None]
+    if len(given) < len(seconds):
+        return ""
+    return f": at most {duration(sum(given))} of training from here to the end"

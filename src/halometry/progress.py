@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -50,6 +52,19 @@ class Tracker:
             say(f"{self.description}: {self.done}/{self.total}, {left} left  {self.note}".rstrip())
 
 
+class TimeLeft(ProgressColumn):
+    """Minutes and seconds left of a bar."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        left = task.time_remaining
+        if left is None:
+            return Text("")
+        minutes, seconds = divmod(round(left), 60)
+        return Text(f"{minutes}:{seconds:02d} left", style="progress.remaining")
+
+
 @contextmanager
 def track(description: str, total: int) -> Iterator[Tracker]:
     """Show the progress of `total` pieces of work on standard error.
@@ -62,9 +77,9 @@ def track(description: str, total: int) -> Iterator[Tracker]:
     if sys.stderr.isatty():
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=10),
             MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
+            TimeLeft(table_column=Column(min_width=9, no_wrap=True)),
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=console, transient=True) as bar:

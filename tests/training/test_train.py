@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import load_file
 
 from halometry.data.generate import simulate
+from halometry.devices import find_device
 from halometry.errors import ConfigError, DataError, RunError, StorageError, UsageError
 from halometry.training import load_run, train
-from halometry.training.execution import choose_execution, find_device
+from halometry.training.execution import choose_execution
 from halometry.training.run import RESUME, WEIGHTS, read_config, whole_file
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from halometry.data.store import StoreWriter
+from halometry.devices import find_device
 from halometry.errors import StorageError, UsageError
 from halometry.progress import track
 from halometry.simulation import UNITS, Preset, load_preset, sample
@@ -19,7 +20,7 @@ def simulate(
     count: int,
     seed: int = 0,
     out: str | Path = "lenses.h5",
-    device: str = "cpu",
+    device: str = "auto",
     test: int = 0,
     overwrite: bool = False,
 ) -> Path:
@@ -30,7 +31,7 @@ def simulate(
         count: how many images; image k depends on preset, seed and k alone.
         seed: of the set.
         out: the HDF5 file to write.
-        device: where to render, `cpu` or `cuda`.
+        device: `auto`, `cpu`, or as PyTorch names it.
         test: the last so many images are set aside as the test set; with 0, whoever trains
             sets a tenth aside.
         overwrite: replace a file that is there.
@@ -46,7 +47,7 @@ def simulate(
         >>> simulate("demo_mass", 1000, seed=1, out="masses.h5")  # doctest: +SKIP
     """
     preset = preset if isinstance(preset, Preset) else load_preset(preset)
-    out = Path(out)
+    out, device = Path(out), find_device(device)
     if count < 1:
         raise UsageError(f"--count {count}: must be at least 1")
     if not 0 <= test < count:

@@ -34,7 +34,7 @@ from halometry.training.recipe import RecipeFile, load_recipe
 from halometry.training.run import HISTORY, METRICS, WEIGHTS, Run, write_text
 from halometry.training.train import train
 
-SPEED_SECONDS = 4.0  # spent on timing each network
+SPEED_SECONDS = 3.0  # spent on timing each network
 WORST = 8  # examples shown of what the networks got most wrong
 SAMPLES = 4  # examples shown of each class
 

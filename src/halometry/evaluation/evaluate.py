@@ -15,6 +15,7 @@ import torch
 
 from halometry.data.dataset import LabelledImages, open_dataset
 from halometry.data.split import Split
+from halometry.devices import find_device
 from halometry.errors import DataError, RunError
 from halometry.evaluation import figures
 from halometry.evaluation.intervals import Estimate
@@ -26,7 +27,6 @@ from halometry.evaluation.metrics import (
 )
 from halometry.progress import say, track
 from halometry.training.batches import take
-from halometry.training.execution import find_device
 from halometry.training.run import SPLIT, Run, load_run, write_text
 
 
@@ -81,7 +81,7 @@ def evaluate(
         RunError, DataError: the run cannot be used, or not with these images.
     """
     run = run if isinstance(run, Run) else load_run(run)
-    labelled = data if isinstance(data, LabelledImages) else open_dataset(data, run.config.task)
+    labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
     _check(run, labelled)
     rows, description = _test_rows(run, labelled)
     outputs = outputs_of(run, labelled, rows, find_device(device))

@@ -7,8 +7,8 @@ import io
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from halometry.evaluation.intervals import Estimate, rounded
@@ -52,25 +52,23 @@ def _engineering(count: float) -> str:
 
 
 def print_table(record: dict[str, Any], console: Console) -> None:
-    """Print the table; narrow enough for 100 columns."""
+    """Print the table; narrow enough for 80 columns."""
     columns = COLUMNS[record["task"]]
     best = best_values(record)
     count = record["data"]["test"]
-    table = Table(title=f"{record['task']}: {count:,} test images, 95 % intervals")
-    table.add_column("network")
-    for title in columns.values():
-        table.add_column(title, justify="right")
-    table.add_column("MACs", justify="right")
-    table.add_column("one image", justify="right")
+    title = f"{record['task']}: {count:,} test images, 95 % intervals"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("network", no_wrap=True)
+    for heading in (*columns.values(), "one image"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for model in record["models"]:
         cells = [model["name"]]
         for key in columns:
             estimate = Estimate(**model["metrics"][key])
             value, low, high = rounded(estimate.value, estimate.low, estimate.high)
             style = "bold" if estimate.value == best[key] else "default"
-            cells.append(f"[{style}]{value}[/]\n[dim]{escape(f'{low}, {high}')}[/]")
-        costs = cost_cells(model)
-        table.add_row(*cells, costs["MACs"], costs["latency"])
+            cells.append(f"[{style}]{value}[/]\n[dim]{low}{' to ' if low[0] == '-' else '–'}{high}[/]")
+        table.add_row(*cells, cost_cells(model)["latency"])
     console.print(table)
 
 

@@ -14,10 +14,10 @@ import torch
 
 from halometry.data.files import count_images, iter_images
 from halometry.data.images import Image
+from halometry.devices import find_device
 from halometry.errors import DataError, ReadError
 from halometry.models.predictor import Predictor
 from halometry.progress import track
-from halometry.training.execution import find_device
 from halometry.training.run import Run, load_run, write_text
 
 

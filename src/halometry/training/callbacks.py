@@ -121,4 +121,4 @@ class Watcher(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
         value = float(trainer.callback_metrics["selection_metric"])
-        self._selection = f", selection {self.metric} {value:.3f}"
+        self._selection = f", {self.metric} {value:.3f}"

@@ -11,7 +11,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from halometry.config import Strict
-from halometry.errors import UsageError
 
 MARGIN = 1.15  # another way must be this much faster than plain float32 to be taken
 
@@ -49,21 +48,6 @@ class Execution(Strict):
         threads = f", {self.threads} threads" if self.device == "cpu" else ""
         speed = f", {self.images_per_second:.0f} images/s" if self.images_per_second else ""
         return f"{self.device}, {self.precision}, {layout}{threads}{speed}"
-
-
-def find_device(name: str = "auto") -> str:
-    """The device to use: the one named, or a GPU where there is one.
-
-    Raises:
-        UsageError: the device does not exist here.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device '{name}' is not usable here; use --device cpu") from error
-    return name
 
 
 def choose_execution(

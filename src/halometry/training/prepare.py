@@ -19,6 +19,8 @@ from halometry.training.execution import Execution, choose_execution
 from halometry.training.recipe import Recipe
 from halometry.training.run import DataRecord, Run, RunConfig
 
+SUSTAINED = 0.75  # of the speed measured on bare steps, what is left with all that training does
+
 
 def configure(
     task: Task,
@@ -30,6 +32,17 @@ def configure(
     device: str,
     start: Run | None,
 ) -> RunConfig:
+    """What a run's `config.yaml` will say; measures how the machine at hand runs it fastest.
+
+    Args:
+        task, data, backbone, seed, device: as `train` has them, checked.
+        split: of the set.
+        recipe: resolved for this task and backbone.
+        start: the run whose weights it begins from.
+
+    Raises:
+        UsageError: a channel number that the images cannot give.
+    """
     channels, height, width = data.images.shape[1:]
     wanted = recipe.channels or channels
     if channels == 3 and wanted == 1:
@@ -70,8 +83,8 @@ def configure(
     )
     steps = recipe.epochs * order.steps_per_epoch
     if recipe.max_seconds is not None and execution.images_per_second:
-        affordable = recipe.max_seconds * execution.images_per_second / order.batch_size
-        steps = max(1, min(steps, int(affordable)))
+        speed = SUSTAINED * execution.images_per_second / order.batch_size
+        steps = max(1, min(steps, int(recipe.max_seconds * speed)))
     return config.model_copy(update={"execution": execution, "steps": steps})
 
 

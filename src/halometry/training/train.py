@@ -19,13 +19,13 @@ from torch import Tensor
 
 from halometry.data.dataset import LabelledImages, open_dataset
 from halometry.data.split import Split, split_dataset
+from halometry.devices import find_device
 from halometry.errors import DataError, RunError, UsageError
 from halometry.models.predictor import Task
 from halometry.progress import duration, say, track
 from halometry.training import run as folder
 from halometry.training.batches import Order
 from halometry.training.callbacks import Keeper, Watcher
-from halometry.training.execution import find_device
 from halometry.training.feed import Feed, Stretches
 from halometry.training.learner import Learner
 from halometry.training.prepare import configure, start_note
@@ -170,7 +170,7 @@ def _fit(
     learner = Learner(config.predictor(network), config, order, stretches.per_validation)
     keeper = Keeper(out)
     say(f"{config.backbone}: {execution.summary()}; {config.steps} steps of {order.batch_size}")
-    with track(f"{config.backbone} ({config.task})", config.steps) as tracker, _quiet():
+    with track(f"training {config.backbone}", config.steps) as tracker, _quiet():
         trainer = L.Trainer(
             accelerator="gpu" if execution.device.startswith("cuda") else "cpu",
             devices=1,

@@ -1,0 +1,188 @@
+"""Answers for a user's own files: every kind, bad ones included, one row each."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from PIL import Image as Picture
+
+from halometry.data.store import open_store
+from halometry.errors import DataError, StorageError
+from halometry.inference import predict
+from halometry.training import train
+
+QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
+CLASSES = ("no", "sphere", "vort")
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def run(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "classes"
+    return train("classification", lenses, "mobilenetv3_small", out, overrides=QUICK).path
+
+
+@pytest.fixture(scope="module")
+def mass_run(masses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "masses"
+    return train("regression", masses, "mobilenetv3_small", out, overrides=QUICK).path
+
+
+@pytest.fixture
+def image(lenses: Path) -> np.ndarray:
+    with open_store(lenses) as store:
+        return np.asarray(store["images"][1, 0], dtype=np.float32)
+
+
+def object_array(path: Path, image: np.ndarray, mass: float) -> None:
+    pair = np.empty(2, dtype=object)
+    pair[0], pair[1] = image, mass
+    np.save(path, pair, allow_pickle=True)
+
+
+def test_one_image_in_every_kind_of_file_gets_one_answer(
+    run: Path, image: np.ndarray, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "plain.npy", image)
+    np.save(tmp_path / "channel.npy", image[None])
+    np.save(tmp_path / "double.npy", image.astype(np.float64))
+    np.save(tmp_path / "swapped.npy", image.astype(">f4"))
+    object_array(tmp_path / "pair.npy", image, 0.02)
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(image)]).writeto(tmp_path / "lens.fits")
+    Picture.fromarray(image.astype(np.uint16)).save(tmp_path / "deep.png")
+    answers = predict(run, tmp_path)
+    assert len(answers) == 7
+    assert all(answer.error is None for answer in answers)
+    values = np.array([[answer.values[c] for c in CLASSES] for answer in answers])
+    np.testing.assert_allclose(values.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(values - values[0], 0, atol=1e-5)
+
+
+def test_a_picture_of_eight_bits_is_answered(run: Path, image: np.ndarray, tmp_path: Path) -> None:
+    scaled = (255 * (image - image.min()) / np.ptp(image)).astype(np.uint8)
+    for name in ("a.png", "a.jpg"):
+        Picture.fromarray(scaled).save(tmp_path / name)
+    assert [a.error for a in predict(run, [tmp_path / "a.png", tmp_path / "a.jpg"])] == [None, None]
+
+
+def test_bad_files_are_rows_and_the_rest_goes_on(
+    run: Path, image: np.ndarray, tmp_path: Path
+) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    np.save(files / "1_good.npy", image)
+    (files / "2_truncated.npy").write_bytes((files / "1_good.npy").read_bytes()[:500])
+    np.save(files / "3_nan.npy", np.where(image > image.mean(), np.nan, image))
+    np.save(files / "4_constant.npy", np.zeros_like(image))
+    (files / "5_not_fits.fits").write_bytes(b"hello")
+    (files / "6_empty.png").touch()
+    np.save(files / "7_small.npy", image[:20, :20])
+    np.save(files / "8_colours.npy", np.stack([image, image * 2, image + 1]))
+    np.save(files / "9_good.npy", image)
+    out = tmp_path / "predictions.csv"
+    answers = predict(run, files, out, batch_size=4)
+    rows = rows_of(out)
+    assert [Path(row["file"]).name for row in rows] == sorted(p.name for p in files.iterdir())
+    reasons = [row["error"] for row in rows]
+    assert reasons[0] == reasons[-1] == ""
+    for reason, word in zip(
+        reasons[1:-1],
+        ("truncated", "not finite", "constant", "not a FITS file", "is empty",
+         "20 x 20 pixels, the run was trained on 48 x 48", "3 channels"),
+        strict=True,
+    ):  # fmt: skip
+        assert word in reason
+    for row, answer in zip(rows, answers, strict=True):
+        assert bool(row["class"]) == (answer.error is None)
+        assert row["class"] == (answer.best or "")
+    for name in CLASSES:
+        assert float(rows[0][name]) == pytest.approx(float(rows[-1][name]))
+
+
+def test_a_store_has_a_row_an_image(run: Path, lenses: Path, tmp_path: Path) -> None:
+    answers = predict(run, lenses, tmp_path / "p.csv")
+    assert [a.file for a in answers[:2]] == [f"{lenses}#0", f"{lenses}#1"]
+    assert len(answers) == 90
+
+
+def test_masses_are_one_number(mass_run: Path, image: np.ndarray, tmp_path: Path) -> None:
+    object_array(tmp_path / "image_1.npy", image, 0.03)
+    object_array(tmp_path / "image_10.npy", image, 0.03)
+    object_array(tmp_path / "image_2.npy", image[None], 0.03)
+    out = tmp_path / "p.csv"
+    answers = predict(mass_run, tmp_path, out)
+    names = [Path(a.file).name for a in answers]
+    assert names == ["image_1.npy", "image_2.npy", "image_10.npy"]
+    lines = out.read_text().splitlines()
+    assert lines[0] == "file,f_sub,error"
+    assert 0 <= float(lines[1].split(",")[1]) < 1
+    assert answers[0].best is None
+
+
+def test_a_run_that_resizes_takes_any_size(lenses: Path, tmp_path: Path) -> None:
+    options = QUICK | {"size": 32}
+    out = tmp_path / "run"
+    run = train("classification", lenses, "mobilenetv3_small", out, overrides=options)
+    for side in (20, 33, 150):
+        noise = np.random.default_rng(side).random((side, side + 1))
+        np.save(tmp_path / f"{side}.npy", noise)
+    answers = predict(run, [tmp_path / f"{side}.npy" for side in (20, 33, 150)])
+    assert [a.error for a in answers] == [None] * 3
+
+
+def test_the_real_images_are_read(shared_data: Path, lenses: Path, tmp_path: Path) -> None:
+    options = QUICK | {"size": 32}
+    out = tmp_path / "run"
+    run = train("classification", lenses, "mobilenetv3_small", out, overrides=options)
+    answers = predict(run, shared_data / "common_test_1")
+    assert len(answers) >= 18
+    assert all(answer.error is None for answer in answers)
+
+
+def test_nothing_to_read_is_said(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no images found"):
+        predict(run, tmp_path)
+    with pytest.raises(DataError, match="no path given: no images found"):
+        predict(run, [])
+
+
+def test_a_missing_file_is_a_row(run: Path, image: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "good.npy", image)
+    answers = predict(run, [tmp_path / "gone.npy", tmp_path / "good.npy"])
+    assert answers[0].error == "no such file"
+    assert answers[1].error is None
+
+
+def test_a_full_disk_leaves_the_earlier_answers(
+    run: Path, image: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "good.npy", image)
+    out = tmp_path / "p.csv"
+    out.write_text("earlier")
+
+    def full(*_: Any, **__: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StorageError, match=r"p\.csv: cannot be written \(No space left"):
+        predict(run, tmp_path / "good.npy", out)
+    monkeypatch.undo()
+    assert out.read_text() == "earlier"
+
+
+def test_a_moved_run_folder_still_answers(run: Path, image: np.ndarray, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "elsewhere")
+    np.save(tmp_path / "a.npy", image)
+    first, second = (predict(r, tmp_path / "a.npy")[0] for r in (run, tmp_path / "elsewhere"))
+    assert first.values == second.values
