@@ -50,8 +50,8 @@ docs: $(DOCS_READY)  ## build the site into site/
 	$(BIN)/mkdocs build --strict
 
 bench: $(READY)  ## time rendering and training on this machine
-	$(BIN)/python benchmarks/rendering.py
-	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/rendering.py --out results/rendering.json
+	$(BIN)/python benchmarks/training.py --out results/training_speed.json
 
 clean:  ## remove what was built; the environment stays
 	rm -rf demo site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -28,15 +28,16 @@ def rendered(text: str) -> str:
 
 
 def main() -> None:
+    check = "--check" in sys.argv
     stale = []
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = page.read_text(encoding="utf-8")
         if (wanted := rendered(text)) != text:
             stale.append(page.name)
-            if "--check" not in sys.argv:
+            if not check:
                 page.write_text(wanted, encoding="utf-8")
-    print("tables written in: " if "--check" not in sys.argv else "out of date: ", *stale or ["none"])
-    sys.exit(bool(stale) and "--check" in sys.argv)
+    print("out of date:" if check else "written anew:", ", ".join(stale) or "none")
+    sys.exit(check and bool(stale))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+INTERRUPTED = 130  # the exit status after Ctrl-C
 out_console = Console(highlight=False)
+
+
+def tell(message: str) -> None:
+    """Print text as it is, whatever the width of the terminal."""
+    out_console.print(message, markup=False, soft_wrap=True)
 
 
 class TaskName(StrEnum):
@@ -61,7 +67,7 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     if version:
-        out_console.print(f"halometry {__version__}")
+        tell(f"halometry {__version__}")
         raise typer.Exit
     if debug:
         os.environ["HALOMETRY_DEBUG"] = "1"
@@ -83,7 +89,7 @@ def simulate(
     from halometry.data.generate import simulate as run
 
     path = run(preset, count, seed, out, device=device, test=test, overwrite=overwrite)
-    out_console.print(f"{count:,} images -> {path}", markup=False)
+    tell(f"{count:,} images -> {path}")
 
 
 @app.command()
@@ -109,7 +115,7 @@ def train(
 
     overrides = _overrides(task, target, epochs, pretrained, set_)
     run(task.value, data, backbone, out, recipe, overrides, seed, device, start, overwrite)
-    out_console.print(f"run -> {out}\nhalometry evaluate {out} --data {data}", markup=False)
+    tell(f"run -> {out}\nhalometry evaluate {out} --data {data}")
 
 
 @app.command()
@@ -154,7 +160,7 @@ def compare(
     overrides = _overrides(task, target, epochs, pretrained, set_)
     names = [name.strip() for name in backbones.split(",") if name.strip()]
     _print_comparison(run(task.value, data, names, out, recipe, overrides, seed, device))
-    out_console.print(f"report: {out / 'report.html'}", markup=False)
+    tell(f"report: {out / 'report.html'}")
 
 
 @app.command()
@@ -170,12 +176,10 @@ def predict(
     answers = apply(run, files, out, device=device)
     bad = [answer for answer in answers if answer.error]
     for answer in bad[:3]:
-        out_console.print(f"not read: {answer.file}: {answer.error}", markup=False)
+        tell(f"not read: {answer.file}: {answer.error}")
     if len(bad) > 3:
-        out_console.print(f"... and {len(bad) - 3} more; see the column 'error'")
-    out_console.print(
-        f"{len(answers) - len(bad)} of {len(answers)} answered -> {out}", markup=False
-    )
+        tell(f"... and {len(bad) - 3} more; see the column 'error'")
+    tell(f"{len(answers) - len(bad)} of {len(answers)} answered -> {out}")
     if len(bad) == len(answers):
         raise typer.Exit(1)
 
@@ -193,7 +197,7 @@ def show(
     from halometry.evaluation.show import show as draw
 
     if (path := draw(what, out, count, seed)) is not None:
-        out_console.print(f"montage -> {path}", markup=False)
+        tell(f"montage -> {path}")
 
 
 @app.command()
@@ -230,7 +234,7 @@ def presets(
             table.add_row(known, preset.task, size, escape(preset.description))
         out_console.print(table)
         return
-    out_console.print(load_preset(name).to_yaml(), markup=False)
+    tell(load_preset(name).to_yaml())
 
 
 @app.command()
@@ -268,10 +272,10 @@ def doctor(
         table.add_row(key, escape(value))
     out_console.print(table)
     for problem in found.problems:
-        out_console.print(f"problem: {problem}", markup=False)
+        tell(f"problem: {problem}")
     if found.problems:
         raise typer.Exit(1)
-    out_console.print("all is well")
+    tell("all is well")
 
 
 @app.command()
@@ -288,7 +292,7 @@ def demo(
     made = run(out, count, seed, recipe, device)
     for comparison in made.comparisons:
         _print_comparison(comparison)
-    out_console.print(f"report: {made.report}", markup=False)
+    tell(f"report: {made.report}")
 
 
 def _print_comparison(comparison: Any) -> None:
@@ -335,9 +339,10 @@ def main() -> None:
             raise
         errors.print(f"error: {error}", markup=False, style="red")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        errors.print("stopped; repeat the same command to go on", markup=False)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            errors.print("stopped; repeat the same command to go on", markup=False)
+        raise
     except OSError as error:
         if debug:
             raise

@@ -233,9 +233,7 @@ def test_a_damaged_split_is_named(lenses: Path, tmp_path: Path) -> None:
         evaluate(run, lenses)
 
 
-def test_every_answer_is_the_same_for_every_batch_size(
-    classes: Comparison, lenses: Path
-) -> None:
+def test_every_answer_is_the_same_for_every_batch_size(classes: Comparison, lenses: Path) -> None:
     from halometry.data.dataset import open_dataset
     from halometry.evaluation.evaluate import outputs_of
 

@@ -48,7 +48,9 @@ def test_a_network_at_chance_is_no_result() -> None:
 
 def test_all_at_chance() -> None:
     said = conclusion(record(model("idle", 0.0, 1.0, key="r2"), task="regression"))
-    assert said == ["idle has not learnt the task (R² 0.000 [-0.010, 0.010]): this is not a result."]
+    assert said == [
+        "idle has not learnt the task (R² 0.000 [-0.010, 0.010]): this is not a result."
+    ]
 
 
 def test_masses_are_ranked_by_r2() -> None:

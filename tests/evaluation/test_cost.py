@@ -7,7 +7,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from halometry.evaluation.cost import machine, measure_speed, model_cost, peak_memory, pinned_threads
+from halometry.evaluation.cost import (
+    machine,
+    measure_speed,
+    model_cost,
+    peak_memory,
+    pinned_threads,
+)
 
 
 def test_a_convolution_counted_by_hand(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def show(
     Args:
         what: the path of a store, of a folder, of an image, of a preset's YAML file, or the
             name of a preset.
-        out: a PNG, SVG or PDF file; None shows a window.
+        out: a PNG, JPEG, SVG or PDF file; None shows a window.
         count: how many images.
         seed: of the choice among labelled images, or of the simulated scenes.
 
@@ -37,12 +37,17 @@ def show(
     if count < 1:
         raise UsageError(f"--count {count}: must be at least 1")
     images, titles = _pick(what, count, seed)
-    columns = min(len(images), 6 if len(images) > 8 else 4)
+    columns = _columns(len(images))
     if out is None:
         _window(images, titles, columns)
         return None
     figures.save(figures.montage(images, titles, columns), Path(out))
     return Path(out)
+
+
+def _columns(count: int) -> int:
+    """Images a row, so that the last row lacks few."""
+    return count if count < 4 else min((6, 5, 4), key=lambda columns: -count % columns)
 
 
 def _pick(what: str | Path, count: int, seed: int) -> tuple[list[np.ndarray], list[str]]:

@@ -67,7 +67,8 @@ def print_table(record: dict[str, Any], console: Console) -> None:
             estimate = Estimate(**model["metrics"][key])
             value, low, high = rounded(estimate.value, estimate.low, estimate.high)
             style = "bold" if estimate.value == best[key] else "default"
-            cells.append(f"[{style}]{value}[/]\n[dim]{low}{' to ' if low[0] == '-' else '–'}{high}[/]")
+            to = " to " if low.startswith("-") else "–"
+            cells.append(f"[{style}]{value}[/]\n[dim]{low}{to}{high}[/]")
         table.add_row(*cells, cost_cells(model)["latency"])
     console.print(table)
 

@@ -46,7 +46,7 @@ def einstein_radius(
 
     Example:
         >>> print(f"{einstein_radius(1e12, 0.5, 1.0):.4f}")
-        1.6593
+        1.6645
         >>> print(f"{einstein_radius(1e12, 0.5, 1.0, 'published'):.4f}")
         1.2815
     """

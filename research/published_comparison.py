@@ -1,0 +1,113 @@
+"""The community's two experiments at full scale, on simulated sets of the published size.
+
+    python research/published_comparison.py --out runs/published --results results/published
+
+Simulates 37,500 images for classification (7,500 of them for the test) and 20,000 for the mass
+(2,000 for the test), and compares the three published networks by the baseline recipe and by ours.
+Every finished network is added to the results at once. Repeat the command to go on after a stop, as
+often as it takes: on two cores this is days. A dry run:
+
+    python research/published_comparison.py --out /tmp/dry --results /tmp/dry/results \\
+        --scale 0.003 --set epochs=1 --set size=32 --no-pretrained
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import halometry
+from halometry.errors import UnavailableError
+from halometry.models.predictor import Task
+from halometry.progress import duration, say
+from halometry.training.recipe import parse_overrides
+
+BACKBONES = ["mobilenetv3_small", "resnet18", "efficientnet_b5"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One of the two: its preset, and how many images it has in all and for the test."""
+
+    task: Task
+    preset: str
+    count: int
+    test: int
+
+
+EXPERIMENTS = (
+    Experiment("classification", "common_test_1", 37_500, 7_500),
+    Experiment("regression", "halo_mass", 20_000, 2_000),
+)
+
+
+def main() -> None:
+    options = _options()
+    results = Path(options.results)
+    results.mkdir(parents=True, exist_ok=True)
+    overrides = parse_overrides(options.set)
+    if not options.pretrained:
+        overrides["pretrained"] = False
+    begin = time.monotonic()
+    tasks = [e for e in EXPERIMENTS if e.task in options.tasks]
+    stores = {e.task: _simulated(e, Path(options.out), options) for e in tasks}
+    for experiment, recipe in itertools.product(tasks, options.recipes):
+        name = f"{experiment.task}_{recipe}"
+        for count in range(1, len(options.backbones) + 1):
+            comparison = halometry.compare(
+                experiment.task,
+                stores[experiment.task],
+                options.backbones[:count],
+                Path(options.out) / name,
+                recipe,
+                overrides,
+                seed=options.seed,
+                device=options.device,
+                note=options.note,
+            )
+            for kept in ("results.json", "report.html"):
+                shutil.copyfile(comparison.out / kept, results / f"{name}{Path(kept).suffix}")
+            say(f"{name}, {options.backbones[count - 1]}: {duration(time.monotonic() - begin)} in")
+
+
+def _simulated(experiment: Experiment, out: Path, options: argparse.Namespace) -> Path:
+    store = out / f"{experiment.task}.h5"
+    if not store.exists():
+        test = max(20, round(experiment.test * options.scale))
+        halometry.simulate(
+            experiment.preset,
+            max(3 * test, round(experiment.count * options.scale)),
+            seed=options.seed,
+            out=store,
+            test=test,
+            device=options.device,
+        )
+    return store
+
+
+def _options() -> argparse.Namespace:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", required=True, help="folder for images and runs (gigabytes)")
+    parser.add_argument("--results", required=True, help="folder for result files and reports")
+    parser.add_argument("--tasks", nargs="+", default=[e.task for e in EXPERIMENTS])
+    parser.add_argument("--recipes", nargs="+", default=["baseline", "default"])
+    parser.add_argument("--backbones", nargs="+", default=BACKBONES)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the published numbers")
+    parser.add_argument("--set", action="append", default=[], help="key=value of the recipe")
+    parser.add_argument("--no-pretrained", dest="pretrained", action="store_false")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--note", help="a word for the report on what differs")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UnavailableError as error:
+        raise SystemExit(f"{error}; or give --no-pretrained") from error
