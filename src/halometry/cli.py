@@ -153,13 +153,16 @@ def compare(
     set_: SetOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    start: Annotated[
+        Path | None, typer.Option(help="Begin from the runs in this folder, by their names.")
+    ] = None,
 ) -> None:
     """Train and judge several networks on the same images; repeat to go on."""
     from halometry.evaluation.compare import compare as run
 
     overrides = _overrides(task, target, epochs, pretrained, set_)
     names = [name.strip() for name in backbones.split(",") if name.strip()]
-    _print_comparison(run(task.value, data, names, out, recipe, overrides, seed, device))
+    _print_comparison(run(task.value, data, names, out, recipe, overrides, seed, device, start))
     tell(f"report: {out / 'report.html'}")
 
 

@@ -275,3 +275,15 @@ def test_show_knows_what_was_meant(tmp_path: Path) -> None:
         show(tmp_path / "empty", tmp_path / "x.png")
     with pytest.raises(UsageError, match="--count 0: must be at least 1"):
         show("model_1", tmp_path / "x.png", count=0)
+
+
+def test_each_network_may_begin_from_a_run_of_its_name(
+    classes: Comparison, lenses: Path, tmp_path: Path
+) -> None:
+    before = classes.out / "runs"
+    out = tmp_path / "warm"
+    names = ["mobilenetv3_small"]
+    warm = compare("classification", lenses, names, out, overrides=QUICK, start=before)
+    assert str(before / names[0]) in warm.record["models"][0]["start"]
+    with pytest.raises(RunError, match="efficientnet_b5: no such folder"):
+        compare("classification", lenses, ["efficientnet_b5"], out, start=before)

@@ -343,3 +343,14 @@ def test_the_real_folders_are_read(shared_data: Path) -> None:
     assert colour.images.shape == (40, 3, 64, 64)
     with open_store(cache.cache_folder() / f"packed-{data.fingerprint}.h5") as file:
         assert file["images"].dtype == np.float32
+
+
+def test_the_folder_says_the_class_whatever_a_file_carries(tmp_path: Path) -> None:
+    for k, name in enumerate(("a", "b")):
+        (tmp_path / name).mkdir()
+        for i in range(6):
+            pair = np.empty(2, dtype=object)
+            pair[0], pair[1] = np.random.default_rng(i + 10 * k).random((20, 20)), 0.5
+            np.save(tmp_path / name / f"{i}.npy", pair, allow_pickle=True)
+    data = open_dataset(tmp_path)
+    np.testing.assert_array_equal(data.labels, np.repeat([0, 1], 6))

@@ -95,6 +95,7 @@ def packed(root: Path, entries: Sequence[Entry], task: Task) -> Path:
 def _pack(store: Path, root: Path, entries: Sequence[Entry], task: Task) -> None:
     first = _first_good(root, entries)
     bad: list[ReadError] = []
+    by_folder = task == "classification"
     writer = StoreWriter(
         store,
         count=len(entries),
@@ -115,7 +116,7 @@ def _pack(store: Path, root: Path, entries: Sequence[Entry], task: Task) -> None
                     bad.append(error)
                     continue
                 images[i] = image.pixels
-                labels[i] = entry.label if image.label is None else image.label
+                labels[i] = entry.label if image.label is None or by_folder else image.label
             writer.write(start, images, labels)
             progress.advance(len(part))
         if bad:

@@ -69,6 +69,7 @@ def compare(
     overrides: dict[str, Any] | None = None,
     seed: int = 0,
     device: str = "auto",
+    start: str | Path | None = None,
     note: str | None = None,
 ) -> Comparison:
     """Compare networks by accuracy and cost; what is trained already in `out` is kept.
@@ -78,7 +79,11 @@ def compare(
         data: a labelled set or the path of one.
         backbones: names; see `halometry.models.backbone`.
         out: gets `runs/`, `evaluations/`, `results.csv`, `results.json`, figures, `report.html`.
-        recipe, overrides, seed, device: see `train`.
+        recipe: a name, a YAML file, or a recipe; see `train`.
+        overrides: values that win over the recipe's.
+        seed: of the split and of all training.
+        device: `auto`, `cpu`, or as PyTorch names it.
+        start: a folder of finished runs, named as the backbones are, to begin from.
         note: a word on the data for the report.
 
     Raises:
@@ -94,7 +99,17 @@ def compare(
     evaluations = []
     for i, name in enumerate(backbones):
         say(f"[{i + 1}/{len(backbones)}] {name}: training for {task}")
-        run = train(task, labelled, name, out / "runs" / name, recipe_file, overrides, seed, device)
+        run = train(
+            task,
+            labelled,
+            name,
+            out / "runs" / name,
+            recipe_file,
+            overrides,
+            seed,
+            device,
+            start=Path(start) / name if start else None,
+        )
         evaluation = evaluate(run, labelled, device=device)
         write_evaluation(evaluation, out / "evaluations" / name, labelled)
         evaluations.append(evaluation)

@@ -1,0 +1,114 @@
+"""How long the community's folders take to open: the first time (packing) and the second.
+
+    python benchmarks/reading.py --out results/reading.json
+
+Writes small files in the two published layouts, `train|val/{no,sphere,vort}/N.npy` with
+(1, 150, 150) float64 and `lens_data/image_N.npy` with `[image, mass fraction]`, opens each set
+twice with an empty cache, and times the reader alone on 2,000 of them. 30,000 files are 5 GB, just
+written, so that the system may still hold them in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+import halometry
+from halometry.data.cache import cache_info
+from halometry.data.images import read_image
+from halometry.evaluation.cost import machine
+from halometry.simulation import load_preset, sample
+
+CLASSES = ("no", "sphere", "vort")
+TEST_SHARE = 0.2
+DRAWN = 120  # different images; files repeat them
+
+
+def write_classes(root: Path, count: int) -> None:
+    """The published classification layout, images min-max scaled as theirs are."""
+    images, scene = sample(load_preset("common_test_1"), 0, 0, DRAWN, "cpu")
+    arrays = images.double().numpy()
+    low, high = arrays.min(axis=(1, 2, 3)), arrays.max(axis=(1, 2, 3))
+    arrays = (arrays - low[:, None, None, None]) / (high - low)[:, None, None, None]
+    for part in ("train", "val"):
+        for name in CLASSES:
+            (root / part / name).mkdir(parents=True)
+    for i in range(count):
+        part = "val" if i % 100 < 100 * TEST_SHARE else "train"
+        which = i % DRAWN
+        name = CLASSES[int(scene.labels[which])]
+        np.save(root / part / name / f"{i}.npy", arrays[which])
+
+
+def write_masses(root: Path, count: int) -> None:
+    """The published mass layout: object arrays, half of the images with a channel axis."""
+    images, scene = sample(load_preset("halo_mass"), 0, 0, DRAWN, "cpu")
+    (root / "lens_data").mkdir(parents=True)
+    for i in range(count):
+        which = i % DRAWN
+        pair = np.empty(2, dtype=object)
+        image = images[which].double().numpy()
+        pair[0] = image if i % 2 else image[0]
+        pair[1] = float(scene.labels[which])
+        np.save(root / "lens_data" / f"image_{i}.npy", pair, allow_pickle=True)
+
+
+def seconds_to_open(root: Path) -> float:
+    """Until every image could be used."""
+    start = time.perf_counter()
+    data = halometry.open_dataset(root)
+    len(data)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, help="a JSON file to write")
+    parser.add_argument("--count", type=int, default=30_000)
+    parser.add_argument("--folder", type=Path, help="where to write the files for a while")
+    options = parser.parse_args()
+    record = {
+        "what": "seconds to open a folder of small files",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "sets": {},
+    }
+    for layout, write in (("classes", write_classes), ("masses", write_masses)):
+        root = Path(tempfile.mkdtemp(prefix=f"halometry-{layout}-", dir=options.folder))
+        os.environ["HALOMETRY_CACHE"] = str(root / "cache")
+        try:
+            write(root / "set", options.count)
+            files = sorted((root / "set").rglob("*.npy"))
+            some = files[:: max(1, len(files) // 2000)]
+            start = time.perf_counter()
+            for file in some:
+                read_image(file)
+            each = (time.perf_counter() - start) / len(some)
+            first, second = seconds_to_open(root / "set"), seconds_to_open(root / "set")
+            row = {
+                "files": len(files),
+                "set_bytes": sum(f.stat().st_size for f in files),
+                "cache_bytes": cache_info().bytes,
+                "reader_ms_per_file": 1e3 * each,
+                "first_seconds": first,
+                "second_seconds": second,
+            }
+            record["sets"][layout] = row  # type: ignore[index]
+            print(f"{layout}: {len(files):,} files, first {first:.1f} s, second {second:.1f} s")
+        finally:
+            shutil.rmtree(root)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
