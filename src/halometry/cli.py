@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -31,6 +32,14 @@ out_console = Console(highlight=False)
 def tell(message: str) -> None:
     """Print text as it is, whatever the width of the terminal."""
     out_console.print(message, markup=False, soft_wrap=True)
+
+
+def listing(*columns: str) -> Table:
+    """A table whose first column keeps its names whole."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for i, column in enumerate(columns):
+        table.add_column(column, no_wrap=i == 0)
+    return table
 
 
 class TaskName(StrEnum):
@@ -129,9 +138,8 @@ def evaluate(
     from halometry.evaluation.evaluate import evaluate as judge
 
     evaluation = judge(run, data, out, device)
-    table = Table(title=f"{evaluation.run.name}: {evaluation.description}")
-    for column in ("metric", "value", "95 % interval"):
-        table.add_column(column)
+    tell(f"{evaluation.run.name}: {evaluation.description}")
+    table = listing("metric", "value", "95 % interval")
     for name, estimate in evaluation.metrics.items():
         value, _, interval = str(estimate).partition(" ")
         table.add_row(name, value, escape(interval))
@@ -210,15 +218,12 @@ def backbones(
     """List the networks there are."""
     from halometry.models import backbones as look
 
-    table = Table("name", "in timm", "parameters", "features", "stride (px)")
+    table = listing("name", "in timm", "parameters", "features", "stride (px)")
     for info in look(names):
         parameters = f"{info.parameters / 1e6:.2f} M"
         table.add_row(info.name, info.timm_name, parameters, str(info.features), str(info.stride))
     out_console.print(table)
-    out_console.print(
-        "Any other name of timm's works too: python -c 'import timm; print(timm.list_models())'",
-        markup=False,
-    )
+    tell("Any other name of timm's works too: python -c 'import timm; print(timm.list_models())'")
 
 
 @app.command()
@@ -229,12 +234,12 @@ def presets(
     from halometry.simulation import load_preset, preset_names
 
     if name is None:
-        table = Table("name", "task", "image", "what it is")
+        table = listing("name", "task", "image", "what it is")
         for known in preset_names():
             preset = load_preset(known)
             _, height, width = preset.image.shape
             size = f'{height} x {width} px of {preset.image.pixel_scale}"'
-            table.add_row(known, preset.task, size, escape(preset.description))
+            table.add_row(known, preset.task, size, escape(preset.description.strip()))
         out_console.print(table)
         return
     tell(load_preset(name).to_yaml())
@@ -250,13 +255,14 @@ def recipes(
     from halometry.training import load_recipe, recipe_names
 
     if name is None:
-        table = Table("name", "what it is")
+        table = listing("name", "what it is")
         for known in recipe_names():
             table.add_row(known, load_recipe(known).description)
         out_console.print(table)
         return
     resolved = load_recipe(name).resolve(task.value, backbone)
-    table = Table("key", "value", title=f"{name}, {task.value}, {backbone}")
+    tell(f"{name}, {task.value}, {backbone}")
+    table = listing("key", "value")
     for key, value in resolved.model_dump(exclude={"name", "description"}).items():
         table.add_row(key, escape(str(value)))
     out_console.print(table)
@@ -270,7 +276,7 @@ def doctor(
     from halometry.health import doctor as look
 
     found = look(measure)
-    table = Table("", "", show_header=False)
+    table = listing("what", "here")
     for key, value in found.facts.items():
         table.add_row(key, escape(value))
     out_console.print(table)

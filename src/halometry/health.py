@@ -125,7 +125,7 @@ def _cache(found: Diagnosis) -> None:
     if free < 5e9:
         found.problems.append(
             f"only {free / 1e9:.1f} GB are free beside the cache; packing 30,000 images takes"
-            " about 2 GB: free some, or set HALOMETRY_CACHE elsewhere"
+            " about 3 GB: free some, or set HALOMETRY_CACHE elsewhere"
         )
 
 

@@ -17,7 +17,7 @@ from halometry.errors import DataError, ReadError, StorageError
 from halometry.progress import say, track
 
 PACK = 256  # images written at a time
-VERSION = "1"  # of the packing: a change makes old caches unused
+VERSION = "2"  # of the packing: a change makes old caches unused
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ def _pack(store: Path, root: Path, entries: Sequence[Entry], task: Task) -> None
         shape=first.pixels.shape,
         dtype="float32",
         task=task,
+        compress=False,
     )
     with writer, track(f"packing {root}", len(entries)) as progress:
         for start in range(0, len(entries), PACK):

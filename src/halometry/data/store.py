@@ -62,6 +62,7 @@ class StoreWriter:
         class_names: of a classification.
         attributes: anything else worth knowing, kept as HDF5 attributes.
         units: of the parameters, by name.
+        compress: smaller, and several times slower to read.
 
     Raises:
         StorageError: no room or no permission; nothing is left behind.
@@ -78,12 +79,14 @@ class StoreWriter:
         class_names: tuple[str, ...] | None = None,
         attributes: dict[str, str | int | float] | None = None,
         units: dict[str, str] | None = None,
+        compress: bool = True,
     ) -> None:
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + ".partial")
         self.count, self.shape, self.dtype = count, shape, dtype
         self.task, self.class_names = task, class_names
         self.attributes, self.units = attributes or {}, units or {}
+        self.compress = compress
 
     def __enter__(self) -> StoreWriter:
         try:
@@ -96,14 +99,12 @@ class StoreWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._disk = Disk(self.partial, "w+")
         self._file = h5py.File(self._disk, "w")
+        packing: dict[str, Any] = {"shuffle": True, "compression": "gzip", "compression_opts": 1}
         self._images = self._file.create_dataset(
             "images",
             (self.count, *self.shape),
             self.dtype,
-            chunks=(1, *self.shape),
-            shuffle=True,
-            compression="gzip",
-            compression_opts=1,
+            **({"chunks": (1, *self.shape), **packing} if self.compress else {}),
         )
         label_type = "int64" if self.task == "classification" else "float64"
         self._labels = self._file.create_dataset("labels", (self.count,), label_type)
