@@ -11,8 +11,8 @@ from halometry.data.generate import simulate
 from halometry.evaluation.compare import Comparison, compare
 from halometry.evaluation.report import write_report
 from halometry.models.backbone import PLAIN_NAMES
-from halometry.models.predictor import Task
 from halometry.progress import duration, say
+from halometry.tasks import Task
 from halometry.training.recipe import RecipeFile, load_recipe
 
 PRESETS: dict[Task, str] = {"classification": "demo_classification", "regression": "demo_mass"}

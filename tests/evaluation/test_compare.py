@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image as Picture
 from rich.console import Console
 
+from halometry.data.generate import simulate
 from halometry.errors import DataError, RunError, UsageError
 from halometry.evaluation import figures
 from halometry.evaluation.compare import Comparison, compare
@@ -190,8 +192,6 @@ def test_a_run_is_judged_only_on_what_was_kept_aside(classes: Comparison, lenses
 
 
 def test_another_set_is_used_whole(classes: Comparison, tmp_path: Path) -> None:
-    from halometry.data.generate import simulate
-
     other = simulate("demo_classification", 30, seed=9, out=tmp_path / "other.h5")
     found = evaluate(classes.evaluations[0].run, other, tmp_path / "out", resamples=50)
     assert len(found.truth) == 30
@@ -200,6 +200,23 @@ def test_another_set_is_used_whole(classes: Comparison, tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "out/predictions.csv")
     assert len(rows) == 30
     assert sum(float(rows[0][c]) for c in ("no", "sphere", "vort")) == pytest.approx(1, abs=1e-4)
+
+
+def test_no_training_image_is_judged_whatever_the_file_is_called(
+    classes: Comparison, lenses: Path, tmp_path: Path
+) -> None:
+    run = classes.evaluations[0].run
+    shutil.copyfile(lenses, tmp_path / "copy.h5")
+    np.testing.assert_array_equal(
+        evaluate(run, tmp_path / "copy.h5", resamples=20).rows, classes.evaluations[0].rows
+    )
+    more = simulate("demo_classification", 120, seed=1, out=tmp_path / "more.h5")
+    found = evaluate(run, more, resamples=20)
+    np.testing.assert_array_equal(found.rows, np.arange(90, 120))
+    assert "follow the training set's" in found.description
+    fewer = simulate("demo_classification", 60, seed=1, out=tmp_path / "fewer.h5")
+    with pytest.raises(DataError, match="among those of the training set .* another --seed"):
+        evaluate(run, fewer)
 
 
 def test_masses_are_judged_and_drawn(fractions: Comparison, masses: Path, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ import numpy as np
 import pytest
 
 from halometry.data import cache
-from halometry.data.dataset import LazyImages, open_dataset
+from halometry.data.dataset import open_dataset
 from halometry.data.generate import simulate
+from halometry.data.labelled import LazyImages
 from halometry.data.split import Split, split_dataset
-from halometry.data.store import StoreWriter, open_store
+from halometry.data.store import StoreWriter
 from halometry.errors import DataError, StorageError, UsageError
 from halometry.simulation import UNITS
 
@@ -341,8 +344,18 @@ def test_the_real_folders_are_read(shared_data: Path) -> None:
     assert len(data) == 18
     colour = open_dataset(shared_data / "lens_finding")
     assert colour.images.shape == (40, 3, 64, 64)
-    with open_store(cache.cache_folder() / f"packed-{data.fingerprint}.h5") as file:
-        assert file["images"].dtype == np.float32
+    assert colour.images.dtype == np.float32
+
+
+def test_a_copy_is_the_same_set_and_a_change_makes_another(tree: Tree, tmp_path: Path) -> None:
+    root = tree({"a": 6, "b": 6})
+    first = open_dataset(root)
+    shutil.copytree(root, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert open_dataset(tmp_path / "copy").fingerprint == first.fingerprint
+    (tmp_path / "copy" / "a" / "1.npy").rename(tmp_path / "copy" / "a" / "9.npy")
+    assert open_dataset(tmp_path / "copy").fingerprint != first.fingerprint
+    swapped = replace(first, labels=1 - first.labels)
+    assert swapped.fingerprint != first.fingerprint
 
 
 def test_the_folder_says_the_class_whatever_a_file_carries(tmp_path: Path) -> None:

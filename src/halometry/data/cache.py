@@ -12,9 +12,10 @@ import numpy as np
 from platformdirs import user_cache_dir
 
 from halometry.data.images import Image, read_image
-from halometry.data.store import StoreWriter, Task, open_store
+from halometry.data.store import StoreWriter, open_store
 from halometry.errors import DataError, ReadError, StorageError
 from halometry.progress import say, track
+from halometry.tasks import Task
 
 PACK = 256  # images written at a time
 VERSION = "2"  # of the packing: a change makes old caches unused

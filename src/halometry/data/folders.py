@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from halometry.data.cache import Entry, fingerprint, packed
-from halometry.data.dataset import LabelledImages, Task, read_images
+from halometry.data.cache import Entry, packed
 from halometry.data.files import natural
 from halometry.data.images import is_readable, read_image
+from halometry.data.labelled import LabelledImages, read_images
 from halometry.data.store import open_store
 from halometry.errors import DataError, ReadError
+from halometry.tasks import Task
 
 PUBLISHED_ORDERS = (("no", "sphere", "vort"), ("no_sub", "sub"))
 TEST_FOLDERS = ("test", "val")  # in the community's sets, val/ is the test set by custom
@@ -133,7 +134,6 @@ def _load(
         names=[entry.name for entry in entries],
         source=str(root),
         description="",
-        fingerprint=fingerprint(root, entries),
     )
 
 

@@ -102,7 +102,7 @@ def _from_fits(path: Path) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they would say comes as a reason below
         try:
-            with fits.open(path, memmap=False, lazy_load_hdus=False) as hdus:
+            with path.open("rb") as file, fits.open(file, lazy_load_hdus=False) as hdus:
                 for hdu in hdus:
                     shape = hdu.header.get("NAXIS", 0)
                     if not hdu.is_image or shape < 2:

@@ -7,16 +7,16 @@ import io
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import h5py
 import numpy as np
 
 from halometry import __version__
 from halometry.errors import DataError, StorageError
+from halometry.tasks import Task
 
 FORMAT, FORMAT_VERSION = "halometry-store", 1
-Task = Literal["classification", "regression"]
 
 
 class Disk(io.FileIO):

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halometry.data.dataset import LabelledImages, open_dataset
+from halometry.data.dataset import open_dataset
+from halometry.data.labelled import LabelledImages
 from halometry.data.split import split_dataset
 from halometry.errors import RunError, UsageError
 from halometry.evaluation import figures
@@ -26,8 +27,9 @@ from halometry.evaluation.metrics import roc_curves
 from halometry.evaluation.report import Gallery, pareto, write_report
 from halometry.evaluation.tables import write_csv
 from halometry.models.backbone import timm_name
-from halometry.models.predictor import Predictor, Task
+from halometry.models.predictor import Predictor
 from halometry.progress import say
+from halometry.tasks import Task
 from halometry.training.batches import take
 from halometry.training.prepare import versions
 from halometry.training.recipe import RecipeFile, load_recipe

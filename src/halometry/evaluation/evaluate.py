@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from halometry.data.dataset import LabelledImages, open_dataset
+from halometry.data.dataset import open_dataset
+from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split
 from halometry.devices import find_device
 from halometry.errors import DataError, RunError
@@ -120,10 +121,31 @@ def _test_rows(run: Run, data: LabelledImages) -> tuple[np.ndarray, str]:
         except (OSError, ValueError, KeyError) as error:
             raise RunError(f"{run.path / SPLIT}: cannot be read ({error})") from error
         return np.sort(split.test), f"{len(split.test):,} test images kept aside in training"
+    if (sibling := _same_stream(run, data)) is not None:
+        return sibling
     if data.roles is not None and (data.roles == "test").any():
         rows = np.flatnonzero(data.roles == "test")
         return rows, f"the {len(rows):,} test images of {data.source}"
     return np.arange(len(data)), f"all {len(data):,} images of {data.source}"
+
+
+def _same_stream(run: Run, data: LabelledImages) -> tuple[np.ndarray, str] | None:
+    """The new images of a set that was simulated from the preset and seed of the training set.
+
+    Raises:
+        DataError: there are none, since a larger set begins with the smaller one's images.
+    """
+    trained = run.config.data
+    made = data.attributes.get("preset"), data.attributes.get("seed")
+    if trained.preset is None or made != (trained.preset, trained.seed):
+        return None
+    rows = np.arange(trained.images, len(data))
+    if len(rows) == 0:
+        raise DataError(
+            f"{data.source}: its images are among those of the training set (preset"
+            f" {trained.preset}, seed {trained.seed}); simulate others with another --seed"
+        )
+    return rows, f"the {len(rows):,} images of {data.source} that follow the training set's"
 
 
 def outputs_of(

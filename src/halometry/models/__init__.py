@@ -2,8 +2,9 @@
 
 from halometry.models.backbone import BackboneInfo, backbones, create_backbone
 from halometry.models.network import Network
-from halometry.models.predictor import Predictor, TargetConfig, Task
+from halometry.models.predictor import Predictor, TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
+from halometry.tasks import Task
 
 __all__ = [
     "BackboneInfo",

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from halometry.config import Strict
 from halometry.models.preprocessing import Preprocessing
-
-Task = Literal["classification", "regression"]
+from halometry.tasks import Task
 
 
 class TargetConfig(Strict):

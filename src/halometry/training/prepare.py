@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 
-from halometry.data.dataset import LabelledImages
+from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split
 from halometry.errors import UsageError
 from halometry.models.backbone import first_convolution_note
-from halometry.models.predictor import TargetConfig, Task
+from halometry.models.predictor import TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
+from halometry.tasks import Task
 from halometry.training.batches import Order, take
 from halometry.training.execution import Execution, choose_execution
 from halometry.training.recipe import Recipe

@@ -12,10 +12,8 @@ from pydantic import Field
 from halometry.config import Strict, read_yaml, validate
 from halometry.errors import ConfigError, UsageError, did_you_mean
 from halometry.models.backbone import PLAIN_NAMES, FirstConvolution
-from halometry.models.predictor import Task
 from halometry.models.preprocessing import Scale, Stretch
-
-TASKS: tuple[Task, ...] = ("classification", "regression")
+from halometry.tasks import TASKS, Task
 
 
 class Recipe(Strict):

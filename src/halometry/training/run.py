@@ -18,8 +18,9 @@ from torch import nn
 from halometry.config import Strict, read_yaml, validate
 from halometry.errors import ConfigError, RunError, StorageError
 from halometry.models.network import Network
-from halometry.models.predictor import Predictor, TargetConfig, Task
+from halometry.models.predictor import Predictor, TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
+from halometry.tasks import Task
 from halometry.training.execution import Execution
 from halometry.training.recipe import Recipe
 

@@ -17,12 +17,13 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from halometry.data.dataset import LabelledImages, open_dataset
+from halometry.data.dataset import open_dataset
+from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split, split_dataset
 from halometry.devices import find_device
 from halometry.errors import DataError, RunError, UsageError
-from halometry.models.predictor import Task
 from halometry.progress import duration, say, track
+from halometry.tasks import Task
 from halometry.training import run as folder
 from halometry.training.batches import Order
 from halometry.training.callbacks import Keeper, Watcher

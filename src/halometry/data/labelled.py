@@ -1,0 +1,124 @@
+"""A labelled set in memory: what every reader gives."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import psutil
+
+from halometry.data.store import open_store
+from halometry.errors import DataError
+from halometry.tasks import Task
+
+LOOKED_AT = 64  # images of a set that its fingerprint depends on
+
+
+class LazyImages:
+    """Images of a store that stay on disk; takes sorted integer arrays, slices, and numbers.
+
+    Args:
+        path: the store.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: h5py.File = open_store(path)
+        self.shape: tuple[int, ...] = self._file["images"].shape
+        self.dtype: np.dtype[Any] = self._file["images"].dtype
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return np.asarray(self._file["images"][rows])
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images with labels.
+
+    Attributes:
+        images: (N, C, H, W), in memory, or on disk where they would not fit.
+        labels: class indices int64 (N,), or mass fractions float64 (N,).
+        task: what the labels are.
+        class_names: in the order of the indices; None for regression.
+        names: of the images.
+        source: the path they came from.
+        description: one line on what was found.
+        roles: `train` or `test` for each image where the layout says so, else None.
+        attributes: whatever else is known, such as the preset.
+    """
+
+    images: np.ndarray | LazyImages
+    labels: np.ndarray
+    task: Task
+    class_names: tuple[str, ...] | None
+    names: list[str]
+    source: str
+    description: str
+    roles: np.ndarray | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The same for a copy of the set elsewhere, another where names, labels or images differ.
+
+        Of a large set, some of the images are looked at.
+        """
+        digest = hashlib.sha256(repr((self.task, self.images.shape, self.class_names)).encode())
+        digest.update("\0".join(self.names).encode())
+        digest.update(np.ascontiguousarray(self.labels).tobytes())
+        rows = np.unique(np.linspace(0, len(self) - 1, LOOKED_AT).astype(int))
+        digest.update(np.ascontiguousarray(self.images[rows], dtype=np.float32).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def read_images(path: Path, size: int) -> np.ndarray | LazyImages:
+    """The images of a store: in memory where they take less than half of what is free."""
+    if size > psutil.virtual_memory().available // 2:
+        return LazyImages(path)
+    with open_store(path) as file:
+        try:
+            return np.asarray(file["images"][:])
+        except (OSError, RuntimeError) as error:
+            raise DataError(f"{path}: is damaged; make or copy it again") from error
+
+
+def check(data: LabelledImages) -> None:
+    """Refuse a set that nothing can be learnt from.
+
+    Raises:
+        DataError: no images, a single class, or a label outside its range.
+    """
+    if len(data) == 0:
+        raise DataError(f"{data.source}: holds no images")
+    if data.task == "classification":
+        present = np.unique(data.labels)
+        classes = len(data.class_names or ())
+        if len(present) < 2:
+            raise DataError(f"{data.source}: has images of one class only; at least two are needed")
+        if present.min() < 0 or present.max() >= classes:
+            raise DataError(
+                f"{data.source}: class index {present.max()} is outside 0 to {classes - 1}"
+            )
+        return
+    wrong = np.flatnonzero(~((data.labels >= 0) & (data.labels <= 1)))
+    if len(wrong):
+        first = wrong[0]
+        raise DataError(
+            f"{data.source}: {len(wrong)} labels are not mass fractions between 0 and 1,"
+            f" the first is {data.labels[first]:g} of {data.names[first]}"
+        )
