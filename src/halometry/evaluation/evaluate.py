@@ -126,6 +126,11 @@ def _test_rows(run: Run, data: LabelledImages) -> tuple[np.ndarray, str]:
     if data.roles is not None and (data.roles == "test").any():
         rows = np.flatnonzero(data.roles == "test")
         return rows, f"the {len(rows):,} test images of {data.source}"
+    if Path(data.source).resolve() == Path(run.config.data.path).resolve():
+        say(
+            f"warning: {data.source} has changed since {run.path} was trained on it; images it was"
+            " trained on are among those it is judged on now"
+        )
     return np.arange(len(data)), f"all {len(data):,} images of {data.source}"
 
 
