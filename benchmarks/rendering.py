@@ -15,7 +15,8 @@ import numpy as np
 
 from halometry.devices import find_device
 from halometry.evaluation.cost import machine
-from halometry.simulation import load_preset, preset_names, sample
+from halometry.simulation import load_preset, sample
+from halometry.simulation import presets as preset_names
 
 BATCH = 32
 

@@ -17,13 +17,13 @@ _HOME = {
     "train": "halometry.training.train",
     "load_run": "halometry.training.run",
     "load_recipe": "halometry.training.recipe",
-    "recipe_names": "halometry.training.recipe",
+    "recipes": "halometry.training.recipe",
     "evaluate": "halometry.evaluation.evaluate",
     "compare": "halometry.evaluation.compare",
     "show": "halometry.evaluation.show",
     "predict": "halometry.inference.predict",
     "load_preset": "halometry.simulation.preset",
-    "preset_names": "halometry.simulation.preset",
+    "presets": "halometry.simulation.preset",
     "backbones": "halometry.models.backbone",
     "doctor": "halometry.health",
     "demo": "halometry.demonstration",
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from halometry.inference.predict import predict as predict
     from halometry.models.backbone import backbones as backbones
     from halometry.simulation.preset import load_preset as load_preset
-    from halometry.simulation.preset import preset_names as preset_names
+    from halometry.simulation.preset import presets as presets
     from halometry.training.recipe import load_recipe as load_recipe
-    from halometry.training.recipe import recipe_names as recipe_names
+    from halometry.training.recipe import recipes as recipes
     from halometry.training.run import load_run as load_run
     from halometry.training.train import train as train
 

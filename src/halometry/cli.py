@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -73,13 +72,11 @@ EpochsOption = Annotated[int | None, typer.Option(min=1, help="Passes over the i
 @app.callback(invoke_without_command=True)
 def options(
     version: Annotated[bool, typer.Option("--version", help="Say the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # see main
 ) -> None:
     if version:
         tell(f"halometry {__version__}")
         raise typer.Exit
-    if debug:
-        os.environ["HALOMETRY_DEBUG"] = "1"
 
 
 @app.command()
@@ -231,18 +228,19 @@ def presets(
     name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
 ) -> None:
     """List the presets there are, or one with all its parameters, units and sources."""
-    from halometry.simulation import load_preset, preset_names
+    from halometry.simulation import load_preset, preset_text
+    from halometry.simulation import presets as names
 
     if name is None:
         table = listing("name", "task", "image", "what it is")
-        for known in preset_names():
+        for known in names():
             preset = load_preset(known)
             _, height, width = preset.image.shape
             size = f'{height} x {width} px of {preset.image.pixel_scale}"'
             table.add_row(known, preset.task, size, escape(preset.description.strip()))
         out_console.print(table)
         return
-    tell(load_preset(name).to_yaml())
+    tell(preset_text(name).rstrip())
 
 
 @app.command()
@@ -252,11 +250,12 @@ def recipes(
     backbone: Annotated[str, typer.Option(help="For which backbone.")] = "resnet18",
 ) -> None:
     """List the recipes there are, or one as it is for a task and a backbone."""
-    from halometry.training import load_recipe, recipe_names
+    from halometry.training import load_recipe
+    from halometry.training import recipes as names
 
     if name is None:
         table = listing("name", "what it is")
-        for known in recipe_names():
+        for known in names():
             table.add_row(known, load_recipe(known).description)
         out_console.print(table)
         return

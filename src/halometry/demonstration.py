@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halometry.data.generate import simulate
+from halometry.data.store import open_store
+from halometry.errors import UsageError
 from halometry.evaluation.compare import Comparison, compare
 from halometry.evaluation.report import write_report
 from halometry.models.backbone import PLAIN_NAMES
@@ -57,6 +59,7 @@ def demo(
         store = out / f"{task}.h5"
         if not store.exists():
             simulate(preset, count, seed=seed, out=store, device=device)
+        _check_store(store, count, seed)
         networks = out / task
         comparisons.append(
             compare(task, store, names, networks, recipe_file, seed=seed, device=device)
@@ -69,6 +72,21 @@ def demo(
     )
     say(f"done in {duration(time.monotonic() - begin)}")
     return Demo(comparisons, report)
+
+
+def _check_store(store: Path, count: int, seed: int) -> None:
+    """Refuse to go on from a demonstration with other images.
+
+    Raises:
+        UsageError: it had another number of images or another seed.
+    """
+    with open_store(store) as file:
+        there = len(file["labels"]), int(file.attrs["seed"])
+    if there != (count, seed):
+        raise UsageError(
+            f"{store.parent}: holds a demonstration with --count {there[0]} --seed {there[1]};"
+            " give the same to go on, or choose another --out"
+        )
 
 
 def _time_left(recipe: RecipeFile, tasks: Iterable[Task]) -> str:

@@ -55,7 +55,6 @@ class Command:
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.delenv("HALOMETRY_DEBUG", raising=False)
     return Command(capsys, monkeypatch)
 
 
@@ -105,6 +104,9 @@ def test_the_demonstration_goes_through_and_is_not_repeated(
     assert "several times heavier" in page
     weights = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
     assert len(weights) == 6
+    other = command("demo", "--out", out, "--count", 90, "--recipe", recipe)
+    assert other.status == 2
+    assert "holds a demonstration with --count 60 --seed 1; give the same to go on" in other.err
     second = command(*words)
     assert second.status == 0
     assert weights == {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
@@ -314,7 +316,7 @@ def test_a_recipe_with_a_misspelt_key(command: Command, lenses: Path, tmp_path: 
 def test_a_run_folder_of_the_other_task(command: Command, run: Path, masses: Path) -> None:
     failed = command("evaluate", run, "--data", masses, "--out", run.parent / "e")
     assert failed.status == 1
-    assert "classification" in failed.err
+    assert f"{run}: is a run for classification, {masses} is for regression" in failed.err
     assert_one_line(failed)
 
 
@@ -415,5 +417,5 @@ def test_help_is_quick_and_names_every_verb() -> None:
 
 def test_every_verb_is_a_function_of_the_package() -> None:
     for verb in ("simulate", "train", "evaluate", "compare", "predict", "show", "backbones",
-                 "doctor", "demo"):  # fmt: skip
+                 "presets", "recipes", "doctor", "demo"):  # fmt: skip
         assert callable(getattr(halometry, verb))

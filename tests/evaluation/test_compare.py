@@ -18,9 +18,10 @@ from PIL import Image as Picture
 from rich.console import Console
 
 from halometry.data.generate import simulate
-from halometry.errors import DataError, RunError, UsageError
+from halometry.errors import DataError, RunError, StorageError, UsageError
 from halometry.evaluation import figures
 from halometry.evaluation.compare import Comparison, compare
+from halometry.evaluation.conclude import CHANCE
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import regression_metrics
 from halometry.evaluation.report import write_report
@@ -243,6 +244,23 @@ def test_other_classes_are_refused(classes: Comparison, tmp_path: Path) -> None:
         evaluate(classes.evaluations[0].run, tmp_path / "set")
 
 
+def test_images_of_another_shape_are_refused(tmp_path: Path, lenses: Path) -> None:
+    run = train("classification", lenses, "mobilenetv3_small", tmp_path / "r", overrides=QUICK)
+    whole = train("classification", lenses, "mobilenetv3_small", tmp_path / "s",
+                  overrides=QUICK | {"size": None})  # fmt: skip
+    for shape in ((3, 48, 48), (1, 40, 40)):
+        for name in ("no", "sphere", "vort"):
+            folder = tmp_path / str(shape[0]) / name
+            folder.mkdir(parents=True)
+            for i in range(4):
+                np.save(folder / f"{i}.npy", np.random.default_rng(i).random(shape))
+    with pytest.raises(DataError, match="3: each image has 3 channels, the run was trained on 1"):
+        evaluate(run, tmp_path / "3")
+    with pytest.raises(DataError, match="is 40 x 40 pixels, the run was trained on 48 x 48"):
+        evaluate(whole, tmp_path / "1")
+    assert len(evaluate(run, tmp_path / "1").truth) == 12  # this one resizes
+
+
 def test_a_damaged_split_is_named(lenses: Path, tmp_path: Path) -> None:
     run = train("classification", lenses, "mobilenetv3_small", tmp_path / "r", overrides=QUICK)
     (run.path / "split.json").write_text("{", encoding="utf-8")
@@ -292,6 +310,55 @@ def test_show_knows_what_was_meant(tmp_path: Path) -> None:
         show(tmp_path / "empty", tmp_path / "x.png")
     with pytest.raises(UsageError, match="--count 0: must be at least 1"):
         show("model_1", tmp_path / "x.png", count=0)
+
+
+def test_a_picture_that_cannot_be_drawn_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match=r"m\.xyz: cannot draw a '\.xyz' file; use \.png, \.svg"):
+        show("demo_mass", tmp_path / "m.xyz", count=1)
+    monkeypatch.setattr("matplotlib.get_backend", lambda: "agg")
+    with pytest.raises(UsageError, match=r"no screen to show a window on; write a file with --out"):
+        show("demo_mass", count=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_figure_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.png"
+    path.write_text("earlier")
+
+    def full(_: object, partial: Path, **__: object) -> None:
+        partial.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", full)
+    with pytest.raises(StorageError, match=r"m\.png: cannot be written \(No space left on device"):
+        show("demo_mass", path, count=1)
+    assert path.read_text() == "earlier"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_lead_of_the_best_is_measured_on_the_same_images(
+    classes: Comparison, lenses: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CHANCE, "auc", 0.0)  # whatever they learnt in one pass
+    again = compare("classification", lenses, NETWORKS, classes.out, overrides=QUICK)
+    values = sorted(model["metrics"]["auc"]["value"] for model in again.record["models"])
+    assert again.record["lead"]["value"] == pytest.approx(values[1] - values[0])
+    assert "on the same images the difference is" in again.record["conclusion"][1]
+
+
+def test_a_network_at_chance_is_not_called_the_fastest(classes: Comparison, tmp_path: Path) -> None:
+    record = json.loads(json.dumps(classes.record))
+    fast, slow = record["models"]
+    fast["metrics"]["auc"] = {"value": 0.5, "low": 0.4, "high": 0.6}
+    slow["metrics"]["auc"] = {"value": 0.9, "low": 0.8, "high": 0.95}
+    fast["cost"]["latency_ms"]["median"], slow["cost"]["latency_ms"]["median"] = 1.0, 9.0
+    write_report(tmp_path / "r.html", [(record, classes.gallery)], "title")
+    text = Page(tmp_path / "r.html").text
+    assert "9.0 msan image with resnet18, the fastest" in text
 
 
 def test_each_network_may_begin_from_a_run_of_its_name(

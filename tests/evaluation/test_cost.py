@@ -12,7 +12,6 @@ from halometry.evaluation.cost import (
     measure_speed,
     model_cost,
     peak_memory,
-    pinned_threads,
 )
 
 
@@ -49,13 +48,6 @@ def test_a_heavier_network_is_measured_slower() -> None:
     assert speeds["light"]["throughput"]["median"] > speeds["heavy"]["throughput"]["median"]
     for numbers in speeds["light"].values():
         assert numbers["low"] <= numbers["median"] <= numbers["high"]
-
-
-def test_threads_come_back() -> None:
-    before = torch.get_num_threads()
-    with pinned_threads(before + 1):
-        assert torch.get_num_threads() == before + 1
-    assert torch.get_num_threads() == before
 
 
 def test_the_machine_is_named() -> None:

@@ -15,7 +15,7 @@ from PIL import Image as Picture
 from halometry.data.store import open_store
 from halometry.errors import DataError, StorageError
 from halometry.inference import predict
-from halometry.training import train
+from halometry.training import Run, train
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
 CLASSES = ("no", "sphere", "vort")
@@ -148,6 +148,51 @@ def test_the_real_images_are_read(shared_data: Path, lenses: Path, tmp_path: Pat
     answers = predict(run, shared_data / "common_test_1")
     assert len(answers) >= 18
     assert all(answer.error is None for answer in answers)
+
+
+def test_a_grey_image_is_one_with_three_equal_colours(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(8):
+            np.save(tmp_path / "set" / name / f"{i}.npy", rng.random((3, 32, 32)))
+    run = train("classification", tmp_path / "set", "mobilenetv3_small", tmp_path / "run",
+                overrides=QUICK)  # fmt: skip
+    grey = rng.random((32, 32))
+    np.save(tmp_path / "one.npy", grey)
+    np.save(tmp_path / "three.npy", np.stack([grey] * 3))
+    one, three = predict(run, [tmp_path / "one.npy", tmp_path / "three.npy"])
+    assert one.error is None
+    assert one.values == three.values
+
+
+def test_an_image_of_a_store_that_says_nothing_is_a_row(run: Path, tmp_path: Path) -> None:
+    import h5py
+
+    images = np.random.default_rng(0).random((4, 1, 48, 48))
+    images[1, 0, 3, 3], images[2] = np.nan, 7
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["format"], file.attrs["task"] = "halometry-store", "classification"
+        file["images"], file["labels"] = images, np.arange(4)
+    answers = predict(run, tmp_path / "a.h5")
+    assert [a.error for a in answers] == [
+        None,
+        "has 1 of 2304 pixels that are not finite (NaN or infinite)",
+        "is constant: every pixel is 7",
+        None,
+    ]
+
+
+def test_where_the_answers_cannot_go_is_said_before_the_work(
+    run: Path, image: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "good.npy", image)
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(Run, "predictor", None)  # would fail if it were reached
+    with pytest.raises(StorageError, match="folder: is a folder; give the name of a file"):
+        predict(run, tmp_path / "good.npy", tmp_path / "folder")
+    with pytest.raises(StorageError, match=r"p\.csv: cannot be written \(Not a directory"):
+        predict(run, tmp_path / "good.npy", tmp_path / "good.npy" / "p.csv")
 
 
 def test_nothing_to_read_is_said(run: Path, tmp_path: Path) -> None:

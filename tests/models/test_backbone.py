@@ -9,7 +9,7 @@ from torch import nn
 from halometry.errors import UnavailableError, UsageError
 from halometry.models import Network, backbones, create_backbone
 from halometry.models import backbones as listing
-from halometry.models.backbone import _reachable, feature_width, first_convolution_note, timm_name
+from halometry.models.backbone import _reachable, feature_width, pretraining_note, timm_name
 from halometry.models.network import switch_off_residuals
 
 
@@ -93,6 +93,8 @@ def test_a_pretrained_first_convolution_is_begun_anew_only_where_asked(
 
 
 def test_the_note_on_the_first_convolution_says_what_was_done() -> None:
-    assert "summed into one" in first_convolution_note(1, "summed")
-    assert "random first convolution" in first_convolution_note(1, "random")
-    assert "repeated to three" in first_convolution_note(3, "random")
+    assert "summed into one" in pretraining_note("resnet18", 1, "summed")
+    assert "random first convolution" in pretraining_note("resnet18", 1, "random")
+    said = pretraining_note("efficientnet_b5", 3, "random")
+    assert "repeated to three" in said
+    assert "(sw_in12k_ft_in1k)" in said

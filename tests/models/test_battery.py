@@ -50,11 +50,21 @@ def test_rectangular_images_work(backbone: str) -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_every_parameter_gets_a_gradient(backbone: str, head: str) -> None:
-    net = Network(backbone, channels=1, outputs=3, hidden=HEADS[head]).train()
-    net(images(4)).square().sum().backward()
-    without = [name for name, p in net.named_parameters() if p.grad is None]
-    assert without == []
+@pytest.mark.parametrize(("channels", "side", "outputs"), [(1, 48, 3), (3, 47, 1)])
+def test_every_parameter_gets_a_gradient(
+    backbone: str, head: str, channels: int, side: int, outputs: int
+) -> None:
+    torch.manual_seed(0)
+    net = Network(backbone, channels, outputs, hidden=HEADS[head], activation="relu").train()
+    for p in net.parameters():  # nothing may be hidden behind a zero it begins with
+        if not p.any():
+            torch.nn.init.normal_(p, std=0.1)
+    net(images(4, channels, side)).square().sum().backward()
+    for name, p in net.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.isfinite().all(), name
+    still = [name for name, p in net.named_parameters() if not p.grad.any()]  # type: ignore[union-attr]
+    assert still == []
 
 
 def test_switched_off_residuals_still_learn(backbone: str) -> None:

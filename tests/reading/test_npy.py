@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pickle
 import pickletools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,6 +154,49 @@ def test_other_object_arrays_are_refused(tmp_path: Path, content: Any, message: 
     array[:] = content
     with pytest.raises(ReadError, match=message):
         read_image(with_pickle(tmp_path / "a.npy", pickle.dumps(array, 4), (len(content),)))
+
+
+@pytest.mark.parametrize(
+    "shape", [(1,) * 65, (0, 2**62, 8), (0, 2**70), (10**4000,), (0,), (True, 5)]
+)
+def test_an_odd_shape_in_the_header_is_one_error(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    file = tmp_path / "a.npy"
+    with file.open("wb") as out:
+        header = {"descr": "<f8", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(out, header)
+        out.write(b"\0" * 80)
+    with pytest.raises(ReadError, match=r"no image has|more than|cannot be|no values|damaged"):
+        read_image(file)
+
+
+def test_a_label_beyond_all_numbers_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match="a mass fraction that is no number of this world"):
+        read_image(published(tmp_path / "a.npy", label=10**400))
+
+
+def test_bytes_that_a_number_asks_for_are_not_made(tmp_path: Path) -> None:
+    asked = Call(np._core.numeric._frombuffer, 10**11, np.dtype("u1"), (9,), "C")
+    with pytest.raises(ReadError, match="damaged"):
+        read_image(with_pickle(tmp_path / "a.npy", pickle.dumps([asked, 0.1], 4)))
+
+
+def test_bytes_asked_for_again_and_again_are_not_made(tmp_path: Path) -> None:
+    text = "a" * 10**5
+    bomb = pickle.dumps([Call(codecs.encode, text, "latin1") for _ in range(500)], 2)
+    assert len(bomb) < 2 * len(text)
+    with pytest.raises(ReadError, match="asks for more bytes than it has"):
+        read_image(with_pickle(tmp_path / "a.npy", bomb))
+
+
+@pytest.mark.parametrize("shape", [(2**100_000,) * 3, (1,) * 300])
+def test_an_odd_shape_in_the_pickle_is_refused_at_once(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    asked = Call(np._core.numeric._frombuffer, b"a", np.dtype("u1"), shape, "C")
+    start = time.monotonic()
+    with pytest.raises(ReadError, match="no image has|more than"):
+        read_image(with_pickle(tmp_path / "a.npy", pickle.dumps([asked, 0.1], 4)))
+    assert time.monotonic() - start < 2
 
 
 def test_truncated_anywhere_is_one_error(tmp_path: Path) -> None:

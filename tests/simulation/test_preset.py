@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halometry.errors import ConfigError, UsageError
-from halometry.simulation import load_preset, preset_names
+from halometry.simulation import load_preset, presets
 from halometry.simulation.quantity import Quantity
 
 
@@ -30,14 +30,14 @@ def changed(tmp_path: Path, **changes: object) -> Path:
 
 
 def test_a_printed_preset_can_be_read_again(tmp_path: Path) -> None:
-    for name in preset_names():
+    for name in presets():
         file = tmp_path / f"{name}.yaml"
         file.write_text(load_preset(name).to_yaml())
         assert load_preset(file) == load_preset(name)
 
 
 def test_every_parameter_has_a_source() -> None:
-    for name in preset_names():
+    for name in presets():
         content = yaml.safe_load(load_preset(name).to_yaml())
         for part in ("lens", "source", "subhalos", "line"):
             for key, value in content.get(part, {}).items():
@@ -58,6 +58,8 @@ def test_an_unknown_preset_gets_the_nearest_name() -> None:
             {"lens__shear": {"uniform": [0, 2]}},
             "'lens.shear': must stay between 0 and 0.5",
         ),
+        ({"lens__shear": {"poisson": 0.3}}, "'lens.shear': must stay between 0 and 0.5"),
+        ({"subhalos__number": {"poisson": 900}}, "must stay between 0 and 1000"),
         (
             {"lens__mass": {"value": 1e12, "unit": "kg"}},
             "'lens.mass': its unit must be 'Msun', not 'kg'",

@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy import stats
 
-from halometry.simulation import draw_scenes, load_preset, observe, preset_names, sample
+from halometry.simulation import draw_scenes, load_preset, observe, presets, sample
 from halometry.simulation.scene import Purpose, stream
 
-PRESETS = preset_names()
+PRESETS = presets()
 
 
 @pytest.mark.parametrize("name", ["demo_classification", "demo_mass"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from halometry.errors import ConfigError, UsageError
-from halometry.training.recipe import RecipeFile, load_recipe, parse_overrides, recipe_names
+from halometry.training.recipe import RecipeFile, load_recipe, parse_overrides, recipes
 
 
 def test_the_baseline_is_the_published_recipe() -> None:
@@ -27,7 +27,7 @@ def test_the_baseline_is_the_published_recipe() -> None:
     assert baseline.resolve("regression", "efficientnet_b5").size == 224
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", recipes())
 def test_every_recipe_says_what_it_is(name: str) -> None:
     assert len(load_recipe(name).description) > 30
 
@@ -56,6 +56,7 @@ def test_the_more_special_wins() -> None:
         ({"stretch": "logg"}, "'stretch' = 'logg': input should be 'none', 'sqrt' or 'log'"),
         ({"learning_rate": "fast"}, "'learning_rate' = 'fast'"),
         ({"regression": 3}, "'regression' must hold keys and values"),
+        ({"backbones": {"resnet81": {}}}, "backbones: unknown backbone 'resnet81', did you mean"),
     ],
 )
 def test_a_wrong_recipe_is_refused_before_anything_runs(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,11 +18,17 @@ import torch
 from safetensors.torch import load_file
 
 from halometry.data.generate import simulate
-from halometry.devices import find_device
-from halometry.errors import ConfigError, DataError, RunError, StorageError, UsageError
+from halometry.errors import (
+    ConfigError,
+    DataError,
+    HalometryError,
+    RunError,
+    StorageError,
+    UsageError,
+)
 from halometry.training import load_run, train
-from halometry.training.execution import choose_execution
-from halometry.training.run import RESUME, WEIGHTS, read_config, whole_file
+from halometry.training.run import METRICS, RESUME, WEIGHTS, read_config
+from halometry.writing import whole_file
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
 SMALL = "mobilenetv3_small"
@@ -91,17 +99,30 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(
 
 
 SCRIPT = """
-import sys, torch
+import json, sys, torch
 torch.set_num_threads(1)
-from halometry.training import train
+from halometry.training import feed, train
+feed.STRETCH = 3
 options = {"epochs": 12, "precision": "float32", "channels_last": True, "batch_size": 16}
+options |= json.loads(sys.argv[3])
 train("classification", sys.argv[1], "mobilenetv3_small", sys.argv[2], overrides=options)
 """
 
 
-def test_killed_at_any_moment_it_ends_with_the_same_weights(lenses: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},  # 5 steps an epoch: stretches of 2 and 3
+        {"schedule": "plateau", "plateau_patience": 0, "early_stopping": 10},
+        {"batch_size": 9, "epochs": 10},  # 8 steps: three stretches between validations
+    ],
+    ids=["cosine", "plateau", "uneven"],
+)
+def test_killed_at_any_moment_it_ends_with_the_same_weights(
+    lenses: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
     def start(out: Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", SCRIPT, str(lenses), str(out)]
+        command = [sys.executable, "-c", SCRIPT, str(lenses), str(out), json.dumps(options)]
         quiet = subprocess.DEVNULL
         return subprocess.Popen(command, stdout=quiet, stderr=quiet)
 
@@ -147,12 +168,63 @@ def test_overwrite_throws_the_other_run_away(lenses: Path, tmp_path: Path) -> No
     assert read_config(tmp_path / "a").seed == 1
 
 
-def test_a_folder_of_something_else_is_not_touched(lenses: Path, tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("precious")
+@pytest.mark.parametrize("name", ["thesis.tex", "config.yaml"])
+def test_a_folder_of_something_else_is_not_touched(lenses: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("precious: true")
     for overwrite in (False, True):
         with pytest.raises(RunError, match="is not empty and not a run folder; choose another"):
             train("classification", lenses, SMALL, tmp_path, overrides=QUICK, overwrite=overwrite)
-    assert (tmp_path / "thesis.tex").exists()
+    assert (tmp_path / name).exists()
+
+
+def test_overwrite_throws_nothing_away_for_a_run_that_cannot_be(
+    run: Path, lenses: Path, tmp_path: Path
+) -> None:
+    for wrong in ({"data": tmp_path / "gone.h5"}, {"backbone": "resnet81"}, {"start": run}):
+        usual = {"task": "classification", "data": lenses, "backbone": SMALL, "out": run}
+        with pytest.raises(HalometryError):
+            train(**(usual | wrong), overwrite=True)
+        load_run(run).predictor()
+
+
+def test_a_run_without_its_end_is_not_taken_for_finished(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / METRICS).unlink()
+    with pytest.raises(RunError, match="training has not finished; repeat its 'train'"):
+        load_run(copy)
+
+
+def test_a_start_that_saw_the_test_images_is_refused(
+    run: Path, lenses: Path, tmp_path: Path
+) -> None:
+    words = r"--start .*: it was trained on \d+ of the 9 test images; use its seed \(--seed 0\)"
+    with pytest.raises(UsageError, match=words):
+        train("classification", lenses, SMALL, tmp_path / "b", overrides=QUICK, seed=1, start=run)
+    larger = simulate("demo_classification", 120, seed=1, out=tmp_path / "larger.h5")
+    with pytest.raises(UsageError, match="--start .*: it was trained on"):
+        train("classification", larger, SMALL, tmp_path / "b", overrides=QUICK, start=run)
+
+
+def test_a_network_for_one_size_says_so(lenses: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot take images of 48 x 48 .* try --set size=224"):
+        train("classification", lenses, "vit_tiny_patch16_224", tmp_path / "a", overrides=QUICK)
+
+
+def test_ctrl_c_ends_training_and_leaves_a_run_to_go_on_with(lenses: Path, tmp_path: Path) -> None:
+    words = ["train", "--task", "classification", "--data", lenses, "--backbone", SMALL]
+    words += ["--out", tmp_path / "run", "--epochs", 500, "--set", "precision=float32"]
+    command = [sys.executable, "-m", "halometry", *map(str, words)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / RESUME).exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "stopped; repeat the same command to go on"
+    assert "Traceback" not in said
+    assert (tmp_path / "run" / RESUME).exists()
 
 
 def test_weights_of_another_run_are_where_training_begins(
@@ -223,8 +295,6 @@ def test_a_diverging_run_says_so(lenses: Path, tmp_path: Path) -> None:
 
 
 def test_damaged_run_folders_are_refused(run: Path, tmp_path: Path) -> None:
-    import shutil
-
     with pytest.raises(RunError, match="no such folder; give the folder that 'halometry train'"):
         load_run(tmp_path / "gone")
     with pytest.raises(RunError, match=r"is not a run folder \(it has no config\.yaml\)"):
@@ -263,12 +333,3 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
     assert path.read_text() == "earlier"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_the_measured_execution_is_one_of_those_asked_for() -> None:
-    example = torch.rand(4, 1, 32, 32)
-    way = choose_execution(lambda: torch.nn.Conv2d(1, 4, 3), example, precision="float32")
-    assert way.precision == "float32"
-    assert (way.images_per_second or 0) > 0
-    assert "float32" in way.summary()
-    assert find_device("cpu") == "cpu"

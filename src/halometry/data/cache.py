@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from halometry.errors import DataError, ReadError, StorageError
 from halometry.progress import say, track
 from halometry.tasks import Task
 
+LOOKED_AT = 20  # files that may tell what a set is like
 PACK = 256  # images written at a time
+A_DAY = 24 * 3600  # seconds
 VERSION = "2"  # of the packing: a change makes old caches unused
 
 
@@ -41,10 +45,12 @@ def cache_info() -> CacheInfo:
     return CacheInfo(str(folder), size)
 
 
-def clear_cache() -> None:
-    """Remove all packed sets."""
-    for path in cache_folder().glob("packed-*.h5*"):
-        path.unlink(missing_ok=True)
+def _sweep() -> None:
+    """Remove what was left half-packed by a process that was killed, a day ago or more."""
+    for path in cache_folder().glob("packed-*.partial"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > A_DAY:
+                path.unlink()
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ def packed(root: Path, entries: Sequence[Entry], task: Task) -> Path:
             return store
         except DataError:
             store.unlink()  # half-written by an older program, or damaged
+    _sweep()
     try:
         _pack(store, root, entries, task)
     except StorageError as error:
@@ -117,35 +124,42 @@ def _pack(store: Path, root: Path, entries: Sequence[Entry], task: Task) -> None
                 except ReadError as error:
                     bad.append(error)
                     continue
-                images[i] = image.pixels
+                images[i] = image.pixels  # a grey one is repeated where the set has colour
                 labels[i] = entry.label if image.label is None or by_folder else image.label
             writer.write(start, images, labels)
             progress.advance(len(part))
         if bad:
-            raise DataError(_complaint(root, bad))
+            raise DataError(_complaint(bad))
     say(f"packed {len(entries):,} files of {root} once, into the cache; they are not read again")
 
 
-def _complaint(root: Path, bad: list[ReadError]) -> str:
+def _complaint(bad: list[ReadError]) -> str:
     more = f" (and {len(bad) - 1} more bad files)" if len(bad) > 1 else ""
     return f"{bad[0]}{more}; mend or remove it and try again"
 
 
 def _first_good(root: Path, entries: Sequence[Entry]) -> Image:
-    """The first image that can be read: the others must be like it."""
-    bad = []
-    for entry in entries:
+    """The first image that can be read, one with colour rather: the others must be like it."""
+    bad: list[ReadError] = []
+    found: Image | None = None
+    for entry in entries[:LOOKED_AT]:
         try:
-            return read_image(root / entry.name)
+            image = read_image(root / entry.name)
         except ReadError as error:
             bad.append(error)
-            if len(bad) >= 20:
-                break
-    raise DataError(_complaint(root, bad))
+            continue
+        if found is None or len(image.pixels) > len(found.pixels):
+            found = image
+        if len(found.pixels) == 3:
+            break
+    if found is None:
+        raise DataError(_complaint(bad))
+    return found
 
 
 def _check(image: Image, first: Image, task: Task) -> None:
-    if image.pixels.shape != first.pixels.shape:
+    channels, *size = first.pixels.shape
+    if len(image.pixels) not in (1, channels) or list(image.pixels.shape[1:]) != size:
         raise ReadError(
             image.path,
             f"has shape {image.pixels.shape}, but {first.path} has {first.pixels.shape};"

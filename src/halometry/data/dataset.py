@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from halometry.data.folders import open_folder
-from halometry.data.labelled import LabelledImages, check, read_images
+from halometry.data.labelled import LabelledImages, LazyImages, check, read_images
 from halometry.data.store import attributes_of, is_store, open_store
 from halometry.errors import DataError, UsageError, did_you_mean
 from halometry.tasks import Task
+
+PART = 1024  # images looked at together
 
 
 def open_dataset(path: str | Path, task: Task | None = None) -> LabelledImages:
@@ -50,7 +51,6 @@ def _from_store(path: Path) -> LabelledImages:
         attributes = attributes_of(file)
         try:
             labels = file["labels"][:]
-            names = _names(file)
         except (OSError, RuntimeError) as error:
             raise DataError(f"{path}: is damaged; make or copy it again") from error
         count, channels, height, width = file["images"].shape
@@ -60,15 +60,17 @@ def _from_store(path: Path) -> LabelledImages:
     preset = (
         f" of {attributes['preset']}, seed {attributes['seed']}," if "preset" in attributes else ""
     )
+    images = read_images(path, kept)
+    _check_pixels(path, images)
     test_from = int(attributes.get("test_from", count))
     if test_from < count:
         of += f", the last {count - test_from:,} for testing"
     return LabelledImages(
-        images=read_images(path, kept),
+        images=images,
         labels=labels,
         task=attributes["task"],
         class_names=class_names,
-        names=names or [f"images[{i}]" for i in range(count)],
+        names=[f"images[{i}]" for i in range(count)],
         source=str(path),
         description=f"{count:,} images{preset} {channels} x {height} x {width}{of}",
         roles=np.where(np.arange(count) < test_from, "train", "test"),
@@ -76,5 +78,12 @@ def _from_store(path: Path) -> LabelledImages:
     )
 
 
-def _names(file: h5py.File) -> list[str]:
-    return [str(name) for name in file["names"].asstr()[:]] if "names" in file else []
+def _check_pixels(path: Path, images: np.ndarray | LazyImages) -> None:
+    """Refuse a store with pixels that are not finite; counts cannot be."""
+    if images.dtype.kind != "f":
+        return
+    for start in range(0, len(images), PART):
+        finite = np.isfinite(images[start : start + PART]).all(axis=(1, 2, 3))
+        if not finite.all():
+            first = start + int(np.argmin(finite))
+            raise DataError(f"{path}#{first}: has pixels that are not finite (NaN or infinite)")

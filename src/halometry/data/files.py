@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from halometry.data.images import Image, is_readable, read_image
+from halometry.data.images import Image, is_readable, pixel_fault, read_image
 from halometry.data.store import is_store, open_store
 from halometry.errors import DataError, ReadError
 
@@ -76,8 +76,12 @@ def _from_store(file: Path) -> Iterator[Image | ReadError]:
                 name = f"{file}#{i}"
                 try:
                     pixels = np.asarray(images[i], dtype=np.float32)
-                    yield Image(pixels, float(label) if masses else None, name)
                 except (OSError, RuntimeError):
                     yield ReadError(name, "is damaged")
+                    continue
+                if (fault := pixel_fault(pixels)) is not None:
+                    yield ReadError(name, fault)
+                else:
+                    yield Image(pixels, float(label) if masses else None, name)
     except DataError as error:
         yield ReadError(file, str(error).removeprefix(f"{file}: "))

@@ -69,6 +69,7 @@ def simulate(
         "preset_yaml": preset.to_yaml(),
         "seed": seed,
         "test_from": count - test,
+        "device": device.partition(":")[0],  # noise differs between a CPU and a GPU
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **{f"{name}_version": version(name) for name in ("torch", "caustics", "numpy")},
     }

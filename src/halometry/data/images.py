@@ -93,7 +93,10 @@ def _from_npy(path: Path) -> tuple[np.ndarray, float | None]:
         if label.size != 1:
             raise Refused("is an object array, but its second element is not a number")
         label = label.item()
-    return image, float(label)
+    try:
+        return image, float(label)
+    except OverflowError:
+        raise Refused("carries a mass fraction that is no number of this world") from None
 
 
 def _from_fits(path: Path) -> np.ndarray:
@@ -159,14 +162,21 @@ def _pixels(raw: np.ndarray) -> np.ndarray:
     if image.size > MAX_PIXELS:
         raise Refused(f"has {image.size:,} values, more than {MAX_PIXELS:,}")
     pixels = _narrow(image)
-    bad = int(np.size(pixels) - np.isfinite(pixels).sum())
-    if bad:
-        raise Refused(f"has {bad} of {pixels.size} pixels that are not finite (NaN or infinite)")
-    if pixels.min() == pixels.max():
-        raise Refused(f"is constant: every pixel is {pixels.flat[0]:g}")
+    if (fault := pixel_fault(pixels)) is not None:
+        raise Refused(fault)
     if len(pixels) == 3 and (pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all():
         pixels = pixels[:1]
     return pixels
+
+
+def pixel_fault(pixels: np.ndarray) -> str | None:
+    """Why an image says nothing: pixels that are not finite, or all the same; or None."""
+    bad = int(np.size(pixels) - np.isfinite(pixels).sum())
+    if bad:
+        return f"has {bad} of {pixels.size} pixels that are not finite (NaN or infinite)"
+    if pixels.min() == pixels.max():
+        return f"is constant: every pixel is {pixels.flat[0]:g}"
+    return None
 
 
 def _narrow(image: Any) -> np.ndarray:

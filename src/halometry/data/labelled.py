@@ -110,9 +110,11 @@ def check(data: LabelledImages) -> None:
         classes = len(data.class_names or ())
         if len(present) < 2:
             raise DataError(f"{data.source}: has images of one class only; at least two are needed")
-        if present.min() < 0 or present.max() >= classes:
+        outside = present[(present < 0) | (present >= classes)]
+        if len(outside):
             raise DataError(
-                f"{data.source}: class index {present.max()} is outside 0 to {classes - 1}"
+                f"{data.source}: class index {outside[0]} is outside 0 to {classes - 1};"
+                " its labels and class_names do not fit"
             )
         return
     wrong = np.flatnonzero(~((data.labels >= 0) & (data.labels <= 1)))

@@ -10,7 +10,6 @@ nothing else is admitted.
 from __future__ import annotations
 
 import io
-import math
 import pickletools
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 MAX_OPERATIONS = 10_000  # two arrays and a number need about a hundred
 MAX_PIXELS = 64_000_000
+MAX_DIMENSIONS = 4
 NUMBER_KINDS = "biuf"
 
 
@@ -61,24 +61,38 @@ def read_npy(path: Path) -> np.ndarray | list[Any]:
     return _array(rest, shape, fortran, dtype)
 
 
-def _array(data: bytes, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]) -> np.ndarray:
+def _array(
+    data: bytes | bytearray, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]
+) -> np.ndarray:
     """An array from its bytes, whose number is checked before anything is allocated."""
     if dtype.kind not in NUMBER_KINDS or dtype.names:
         raise Refused(f"holds values of type {dtype}, not numbers")
-    if any(not isinstance(n, int) or n < 0 for n in shape):
-        raise Refused(f"says its shape is {shape}, which cannot be")
-    count = math.prod(shape)
-    if count > MAX_PIXELS:
-        raise Refused(f"says it holds {count:,} values, more than {MAX_PIXELS:,}")
+    count = _count(shape)
+    if count == 0:
+        raise Refused("holds no values")
     if len(data) < count * dtype.itemsize:
         raise Refused(f"is truncated: {len(data):,} of {count * dtype.itemsize:,} bytes")
     flat = np.frombuffer(data, dtype, count)
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
+def _count(shape: tuple[int, ...]) -> int:
+    """How many values an array of a shape has, found without large numbers or allocations."""
+    if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS:
+        raise Refused("says its shape is one that no image has")
+    count = 1
+    for n in shape:
+        if type(n) is not int or n < 0:
+            raise Refused("says its shape is one that cannot be")
+        if n > MAX_PIXELS or count * n > MAX_PIXELS:
+            raise Refused(f"says it holds more than {MAX_PIXELS:,} values")
+        count *= n
+    return count
+
+
 def _object_array(data: bytes, shape: tuple[int, ...]) -> list[Any]:
-    if len(shape) > 1 or math.prod(shape) > 1000:
-        raise Refused(f"is an object array of shape {shape}; [image, number] is expected")
+    if len(shape) > 1 or _count(shape) > 1000:
+        raise Refused("is an object array, but not [image, mass fraction]")
     value = Interpreter(data).run()
     if isinstance(value, Elements) and value.items is not None:
         return value.items
@@ -136,6 +150,7 @@ class Interpreter:
         self.data = data
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.made = 0  # bytes; a pickle could ask for the same ones again and again
 
     def run(self) -> Any:
         """The value the pickle describes.
@@ -225,6 +240,9 @@ class Interpreter:
             text, encoding = arguments
             if encoding != "latin1" or not isinstance(text, str):
                 raise Refused("is damaged")
+            self.made += len(text)
+            if self.made > len(self.data):
+                raise Refused("asks for more bytes than it has")
             return text.encode("latin1")
         if name == "bytes" and arguments == ():
             return b""
@@ -235,8 +253,10 @@ class Interpreter:
             return np.frombuffer(raw, kind.dtype, 1)[0]
         if name == "_frombuffer":
             raw, kind, shape, order = arguments
+            if not isinstance(raw, bytes | bytearray):
+                raise Refused("is damaged")
             made = Elements()
-            made.array = _array(bytes(raw), shape, order == "F", kind.dtype)
+            made.array = _array(raw, shape, order == "F", kind.dtype)
             return made
         raise Refused(f"holds a call to {name:.60}; only arrays and numbers are read")
 
@@ -249,7 +269,7 @@ class Interpreter:
             _, shape, kind, fortran, content = state
             if kind.dtype.kind != "O":
                 target.array = _array(content, shape, bool(fortran), kind.dtype)
-            elif isinstance(content, list) and len(content) == math.prod(shape):
+            elif isinstance(content, list) and len(content) == _count(shape):
                 target.items = [self._finished(item, keep=True) for item in content]
             else:
                 raise Refused("is damaged: its elements do not fit its shape")

@@ -62,6 +62,7 @@ def split_dataset(
     """
     rng = np.random.default_rng([seed, 0x5E1EC7])
     rows = np.arange(len(data))
+    fewest = 1 if data.task == "classification" else 2  # of which something can be said
     fixed = data.roles is not None and bool((data.roles == "test").any())
     parts: dict[str, list[np.ndarray]] = {"train": [], "selection": [], "test": []}
     groups = (
@@ -76,15 +77,24 @@ def split_dataset(
             rest = rng.permutation(group[data.roles[group] != "test"])
         else:
             mixed = rng.permutation(group)
-            held, rest = np.split(mixed, [round(test * len(mixed))])
-        chosen, train = np.split(rest, [round(selection * len(rest))])
+            held, rest = np.split(mixed, [max(fewest, round(test * len(mixed)))])
+        chosen, train = np.split(rest, [max(fewest, round(selection * len(rest)))])
         parts["test"].append(held)
         parts["selection"].append(chosen)
         parts["train"].append(train)
+        if min(len(held), len(chosen), len(train)) < fewest:
+            raise DataError(_too_few(data, group))
     joined = {name: np.sort(np.concatenate(of)).astype(np.int64) for name, of in parts.items()}
-    if len(rows) < SMALLEST or min(len(part) for part in joined.values()) == 0:
-        raise DataError(
-            f"{data.source}: {len(rows)} images are too few to train, select and test;"
-            f" at least {SMALLEST} are needed, some of every class"
-        )
+    if len(rows) < SMALLEST:
+        raise DataError(_too_few(data, rows))
     return Split(joined["train"], joined["selection"], joined["test"], seed)
+
+
+def _too_few(data: LabelledImages, rows: np.ndarray) -> str:
+    of = ""
+    if data.class_names and len(rows) < len(data):
+        of = f" of class '{data.class_names[int(data.labels[rows[0]])]}'"
+    return (
+        f"{data.source}: {len(rows)} images{of} are too few to train, select and test;"
+        f" at least {SMALLEST} are needed, some of every class for each"
+    )

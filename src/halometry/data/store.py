@@ -14,7 +14,8 @@ import numpy as np
 
 from halometry import __version__
 from halometry.errors import DataError, StorageError
-from halometry.tasks import Task
+from halometry.tasks import TASKS, Task
+from halometry.writing import partial_path
 
 FORMAT, FORMAT_VERSION = "halometry-store", 1
 
@@ -82,7 +83,7 @@ class StoreWriter:
         compress: bool = True,
     ) -> None:
         self.path = Path(path)
-        self.partial = self.path.with_name(self.path.name + ".partial")
+        self.partial = partial_path(self.path)
         self.count, self.shape, self.dtype = count, shape, dtype
         self.task, self.class_names = task, class_names
         self.attributes, self.units = attributes or {}, units or {}
@@ -139,10 +140,6 @@ class StoreWriter:
         if self._disk.failure is not None:
             raise self._failed(self._disk.failure) from self._disk.failure
 
-    def write_names(self, names: list[str]) -> None:
-        """Write the name of every image, such as the file it came from."""
-        self._file.create_dataset("names", data=names, dtype=h5py.string_dtype())
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -176,10 +173,11 @@ class StoreWriter:
 def is_store(path: str | Path) -> bool:
     """Whether a path looks like an HDF5 file by its first bytes or its name."""
     path = Path(path)
-    if not path.is_file():
+    try:
+        with path.open("rb") as file:
+            return file.read(8) == b"\x89HDF\r\n\x1a\n" or path.suffix in (".h5", ".hdf5")
+    except OSError:  # no file, or one that may not be read: whoever reads it says so
         return False
-    with path.open("rb") as file:
-        return file.read(8) == b"\x89HDF\r\n\x1a\n" or path.suffix in (".h5", ".hdf5")
 
 
 def open_store(path: str | Path) -> h5py.File:
@@ -196,6 +194,13 @@ def open_store(path: str | Path) -> h5py.File:
     if file.attrs.get("format") != FORMAT or missing:
         file.close()
         raise DataError(f"{path}: is an HDF5 file of another kind, not a halometry store")
+    images, labels = file["images"].shape, file["labels"].shape
+    if len(images) != 4 or labels != images[:1] or file.attrs.get("task") not in TASKS:
+        file.close()
+        raise DataError(
+            f"{path}: images of shape {images} and labels of shape {labels} do not make a store;"
+            " (N, C, H, W), (N,) and the attribute 'task' are expected"
+        )
     return file
 
 

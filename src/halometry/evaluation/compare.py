@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from halometry.data.dataset import open_dataset
 from halometry.data.labelled import LabelledImages
 from halometry.data.split import split_dataset
+from halometry.devices import find_device
 from halometry.errors import RunError, UsageError
 from halometry.evaluation import figures
-from halometry.evaluation.conclude import conclusion
+from halometry.evaluation.conclude import conclusion, key_metric, learnt
 from halometry.evaluation.cost import machine, measure_speed, model_cost
-from halometry.evaluation.evaluate import Evaluation, evaluate, write_evaluation
-from halometry.evaluation.metrics import roc_curves
+from halometry.evaluation.evaluate import Evaluation, evaluate
+from halometry.evaluation.metrics import difference, roc_curves
 from halometry.evaluation.report import Gallery, pareto, write_report
 from halometry.evaluation.tables import write_csv
 from halometry.models.backbone import timm_name
@@ -33,8 +33,9 @@ from halometry.tasks import Task
 from halometry.training.batches import take
 from halometry.training.prepare import versions
 from halometry.training.recipe import RecipeFile, load_recipe
-from halometry.training.run import HISTORY, METRICS, WEIGHTS, Run, write_text
+from halometry.training.run import HISTORY, METRICS, WEIGHTS, Run
 from halometry.training.train import train
+from halometry.writing import write_text
 
 SPEED_SECONDS = 3.0  # spent on timing each network
 WORST = 8  # examples shown of what the networks got most wrong
@@ -112,9 +113,7 @@ def compare(
             device,
             start=Path(start) / name if start else None,
         )
-        evaluation = evaluate(run, labelled, device=device)
-        write_evaluation(evaluation, out / "evaluations" / name, labelled)
-        evaluations.append(evaluation)
+        evaluations.append(evaluate(run, labelled, out / "evaluations" / name, device))
     say(f"timing {len(backbones)} networks, one image and batches, in turns")
     record = _record(task, labelled, recipe_file, evaluations, out, seed, device, note)
     gallery = _gallery(labelled, evaluations, out, seed)
@@ -145,7 +144,8 @@ def _record(
     note: str | None,
 ) -> dict[str, Any]:
     split = split_dataset(data, seed=seed)
-    costs = _costs(evaluations, data)
+    where = find_device(device)
+    costs = _costs(evaluations, data, where)
     record: dict[str, Any] = {
         "format": "halometry-comparison",
         "version": 1,
@@ -168,11 +168,21 @@ def _record(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": versions(),
-        "machine": machine(),
+        "machine": machine(where),
         "models": [_model(e, costs[e.run.name], out) for e in evaluations],
     }
+    record["lead"] = _lead(record, evaluations)
     record["conclusion"] = conclusion(record)
     return record
+
+
+def _lead(record: dict[str, Any], evaluations: list[Evaluation]) -> dict[str, float] | None:
+    """How much better the best network is than the next, on the same images."""
+    answers = {e.run.name: e.outputs for e in evaluations}
+    ranked = [answers[model["name"]] for model in learnt(record["models"], key_metric(record))]
+    if len(ranked) < 2:
+        return None
+    return difference(evaluations[0].truth, ranked[0], ranked[1]).to_dict()
 
 
 def _plain(value: Any) -> Any:
@@ -219,18 +229,18 @@ def read_history(run: Run) -> list[dict[str, float]]:
         raise RunError(f"{path}: cannot be read ({error})") from error
 
 
-def _costs(evaluations: list[Evaluation], data: LabelledImages) -> dict[str, dict[str, Any]]:
+def _costs(
+    evaluations: list[Evaluation], data: LabelledImages, device: str
+) -> dict[str, dict[str, Any]]:
     """Size, work, memory and speed of each network, all timed in turns on this machine."""
     raw = take(data.images, np.arange(1)).float()
     predictors: dict[str, Callable[[Tensor], Tensor]] = {}
     costs: dict[str, dict[str, Any]] = {}
     for evaluation in evaluations:
         run = evaluation.run
-        predictor: Predictor = run.predictor(run.config.execution.device)
+        predictor: Predictor = run.predictor(device)
         costs[run.name] = model_cost(predictor, raw, run.path / WEIGHTS)
         predictors[run.name] = predictor
-    torch.set_num_threads(evaluations[0].run.config.execution.threads)
-    device = evaluations[0].run.config.execution.device
     seconds = SPEED_SECONDS * len(predictors)
     speeds = measure_speed(predictors, raw.to(device), seconds=seconds)
     return {name: costs[name] | speeds[name] for name in predictors}

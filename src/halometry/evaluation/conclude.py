@@ -15,6 +15,12 @@ def key_metric(record: dict[str, Any]) -> str:
     return "auc" if record["task"] == "classification" else "r2"
 
 
+def learnt(models: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+    """The models that are better than chance, the most accurate first."""
+    above = [m for m in models if quality(m, key) > CHANCE[key]]
+    return sorted(above, key=lambda m: -quality(m, key))
+
+
 def on_front(models: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
     """The models that no other beats in both accuracy and latency, fastest first."""
     ranked = sorted(models, key=lambda m: (latency(m), -quality(m, key)))
@@ -39,44 +45,42 @@ def conclusion(record: dict[str, Any]) -> list[str]:
     """Sentences on which model is best, which to choose, and which have not learnt.
 
     Args:
-        record: a comparison, as `results.json` holds it.
+        record: a comparison, as `results.json` holds it; `lead` is how much better the best
+            model is than the next, on the same images.
     """
     key = key_metric(record)
     title, count = TITLES[key], record["data"]["test"]
-    failed = [m for m in record["models"] if quality(m, key) <= CHANCE[key]]
-    learnt = [m for m in record["models"] if quality(m, key) > CHANCE[key]]
+    ranked = learnt(record["models"], key)
     sentences = [
         f"{m['name']} has not learnt the task ({title} {_shown(m, key)}): this is not a result."
-        for m in failed
+        for m in record["models"]
+        if m not in ranked
     ]
-    if not learnt:
+    if not ranked:
         return sentences
-    ranked = sorted(learnt, key=lambda m: -quality(m, key))
     best = ranked[0]
     sentences.insert(0, f"{best['name']} is the most accurate: {title} {_shown(best, key)}.")
     if len(ranked) > 1:
-        sentences.insert(1, _runner_up(best, ranked[1], key, count))
-    return sentences + _choices(learnt, key)
+        lead = Estimate(**record["lead"])
+        sentences.insert(1, _runner_up(ranked[1], lead, key, count))
+    return sentences + _choices(ranked, key)
 
 
 def _shown(model: dict[str, Any], key: str) -> str:
     return str(Estimate(**model["metrics"][key]))
 
 
-def _runner_up(best: dict[str, Any], second: dict[str, Any], key: str, count: int) -> str:
-    apart = second["metrics"][key]["high"] < best["metrics"][key]["low"]
-    shown = _shown(second, key)
-    if apart:
-        return f"{second['name']} follows at {shown}; the intervals do not overlap."
-    return (
-        f"{second['name']} follows at {shown}; the intervals overlap, so that {count:,} images"
-        " do not tell the two apart with certainty."
-    )
+def _runner_up(second: dict[str, Any], lead: Estimate, key: str, count: int) -> str:
+    said = f"{second['name']} follows at {_shown(second, key)}; on the same images the difference"
+    if lead.low > 0:
+        return f"{said} is {lead}: it would be there on others too."
+    return f"{said} is {lead}, so that {count:,} images do not tell which of the two is better."
 
 
 def _choices(models: list[dict[str, Any]], key: str) -> list[str]:
     """Which model to choose at which latency; those that another beats in both are named."""
     front = on_front(models, key)
+    models = sorted(models, key=latency)
     if len(models) == 1:
         return []
     parts = []

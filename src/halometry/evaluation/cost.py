@@ -6,8 +6,7 @@ import os
 import platform
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -151,26 +150,15 @@ def _quartiles(values: list[float]) -> dict[str, float]:
     return {"median": float(median), "low": float(low), "high": float(high)}
 
 
-@contextmanager
-def pinned_threads(threads: int) -> Iterator[None]:
-    """A number of threads for PyTorch, and what was before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def machine() -> dict[str, Any]:
-    """The machine at hand, as a measurement names it."""
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """The machine at hand, as a measurement on one of its devices names it."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "CPU",
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "torch": torch.__version__,
     }

@@ -15,7 +15,6 @@ import torch
 
 from halometry.data.dataset import open_dataset
 from halometry.data.labelled import LabelledImages
-from halometry.data.split import Split
 from halometry.devices import find_device
 from halometry.errors import DataError, RunError
 from halometry.evaluation import figures
@@ -28,7 +27,8 @@ from halometry.evaluation.metrics import (
 )
 from halometry.progress import say, track
 from halometry.training.batches import take
-from halometry.training.run import SPLIT, Run, load_run, write_text
+from halometry.training.run import Run, load_run
+from halometry.writing import check_writable, write_text
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ def evaluate(
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
     _check(run, labelled)
     rows, description = _test_rows(run, labelled)
+    if out is not None:
+        check_writable(Path(out) / "metrics.json")
     outputs = outputs_of(run, labelled, rows, find_device(device))
     truth = labelled.labels[rows]
     names = run.config.class_names
@@ -108,21 +110,18 @@ def _check(run: Run, data: LabelledImages) -> None:
     if config.class_names is not None and data.class_names != config.class_names:
         there, here = ", ".join(data.class_names or ()), ", ".join(config.class_names)
         raise DataError(f"{data.source}: has classes {there}; {run.path} was trained on {here}")
-    shape = tuple(data.images.shape[1:])
-    if config.preprocessing.size is None and shape != config.data.shape:
-        raise DataError(f"{data.source}: images are {shape}, the run's were {config.data.shape}")
+    if (reason := config.misfit(data.images.shape[1:])) is not None:
+        raise DataError(f"{data.source}: each image {reason}")
 
 
 def _test_rows(run: Run, data: LabelledImages) -> tuple[np.ndarray, str]:
     """Which images of a set the run may be judged on."""
-    if data.fingerprint == run.config.data.fingerprint:
-        try:
-            split = Split.from_json((run.path / SPLIT).read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError) as error:
-            raise RunError(f"{run.path / SPLIT}: cannot be read ({error})") from error
-        return np.sort(split.test), f"{len(split.test):,} test images kept aside in training"
-    if (sibling := _same_stream(run, data)) is not None:
-        return sibling
+    trained = run.config.data
+    if data.fingerprint == trained.fingerprint:
+        test = np.sort(run.split().test)
+        return test, f"{len(test):,} test images kept aside in training"
+    if trained.begins_like(data):
+        return _following(run, data)
     if data.roles is not None and (data.roles == "test").any():
         rows = np.flatnonzero(data.roles == "test")
         return rows, f"the {len(rows):,} test images of {data.source}"
@@ -134,21 +133,19 @@ def _test_rows(run: Run, data: LabelledImages) -> tuple[np.ndarray, str]:
     return np.arange(len(data)), f"all {len(data):,} images of {data.source}"
 
 
-def _same_stream(run: Run, data: LabelledImages) -> tuple[np.ndarray, str] | None:
+def _following(run: Run, data: LabelledImages) -> tuple[np.ndarray, str]:
     """The new images of a set that was simulated from the preset and seed of the training set.
 
     Raises:
         DataError: there are none, since a larger set begins with the smaller one's images.
     """
     trained = run.config.data
-    made = data.attributes.get("preset"), data.attributes.get("seed")
-    if trained.preset is None or made != (trained.preset, trained.seed):
-        return None
     rows = np.arange(trained.images, len(data))
     if len(rows) == 0:
         raise DataError(
             f"{data.source}: its images are among those of the training set (preset"
-            f" {trained.preset}, seed {trained.seed}); simulate others with another --seed"
+            f" {trained.preset}, seed {trained.seed}); simulate others with another --seed, or give"
+            " the preset another name if you changed it"
         )
     return rows, f"the {len(rows):,} images of {data.source} that follow the training set's"
 

@@ -188,23 +188,18 @@ def pareto_figure(points: Sequence[Mapping[str, Any]], quality_name: str) -> Fig
     """Accuracy against latency, with the front of those that no other beats in both.
 
     Args:
-        points: `name`, `latency_ms`, `quality`, `low`, `high`, `parameters`.
+        points: `name`, `latency_ms`, `quality`, `low`, `high`, `parameters`, `on_front`.
         quality_name: of the vertical axis.
     """
     made, axes = figure(7.2, 4.2)
     panel = axes[0, 0]
     colour = colours(point["name"] for point in points)
-    ranked = sorted(points, key=lambda p: (p["latency_ms"], -p["quality"]))
-    front: list[Mapping[str, Any]] = []
-    for point in ranked:
-        if not front or point["quality"] > front[-1]["quality"]:
-            front.append(point)
+    front = sorted((p for p in points if p["on_front"]), key=lambda p: p["latency_ms"])
     times = [p["latency_ms"] for p in points]
     right_end = 3.0 * max(times)
     steps = [(p["latency_ms"], p["quality"]) for p in front] + [(right_end, front[-1]["quality"])]
     panel.step(*zip(*steps, strict=True), where="post", color=MUTED, lw=1.2, zorder=1)
     for point in points:
-        dominated = point not in front
         low, high = point["quality"] - point["low"], point["high"] - point["quality"]
         panel.errorbar(
             point["latency_ms"],
@@ -213,7 +208,7 @@ def pareto_figure(points: Sequence[Mapping[str, Any]], quality_name: str) -> Fig
             fmt="o",
             ms=9,
             color=colour[point["name"]],
-            mfc="white" if dominated else None,
+            mfc=None if point["on_front"] else "white",
             mew=2,
             capsize=0,
             zorder=3,

@@ -15,11 +15,11 @@ from markupsafe import Markup
 from PIL import Image as Picture
 
 from halometry.evaluation import figures
-from halometry.evaluation.conclude import TITLES, key_metric, latency, on_front, quality
+from halometry.evaluation.conclude import TITLES, key_metric, latency, learnt, on_front, quality
 from halometry.evaluation.intervals import Estimate, rounded
 from halometry.evaluation.style import LENS_MAP, colours
 from halometry.evaluation.tables import LOWER_IS_BETTER, best_values, cost_cells
-from halometry.training.run import write_text
+from halometry.writing import write_text
 
 METRIC_TITLES = {
     "auc": "AUC",
@@ -114,7 +114,7 @@ def _headline(record: dict[str, Any], best: dict[str, Any], key: str) -> list[di
     """The few big numbers at the top of a section."""
     estimate = Estimate(**best["metrics"][key])
     value, low, high = rounded(estimate.value, estimate.low, estimate.high)
-    fastest = on_front(record["models"], key)[0]
+    fastest = _front(record, key)[0]
     return [
         {"value": value, "label": f"{TITLES[key]} of {best['name']}, the best [{low}, {high}]"},
         {
@@ -127,6 +127,11 @@ def _headline(record: dict[str, Any], best: dict[str, Any], key: str) -> list[di
             "label": f"test images no network had seen, of {record['data']['images']:,}",
         },
     ]
+
+
+def _front(record: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """The Pareto front of what has learnt the task; of all, if nothing has."""
+    return on_front(learnt(record["models"], key) or record["models"], key)
 
 
 def _metric_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -167,8 +172,10 @@ def _curves(record: dict[str, Any]) -> dict[str, dict[str, figures.Curve]]:
 
 
 def _pareto(record: dict[str, Any], key: str) -> Any:
+    front = _front(record, key)
     points = [
         {
+            "on_front": model in front,
             "name": model["name"],
             "latency_ms": latency(model),
             "quality": quality(model, key),

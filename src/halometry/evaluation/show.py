@@ -12,7 +12,7 @@ from halometry.data.files import count_images, iter_images
 from halometry.data.images import Image
 from halometry.errors import DataError, UsageError, did_you_mean
 from halometry.evaluation import figures
-from halometry.simulation import load_preset, preset_names, sample
+from halometry.simulation import load_preset, presets, sample
 
 
 def show(
@@ -52,10 +52,10 @@ def _columns(count: int) -> int:
 
 def _pick(what: str | Path, count: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
     path = Path(what)
-    if str(what) in preset_names() or path.suffix in (".yaml", ".yml"):
+    if str(what) in presets() or path.suffix in (".yaml", ".yml"):
         return _from_preset(what, count, seed)
     if not path.exists():
-        hint = did_you_mean(str(what), preset_names())
+        hint = did_you_mean(str(what), presets())
         raise UsageError(f"{what}: neither a file or folder nor a preset; {hint}")
     try:
         return _from_set(path, count, seed)

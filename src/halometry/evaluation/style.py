@@ -14,7 +14,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from halometry.errors import StorageError, UsageError
+from halometry.errors import UsageError
+from halometry.writing import whole_file
 
 INK, MUTED, GRID = "#1f2430", "#6b7280", "#e5e7eb"
 # Okabe & Ito's palette, begun with the three that differ most.
@@ -86,18 +87,15 @@ def save(made: Figure, path: str | Path) -> None:
     """Write a figure; the ending chooses the format.
 
     Raises:
-        StorageError: no room, no permission, or a format that is not known.
+        StorageError: no room or no permission.
+        UsageError: a format that is not known.
     """
     path = Path(path)
     known = made.canvas.get_supported_filetypes()
     if path.suffix.lstrip(".").lower() not in known:
         raise UsageError(f"{path}: cannot draw a '{path.suffix}' file; use .png, .svg or .pdf")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with matplotlib.rc_context(RC):
-            made.savefig(path, dpi=150)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
+    with whole_file(path) as partial, matplotlib.rc_context(RC):
+        made.savefig(partial, dpi=150, format=path.suffix[1:].lower())
 
 
 def to_svg(made: Figure) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from halometry.evaluation.intervals import Estimate, rounded
-from halometry.training.run import write_text
+from halometry.writing import write_text
 
 COLUMNS = {
     "classification": {"auc": "AUC", "accuracy": "accuracy", "loss": "loss"},

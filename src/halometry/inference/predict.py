@@ -18,7 +18,8 @@ from halometry.devices import find_device
 from halometry.errors import DataError, ReadError
 from halometry.models.predictor import Predictor
 from halometry.progress import track
-from halometry.training.run import Run, load_run, write_text
+from halometry.training.run import Run, load_run
+from halometry.writing import check_writable, write_text
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def predict(
     total = count_images(paths)
     if total == 0:
         raise DataError(f"{', '.join(map(str, paths)) or 'no path given'}: no images found")
+    if out is not None:
+        check_writable(Path(out))
     where = find_device(device)
     predictor = run.predictor(where)
     answers: list[Answer] = []
@@ -93,7 +96,7 @@ def _answer(
     for i, item in enumerate(batch):
         if isinstance(item, ReadError):
             answers[i] = Answer(item.path, error=item.reason)
-        elif (reason := _misfit(run, item.pixels)) is not None:
+        elif (reason := run.config.misfit(item.pixels.shape)) is not None:
             answers[i] = Answer(str(item.path), error=reason)
         else:
             by_shape.setdefault(item.pixels.shape, []).append(i)
@@ -105,21 +108,6 @@ def _answer(
         for i, output in zip(members, outputs, strict=True):
             answers[i] = Answer(str(batch[i].path), _values(run, output))
     return (answers[i] for i in range(len(batch)))
-
-
-def _misfit(run: Run, pixels: np.ndarray) -> str | None:
-    """Why an image cannot be given to this run's network, or None."""
-    wanted = run.config.data.shape
-    if pixels.shape[0] not in (wanted[0], 1):
-        return f"has {pixels.shape[0]} channels, the run was trained on {wanted[0]}"
-    if pixels.shape[0] == 1 and run.config.preprocessing.channels == 3 and wanted[0] == 3:
-        return "has one channel, the run was trained on three"
-    if run.config.preprocessing.size is None and pixels.shape[1:] != wanted[1:]:
-        return (
-            f"is {pixels.shape[2]} x {pixels.shape[1]} pixels, "
-            f"the run was trained on {wanted[2]} x {wanted[1]}"
-        )
-    return None
 
 
 def _values(run: Run, output: np.ndarray) -> dict[str, float]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
+import urllib.request
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -108,8 +110,13 @@ def _create(full_name: str, **options: Any) -> nn.Module:
 def _pretrained(full_name: str, channels: int) -> nn.Module:
     import huggingface_hub
 
+    if not timm.is_model_pretrained(full_name):
+        raise UnavailableError(
+            f"timm has no ImageNet weights of '{full_name}'; begin from random weights with"
+            " --no-pretrained"
+        )
     # Without a connection the hub's client retries for most of a minute; its own cache may do.
-    offline = not _reachable()
+    offline = not (_elsewhere() or _reachable())
     before = huggingface_hub.constants.HF_HUB_OFFLINE
     level = logging.getLogger("timm").level
     huggingface_hub.constants.HF_HUB_OFFLINE = offline or before
@@ -124,6 +131,11 @@ def _pretrained(full_name: str, channels: int) -> nn.Module:
     finally:
         huggingface_hub.constants.HF_HUB_OFFLINE = before
         logging.getLogger("timm").setLevel(level)
+
+
+def _elsewhere() -> bool:
+    """Whether the hub is reached by another way than a direct connection."""
+    return bool(os.environ.get("HF_ENDPOINT") or urllib.request.getproxies().get("https"))
 
 
 @lru_cache(maxsize=1)
@@ -141,13 +153,15 @@ def feature_width(backbone: nn.Module) -> int:
     return int(width)
 
 
-def first_convolution_note(channels: int, first_convolution: FirstConvolution) -> str:
-    """What pretraining means for the first convolution, in words for the user."""
+def pretraining_note(name: str, channels: int, first_convolution: FirstConvolution) -> str:
+    """Which weights timm has for a network, and what becomes of the first convolution."""
+    tag = getattr(timm.get_pretrained_cfg(timm_name(name)), "tag", None)
+    weights = f"ImageNet weights ({tag})" if tag else "ImageNet weights"
     if channels == 3:
-        return "ImageNet weights as they are, a grey image repeated to three channels"
+        return f"{weights} as they are, a grey image repeated to three channels"
     if first_convolution == "random":
-        return "ImageNet weights, but a random first convolution for the one channel"
-    return "ImageNet weights, the first convolution's three colour filters summed into one"
+        return f"{weights}, but a random first convolution for the one channel"
+    return f"{weights}, the first convolution's three colour filters summed into one"
 
 
 def backbones(names: list[str] | None = None) -> list[BackboneInfo]:

@@ -1,7 +1,7 @@
 """What an image shows: presets, scenes drawn from them, and their rendering."""
 
 from halometry.simulation.cosmology import einstein_radius
-from halometry.simulation.preset import Preset, load_preset, preset_names
+from halometry.simulation.preset import Preset, load_preset, preset_text, presets
 from halometry.simulation.render import observe, render, sample
 from halometry.simulation.scene import UNITS, Scene, draw_scenes
 
@@ -13,7 +13,8 @@ __all__ = [
     "einstein_radius",
     "load_preset",
     "observe",
-    "preset_names",
+    "preset_text",
+    "presets",
     "render",
     "sample",
 ]

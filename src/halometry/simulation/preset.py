@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +18,7 @@ from halometry.simulation.cosmology import Distances
 from halometry.simulation.quantity import Quantity, within
 
 CLASSES = ("no", "sphere", "vort")
+OWN = (".yaml", ".yml")  # how the name of a user's own file ends
 
 ANGLE = Annotated[Quantity, within("rad", -10, 10)]
 LENGTH = Annotated[Quantity, within("arcsec", -20, 20)]
@@ -106,7 +109,7 @@ class Source(Strict):
 class Subhalos(Strict):
     """Point masses in a circle around the centre (class `sphere`)."""
 
-    number: Annotated[Quantity, within("", 0, 60)]
+    number: Annotated[Quantity, within("", 0, 1000)]
     mass: Annotated[Quantity, within("Msun", 1e3, 1e12)]
     radius: DISTANCE
     angle: ANGLE
@@ -159,10 +162,7 @@ class Preset(Strict):
     @property
     def max_subhalos(self) -> int:
         """Places kept for subhalos in a batch and in a store: ten sigma above the mean."""
-        number: Quantity = self.subhalos.number
-        if number.poisson is not None:
-            return int(number.poisson + 10 * number.poisson**0.5) + 1
-        return int(number.support[1])
+        return int(self.subhalos.number.support[1]) + 1
 
     def to_yaml(self) -> str:
         """The preset as YAML, ready to be changed and used."""
@@ -170,7 +170,7 @@ class Preset(Strict):
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def preset_names() -> list[str]:
+def presets() -> list[str]:
     """The presets that come with the package."""
     folder = resources.files("halometry.simulation") / "presets"
     return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name[-5:] == ".yaml")
@@ -187,11 +187,30 @@ def load_preset(name: str | Path) -> Preset:
         >>> load_preset("common_test_1").image.shape
         (1, 150, 150)
     """
-    if Path(name).suffix in (".yaml", ".yml"):
-        return validate(Preset, read_yaml(Path(name)), str(name))
-    if name not in preset_names():
-        hint = did_you_mean(str(name), preset_names())
+    own = Path(name).suffix in OWN
+    with _file(name) as path:
+        return validate(Preset, read_yaml(path), str(name) if own else f"preset {name}")
+
+
+def preset_text(name: str | Path) -> str:
+    """A preset as it is written, with units, sources and comments.
+
+    Raises:
+        UsageError, ConfigError: as `load_preset`.
+    """
+    load_preset(name)
+    with _file(name) as path:
+        return path.read_text(encoding="utf-8")
+
+
+@contextmanager
+def _file(name: str | Path) -> Iterator[Path]:
+    if Path(name).suffix in OWN:
+        yield Path(name)
+        return
+    if name not in presets():
+        hint = did_you_mean(str(name), presets())
         raise UsageError(f"unknown preset '{name}', {hint} (or give a .yaml file)")
     folder = resources.files("halometry.simulation") / "presets"
     with resources.as_file(folder / f"{name}.yaml") as path:
-        return validate(Preset, read_yaml(path), f"preset {name}")
+        yield path

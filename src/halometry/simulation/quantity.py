@@ -68,14 +68,14 @@ class Quantity(Strict):
 
     @property
     def support(self) -> tuple[float, float]:
-        """The smallest and the largest number that can come (for a normal, five sigma)."""
+        """The smallest and the largest number that come; five sigma of a normal, ten of a count."""
         if self.value is not None:
             return self.value, self.value
         if self.normal is not None:
             mean, sigma = self.normal
             return mean - 5 * sigma, mean + 5 * sigma
         if self.poisson is not None:
-            return 0.0, math.inf if self.poisson else 0.0
+            return 0.0, self.poisson + 10 * math.sqrt(self.poisson)
         if self.power_law is not None:
             return self.power_law.low, self.power_law.high
         if self.disc is not None:
@@ -114,7 +114,7 @@ def within(unit: str, low: float, high: float) -> AfterValidator:
         if given.unit != unit:
             raise ValueError(f"its unit must be '{unit}', not '{given.unit}'")
         smallest, largest = given.support
-        if given.poisson is None and (smallest < low or largest > high):
+        if smallest < low or largest > high:
             raise ValueError(f"must stay between {low:g} and {high:g} {unit}".rstrip())
         return given
 

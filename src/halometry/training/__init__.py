@@ -1,7 +1,7 @@
 """How a network learns: recipes, batches, the run folder."""
 
-from halometry.training.recipe import Recipe, load_recipe, recipe_names
+from halometry.training.recipe import Recipe, load_recipe, recipes
 from halometry.training.run import Run, RunConfig, load_run
 from halometry.training.train import train
 
-__all__ = ["Recipe", "Run", "RunConfig", "load_recipe", "load_run", "recipe_names", "train"]
+__all__ = ["Recipe", "Run", "RunConfig", "load_recipe", "load_run", "recipes", "train"]

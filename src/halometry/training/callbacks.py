@@ -15,7 +15,8 @@ import torch
 from halometry.errors import DataError
 from halometry.progress import Tracker
 from halometry.training.learner import Learner
-from halometry.training.run import HISTORY, RESUME, WEIGHTS, whole_file, write_text, write_weights
+from halometry.training.run import HISTORY, RESUME, WEIGHTS, write_weights
+from halometry.writing import whole_file, write_text
 
 
 class Keeper(L.Callback):

@@ -27,15 +27,13 @@ class Learner(L.LightningModule):
         predictor: preprocessing, network and the meaning of its output.
         config: of the run.
         order: of the training images.
-        validate_every: Lightning epochs between validations, for the `plateau` schedule.
     """
 
-    def __init__(
-        self, predictor: Predictor, config: RunConfig, order: Order, validate_every: int
-    ) -> None:
+    def __init__(self, predictor: Predictor, config: RunConfig, order: Order) -> None:
         super().__init__()
         self.predictor = predictor
-        self.config, self.order, self.validate_every = config, order, validate_every
+        self.config, self.order = config, order
+        self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         self.quality = (
             MulticlassAUROC(config.outputs) if config.task == "classification" else R2Score()
         )
@@ -61,7 +59,10 @@ class Learner(L.LightningModule):
         seed = step_seed(self.config.seed, self.global_step)
         images = augment(images, recipe.flip_probability, recipe.quarter_turns, seed)
         torch.manual_seed(seed)  # dropout and its kind
-        return self.loss(self._outputs(images), labels)
+        loss = self.loss(self._outputs(images), labels)
+        self.log("loss", loss)
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
@@ -80,6 +81,11 @@ class Learner(L.LightningModule):
         self.log("selection_loss", loss if math.isfinite(loss) else float("inf"))
         self.log("selection_metric", float(self.quality.compute()))
 
+    def on_validation_end(self) -> None:
+        # Lightning would step it after the point a stopped run goes on from was written.
+        if self.plateau is not None:
+            self.plateau.step(self.trainer.callback_metrics["selection_loss"])
+
     def configure_optimizers(self) -> Any:
         recipe = self.config.recipe
         kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -88,16 +94,20 @@ class Learner(L.LightningModule):
             options["momentum"] = 0.9
         optimiser = kinds[recipe.optimiser](self.predictor.network.parameters(), **options)
         if recipe.schedule == "plateau":
-            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimiser, factor=recipe.plateau_factor, patience=recipe.plateau_patience
             )
-            monitor = {"monitor": "selection_loss", "frequency": self.validate_every}
-            return {"optimizer": optimiser, "lr_scheduler": {"scheduler": plateau, **monitor}}
+            kept = {"scheduler": self.plateau, "monitor": "selection_loss", "strict": False}
+            return {"optimizer": optimiser, "lr_scheduler": kept}
         shape = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate_at)
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": shape, "interval": "step"},
         }
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        if scheduler is not self.plateau:
+            super().lr_scheduler_step(scheduler, metric)
 
     def _rate_at(self, step: int) -> float:
         """The learning rate of a step in units of its peak."""

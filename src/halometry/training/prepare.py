@@ -11,7 +11,7 @@ import torch
 from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split
 from halometry.errors import UsageError
-from halometry.models.backbone import first_convolution_note
+from halometry.models.backbone import pretraining_note
 from halometry.models.predictor import TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
 from halometry.tasks import Task
@@ -72,13 +72,14 @@ def configure(
         execution=Execution(device=device),
         steps=1,
         seed=seed,
-        start=start_note(recipe, wanted, start),
+        start=start_note(backbone, recipe, wanted, start),
         versions=versions(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     order = Order(len(split.train), recipe.batch_size, seed)
     rows = np.sort(split.train[: order.batch_size])
     example = Preprocessing(preprocessing)(take(data.images, rows))
+    _try_out(config, example[:1])
     execution = choose_execution(
         config.build_network, example, device, recipe.precision, recipe.channels_last
     )
@@ -89,12 +90,25 @@ def configure(
     return config.model_copy(update={"execution": execution, "steps": steps})
 
 
-def start_note(recipe: Recipe, channels: int, start: Run | None) -> str:
+def _try_out(config: RunConfig, example: torch.Tensor) -> None:
+    """Refuse a network that cannot take these images, as some take one size only."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            config.build_network().eval()(example)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        _, _, height, width = example.shape
+        raise UsageError(
+            f"{config.backbone} cannot take images of {width} x {height} pixels"
+            f" ({' '.join(str(error).split())}); try --set size=224"
+        ) from error
+
+
+def start_note(backbone: str, recipe: Recipe, channels: int, start: Run | None) -> str:
     """What the weights are before training, in words."""
     if start is not None:
         return f"weights of the run {start.path} on {start.config.data.preset or 'other images'}"
     if recipe.pretrained:
-        return first_convolution_note(channels, recipe.first_convolution)
+        return pretraining_note(backbone, channels, recipe.first_convolution)
     return "random weights"
 
 

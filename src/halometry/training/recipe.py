@@ -11,7 +11,7 @@ from pydantic import Field
 
 from halometry.config import Strict, read_yaml, validate
 from halometry.errors import ConfigError, UsageError, did_you_mean
-from halometry.models.backbone import PLAIN_NAMES, FirstConvolution
+from halometry.models.backbone import PLAIN_NAMES, FirstConvolution, timm_name
 from halometry.models.preprocessing import Scale, Stretch
 from halometry.tasks import TASKS, Task
 
@@ -99,6 +99,11 @@ class RecipeFile:
         self.content, self.where = content, where
         self.name = str(content.get("name", Path(where).stem))
         for task in TASKS:
+            for backbone in (*self._backbones_in(content), *self._of_task(task)):
+                try:
+                    timm_name(backbone)
+                except UsageError as error:
+                    raise ConfigError(f"{where}: backbones: {error}") from error
             for backbone in {*PLAIN_NAMES, *self._backbones_in(content), *self._of_task(task)}:
                 self.resolve(task, backbone)
 
@@ -143,7 +148,7 @@ class RecipeFile:
         return self._backbones_in(self._section(self.content, task))
 
 
-def recipe_names() -> list[str]:
+def recipes() -> list[str]:
     """The recipes that come with the package."""
     folder = resources.files("halometry.training") / "recipes"
     return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name[-5:] == ".yaml")
@@ -162,8 +167,8 @@ def load_recipe(name: str | Path) -> RecipeFile:
     """
     if Path(name).suffix in (".yaml", ".yml"):
         return RecipeFile(read_yaml(Path(name)), str(name))
-    if name not in recipe_names():
-        hint = did_you_mean(str(name), recipe_names())
+    if name not in recipes():
+        hint = did_you_mean(str(name), recipes())
         raise UsageError(f"unknown recipe '{name}', {hint} (or give a .yaml file)")
     folder = resources.files("halometry.training") / "recipes"
     with resources.as_file(folder / f"{name}.yaml") as path:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +13,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from halometry.config import Strict, read_yaml, validate
-from halometry.errors import ConfigError, RunError, StorageError
+from halometry.data.labelled import LabelledImages
+from halometry.data.split import Split
+from halometry.errors import ConfigError, RunError
 from halometry.models.network import Network
 from halometry.models.predictor import Predictor, TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
 from halometry.tasks import Task
 from halometry.training.execution import Execution
 from halometry.training.recipe import Recipe
+from halometry.writing import whole_file, write_text
 
 CONFIG, WEIGHTS, SPLIT, HISTORY = "config.yaml", "weights.safetensors", "split.json", "history.csv"
 METRICS, RESUME = "metrics.json", "resume.ckpt"
@@ -39,6 +39,12 @@ class DataRecord(Strict):
     shape: tuple[int, int, int]
     preset: str | None = None
     seed: int | None = None
+
+    def begins_like(self, data: LabelledImages) -> bool:
+        """Whether image k here is image k there: the same set, or the same preset and seed."""
+        made = data.attributes.get("preset"), data.attributes.get("seed")
+        same_stream = self.preset is not None and made == (self.preset, self.seed)
+        return same_stream or data.fingerprint == self.fingerprint
 
 
 class RunConfig(Strict):
@@ -95,6 +101,15 @@ class RunConfig(Strict):
         """The network joined to what belongs to its weights."""
         return Predictor(Preprocessing(self.preprocessing), network, self.task, self.target)
 
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """Why images of a shape (C, H, W) cannot be given to this network, or None."""
+        channels, height, width = self.data.shape
+        if shape[0] not in (1, channels):
+            return f"has {shape[0]} channels, the run was trained on {channels}"
+        if self.preprocessing.size is None and tuple(shape[1:]) != (height, width):
+            return f"is {shape[2]} x {shape[1]} pixels, the run was trained on {width} x {height}"
+        return None
+
 
 @dataclass(frozen=True)
 class Run:
@@ -106,6 +121,17 @@ class Run:
     @property
     def name(self) -> str:
         return self.config.backbone
+
+    def split(self) -> Split:
+        """Which images of its set trained it, chose its checkpoint, and were kept for the test.
+
+        Raises:
+            RunError: `split.json` is missing or damaged.
+        """
+        try:
+            return Split.from_json((self.path / SPLIT).read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError) as error:
+            raise RunError(f"{self.path / SPLIT}: cannot be read ({error}); train again") from error
 
     def predictor(self, device: str = "cpu") -> Predictor:
         """The trained network, ready to answer, in evaluation mode.
@@ -153,11 +179,24 @@ def load_run(path: str | Path, task: Task | None = None) -> Run:
     if not (path / CONFIG).is_file():
         raise RunError(f"{path}: is not a run folder (it has no {CONFIG})")
     config = read_config(path)
-    if not (path / WEIGHTS).is_file() or (path / RESUME).exists():
+    if not is_finished(path):
         raise RunError(f"{path}: training has not finished; repeat its 'train' command to go on")
     if task is not None and config.task != task:
         raise RunError(f"{path}: is a run for {config.task}, not for {task}")
     return Run(path, config)
+
+
+def is_finished(path: Path) -> bool:
+    """Whether training in a run folder came to its end."""
+    return (path / METRICS).is_file() and not (path / RESUME).exists()
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether a folder was made by `train`, finished or not, sound or not."""
+    try:
+        return read_yaml(path / CONFIG).get("format") == FORMAT
+    except ConfigError:
+        return False
 
 
 def read_config(path: Path) -> RunConfig:
@@ -181,16 +220,6 @@ def write_config(path: Path, config: RunConfig) -> None:
     write_text(path / CONFIG, content)
 
 
-def write_text(path: Path, content: str) -> None:
-    """Write a whole file or nothing.
-
-    Raises:
-        StorageError: no room or no permission.
-    """
-    with whole_file(path) as partial:
-        partial.write_text(content, encoding="utf-8")
-
-
 def write_weights(path: Path, network: nn.Module) -> None:
     """Write a network's weights as safetensors, whole or not at all."""
     tensors: dict[str, Any] = {
@@ -198,23 +227,3 @@ def write_weights(path: Path, network: nn.Module) -> None:
     }
     with whole_file(path) as partial:
         save_file(tensors, partial)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` only once all is written.
-
-    Raises:
-        StorageError: no room or no permission; `path` is as it was before.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or error
-        raise StorageError(
-            f"{path}: cannot be written ({reason}); free space or choose another folder"
-        ) from error

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,7 @@ from halometry.tasks import Task
 from halometry.training import run as folder
 from halometry.training.batches import Order
 from halometry.training.callbacks import Keeper, Watcher
+from halometry.training.execution import pinned_threads
 from halometry.training.feed import Feed, Stretches
 from halometry.training.learner import Learner
 from halometry.training.prepare import configure, start_note
@@ -74,35 +79,59 @@ def train(
     out = Path(out)
     recipe_file = recipe if isinstance(recipe, RecipeFile) else load_recipe(recipe)
     resolved = recipe_file.resolve(task, backbone, overrides)
-    if out.is_dir() and any(out.iterdir()) and not (out / folder.CONFIG).is_file():
+    there = out.is_dir() and any(out.iterdir())
+    if there and not folder.is_run_folder(out):
         raise RunError(f"{out}: is not empty and not a run folder; choose another --out")
-    if overwrite:
-        shutil.rmtree(out, ignore_errors=True)
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data, task=task)
     check_labels(labelled, task, resolved)
-    start_run = load_start(start, task, backbone) if start is not None else None
     split = split_dataset(labelled, seed=seed)
-    if (out / folder.CONFIG).is_file():
+    start_run = load_start(start, task, backbone, out) if start is not None else None
+    if start_run is not None:
+        _check_start(start_run, labelled, split)
+    if there and not overwrite:
         config = _same_run(out, task, backbone, resolved, labelled, seed, start_run)
-        if not (out / folder.RESUME).exists() and (out / folder.METRICS).is_file():
+        if folder.is_finished(out):
             return folder.load_run(out)
     else:
         where = find_device(device)
         config = configure(task, labelled, split, backbone, resolved, seed, where, start_run)
-    _fit(out, config, labelled, split, start_run)
+        if there:
+            shutil.rmtree(out)
+    with pinned_threads(config.execution.threads):
+        _fit(out, config, labelled, split, start_run)
     return folder.load_run(out)
 
 
-def load_start(path: str | Path, task: Task, backbone: str) -> Run:
-    """The run whose weights another begins from.
+def load_start(path: str | Path, task: Task, backbone: str, out: Path) -> Run:
+    """The run whose weights the run in `out` begins from.
 
     Raises:
         RunError: not a finished run, or of another task or backbone.
+        UsageError: the run in `out` itself.
     """
     run = folder.load_run(path, task)
+    if run.path.resolve() == out.resolve():
+        raise UsageError(f"--start {path}: is also the --out folder; choose another --out")
     if run.config.backbone != backbone:
         raise RunError(f"{path}: is a {run.config.backbone}, not a {backbone}; see --start")
     return run
+
+
+def _check_start(start: Run, data: LabelledImages, split: Split) -> None:
+    """Refuse to begin from weights that have seen the images this run will be judged on.
+
+    Raises:
+        UsageError: the start learnt from some of them.
+    """
+    if not start.config.data.begins_like(data):
+        return
+    seen = start.split()
+    both = np.intersect1d(np.concatenate([seen.train, seen.selection]), split.test)
+    if len(both):
+        raise UsageError(
+            f"--start {start.path}: it was trained on {len(both)} of the {len(split.test)} test"
+            f" images; use its seed (--seed {start.config.seed}), or start from other images"
+        )
 
 
 def check_labels(labelled: LabelledImages, task: Task, recipe: Recipe) -> None:
@@ -139,13 +168,13 @@ def _same_run(
         "seed": (config.seed, seed),
         "data": (config.data.fingerprint, data.fingerprint),
         "recipe": (config.recipe, recipe),
-        "start": (config.start, start_note(recipe, config.preprocessing.channels, start)),
+        "start": (config.start, start_note(backbone, recipe, config.preprocessing.channels, start)),
     }
     different = [name for name, (there, here) in asked.items() if there != here]
     if different:
         raise RunError(
             f"{out}: holds another run (its {' and '.join(different)} differ);"
-            " choose another --out, or throw it away with --overwrite"
+            f" choose another --out, or remove {out} if it is not needed"
         )
     return config
 
@@ -154,7 +183,6 @@ def _fit(
     out: Path, config: RunConfig, data: LabelledImages, split: Split, start: Run | None
 ) -> None:
     recipe, execution = config.recipe, config.execution
-    torch.set_num_threads(execution.threads)
     order = Order(len(split.train), recipe.batch_size, config.seed)
     stretches = Stretches(order, config.steps, recipe.validations_per_epoch)
     torch.manual_seed(config.seed)
@@ -168,15 +196,15 @@ def _fit(
     folder.write_text(out / folder.SPLIT, split.to_json())
 
     images, labels = _on_device(data, execution.device)
-    learner = Learner(config.predictor(network), config, order, stretches.per_validation)
+    learner = Learner(config.predictor(network), config, order)
     keeper = Keeper(out)
     say(f"{config.backbone}: {execution.summary()}; {config.steps} steps of {order.batch_size}")
+    say(f"{config.backbone}: from {config.start}")
     with track(f"training {config.backbone}", config.steps) as tracker, _quiet():
         trainer = L.Trainer(
             accelerator="gpu" if execution.device.startswith("cuda") else "cpu",
-            devices=1,
-            max_steps=config.steps,
-            max_epochs=-1,  # counted in steps, which come back right after a stop
+            devices=_trainer_devices(execution.device),
+            max_epochs=len(stretches),
             check_val_every_n_epoch=stretches.per_validation,
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
@@ -188,15 +216,35 @@ def _fit(
             enable_model_summary=False,
             log_every_n_steps=20,
         )
-        trainer.fit(
-            learner,
-            datamodule=Feed(images, labels, split, order, stretches),
-            ckpt_path=str(resume) if resume.exists() else None,
-            weights_only=True,
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        with _interruptible(trainer):
+            trainer.fit(
+                learner,
+                datamodule=Feed(images, labels, split, order, stretches),
+                ckpt_path=str(resume) if resume.exists() else None,
+                weights_only=True,
+            )
     _finish(out, config, keeper, trainer, order)
+
+
+def _trainer_devices(device: str) -> int | list[int]:
+    """What Lightning calls `cuda:1`."""
+    kind, _, number = device.partition(":")
+    return [int(number)] if kind == "cuda" and number else 1
+
+
+@contextmanager
+def _interruptible(trainer: L.Trainer) -> Iterator[None]:
+    """Let Ctrl-C end training as it ends anything else; Lightning would leave the process."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from end
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 def _on_device(data: LabelledImages, device: str) -> tuple[Any, Tensor]:
@@ -215,7 +263,8 @@ def _on_device(data: LabelledImages, device: str) -> tuple[Any, Tensor]:
 def _stopping(recipe: Recipe) -> list[L.Callback]:
     if recipe.early_stopping is None:
         return []
-    return [EarlyStopping("selection_loss", patience=recipe.early_stopping, mode="min")]
+    patience = recipe.early_stopping
+    return [EarlyStopping("selection_loss", patience=patience, check_on_train_epoch_end=False)]
 
 
 def _finish(out: Path, config: RunConfig, keeper: Keeper, trainer: L.Trainer, order: Order) -> None:

@@ -1,0 +1,54 @@
+"""How a network is run: measured among what may be chosen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from halometry.devices import find_device
+from halometry.training import execution
+from halometry.training.execution import Execution, choose_execution, pinned_threads
+
+
+def build() -> torch.nn.Module:
+    return torch.nn.Conv2d(1, 4, 3)
+
+
+def test_the_measured_execution_is_one_of_those_asked_for() -> None:
+    way = choose_execution(build, torch.rand(4, 1, 32, 32), precision="float32")
+    assert way.precision == "float32"
+    assert (way.images_per_second or 0) > 0
+    assert "float32" in way.summary()
+    assert find_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("fast", [("bfloat16", False, 4), ("float32", True, 2)])
+def test_the_fastest_is_taken_of_precision_layout_and_threads(
+    monkeypatch: pytest.MonkeyPatch, fast: tuple[str, bool, int]
+) -> None:
+    precision, channels_last, threads = fast
+
+    def rate(_: object, __: object, way: Execution) -> float:
+        """So much faster for each of the three that is right."""
+        right = (way.precision == precision, way.channels_last == channels_last)
+        return 100 * 1.5 ** sum((*right, way.threads == threads))
+
+    monkeypatch.setattr(execution, "_training_rate", rate)
+    with pinned_threads(4):
+        way = choose_execution(build, torch.rand(1, 1, 8, 8))
+    assert (way.precision, way.channels_last, way.threads) == fast
+
+
+def test_a_little_faster_is_not_worth_another_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rate(_: object, __: object, way: Execution) -> float:
+        return 110 if way.precision == "bfloat16" else 100
+
+    monkeypatch.setattr(execution, "_training_rate", rate)
+    assert choose_execution(build, torch.rand(1, 1, 8, 8)).precision == "float32"
+
+
+def test_threads_come_back() -> None:
+    before = torch.get_num_threads()
+    with pinned_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
