@@ -7,8 +7,16 @@ Simulates 37,500 images for classification (7,500 of them for the test) and 20,0
 Every finished network is added to the results at once. Repeat the command to go on after a stop, as
 often as it takes: on two cores this is days. A dry run:
 
-    python research/published_comparison.py --out /tmp/dry --results /tmp/dry/results \\
+    python research/published_comparison.py --out /tmp/dry --results /tmp/dry/results \
         --scale 0.003 --set epochs=1 --set size=32 --no-pretrained
+
+Where hours are few, networks may begin from themselves trained on substructure `--warm-up` times
+heavier (a third as many images, `--warm-up-epochs` passes), so that they are not at chance for the
+first hours, and see smaller images. What stands in `results/` as the baseline was made by
+
+    python research/published_comparison.py --out runs/baseline --results results \
+        --tasks classification --recipes baseline --backbones mobilenetv3_small resnet18 \
+        --scale 0.5 --test 1500 --set size=75 --set epochs=10 --no-pretrained --warm-up 5
 """
 
 from __future__ import annotations
@@ -58,15 +66,18 @@ def main() -> None:
     for experiment, recipe in itertools.product(tasks, options.recipes):
         name = f"{experiment.task}_{recipe}"
         for count in range(1, len(options.backbones) + 1):
+            backbones = options.backbones[:count]
+            start = _warm(experiment, backbones, recipe, overrides, options)
             comparison = halometry.compare(
                 experiment.task,
                 stores[experiment.task],
-                options.backbones[:count],
+                backbones,
                 Path(options.out) / name,
                 recipe,
                 overrides,
                 seed=options.seed,
                 device=options.device,
+                start=start,
                 note=options.note,
             )
             for kept in ("results.json", "report.html"):
@@ -77,16 +88,39 @@ def main() -> None:
 def _simulated(experiment: Experiment, out: Path, options: argparse.Namespace) -> Path:
     store = out / f"{experiment.task}.h5"
     if not store.exists():
-        test = max(20, round(experiment.test * options.scale))
+        test = options.test or max(20, round(experiment.test * options.scale))
+        count = max(3 * test, round(experiment.count * options.scale))
         halometry.simulate(
-            experiment.preset,
-            max(3 * test, round(experiment.count * options.scale)),
-            seed=options.seed,
-            out=store,
-            test=test,
-            device=options.device,
+            experiment.preset, count, options.seed, store, device=options.device, test=test
         )
     return store
+
+
+def _warm(
+    experiment: Experiment,
+    backbones: list[str],
+    recipe: str,
+    overrides: dict[str, object],
+    options: argparse.Namespace,
+) -> Path | None:
+    """Networks trained on heavier substructure, to begin from, if that is wanted."""
+    if not options.warm_up:
+        return None
+    out = Path(options.out) / f"warm_{experiment.task}_{recipe}"
+    store = out / "heavy.h5"
+    if not store.exists():
+        usual = halometry.load_preset(experiment.preset)
+        name = f"{usual.name}, substructure {options.warm_up:g} times as heavy"
+        heavy = usual.model_copy(update={"name": name, "mass_scale": options.warm_up})
+        count = max(60, round(experiment.count * options.scale / 3))
+        halometry.simulate(heavy, count, options.seed, store, device=options.device)
+    longer = overrides | {"epochs": options.warm_up_epochs}
+    for backbone in backbones:
+        run = out / backbone
+        halometry.train(
+            experiment.task, store, backbone, run, recipe, longer, options.seed, options.device
+        )
+    return out
 
 
 def _options() -> argparse.Namespace:
@@ -98,6 +132,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--recipes", nargs="+", default=["baseline", "default"])
     parser.add_argument("--backbones", nargs="+", default=BACKBONES)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the published numbers")
+    parser.add_argument("--test", type=int, help="test images, instead of that share")
+    parser.add_argument("--warm-up", type=float, help="how many times heavier to begin with")
+    parser.add_argument("--warm-up-epochs", type=int, default=8)
     parser.add_argument("--set", action="append", default=[], help="key=value of the recipe")
     parser.add_argument("--no-pretrained", dest="pretrained", action="store_false")
     parser.add_argument("--seed", type=int, default=1)

@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from halometry.evaluation.tables import markdown_table
 
@@ -22,9 +23,53 @@ def rendered(text: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         record = json.loads((ROOT / match["file"]).read_text(encoding="utf-8"))
-        return f"{match[1]}{markdown_table(record)}\n{match[3]}"
+        return f"{match[1]}{_table(record)}\n\n{_caption(record)}\n{match[3]}"
 
     return PLACE.sub(table, text)
+
+
+def _table(record: dict[str, Any]) -> str:
+    if "models" in record:
+        return markdown_table(record)
+    if "presets" in record:
+        head = ["preset", "images a second", "quartiles"]
+        rows = [
+            [name, f"{rate['median']:.0f}", f"{rate['low']:.0f} to {rate['high']:.0f}"]
+            for name, rate in record["presets"].items()
+        ]
+    elif "sets" in record:
+        head = ["layout", "files", "reader alone", "first time", "second time"]
+        rows = [
+            [name, f"{one['files']:,}", f"{one['reader_ms_per_file']:.2f} ms a file"]
+            + [f"{one[when + '_seconds']:.1f} s" for when in ("first", "second")]
+            for name, one in record["sets"].items()
+        ]
+    else:
+        ways = [(way["precision"], way["channels_last"]) for way in record["ways"]]
+        ways = list(dict.fromkeys(ways))
+        head = ["network", *(f"{p}, channels {'last' if c else 'first'}" for p, c in ways)]
+        networks = dict.fromkeys(way["network"] for way in record["ways"])
+        rates = {
+            (way["network"], way["precision"], way["channels_last"]): way["images_per_second"]
+            for way in record["ways"]
+        }
+        rows = [[n, *(f"{rates[n, *way]:.0f}" for way in ways)] for n in networks]
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _caption(record: dict[str, Any]) -> str:
+    """When, where and how it was measured."""
+    machine = record["machine"]
+    device = "" if machine["device"] == "CPU" else f", {machine['device']}"
+    said = f"{record['date'][:10]}, {machine['processor']}, {machine['cores']} cores{device}"
+    if "models" in record:
+        said += f"; {record['data']['test']:,} test images; seed {record['seed']}; trained on"
+        for model in record["models"]:
+            training = model["training"]
+            said += f" {training['images']:,} images ({training['epochs']:g} passes,"
+            said += f" {training['images_per_second']:.0f} a second) for {model['name']},"
+    return f"*{said.rstrip(',')}.*"
 
 
 def main() -> None:

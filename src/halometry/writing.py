@@ -58,6 +58,8 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise StorageError(f"{path}: is a folder; give the name of a file")
+    if path.parent.is_file():
+        raise StorageError(f"{path.parent}: is a file, not a folder; choose another place")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = partial_path(path)

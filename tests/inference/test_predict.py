@@ -191,7 +191,7 @@ def test_where_the_answers_cannot_go_is_said_before_the_work(
     monkeypatch.setattr(Run, "predictor", None)  # would fail if it were reached
     with pytest.raises(StorageError, match="folder: is a folder; give the name of a file"):
         predict(run, tmp_path / "good.npy", tmp_path / "folder")
-    with pytest.raises(StorageError, match=r"p\.csv: cannot be written \(Not a directory"):
+    with pytest.raises(StorageError, match=r"good\.npy: is a file, not a folder; choose"):
         predict(run, tmp_path / "good.npy", tmp_path / "good.npy" / "p.csv")
 
 

@@ -37,6 +37,7 @@ from halometry.training.learner import Learner
 from halometry.training.prepare import configure, start_note
 from halometry.training.recipe import Recipe, RecipeFile, load_recipe
 from halometry.training.run import Run, RunConfig
+from halometry.writing import write_text
 
 METRICS = {"classification": "AUC", "regression": "R²"}
 
@@ -193,7 +194,7 @@ def _fit(
         folder.load_weights(start.path, network)
     network = network.to(memory_format=execution.memory_format)
     folder.write_config(out, config)
-    folder.write_text(out / folder.SPLIT, split.to_json())
+    write_text(out / folder.SPLIT, split.to_json())
 
     images, labels = _on_device(data, execution.device)
     learner = Learner(config.predictor(network), config, order)
@@ -284,7 +285,7 @@ def _finish(out: Path, config: RunConfig, keeper: Keeper, trainer: L.Trainer, or
         "stopped": "early" if steps < config.steps else "at the planned number of steps",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    folder.write_text(out / folder.METRICS, json.dumps(record, indent=1) + "\n")
+    write_text(out / folder.METRICS, json.dumps(record, indent=1) + "\n")
     (out / folder.RESUME).unlink(missing_ok=True)
     best = f"{METRICS[config.task]} {keeper.best['selection_metric']:.3f}"
     say(f"{config.backbone}: {duration(keeper.seconds)}, selection {best} -> {out}")
