@@ -25,7 +25,7 @@ def test_the_best_is_named_with_its_interval() -> None:
     assert said[0] == "large is the most accurate: AUC 0.970 [0.960, 0.980]."
     assert said[1] == (
         "small follows at 0.930 [0.920, 0.940]; on the same images the difference is"
-        " 0.040 [0.030, 0.050]: it would be there on others too."
+        " 0.040 [0.030, 0.050], more than the choice of images explains."
     )
     assert said[2] == (
         "For the shortest time an image choose small (3.0 ms, AUC 0.930); "

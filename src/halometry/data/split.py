@@ -96,5 +96,5 @@ def _too_few(data: LabelledImages, rows: np.ndarray) -> str:
         of = f" of class '{data.class_names[int(data.labels[rows[0]])]}'"
     return (
         f"{data.source}: {len(rows)} images{of} are too few to train, select and test;"
-        f" at least {SMALLEST} are needed, some of every class for each"
+        f" at least {SMALLEST} are needed, and three of every class"
     )

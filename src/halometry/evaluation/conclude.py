@@ -73,7 +73,7 @@ def _shown(model: dict[str, Any], key: str) -> str:
 def _runner_up(second: dict[str, Any], lead: Estimate, key: str, count: int) -> str:
     said = f"{second['name']} follows at {_shown(second, key)}; on the same images the difference"
     if lead.low > 0:
-        return f"{said} is {lead}: it would be there on others too."
+        return f"{said} is {lead}, more than the choice of images explains."
     return f"{said} is {lead}, so that {count:,} images do not tell which of the two is better."
 
 
