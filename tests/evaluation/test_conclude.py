@@ -34,10 +34,17 @@ def test_the_best_is_named_with_its_interval() -> None:
 
 
 def test_a_difference_that_may_be_none_is_not_a_victory() -> None:
-    said = conclusion(record(model("a", 0.95, 3.0), model("b", 0.951, 5.0), lead=0.001))
+    models = model("a", 0.95, 3.0), model("b", 0.951, 5.0), model("c", 0.8, 1.0)
+    said = conclusion(record(*models, lead=0.001))
     assert said[1].endswith(
-        "is 0.001 [-0.009, 0.011], so that 400 images do not tell which of the two is better."
+        "is 0.001 [-0.009, 0.011], so that 400 images do not tell which of the two is better;"
+        " a is the faster."
     )
+    assert said[2] == (
+        "For the shortest time an image choose c (1.0 ms, AUC 0.800); "
+        "for more accuracy a (3.0 ms, AUC 0.950)."
+    )
+    assert len(said) == 3
 
 
 def test_a_slower_and_less_accurate_network_is_not_recommended() -> None:

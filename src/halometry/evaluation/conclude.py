@@ -62,19 +62,23 @@ def conclusion(record: dict[str, Any]) -> list[str]:
     sentences.insert(0, f"{best['name']} is the most accurate: {title} {_shown(best, key)}.")
     if len(ranked) > 1:
         lead = Estimate(**record["lead"])
-        sentences.insert(1, _runner_up(ranked[1], lead, key, count))
+        faster, slower = sorted(ranked[:2], key=latency)
+        said = (
+            f"{ranked[1]['name']} follows at {_shown(ranked[1], key)}; on the same images the"
+            f" difference is {lead}, "
+        )
+        if lead.low > 0:
+            said += "more than the choice of images explains."
+        else:
+            said += f"so that {count:,} images do not tell which of the two is better;"
+            said += f" {faster['name']} is the faster."
+            ranked.remove(slower)
+        sentences.insert(1, said)
     return sentences + _choices(ranked, key)
 
 
 def _shown(model: dict[str, Any], key: str) -> str:
     return str(Estimate(**model["metrics"][key]))
-
-
-def _runner_up(second: dict[str, Any], lead: Estimate, key: str, count: int) -> str:
-    said = f"{second['name']} follows at {_shown(second, key)}; on the same images the difference"
-    if lead.low > 0:
-        return f"{said} is {lead}, more than the choice of images explains."
-    return f"{said} is {lead}, so that {count:,} images do not tell which of the two is better."
 
 
 def _choices(models: list[dict[str, Any]], key: str) -> list[str]:
@@ -85,9 +89,8 @@ def _choices(models: list[dict[str, Any]], key: str) -> list[str]:
         return []
     parts = []
     for model in front:
-        parts.append(
-            f"{model['name']} ({latency(model):.1f} ms, {TITLES[key]} {quality(model, key):.3f})"
-        )
+        value = _shown(model, key).partition(" ")[0]
+        parts.append(f"{model['name']} ({latency(model):.1f} ms, {TITLES[key]} {value})")
     if len(front) == 1:
         sentences = [f"It is also the fastest: choose {parts[0]}."]
     else:
