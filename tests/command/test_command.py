@@ -398,7 +398,7 @@ def test_ctrl_c_says_how_to_go_on(command: Command, monkeypatch: pytest.MonkeyPa
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("halometry.simulation.load_preset", interrupted)
+    monkeypatch.setattr("halometry.simulation.preset_text", interrupted)
     stopped = command("presets", "model_1")
     assert stopped.status == 130
     assert "repeat the same command to go on" in stopped.err
