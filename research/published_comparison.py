@@ -7,7 +7,7 @@ Simulates 37,500 images for classification (7,500 of them for the test) and 20,0
 Every finished network is added to the results at once. Repeat the command to go on after a stop, as
 often as it takes: on two cores this is days. A dry run:
 
-    python research/published_comparison.py --out /tmp/dry --results /tmp/dry/results \
+    python research/published_comparison.py --out dry --results dry/results \
         --scale 0.003 --set epochs=1 --set size=32 --no-pretrained
 
 Where hours are few, networks may begin from themselves trained on substructure `--warm-up` times
