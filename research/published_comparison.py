@@ -17,7 +17,7 @@ first hours, and see smaller images. What stands in `results/` as the baseline w
     python research/published_comparison.py --out runs/baseline --results results \
         --tasks classification --recipes baseline --backbones mobilenetv3_small resnet18 \
         --scale 0.35 --test 1500 --set size=75 --set epochs=8 --no-pretrained \
-        --warm-up 5 --warm-up-epochs 6
+        --warm-up 5 --warm-up-epochs 6 --note "..."
 """
 
 from __future__ import annotations

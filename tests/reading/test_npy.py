@@ -98,16 +98,29 @@ def test_a_call_hidden_in_an_array_is_found(tmp_path: Path) -> None:
         read_image(with_pickle(tmp_path / "a.npy", pickle.dumps(inner, 4)))
 
 
-@pytest.mark.parametrize("shape", [(10**6, 10**6), (2**62, 8), (10**9,), (-1, 5)])
-def test_a_gigantic_shape_in_the_header_is_not_allocated(
-    tmp_path: Path, shape: tuple[int, ...]
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((10**6, 10**6), "more than"),
+        ((2**62, 8), "more than"),
+        ((10**9,), "more than"),
+        ((0, 2**62, 8), "more than"),
+        ((10**4000,), "more than"),
+        ((-1, 5), "cannot be"),
+        ((True, 5), "cannot be"),
+        ((1,) * 65, "no image has"),
+        ((0,), "no values"),
+    ],
+)
+def test_a_shape_in_the_header_that_no_image_has_is_not_allocated(
+    tmp_path: Path, shape: tuple[int, ...], message: str
 ) -> None:
     file = tmp_path / "a.npy"
     with file.open("wb") as out:
         header = {"descr": "<f8", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(out, header)
         out.write(b"\0" * 80)
-    with pytest.raises(ReadError, match=r"truncated|more than|cannot be"):
+    with pytest.raises(ReadError, match=message):
         read_image(file)
 
 
@@ -154,19 +167,6 @@ def test_other_object_arrays_are_refused(tmp_path: Path, content: Any, message: 
     array[:] = content
     with pytest.raises(ReadError, match=message):
         read_image(with_pickle(tmp_path / "a.npy", pickle.dumps(array, 4), (len(content),)))
-
-
-@pytest.mark.parametrize(
-    "shape", [(1,) * 65, (0, 2**62, 8), (0, 2**70), (10**4000,), (0,), (True, 5)]
-)
-def test_an_odd_shape_in_the_header_is_one_error(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    file = tmp_path / "a.npy"
-    with file.open("wb") as out:
-        header = {"descr": "<f8", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(out, header)
-        out.write(b"\0" * 80)
-    with pytest.raises(ReadError, match=r"no image has|more than|cannot be|no values|damaged"):
-        read_image(file)
 
 
 def test_a_label_beyond_all_numbers_is_one_error(tmp_path: Path) -> None:

@@ -99,7 +99,8 @@ def choose_execution(
     fewer = threads // 2  # small networks may lose more by sharing than they gain
     if device == "cpu" and fewer and time.monotonic() - begin <= max_seconds:
         way = best.model_copy(update={"threads": fewer})
-        rate = _training_rate(build, example, way)
+        with pinned_threads(fewer):
+            rate = _training_rate(build, example, way)
         if rate > MARGIN * (best.images_per_second or 0):
             best = way.model_copy(update={"images_per_second": round(rate, 1)})
     return best
@@ -107,11 +108,6 @@ def choose_execution(
 
 def _training_rate(build: Callable[[], nn.Module], example: Tensor, way: Execution) -> float:
     """Images a second of the fastest of a few training steps."""
-    with pinned_threads(way.threads):
-        return _pinned_training_rate(build, example, way)
-
-
-def _pinned_training_rate(build: Callable[[], nn.Module], example: Tensor, way: Execution) -> float:
     with torch.random.fork_rng(devices=[]):
         net = build().to(way.device).to(memory_format=way.memory_format).train()
     images = example.to(way.device, memory_format=way.memory_format)
