@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from halometry.simulation import draw_scenes, einstein_radius, load_preset, render
-from halometry.simulation.lenses import deflection, reduced_deflection_angle_line
-from halometry.simulation.preset import ImageSpec
+from halometry.simulation.instrument import ImageSpec
+from halometry.simulation.lenses import deflection
+from halometry.simulation.profiles import reduced_deflection_angle_line
 from halometry.simulation.render import blur, pixel_grid
 from halometry.simulation.scene import Scene
 

@@ -36,12 +36,18 @@ def test_a_printed_preset_can_be_read_again(tmp_path: Path) -> None:
         assert load_preset(file) == load_preset(name)
 
 
-def test_every_parameter_has_a_source() -> None:
-    for name in presets():
-        content = yaml.safe_load(load_preset(name).to_yaml())
-        for part in ("lens", "source", "subhalos", "line"):
-            for key, value in content.get(part, {}).items():
-                assert value["source"], f"{name}: {part}.{key}"
+def sourceless(content: object, place: str = "") -> list[str]:
+    """Where a parameter has no source."""
+    if not isinstance(content, dict):
+        return []
+    if "unit" in content:
+        return [] if content["source"] else [place]
+    return [one for key, value in content.items() for one in sourceless(value, f"{place}.{key}")]
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_parameter_has_a_source(name: str) -> None:
+    assert not sourceless(yaml.safe_load(load_preset(name).to_yaml()))
 
 
 def test_an_unknown_preset_gets_the_nearest_name() -> None:
@@ -73,7 +79,21 @@ def test_an_unknown_preset_gets_the_nearest_name() -> None:
         ({"image__pixels": 5}, "'image.pixels' = 5: input should be greater than or equal to 16"),
         ({"lens__z_lens": {"value": 0.9}}, "'z_lens' must always be below 'z_source'"),
         ({"task": "clasification"}, "'task' = 'clasification': input should be"),
-        ({"line": None}, "a preset for classification needs a 'line'"),
+        ({"line": None}, "a class 'vort' needs a 'line'"),
+        ({"subhalos": None}, "'subhalos' or 'halos' is missing"),
+        ({"classes": {"a": "no", "b": "no"}}, "'classes' must be of different kinds"),
+        ({"classes": {"a": "nothing"}}, "'classes.a' = 'nothing'"),
+        ({"cosmology": {"name": "Planck81"}}, r"unknown cosmology, did you mean 'Planck18'\?"),
+        ({"image__instrument": "euclid"}, "unknown instrument 'euclid', did you mean 'euclid_vis'"),
+        ({"image__psf": {"file": "psf.fits"}}, r"psf\.fits: cannot be read"),
+        ({"source__picture": {"file": "galaxy.gif"}}, r"galaxy\.gif: must be one of \.npy"),
+        ({"lens__einstein_radius": {"value": 1.0, "unit": "arcsec"}}, "either 'mass' or 'einstein"),
+        ({"subhalos__profile": "tnfw"}, "'tnfw' needs 'concentration_scatter' and 'truncation'"),
+        ({"source__magnitude": {"value": 22, "unit": "mag"}}, "give either 'brightness' or"),
+        (
+            {"source__brightness": {"value": 1, "unit": "counts/s/pixel"}},
+            "'source.brightness' must be in counts/pixel without 'image.exposure'",
+        ),
         ({"source__x": {"value": 0, "unit": "arcsec"}}, "give either 'offset' and"),
         ({"mass_scale": float("nan")}, "'mass_scale'"),
     ],

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from halometry.simulation import draw_scenes, load_preset, observe, presets, sample
-from halometry.simulation.scene import Purpose, stream
+from halometry.simulation.streams import Purpose, stream
 
 PRESETS = presets()
 

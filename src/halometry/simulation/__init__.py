@@ -1,9 +1,10 @@
 """What an image shows: presets, scenes drawn from them, and their rendering."""
 
 from halometry.simulation.cosmology import einstein_radius
+from halometry.simulation.draw import draw_scenes
 from halometry.simulation.preset import Preset, load_preset, preset_text, presets
 from halometry.simulation.render import observe, render, sample
-from halometry.simulation.scene import UNITS, Scene, draw_scenes
+from halometry.simulation.scene import UNITS, Scene
 
 __all__ = [
     "UNITS",

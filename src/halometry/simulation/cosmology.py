@@ -1,25 +1,68 @@
-"""Einstein radii from masses and redshifts, in a flat universe with H0 = 70 km/s/Mpc, Om0 = 0.3."""
+"""Distances, and Einstein radii from masses and redshifts, in a flat universe of astropy's."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from astropy import constants, units
-from astropy.cosmology import FlatLambdaCDM
+from astropy import constants, cosmology, units
+from pydantic import Field, field_validator
+
+from halometry.config import Strict
+from halometry.errors import did_you_mean
 
 Distances = Literal["angular_diameter", "published"]
+Z_MAX = 10.0
+ARCSEC = float(np.radians(1 / 3600))
 
-COSMOLOGY = FlatLambdaCDM(H0=70, Om0=0.3)
-Z_MAX = 6.0
+
+class Cosmology(Strict):
+    """A flat universe: one of astropy's realisations, or matter and a cosmological constant.
+
+    Attributes:
+        name: of astropy's realisation, such as `Planck18`; then H0 and Om0 are not looked at.
+        H0: km/s/Mpc.
+        Om0: density of matter over the critical density, today.
+    """
+
+    name: str | None = None
+    H0: float = Field(default=70.0, ge=20, le=200)
+    Om0: float = Field(default=0.3, ge=0.01, le=1)
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        known = [one for one in cosmology.available if one != "default"]
+        if name is not None and name not in known:
+            raise ValueError(f"unknown cosmology, {did_you_mean(name, known)}")
+        return name
 
 
-@lru_cache(maxsize=1)
-def _table() -> tuple[np.ndarray, np.ndarray]:
+DEFAULT = Cosmology()
+
+
+class Lengths(NamedTuple):
+    """Distances in Mpc, of the arguments' common shape."""
+
+    lens: np.ndarray
+    source: np.ndarray
+    between: np.ndarray
+
+
+@lru_cache(maxsize=8)
+def universe(which: Cosmology = DEFAULT) -> cosmology.FLRW:
+    """The cosmology as astropy has it."""
+    if which.name is None:
+        return cosmology.FlatLambdaCDM(H0=which.H0, Om0=which.Om0)
+    return getattr(cosmology, which.name)
+
+
+@lru_cache(maxsize=8)
+def _table(which: Cosmology) -> tuple[np.ndarray, np.ndarray]:
     """Redshifts and comoving distances (Mpc), dense enough for a relative error below 1e-6."""
-    z = np.linspace(0, Z_MAX, 6001)
-    return z, COSMOLOGY.comoving_distance(z).to_value(units.Mpc)
+    z = np.linspace(0, Z_MAX, 10001)
+    return z, universe(which).comoving_distance(z).to_value(units.Mpc)
 
 
 @lru_cache(maxsize=1)
@@ -29,17 +72,48 @@ def _scale() -> float:
     return float(length.to_value(units.Mpc))
 
 
+def distances(
+    z_lens: Any,
+    z_source: Any,
+    kind: Distances = "angular_diameter",
+    which: Cosmology = DEFAULT,
+) -> Lengths:
+    """Distances to the lens, to the source, and from one to the other.
+
+    Args:
+        z_lens, z_source: redshifts up to 10.
+        kind: `angular_diameter`, or `published`: see `einstein_radius`.
+        which: the universe.
+
+    Returns:
+        Mpc.
+    """
+    z, comoving = _table(which)
+    to_lens, to_source = np.interp(z_lens, z, comoving), np.interp(z_source, z, comoving)
+    z_lens, z_source = np.asarray(z_lens), np.asarray(z_source)
+    if kind == "published":
+        lens, source = to_lens * (1 + z_lens), to_source * (1 + z_source)
+        return Lengths(lens, source, source - lens)
+    lens, source = to_lens / (1 + z_lens), to_source / (1 + z_source)
+    return Lengths(lens, source, (to_source - to_lens) / (1 + z_source))
+
+
 def einstein_radius(
-    mass: Any, z_lens: Any, z_source: Any, distances: Distances = "angular_diameter"
+    mass: Any,
+    z_lens: Any,
+    z_source: Any,
+    kind: Distances = "angular_diameter",
+    which: Cosmology = DEFAULT,
 ) -> Any:
     """The Einstein radius of a mass, theta = sqrt(4 G M / c^2 * D_LS / (D_L D_S)).
 
     Args:
         mass: within the Einstein radius, solar masses.
-        z_lens, z_source: redshifts up to 6, z_source above z_lens.
-        distances: `angular_diameter` is the physics (Schneider, Ehlers & Falco 1992, eq. 2.6).
+        z_lens, z_source: redshifts up to 10, z_source above z_lens.
+        kind: `angular_diameter` is the physics (Schneider, Ehlers & Falco 1992, eq. 2.6).
             `published` takes luminosity distances and D_LS = D_S - D_L, as the published sets
             did: it is wrong, and needed to reproduce them.
+        which: the universe; flat with H0 = 70 km/s/Mpc and Om0 = 0.3 unless told otherwise.
 
     Returns:
         arcsec, of the arguments' common shape.
@@ -50,14 +124,24 @@ def einstein_radius(
         >>> print(f"{einstein_radius(1e12, 0.5, 1.0, 'published'):.4f}")
         1.2815
     """
-    z, comoving = _table()
-    to_lens, to_source = np.interp(z_lens, z, comoving), np.interp(z_source, z, comoving)
-    z_lens, z_source = np.asarray(z_lens), np.asarray(z_source)
-    if distances == "published":
-        lens, source = to_lens * (1 + z_lens), to_source * (1 + z_source)
-        between = source - lens
-    else:
-        lens, source = to_lens / (1 + z_lens), to_source / (1 + z_source)
-        between = (to_source - to_lens) / (1 + z_source)
-    radians = np.sqrt(_scale() * np.asarray(mass) * between / (lens * source))
-    return np.degrees(radians) * 3600
+    lengths = distances(z_lens, z_source, kind, which)
+    square = _scale() * np.asarray(mass) * lengths.between / (lengths.lens * lengths.source)
+    return np.sqrt(square) / ARCSEC
+
+
+def mass_within(
+    radius: Any,
+    z_lens: Any,
+    z_source: Any,
+    kind: Distances = "angular_diameter",
+    which: Cosmology = DEFAULT,
+) -> Any:
+    """The mass of which `einstein_radius` makes this radius (arcsec), solar masses."""
+    lengths = distances(z_lens, z_source, kind, which)
+    square = (np.asarray(radius) * ARCSEC) ** 2
+    return square * lengths.lens * lengths.source / (lengths.between * _scale())
+
+
+def critical_density(z: Any, which: Cosmology = DEFAULT) -> Any:
+    """The critical density of the universe at a redshift, solar masses per cubic Mpc."""
+    return universe(which).critical_density(z).to_value(units.Msun / units.Mpc**3)

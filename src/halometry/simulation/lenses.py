@@ -1,9 +1,14 @@
-"""Deflection angles: caustics' pure functions, and a line of mass written in their manner."""
+"""Deflection angles of scenes: caustics' pure functions, and those of `profiles`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
 import torch
 from caustics.lenses.func import (
+    reduced_deflection_angle_epl,
     reduced_deflection_angle_external_shear,
     reduced_deflection_angle_point,
     reduced_deflection_angle_sie,
@@ -11,123 +16,142 @@ from caustics.lenses.func import (
 )
 from torch import Tensor
 
-from halometry.simulation.scene import Scene
+from halometry.simulation.cosmology import DEFAULT, Cosmology, distances, einstein_radius
+from halometry.simulation.profiles import (
+    mass_share_tnfw,
+    reduced_deflection_angle_line,
+    reduced_deflection_angle_multipole,
+)
+from halometry.simulation.scene import TINY, Scene
 
 SOFTENING = 1e-4  # arcsec; keeps the centres of singular profiles finite
 ROUND = 0.9999  # axis ratio above which an ellipsoid is taken as a sphere
-NEARLY_ONE = 1 - 1e-6
+EPL_TERMS = 24  # of a series in (1 - q) / (1 + q): the rest is 4e-7 for q = 0.3, 6e-5 for 0.2
 TOGETHER = 4  # subhalos at a time: more would not fit the processor's caches
+SAME_PLANE = 1e-6  # in redshift
+
+Deflection = tuple[Tensor, Tensor]
 
 
-def reduced_deflection_angle_line(
-    x0: Tensor,
-    y0: Tensor,
-    phi: Tensor,
-    length: Tensor,
-    Rein: Tensor,
-    x: Tensor,
-    y: Tensor,
-    s: float = 0.0,
-) -> tuple[Tensor, Tensor]:
-    """The deflection of a straight line of mass, uniform between its two ends.
-
-    In complex notation a point mass at t deflects by a_x - i a_y = R^2 / (z - t). Its mean over
-    t from -L/2 to L/2 is R^2 / L * log((z + L/2) / (z - L/2)), whose real and imaginary parts are
-    an inverse hyperbolic tangent and an angle:
-
-        a_x = R^2 / L * artanh(L x / (|z|^2 + L^2/4))
-        a_y = R^2 / L * atan2(L y, |z|^2 - L^2/4)
-
-    with the line along x. For L much below |z| this becomes the point mass.
-
-    Args:
-        x0, y0: the line's centre, arcsec.
-        phi: its direction, radians from the x axis.
-        length: arcsec, above zero.
-        Rein: Einstein radius that its mass would have as a point, arcsec.
-        x, y: where, arcsec; all arguments broadcast.
-        s: softening at the ends, arcsec.
-
-    Returns:
-        Both components of the reduced deflection, arcsec.
-    """
-    cos, sin = torch.cos(phi), torch.sin(phi)
-    dx, dy = x - x0, y - y0
-    along, across = dx * cos + dy * sin, dy * cos - dx * sin
-    half2 = length**2 / 4
-    r2 = along**2 + across**2
-    strength = Rein**2 / length
-    # At the ends themselves the deflection is logarithmically infinite.
-    ratio = (length * along / (r2 + half2 + s**2)).clamp(-NEARLY_ONE, NEARLY_ONE)
-    a_along = strength * torch.atanh(ratio)
-    a_across = strength * torch.atan2(length * across, r2 - half2)
-    return a_along * cos - a_across * sin, a_along * sin + a_across * cos
-
-
-def deflection(scene: Scene, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The whole deflection of each scene of a batch.
+def deflection(scene: Scene, x: Tensor, y: Tensor, cosmology: Cosmology = DEFAULT) -> Deflection:
+    """The whole deflection of each scene of a batch, to the source's plane.
 
     Args:
         scene: B lenses.
         x, y: where, arcsec, (H, W).
+        cosmology: for halos before and behind the lens.
 
     Returns:
         Both components (B, H, W), arcsec.
     """
+    off_plane = (scene.subhalo_z - scene.z_lens[:, None]).abs() > SAME_PLANE
+    if bool((off_plane & (scene.subhalo_mass > 0)).any()):
+        each = [
+            _through_planes(scene.rows(slice(k, k + 1)), x, y, cosmology) for k in range(len(scene))
+        ]
+        return torch.cat([ax for ax, _ in each]), torch.cat([ay for _, ay in each])
+    ax, ay = _main_plane(scene, x, y)
+    for chosen, part in (
+        ((scene.subhalo_mass > 0).any(dim=1), _subhalos),
+        (scene.line_mass > 0, _line),
+    ):
+        ax, ay = _add_where(chosen, part, scene, x, y, (ax, ay))
+    return ax, ay
+
+
+def _add_where(
+    chosen: Tensor,
+    part: Callable[[Scene, Tensor, Tensor], Deflection],
+    scene: Scene,
+    x: Tensor,
+    y: Tensor,
+    total: Deflection,
+) -> Deflection:
+    """Add a part to those images that have it; x and y are (H, W) or (B, H, W)."""
+    which = torch.nonzero(chosen)[:, 0]
+    if not len(which):
+        return total
+    at = (x, y) if x.ndim == 2 else (x[which], y[which])
+    bx, by = part(scene.rows(which), *at)
+    return total[0].index_add(0, which, bx), total[1].index_add(0, which, by)
+
+
+def _main_plane(scene: Scene, x: Tensor, y: Tensor) -> Deflection:
+    """The main lens with its shear and multipoles."""
     ax, ay = _main_lens(scene, x, y)
     gamma_1 = _column(scene.shear * torch.cos(2 * scene.shear_angle))
     gamma_2 = _column(scene.shear * torch.sin(2 * scene.shear_angle))
     zero = torch.zeros_like(gamma_1)
     bx, by = reduced_deflection_angle_external_shear(zero, zero, gamma_1, gamma_2, x, y)
     ax, ay = ax + bx, ay + by
-    with_subhalos = torch.nonzero((scene.subhalo_mass > 0).any(dim=1))[:, 0]
-    if len(with_subhalos):
-        bx, by = _subhalos(scene.rows(with_subhalos), x, y)
-        ax, ay = ax.index_add(0, with_subhalos, bx), ay.index_add(0, with_subhalos, by)
-    with_line = torch.nonzero(scene.line_mass > 0)[:, 0]
-    if len(with_line):
-        bx, by = _line(scene.rows(with_line), x, y)
-        ax, ay = ax.index_add(0, with_line, bx), ay.index_add(0, with_line, by)
+    for order, amplitude, angle in (
+        (3, scene.multipole_3, scene.multipole_3_angle),
+        (4, scene.multipole_4, scene.multipole_4_angle),
+    ):
+        if bool((amplitude != 0).any()):
+            strength = _column(amplitude * scene.einstein_radius)
+            bx, by = reduced_deflection_angle_multipole(
+                zero, zero, order, strength, _column(angle), x, y, SOFTENING
+            )
+            ax, ay = ax + bx, ay + by
     return ax, ay
 
 
-def _main_lens(scene: Scene, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _main_lens(scene: Scene, x: Tensor, y: Tensor) -> Deflection:
     radius = _column(scene.einstein_radius)
     zero = torch.zeros_like(radius)
+    if bool((scene.lens_slope != 2).any()):
+        q = _column(scene.lens_axis_ratio)
+        phi, t = _column(scene.lens_position_angle), _column(scene.lens_slope - 1)
+        beside = torch.where((x == 0) & (y == 0), SOFTENING, x)  # no derivative at the centre
+        ax, ay = reduced_deflection_angle_epl(
+            zero, zero, q, phi, radius, t, beside, y, EPL_TERMS, chunk_size=1
+        )
+        return ax, ay
     if bool((scene.lens_axis_ratio > ROUND).all()):
         ax, ay = reduced_deflection_angle_sis(zero, zero, radius, x, y, SOFTENING)
-    else:
-        q = _column(scene.lens_axis_ratio.clamp(max=ROUND))  # its formula divides by 1 - q^2
-        phi = _column(scene.lens_position_angle)
-        ax, ay = reduced_deflection_angle_sie(zero, zero, q, phi, radius, x, y, SOFTENING)
+        return ax, ay
+    q = _column(scene.lens_axis_ratio.clamp(max=ROUND))  # its formula divides by 1 - q^2
+    phi = _column(scene.lens_position_angle)
+    ax, ay = reduced_deflection_angle_sie(zero, zero, q, phi, radius, x, y, SOFTENING)
     return ax, ay
 
 
-def _subhalos(scene: Scene, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum over point masses, a few at a time, lightest places left out."""
+def _subhalos(scene: Scene, x: Tensor, y: Tensor) -> Deflection:
+    """The sum over subhalos in the lens plane, a few at a time, empty places left out."""
+    return _sum_of_subhalos(scene, scene.subhalo_radius, x, y)
+
+
+def _sum_of_subhalos(scene: Scene, radius: Tensor, x: Tensor, y: Tensor) -> Deflection:
     order = scene.subhalo_mass.argsort(dim=1, descending=True)
     places = int((scene.subhalo_mass > 0).sum(dim=1).max())
-
-    def sorted_column(values: Tensor, first: int) -> Tensor:
-        chosen = values.gather(1, order)[:, first : min(first + TOGETHER, places)]
-        return chosen[:, :, None, None]
-
-    ax = x.new_zeros(len(scene), *x.shape)
+    x, y = (x[:, None], y[:, None]) if x.ndim == 3 else (x, y)
+    extended = bool((scene.subhalo_scale_radius > 0).any())
+    ax = x.new_zeros(len(scene), *x.shape[-2:])
     ay = torch.zeros_like(ax)
     for first in range(0, places, TOGETHER):
-        bx, by = reduced_deflection_angle_point(
-            sorted_column(scene.subhalo_x, first),
-            sorted_column(scene.subhalo_y, first),
-            sorted_column(scene.subhalo_radius, first),
-            x,
-            y,
-            SOFTENING,
-        )
+        some = order[:, first : min(first + TOGETHER, places)]
+
+        def column(values: Tensor, some: Tensor = some) -> Tensor:
+            return values.gather(1, some)[:, :, None, None]
+
+        x0, y0 = column(scene.subhalo_x), column(scene.subhalo_y)
+        bx, by = reduced_deflection_angle_point(x0, y0, column(radius), x, y, SOFTENING)
+        if extended:
+            r = ((x - x0) ** 2 + (y - y0) ** 2 + SOFTENING**2).sqrt()
+            scale = column(scene.subhalo_scale_radius)
+            cut = column(scene.subhalo_truncation_radius)
+            point = scale == 0
+            scale = torch.where(point, 1.0, scale)
+            tau = torch.where(point, 1.0, cut) / scale
+            share = mass_share_tnfw(r, scale, tau)
+            share = torch.where(point, 1.0, share)
+            bx, by = bx * share, by * share
         ax, ay = ax + bx.sum(dim=1), ay + by.sum(dim=1)
     return ax, ay
 
 
-def _line(scene: Scene, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _line(scene: Scene, x: Tensor, y: Tensor) -> Deflection:
     return reduced_deflection_angle_line(
         _column(scene.line_x),
         _column(scene.line_y),
@@ -138,6 +162,52 @@ def _line(scene: Scene, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         y,
         SOFTENING,
     )
+
+
+def _through_planes(scene: Scene, x: Tensor, y: Tensor, cosmology: Cosmology) -> Deflection:
+    """One lens whose halos lie at many redshifts: rays bent at each plane in turn.
+
+    A ray at theta meets plane j at theta - sum over the planes i before it of b_ij alpha_i, with
+    alpha_i the deflection reduced to the source and b_ij = D_ij D_s / (D_j D_is) (Schneider,
+    Ehlers & Falco 1992, eq. 9.7 and 9.10).
+    """
+    z_lens, z_source = float(scene.z_lens[0]), float(scene.z_source[0])
+    z = scene.subhalo_z[0].double().cpu().numpy().round(6)
+    present = (scene.subhalo_mass[0] > 0).cpu().numpy() & (z < z_source - SAME_PLANE)
+    z = np.where(np.abs(z - z_lens) < SAME_PLANE, round(z_lens, 6), z)
+    planes = sorted({round(z_lens, 6), *z[present].tolist()})
+    bent: list[tuple[float, Tensor, Tensor]] = []
+    for plane in planes:
+        at_x, at_y = x[None], y[None]
+        for before, ax, ay in bent:
+            share = _lever(before, plane, z_source, cosmology)
+            at_x, at_y = at_x - share * ax, at_y - share * ay
+        ax, ay = torch.zeros_like(at_x), torch.zeros_like(at_y)
+        if plane == round(z_lens, 6):
+            ax, ay = _main_plane(scene, at_x, at_y)
+            ax, ay = _add_where(scene.line_mass > 0, _line, scene, at_x, at_y, (ax, ay))
+        here = torch.from_numpy(present & (z == plane)).to(x.device)
+        if bool(here.any()):
+            bx, by = _halos_of_a_plane(scene, here, plane, at_x, at_y, cosmology)
+            ax, ay = ax + bx, ay + by
+        bent.append((plane, ax, ay))
+    ax = torch.stack([ax for _, ax, _ in bent]).sum(dim=0)
+    return ax, torch.stack([ay for _, _, ay in bent]).sum(dim=0)
+
+
+def _halos_of_a_plane(
+    scene: Scene, here: Tensor, z: float, x: Tensor, y: Tensor, cosmology: Cosmology
+) -> Deflection:
+    mass = torch.where(here, scene.subhalo_mass, 0.0)
+    of_one = float(einstein_radius(1.0, z, float(scene.z_source[0]), which=cosmology))
+    radius = of_one * mass.clamp_min(TINY).sqrt()
+    return _sum_of_subhalos(replace(scene, subhalo_mass=mass), radius, x, y)
+
+
+def _lever(z_i: float, z_j: float, z_source: float, cosmology: Cosmology) -> float:
+    between = distances(z_i, z_j, which=cosmology)
+    behind = distances(z_i, z_source, which=cosmology)
+    return float(between.between * behind.source / (between.source * behind.between))
 
 
 def _column(values: Tensor) -> Tensor:

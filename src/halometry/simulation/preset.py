@@ -6,123 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-import numpy as np
 import yaml
 from pydantic import Field, model_validator
 
 from halometry.config import Strict, read_yaml, validate
 from halometry.errors import UsageError, did_you_mean
-from halometry.simulation.cosmology import Distances
-from halometry.simulation.quantity import Quantity, within
+from halometry.simulation.cosmology import DEFAULT, Cosmology, Distances
+from halometry.simulation.instrument import ImageSpec
+from halometry.simulation.parts import Halos, Lens, LensLight, Line, Source, Subhalos
 
-CLASSES = ("no", "sphere", "vort")
+Kind = Literal["no", "sphere", "vort"]
+CLASSES: dict[str, Kind] = {"no": "no", "sphere": "sphere", "vort": "vort"}
 OWN = (".yaml", ".yml")  # how the name of a user's own file ends
-
-ANGLE = Annotated[Quantity, within("rad", -10, 10)]
-LENGTH = Annotated[Quantity, within("arcsec", -20, 20)]
-DISTANCE = Annotated[Quantity, within("arcsec", 0, 20)]
-RATIO = Annotated[Quantity, within("", 0.05, 1)]
-
-
-class ImageSpec(Strict):
-    """The detector.
-
-    Attributes:
-        pixels: along one side.
-        pixel_scale: arcsec a pixel.
-        supersampling: subpixels along a pixel's side, over which light is averaged.
-        psf_sigma: arcsec, of a Gaussian; 0 for none.
-        sky: counts a pixel.
-        background_rms: counts a pixel of Gaussian noise beside the Poisson noise.
-    """
-
-    pixels: int = Field(ge=16, le=1024)
-    pixel_scale: float = Field(gt=0.001, le=2)
-    supersampling: int = Field(default=1, ge=1, le=8)
-    psf_sigma: float = Field(default=0.0, ge=0, le=5)
-    sky: float = Field(default=0.0, ge=0)
-    background_rms: float = Field(default=0.0, ge=0)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(1, H, W) of an image."""
-        return 1, self.pixels, self.pixels
-
-
-class Lens(Strict):
-    """The main lens: a singular isothermal ellipsoid at the centre, with external shear."""
-
-    mass: Annotated[Quantity, within("Msun", 1e10, 1e14)]
-    z_lens: Annotated[Quantity, within("", 0.01, 3)]
-    z_source: Annotated[Quantity, within("", 0.02, 6)]
-    axis_ratio: RATIO
-    position_angle: ANGLE
-    shear: Annotated[Quantity, within("", 0, 0.5)]
-    shear_angle: ANGLE
-
-    @model_validator(mode="after")
-    def _in_front(self) -> Lens:
-        if self.z_lens.support[1] >= self.z_source.support[0]:
-            raise ValueError("'z_lens' must always be below 'z_source'")
-        return self
-
-
-class Source(Strict):
-    """An elliptical Sersic profile; its radius is that of the intermediate axis.
-
-    Its centre is drawn from `offset` and `offset_angle`, or from `x` and `y`.
-    """
-
-    sersic_index: Annotated[Quantity, within("", 0.3, 8)]
-    radius: Annotated[Quantity, within("arcsec", 0.01, 5)]
-    brightness: Annotated[Quantity, within("counts/pixel", 0, 1e7)]
-    axis_ratio: RATIO
-    position_angle: ANGLE
-    offset: DISTANCE | None = None
-    offset_angle: ANGLE | None = None
-    x: LENGTH | None = None
-    y: LENGTH | None = None
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Source:
-        polar = (self.offset is not None, self.offset_angle is not None)
-        cartesian = (self.x is not None, self.y is not None)
-        if (all(polar), any(cartesian)) != (True, False) and (
-            any(polar),
-            all(cartesian),
-        ) != (False, True):
-            raise ValueError("give either 'offset' and 'offset_angle', or 'x' and 'y'")
-        return self
-
-    def draw_position(self, rng: np.random.Generator) -> tuple[float, float]:
-        """Where the source's centre is, (x, y) in arcsec from the lens."""
-        if self.x is not None and self.y is not None:
-            return self.x.draw(rng), self.y.draw(rng)
-        assert self.offset is not None
-        assert self.offset_angle is not None
-        offset, towards = self.offset.draw(rng), self.offset_angle.draw(rng)
-        return float(offset * np.cos(towards)), float(offset * np.sin(towards))
-
-
-class Subhalos(Strict):
-    """Point masses in a circle around the centre (class `sphere`)."""
-
-    number: Annotated[Quantity, within("", 0, 1000)]
-    mass: Annotated[Quantity, within("Msun", 1e3, 1e12)]
-    radius: DISTANCE
-    angle: ANGLE
-
-
-class Line(Strict):
-    """A straight uniform line of mass, a vortex (class `vort`)."""
-
-    mass_fraction: Annotated[Quantity, within("", 0, 1)]
-    length: Annotated[Quantity, within("arcsec", 0.001, 20)]
-    angle: ANGLE
-    offset: DISTANCE
-    offset_angle: ANGLE
 
 
 class Preset(Strict):
@@ -130,39 +27,78 @@ class Preset(Strict):
 
     Attributes:
         name, description: for people.
-        task: `classification` draws no substructure, subhalos and a line in turn;
-            `regression` draws subhalos always, labelled with their share of the halo's mass.
+        task: `classification` draws its classes in turn; `regression` draws subhalos always,
+            labelled with their share of the halo's mass.
+        classes: of a classification, by name, with what they have: `no` substructure, subhalos
+            (`sphere`) or a line (`vort`).
+        cosmology: in which distances are taken.
         distances: `angular_diameter`, or `published` for the formula of the published sets.
         mass_scale: multiplies all substructure masses; 1 for anything meant to be realistic.
-        image, lens, source, subhalos, line: the parts.
+        image, lens, lens_light, source: the parts.
+        subhalos, or halos: substructure in the lens plane, or also along the line of sight.
+        line: a vortex.
     """
 
     name: str
     description: str
     task: Literal["classification", "regression"]
+    classes: dict[str, Kind] = CLASSES
+    cosmology: Cosmology = DEFAULT
     distances: Distances = "angular_diameter"
     mass_scale: float = Field(default=1.0, gt=0, le=20)
     image: ImageSpec
     lens: Lens
+    lens_light: LensLight | None = None
     source: Source
-    subhalos: Subhalos
+    subhalos: Subhalos | None = None
+    halos: Halos | None = None
     line: Line | None = None
 
     @model_validator(mode="after")
-    def _has_its_classes(self) -> Preset:
-        if self.task == "classification" and self.line is None:
-            raise ValueError("a preset for classification needs a 'line'")
+    def _whole(self) -> Preset:
+        if len(set(self.kinds)) < len(self.kinds) or not self.kinds:
+            raise ValueError("'classes' must be of different kinds")
+        if self.subhalos is not None and self.halos is not None:
+            raise ValueError("give either 'subhalos' or 'halos'")
+        if "sphere" in self.kinds and self.subhalos is None and self.halos is None:
+            raise ValueError("its images have subhalos: 'subhalos' or 'halos' is missing")
+        if "vort" in self.kinds and self.line is None:
+            raise ValueError("a class 'vort' needs a 'line'")
+        physical = self.halos is not None or (
+            self.subhalos is not None and self.subhalos.profile == "tnfw"
+        )
+        if physical and self.distances == "published":
+            raise ValueError("'halos' and 'tnfw' need 'distances: angular_diameter'")
+        return self
+
+    @model_validator(mode="after")
+    def _units_agree(self) -> Preset:
+        rate = "counts/s/pixel" if self.image.exposure is not None else "counts/pixel"
+        for part, light in (("source", self.source), ("lens_light", self.lens_light)):
+            if light is None:
+                continue
+            if light.brightness is not None and light.brightness.unit != rate:
+                with_ = "with" if self.image.exposure is not None else "without"
+                raise ValueError(f"'{part}.brightness' must be in {rate} {with_} 'image.exposure'")
+            if light.magnitude is not None and self.image.zero_point is None:
+                raise ValueError(f"'{part}.magnitude' needs 'image.zero_point' or an instrument")
         return self
 
     @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """no, sphere, vort; None for regression."""
-        return CLASSES if self.task == "classification" else None
+    def kinds(self) -> tuple[Kind, ...]:
+        """What images have, in turn."""
+        return tuple(self.classes.values()) if self.task == "classification" else ("sphere",)
 
     @property
-    def max_subhalos(self) -> int:
-        """Places kept for subhalos in a batch and in a store: ten sigma above the mean."""
-        return int(self.subhalos.number.support[1]) + 1
+    def class_names(self) -> tuple[str, ...] | None:
+        """no, sphere, vort or as `classes` says; None for regression."""
+        return tuple(self.classes) if self.task == "classification" else None
+
+    @property
+    def places(self) -> int:
+        """Room kept for subhalos in a batch and in a store."""
+        part = self.subhalos or self.halos
+        return part.places if part else 1
 
     def to_yaml(self) -> str:
         """The preset as YAML, ready to be changed and used."""
@@ -189,7 +125,8 @@ def load_preset(name: str | Path) -> Preset:
     """
     own = Path(name).suffix in OWN
     with _file(name) as path:
-        return validate(Preset, read_yaml(path), str(name) if own else f"preset {name}")
+        content = _seen_from(path.absolute().parent, read_yaml(path))
+        return validate(Preset, content, str(name) if own else f"preset {name}")
 
 
 def preset_text(name: str | Path) -> str:
@@ -201,6 +138,17 @@ def preset_text(name: str | Path) -> str:
     load_preset(name)
     with _file(name) as path:
         return path.read_text(encoding="utf-8")
+
+
+def _seen_from(folder: Path, content: Any) -> Any:
+    """The same with the relative paths of files, which are seen from `folder`, made absolute."""
+    if not isinstance(content, dict):
+        return content
+    seen = {key: _seen_from(folder, value) for key, value in content.items()}
+    for key in ("file", "instrument"):
+        if isinstance(seen.get(key), str) and (key == "file" or seen[key].endswith(OWN)):
+            seen[key] = str(folder / seen[key])
+    return seen
 
 
 @contextmanager

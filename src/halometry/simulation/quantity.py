@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
+from scipy.special import ndtr, ndtri
 
 from halometry.config import Strict
 
@@ -25,8 +26,32 @@ class PowerLaw(Strict):
         return self
 
 
+class TruncatedNormal(Strict):
+    """A normal law of which only what lies between `low` and `high` comes."""
+
+    mean: float
+    sigma: float = Field(gt=0)
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> TruncatedNormal:
+        if self.low >= self.high:
+            raise ValueError("'low' must be below 'high'")
+        return self
+
+
 Pair = tuple[float, float]
-LAWS = ("value", "uniform", "log_uniform", "normal", "poisson", "power_law", "disc")
+LAWS = (
+    "value",
+    "uniform",
+    "log_uniform",
+    "normal",
+    "truncated_normal",
+    "poisson",
+    "power_law",
+    "disc",
+)
 
 
 class Quantity(Strict):
@@ -36,6 +61,7 @@ class Quantity(Strict):
         value: always the same number.
         uniform, log_uniform: between two numbers.
         normal: mean and standard deviation.
+        truncated_normal: see `TruncatedNormal`.
         poisson: a count with this mean.
         power_law: see `PowerLaw`.
         disc: distance from the centre of a point uniform in a disc of this radius.
@@ -47,6 +73,7 @@ class Quantity(Strict):
     uniform: Pair | None = None
     log_uniform: Pair | None = None
     normal: Pair | None = None
+    truncated_normal: TruncatedNormal | None = None
     poisson: float | None = Field(default=None, ge=0)
     power_law: PowerLaw | None = None
     disc: float | None = Field(default=None, gt=0)
@@ -74,6 +101,8 @@ class Quantity(Strict):
         if self.normal is not None:
             mean, sigma = self.normal
             return mean - 5 * sigma, mean + 5 * sigma
+        if self.truncated_normal is not None:
+            return self.truncated_normal.low, self.truncated_normal.high
         if self.poisson is not None:
             return 0.0, self.poisson + 10 * math.sqrt(self.poisson)
         if self.power_law is not None:
@@ -95,6 +124,10 @@ class Quantity(Strict):
             return np.exp(rng.uniform(float(low), float(high), size))
         if self.normal is not None:
             return rng.normal(*self.normal, size)
+        if self.truncated_normal is not None:
+            law = self.truncated_normal
+            ends = ndtr((np.array([law.low, law.high]) - law.mean) / law.sigma)
+            return law.mean + law.sigma * ndtri(rng.uniform(ends[0], ends[1], size))
         if self.poisson is not None:
             return rng.poisson(self.poisson, size)
         if self.disc is not None:
@@ -107,15 +140,22 @@ class Quantity(Strict):
         return (low**exponent + share * (high**exponent - low**exponent)) ** (1 / exponent)
 
 
-def within(unit: str, low: float, high: float) -> AfterValidator:
-    """What a parameter's type is annotated with: its unit, and the range it stays in."""
+def within(unit: str, low: float, high: float, also: str | None = None) -> AfterValidator:
+    """What a parameter's type is annotated with: its unit, and the range it stays in.
+
+    Args:
+        unit: what the unit must be.
+        low, high: of every number that may come.
+        also: another unit that it may have.
+    """
 
     def check(given: Quantity) -> Quantity:
-        if given.unit != unit:
-            raise ValueError(f"its unit must be '{unit}', not '{given.unit}'")
+        if given.unit not in (unit, also):
+            choice = f"'{unit}' or '{also}'" if also else f"'{unit}'"
+            raise ValueError(f"its unit must be {choice}, not '{given.unit}'")
         smallest, largest = given.support
         if smallest < low or largest > high:
-            raise ValueError(f"must stay between {low:g} and {high:g} {unit}".rstrip())
+            raise ValueError(f"must stay between {low:g} and {high:g} {given.unit}".rstrip())
         return given
 
     return AfterValidator(check)

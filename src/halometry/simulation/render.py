@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
-from caustics.light.func import brightness_sersic, k_sersic
 from torch import Tensor
 from torch.nn import functional
 
+from halometry.simulation.draw import draw_scenes
+from halometry.simulation.instrument import ImageSpec
 from halometry.simulation.lenses import deflection
-from halometry.simulation.preset import ImageSpec, Preset
-from halometry.simulation.scene import Purpose, Scene, draw_scenes, stream
+from halometry.simulation.light import lens_light, source_light
+from halometry.simulation.preset import Preset
+from halometry.simulation.scene import Scene
+from halometry.simulation.streams import Purpose, stream
 
 TOGETHER = 4  # images at a time on a CPU, so that they stay in its caches
+TRUNCATION = 4  # of a Gaussian point spread function, standard deviations
 
 
 def render(scene: Scene, preset: Preset) -> Tensor:
@@ -19,27 +26,34 @@ def render(scene: Scene, preset: Preset) -> Tensor:
 
     Args:
         scene: N lenses, on the device and in the precision wanted.
-        preset: for the detector.
+        preset: for the detector, the pictures of galaxies, and the cosmology.
 
     Returns:
         (N, 1, H, W) counts.
     """
-    spec = preset.image
-    size = TOGETHER if scene.f_sub.device.type == "cpu" else 128 * TOGETHER
+    like = scene.einstein_radius
+    pictures = preset.source.pictures
+    chosen = None if pictures is None else torch.from_numpy(pictures).to(like)
+    size = TOGETHER if like.device.type == "cpu" else 128 * TOGETHER
     parts = [
-        _render(scene.rows(slice(first, first + size)), spec)
+        _render(scene.rows(slice(first, first + size)), preset, chosen)
         for first in range(0, len(scene), size)
     ]
     return torch.cat(parts)
 
 
-def _render(scene: Scene, spec: ImageSpec) -> Tensor:
+def _render(scene: Scene, preset: Preset, pictures: Tensor | None) -> Tensor:
+    spec = preset.image
     x, y = pixel_grid(spec, scene.einstein_radius)
-    ax, ay = deflection(scene, x, y)
-    light = _source_light(scene, x - ax, y - ay)[:, None]
+    ax, ay = deflection(scene, x, y, preset.cosmology)
+    light = source_light(scene, x - ax, y - ay, pictures)
+    if preset.lens_light is not None:
+        light = light + lens_light(scene, x, y)
+    light = light[:, None]
     if spec.supersampling > 1:
         light = functional.avg_pool2d(light, spec.supersampling)
-    return blur(light, spec.psf_sigma / spec.pixel_scale) + spec.sky
+    light = (spread(light, spec) + spec.sky) * scene.exposure[:, None, None, None]
+    return 2 * light if "light_twice" in spec.defects else light
 
 
 def pixel_grid(spec: ImageSpec, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,28 +65,14 @@ def pixel_grid(spec: ImageSpec, like: Tensor) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def _source_light(scene: Scene, x: Tensor, y: Tensor) -> Tensor:
-    """Surface brightness of the source at (B, H, W) positions in its plane, counts a pixel."""
-
-    def column(values: Tensor) -> Tensor:
-        return values[:, None, None]
-
-    # caustics takes the major axis' radius, the preset the intermediate one.
-    major = scene.source_radius / scene.source_axis_ratio.sqrt()
-    light: Tensor = brightness_sersic(
-        column(scene.source_x),
-        column(scene.source_y),
-        column(scene.source_axis_ratio),
-        column(scene.source_position_angle),
-        column(scene.source_index),
-        column(major),
-        column(scene.source_brightness),
-        x,
-        y,
-        column(k_sersic(scene.source_index)),
-        1e-6,
-    )
-    return light
+def spread(images: Tensor, spec: ImageSpec) -> Tensor:
+    """Convolve images (B, 1, H, W) with the point spread function of a detector."""
+    if spec.kernel is None:
+        return blur(images, spec.psf_sigma / spec.pixel_scale)
+    kernel = torch.from_numpy(spec.kernel).to(images)
+    height, width = (side // 2 for side in kernel.shape)
+    padded = functional.pad(images, (width, width, height, height), mode="replicate")
+    return functional.conv2d(padded, kernel.flip(0, 1)[None, None])
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:
@@ -84,7 +84,7 @@ def blur(images: Tensor, sigma: float) -> Tensor:
     """
     if sigma == 0:
         return images
-    reach = max(1, min(round(4 * sigma), images.shape[-1] - 1))
+    reach = max(1, min(round(TRUNCATION * sigma), images.shape[-1] - 1))
     steps = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
     kernel = kernel / kernel.sum()
@@ -135,6 +135,9 @@ def sample(
 ) -> tuple[Tensor, Scene]:
     """Draw, render and observe images `start` to `start + count`.
 
+    On a CPU it uses one thread and always the same groups of neighbours, so that an image is the
+    same to the byte however a set is divided; run several processes for speed.
+
     Returns:
         Whole counts (count, 1, H, W), float32 on the device, and their scenes, float64.
 
@@ -144,7 +147,22 @@ def sample(
         >>> images.shape
         torch.Size([2, 1, 48, 48])
     """
-    scene = draw_scenes(preset, seed, start, count)
-    with torch.no_grad():
-        expected = render(scene.to(device, torch.float32), preset)
-    return observe(expected, preset, seed, start), scene
+    first = start - start % TOGETHER
+    stop = -(-(start + count) // TOGETHER) * TOGETHER
+    scene = draw_scenes(preset, seed, first, stop - first)
+    wanted = slice(start - first, start - first + count)
+    with torch.no_grad(), _one_thread(device):
+        expected = render(scene.to(device, torch.float32), preset)[wanted]
+    return observe(expected, preset, seed, start), scene.rows(wanted)
+
+
+@contextmanager
+def _one_thread(device: str) -> Iterator[None]:
+    """Vector instructions round otherwise at the ends of a thread's share than within it."""
+    before = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,72 @@
+"""Maps of what substructure adds to the convergence, smoothed so that points can be seen."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from halometry.simulation.profiles import mass_share_tnfw
+from halometry.simulation.scene import Scene
+
+
+def substructure_convergence(scene: Scene, x: Tensor, y: Tensor, smoothing: float) -> Tensor:
+    """The convergence of subhalos and lines, convolved with a Gaussian.
+
+    Points and lines are smoothed exactly; a truncated NFW halo is taken as it is, but no nearer to
+    its centre than the smoothing. Halos at other redshifts are drawn as if they were in the lens
+    plane with the same mass.
+
+    Args:
+        scene: B lenses.
+        x, y: where, arcsec, (H, W).
+        smoothing: standard deviation, arcsec.
+
+    Returns:
+        (B, H, W), surface density over the critical one.
+    """
+    maps = [_of_one(scene.rows(slice(k, k + 1)), x, y, smoothing) for k in range(len(scene))]
+    return torch.stack(maps)
+
+
+def _of_one(scene: Scene, x: Tensor, y: Tensor, smoothing: float) -> Tensor:
+    total = torch.zeros_like(x)
+    radius = scene.subhalo_radius[0]
+    for i in torch.nonzero(scene.subhalo_mass[0] > 0)[:, 0].tolist():
+        dx, dy = x - scene.subhalo_x[0, i], y - scene.subhalo_y[0, i]
+        r2 = dx**2 + dy**2
+        scale = float(scene.subhalo_scale_radius[0, i])
+        if scale == 0:  # a point of Einstein radius R has the mass pi R^2
+            total = total + radius[i] ** 2 / (2 * smoothing**2) * _bell(r2, smoothing)
+        else:
+            tau = float(scene.subhalo_truncation_radius[0, i]) / scale
+            total = total + radius[i] ** 2 * _tnfw((r2 + smoothing**2).sqrt(), scale, tau)
+    if float(scene.line_mass[0]) > 0:
+        total = total + _line(scene, x, y, smoothing)
+    return total
+
+
+def _bell(r2: Tensor, sigma: float) -> Tensor:
+    return torch.exp(-0.5 * r2 / sigma**2)
+
+
+def _line(scene: Scene, x: Tensor, y: Tensor, sigma: float) -> Tensor:
+    """A segment smeared by a Gaussian: a bell across, two error functions along."""
+    cos, sin = torch.cos(scene.line_angle[0]), torch.sin(scene.line_angle[0])
+    dx, dy = x - scene.line_x[0], y - scene.line_y[0]
+    along, across = dx * cos + dy * sin, dy * cos - dx * sin
+    half, length = scene.line_length[0] / 2, scene.line_length[0]
+    root = math.sqrt(2) * sigma
+    ends = torch.erf((along + half) / root) - torch.erf((along - half) / root)
+    per_length = math.pi * scene.line_radius[0] ** 2 / length
+    return per_length * ends / 2 * _bell(across**2, sigma) / (math.sqrt(2 * math.pi) * sigma)
+
+
+def _tnfw(r: Tensor, scale: float, tau: float) -> Tensor:
+    """Of a truncated NFW halo whose mass is pi (an Einstein radius of one), by its own share."""
+    r = r.detach().requires_grad_()
+    with torch.enable_grad():
+        share = mass_share_tnfw(r, torch.tensor(scale), torch.tensor(tau)).sum()
+    (slope,) = torch.autograd.grad(share, r)
+    return slope / (2 * r.detach())

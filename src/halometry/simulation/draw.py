@@ -1,0 +1,186 @@
+"""Scenes drawn from a preset, each image from its own random stream."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from halometry.simulation.cosmology import einstein_radius, mass_within
+from halometry.simulation.instrument import ImageSpec
+from halometry.simulation.parts import LensLight, Line, Multipole, Source
+from halometry.simulation.preset import Preset
+from halometry.simulation.quantity import Quantity
+from halometry.simulation.scene import UNITS, Scene
+from halometry.simulation.streams import Purpose, stream
+from halometry.simulation.subhalos import Population, draw_population
+
+Drawn = dict[str, Any]
+
+
+def draw_scenes(preset: Preset, seed: int, start: int, count: int) -> Scene:
+    """Draw the scenes of images `start` to `start + count`.
+
+    Image k follows from (preset, seed, k) alone. In a classification its class is k modulo the
+    number of classes, so that any set is balanced.
+
+    Args:
+        preset: what to draw from.
+        seed: of the set.
+        start: number of the first image.
+        count: how many images.
+
+    Raises:
+        UnavailableError: the preset's halos come from pyHalo, which is not installed.
+    """
+    drawn = [_draw(preset, seed, k) for k in range(start, start + count)]
+    columns = {name: np.array([one[name] for one in drawn]) for name in UNITS if name in drawn[0]}
+    redshifts = columns["z_lens"], columns["z_source"], preset.distances, preset.cosmology
+    if preset.lens.mass is not None:
+        columns["einstein_radius"] = einstein_radius(columns["halo_mass"], *redshifts)
+    else:
+        columns["halo_mass"] = mass_within(columns["einstein_radius"], *redshifts)
+    columns["line_mass"] = columns.pop("line_mass") * columns["halo_mass"]
+    columns["f_sub"] = columns["subhalo_mass"].sum(axis=1) / columns["halo_mass"]
+    tensors = {name: torch.from_numpy(np.asarray(values)) for name, values in columns.items()}
+    return Scene(**tensors, task=preset.task)
+
+
+def _draw(preset: Preset, seed: int, image: int) -> Drawn:
+    rng = stream(seed, image, Purpose.SCENE)
+    position = image % len(preset.kinds)
+    kind = preset.kinds[position]
+    one: Drawn = {"class_index": position} | _draw_lens(preset, rng)
+    one |= _draw_source(preset.source, preset.image, rng)
+    one |= _draw_lens_light(preset.lens_light, preset.image, one, rng)
+    exposure = preset.image.exposure
+    one["exposure"] = exposure.draw(rng) if exposure is not None else 1.0
+    population = Population.none(preset.places)
+    if kind == "sphere":
+        population = draw_population(preset, one["z_lens"], one["z_source"], rng)
+    one |= population.columns()
+    return one | _draw_line(preset.line if kind == "vort" else None, preset.mass_scale, rng)
+
+
+def _draw_lens(preset: Preset, rng: np.random.Generator) -> Drawn:
+    lens = preset.lens
+    size = "halo_mass" if lens.mass is not None else "einstein_radius"
+    law = lens.mass or lens.einstein_radius
+    assert law is not None
+    one = {
+        size: law.draw(rng),
+        "z_lens": lens.z_lens.draw(rng),
+        "z_source": lens.z_source.draw(rng),
+        "lens_axis_ratio": lens.axis_ratio.draw(rng),
+        "lens_position_angle": lens.position_angle.draw(rng),
+        "lens_slope": lens.slope.draw(rng) if lens.slope is not None else 2.0,
+        "shear": lens.shear.draw(rng),
+        "shear_angle": lens.shear_angle.draw(rng),
+    }
+    return (
+        one | _draw_multipole(3, lens.multipole_3, rng) | _draw_multipole(4, lens.multipole_4, rng)
+    )
+
+
+def _draw_multipole(order: int, law: Multipole | None, rng: np.random.Generator) -> Drawn:
+    amplitude, angle = (law.amplitude.draw(rng), law.angle.draw(rng)) if law else (0.0, 0.0)
+    return {f"multipole_{order}": amplitude, f"multipole_{order}_angle": angle}
+
+
+def _draw_source(source: Source, spec: ImageSpec, rng: np.random.Generator) -> Drawn:
+    x, y = source.draw_position(rng)
+    picture, light = -1, 0.0
+    index, ratio = 1.0, 1.0
+    if source.pictures is not None:
+        picture = int(rng.integers(len(source.pictures)))
+        one = source.pictures[picture]
+    elif source.sersic_index is not None and source.axis_ratio is not None:
+        index, ratio = source.sersic_index.draw(rng), source.axis_ratio.draw(rng)
+    radius = source.radius.draw(rng)
+    if picture >= 0:  # flux in units of its brightest pixel times one image pixel's area
+        light = float(one.mean()) * (2 * radius / spec.pixel_scale) ** 2
+    else:
+        light = sersic_flux(index, radius / spec.pixel_scale)
+    return {
+        "source_index": index,
+        "source_radius": radius,
+        "source_brightness": _brightness(source.brightness, source.magnitude, light, spec, rng),
+        "source_axis_ratio": ratio,
+        "source_position_angle": source.position_angle.draw(rng),
+        "source_x": x,
+        "source_y": y,
+        "source_picture": picture,
+    }
+
+
+def _draw_lens_light(
+    law: LensLight | None, spec: ImageSpec, lens: Drawn, rng: np.random.Generator
+) -> Drawn:
+    if law is None:
+        values = (1.0, 1.0, 0.0, 1.0, 0.0)
+    else:
+        index, radius = law.sersic_index.draw(rng), law.radius.draw(rng)
+        light = sersic_flux(index, radius / spec.pixel_scale)
+        ratio, angle = law.axis_ratio, law.position_angle
+        values = (
+            index,
+            radius,
+            _brightness(law.brightness, law.magnitude, light, spec, rng),
+            ratio.draw(rng) if ratio is not None else lens["lens_axis_ratio"],
+            angle.draw(rng) if angle is not None else lens["lens_position_angle"],
+        )
+    names = ("index", "radius", "brightness", "axis_ratio", "position_angle")
+    return {f"lens_light_{name}": value for name, value in zip(names, values, strict=True)}
+
+
+def _brightness(
+    brightness: Quantity | None,
+    magnitude: Quantity | None,
+    light: float,
+    spec: ImageSpec,
+    rng: np.random.Generator,
+) -> float:
+    """Counts a pixel at the radius of reference, from these or from the magnitude of all light."""
+    if brightness is not None:
+        return float(brightness.draw(rng))
+    assert magnitude is not None
+    assert spec.zero_point is not None
+    return float(10 ** (0.4 * (spec.zero_point - magnitude.draw(rng))) / light)
+
+
+def sersic_flux(index: float, radius: float) -> float:
+    """All the light of a Sersic profile of brightness one at its radius.
+
+    Args:
+        index: n.
+        radius: of the intermediate axis, in any unit.
+
+    Returns:
+        In that unit squared (Graham & Driver 2005, eq. 4, with the k of Ciotti & Bertin 1999).
+
+    Example:
+        >>> print(f"{sersic_flux(1.0, 1.0):.3f}")
+        11.948
+    """
+    from caustics.light.func import k_sersic
+
+    k = k_sersic(index)
+    return 2 * math.pi * radius**2 * index * math.exp(k) * k ** (-2 * index) * math.gamma(2 * index)
+
+
+def _draw_line(law: Line | None, mass_scale: float, rng: np.random.Generator) -> Drawn:
+    """A line; its mass is a share of the halo's as yet."""
+    if law is None:
+        return dict.fromkeys(("line_mass", "line_angle", "line_x", "line_y"), 0.0) | {
+            "line_length": 1.0
+        }
+    offset, towards = law.offset.draw(rng), law.offset_angle.draw(rng)
+    return {
+        "line_mass": mass_scale * law.mass_fraction.draw(rng),
+        "line_length": law.length.draw(rng),
+        "line_angle": law.angle.draw(rng),
+        "line_x": offset * np.cos(towards),
+        "line_y": offset * np.sin(towards),
+    }

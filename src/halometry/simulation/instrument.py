@@ -1,0 +1,180 @@
+"""What takes the image: detector and point spread function, plain or those of a telescope."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from halometry.config import Strict, read_yaml, validate
+from halometry.errors import UsageError, did_you_mean
+from halometry.simulation.asset import Asset
+from halometry.simulation.quantity import Quantity, within
+
+FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in standard deviations
+LARGEST_PSF = 201  # pixels
+
+Defect = Literal["noise_twice", "light_twice", "no_noise"]
+
+
+class Instrument(Strict):
+    """A telescope, camera and survey; every figure with unit and source.
+
+    Attributes:
+        pixel_scale: arcsec a pixel.
+        psf_fwhm: full width at half maximum of a Gaussian, arcsec.
+        psf: or a file with the kernel at the pixel scale.
+        zero_point: AB magnitude of one electron a second.
+        exposure_time: of one exposure, seconds.
+        exposures: that are added.
+        sky_brightness: AB magnitudes per square arcsec.
+        read_noise: electrons a pixel and exposure.
+    """
+
+    name: str
+    description: str
+    pixel_scale: Annotated[Quantity, within("arcsec", 0.001, 2)]
+    psf_fwhm: Annotated[Quantity, within("arcsec", 0, 10)] | None = None
+    psf: Asset | None = None
+    zero_point: Annotated[Quantity, within("mag", 10, 40)]
+    exposure_time: Annotated[Quantity, within("s", 0.001, 1e7)]
+    exposures: Annotated[Quantity, within("", 1, 10000)]
+    sky_brightness: Annotated[Quantity, within("mag/arcsec^2", 10, 40)]
+    read_noise: Annotated[Quantity, within("electrons", 0, 1000)]
+
+    @model_validator(mode="after")
+    def _fixed(self) -> Instrument:
+        for key in type(self).model_fields:
+            one = getattr(self, key)
+            if isinstance(one, Quantity) and one.value is None:
+                raise ValueError(f"'{key}' must be a 'value'")
+        if (self.psf_fwhm is None) == (self.psf is None):
+            raise ValueError("give either 'psf_fwhm' or 'psf'")
+        return self
+
+    def detector(self) -> dict[str, Any]:
+        """What it says of an `ImageSpec`: counts are electrons of all exposures together."""
+        number = {
+            key: float(one.value)
+            for key in type(self).model_fields
+            if isinstance(one := getattr(self, key), Quantity) and one.value is not None
+        }
+        seconds = number["exposure_time"] * number["exposures"]
+        zero_point = number["zero_point"] + 2.5 * math.log10(seconds)
+        sky = 10 ** (0.4 * (zero_point - number["sky_brightness"])) * number["pixel_scale"] ** 2
+        psf = {"psf": self.psf.model_dump()} if self.psf else {}
+        return psf | {
+            "pixel_scale": number["pixel_scale"],
+            "psf_sigma": number.get("psf_fwhm", 0.0) / FWHM,
+            "sky": sky,
+            "background_rms": number["read_noise"] * math.sqrt(number["exposures"]),
+            "zero_point": zero_point,
+        }
+
+
+class ImageSpec(Strict):
+    """The detector.
+
+    Attributes:
+        pixels: along one side.
+        instrument: a name from `instruments()` or a YAML file; gives all of the following that is
+            not given here.
+        pixel_scale: arcsec a pixel.
+        supersampling: subpixels along a pixel's side, over which light is averaged.
+        psf_sigma: arcsec, of a Gaussian; 0 for none.
+        psf: or a file with the kernel at the pixel scale, odd sides; it is made to sum to one.
+        sky: counts a pixel.
+        background_rms: counts a pixel of Gaussian noise beside the Poisson noise.
+        zero_point: magnitude that gives one count; for sources given in magnitudes.
+        exposure: seconds, where light, sky and background are per second.
+        defects: of other codes, to reproduce them: `noise_twice` takes Poisson noise of what has
+            noise already, `light_twice` adds the image to itself, `no_noise` leaves the expected
+            counts as they are.
+    """
+
+    pixels: int = Field(ge=16, le=1024)
+    instrument: str | None = None
+    pixel_scale: float = Field(gt=0.001, le=2)
+    supersampling: int = Field(default=1, ge=1, le=8)
+    psf_sigma: float = Field(default=0.0, ge=0, le=5)
+    psf: Asset | None = None
+    sky: float = Field(default=0.0, ge=0)
+    background_rms: float = Field(default=0.0, ge=0)
+    zero_point: float | None = Field(default=None, gt=0, le=60)
+    exposure: Annotated[Quantity, within("s", 0.001, 1e7)] | None = None
+    defects: tuple[Defect, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_instrument(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or not isinstance(content.get("instrument"), str):
+            return content
+        try:
+            instrument = load_instrument(content["instrument"])
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return instrument.detector() | content
+
+    @model_validator(mode="after")
+    def _one_psf(self) -> ImageSpec:
+        if self.psf is not None:
+            if self.psf_sigma:
+                raise ValueError("give either 'psf_sigma' or 'psf'")
+            _ = self.kernel  # complains where it is none
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(1, H, W) of an image."""
+        return 1, self.pixels, self.pixels
+
+    @cached_property
+    def kernel(self) -> np.ndarray | None:
+        """The point spread function of a file (h, w), sum 1; None where it is Gaussian."""
+        if self.psf is None:
+            return None
+        kernel = self.psf.array()
+        if kernel.ndim != 2 or not (kernel.shape[0] % 2 and kernel.shape[1] % 2):
+            raise ValueError(f"{self.psf.file}: must have two odd sides, not {kernel.shape}")
+        if max(kernel.shape) > LARGEST_PSF or kernel.sum() <= 0:
+            raise ValueError(f"{self.psf.file}: must be at most {LARGEST_PSF} px and sum above 0")
+        return kernel / kernel.sum()
+
+
+def instruments() -> list[str]:
+    """The instruments that come with the package."""
+    return sorted(path.name.removesuffix(".yaml") for path in _files())
+
+
+def load_instrument(name: str | Path) -> Instrument:
+    """An instrument by name, or from a YAML file of the user's own.
+
+    Raises:
+        UsageError: unknown name.
+        ConfigError: the file is missing or wrong.
+
+    Example:
+        >>> load_instrument("euclid_vis").pixel_scale.value
+        0.101
+    """
+    if Path(name).suffix in (".yaml", ".yml"):
+        return validate(Instrument, read_yaml(Path(name)), str(name))
+    if name not in instruments():
+        hint = did_you_mean(str(name), instruments())
+        raise UsageError(f"unknown instrument '{name}', {hint} (or give a .yaml file)")
+    with resources.as_file(_folder() / f"{name}.yaml") as path:
+        return validate(Instrument, read_yaml(path), f"instrument {name}")
+
+
+def _folder() -> Any:
+    return resources.files("halometry.simulation") / "instruments"
+
+
+def _files() -> Iterator[Any]:
+    return (path for path in _folder().iterdir() if path.name.endswith(".yaml"))
