@@ -161,7 +161,7 @@ def load_instrument(name: str | Path) -> Instrument:
 
     Example:
         >>> load_instrument("euclid_vis").pixel_scale.value
-        0.101
+        0.1
     """
     if Path(name).suffix in (".yaml", ".yml"):
         return validate(Instrument, read_yaml(Path(name)), str(name))

@@ -24,7 +24,7 @@ from halometry.simulation.profiles import (
 )
 from halometry.simulation.scene import TINY, Scene
 
-SOFTENING = 1e-4  # arcsec; keeps the centres of singular profiles finite
+SOFTENING = 1e-5  # arcsec; keeps the centres of singular profiles finite
 ROUND = 0.9999  # axis ratio above which an ellipsoid is taken as a sphere
 EPL_TERMS = 24  # of a series in (1 - q) / (1 + q): the rest is 4e-7 for q = 0.3, 6e-5 for 0.2
 TOGETHER = 4  # subhalos at a time: more would not fit the processor's caches

@@ -45,7 +45,7 @@ class Lens(Strict):
     """
 
     mass: Annotated[Quantity, within("Msun", 1e10, 1e14)] | None = None
-    einstein_radius: Annotated[Quantity, within("arcsec", 0, 20)] | None = None
+    einstein_radius: Annotated[Quantity, within("arcsec", 0.01, 20)] | None = None
     z_lens: Annotated[Quantity, within("", 0.01, 5)]
     z_source: Annotated[Quantity, within("", 0.02, 10)]
     axis_ratio: RATIO

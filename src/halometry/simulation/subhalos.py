@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -17,9 +18,12 @@ from halometry.simulation.cosmology import (
     critical_density,
     distances,
     mass_within,
+    universe,
 )
 from halometry.simulation.parts import Halos, Subhalos
 from halometry.simulation.preset import Preset
+
+BARYONS = 0.05  # over the critical density, for pyHalo where the cosmology has no word
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,25 @@ def _truncation(tau: Any) -> Any:
 def _from_pyhalo(
     law: Halos, which: Cosmology, z_lens: float, z_source: float, rng: np.random.Generator
 ) -> Population:
+    flat = universe(which)
+    options = {
+        "sigma_sub": law.sigma_sub.draw(rng),
+        "LOS_normalization": law.line_of_sight.draw(rng),
+        "log_m_host": math.log10(law.host_mass.draw(rng)),
+        "log_mlow": math.log10(law.lowest_mass),
+        "log_mhigh": math.log10(law.highest_mass),
+        "cone_opening_angle_arcsec": law.field,
+        "kwargs_cosmo": {"H0": flat.H0.value, "Om0": flat.Om0, "Ob0": flat.Ob0 or BARYONS},
+    }
+    if law.half_mode_mass is not None:
+        options["log_mc"] = math.log10(law.half_mode_mass.draw(rng))
+    with _numpy_seeded(int(rng.integers(2**32))), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own, of what it calls in astropy
+        model = _pyhalo_model(law.dark_matter)
+        return _as_population(model(z_lens, z_source, **options).halos, z_source, which)
+
+
+def _pyhalo_model(dark_matter: str) -> Callable[..., Any]:
     try:
         from pyHalo.PresetModels.cdm import CDM
         from pyHalo.PresetModels.wdm import WDM
@@ -138,22 +161,7 @@ def _from_pyhalo(
             "the preset's 'halos' come from pyHalo, which is not installed:"
             " pip install 'halometry[halos]'"
         ) from error
-    options = {
-        "sigma_sub": law.sigma_sub.draw(rng),
-        "LOS_normalization": law.line_of_sight.draw(rng),
-        "log_m_host": math.log10(law.host_mass.draw(rng)),
-        "log_mlow": math.log10(law.lowest_mass),
-        "log_mhigh": math.log10(law.highest_mass),
-        "cone_opening_angle_arcsec": law.field,
-        "kwargs_cosmo": {"H0": which.H0, "Om0": which.Om0, "Ob0": 0.05},
-    }
-    with _numpy_seeded(int(rng.integers(2**32))):
-        if law.half_mode_mass is None:
-            found = CDM(z_lens, z_source, **options)
-        else:
-            half_mode = math.log10(law.half_mode_mass.draw(rng))
-            found = WDM(z_lens, z_source, half_mode, **options)
-    return _as_population(found.halos, z_source, which)
+    return WDM if dark_matter == "wdm" else CDM
 
 
 def _as_population(halos: list[Any], z_source: float, which: Cosmology) -> Population:
