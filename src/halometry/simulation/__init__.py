@@ -2,8 +2,9 @@
 
 from halometry.simulation.cosmology import einstein_radius
 from halometry.simulation.draw import draw_scenes
+from halometry.simulation.noise import observe
 from halometry.simulation.preset import Preset, load_preset, preset_text, presets
-from halometry.simulation.render import observe, render, sample
+from halometry.simulation.render import render, sample
 from halometry.simulation.scene import UNITS, Scene
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""From scenes to images: the expected counts in each pixel, and what a detector makes of them."""
+"""From scenes to images: the expected counts in each pixel."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from halometry.simulation.draw import draw_scenes
 from halometry.simulation.instrument import ImageSpec
 from halometry.simulation.lenses import deflection
 from halometry.simulation.light import lens_light, source_light
+from halometry.simulation.noise import observe
 from halometry.simulation.preset import Preset
 from halometry.simulation.scene import Scene
-from halometry.simulation.streams import Purpose, stream
 
 TOGETHER = 4  # images at a time on a CPU, so that they stay in its caches
 TRUNCATION = 4  # of a Gaussian point spread function, standard deviations
@@ -91,43 +91,6 @@ def blur(images: Tensor, sigma: float) -> Tensor:
     padded = functional.pad(images, (reach, reach, reach, reach), mode="replicate")
     rows = functional.conv2d(padded, kernel.view(1, 1, 1, -1))
     return functional.conv2d(rows, kernel.view(1, 1, -1, 1))
-
-
-def observe(expected: Tensor, preset: Preset, seed: int, start: int) -> Tensor:
-    """Add the noise of images `start`, `start + 1`, ...: Poisson, and Gaussian where asked.
-
-    On a CPU image k has its own NumPy stream, on a GPU its own seed of the device's generator:
-    the same noise whatever the batch.
-
-    Args:
-        expected: counts (N, 1, H, W).
-        preset: for the Gaussian part.
-        seed: of the set.
-        start: number of the first image.
-
-    Returns:
-        Whole counts (N, 1, H, W), float32.
-    """
-    images = [
-        _observe(image, preset.image.background_rms, seed, start + i)
-        for i, image in enumerate(expected)
-    ]
-    return torch.stack(images)
-
-
-def _observe(expected: Tensor, rms: float, seed: int, image: int) -> Tensor:
-    rng = stream(seed, image, Purpose.NOISE)
-    if expected.is_cuda:
-        generator = torch.Generator(expected.device).manual_seed(int(rng.integers(2**62)))
-        counts = torch.poisson(expected.float(), generator)
-        if rms:
-            noise = torch.randn(expected.shape, generator=generator, device=expected.device)
-            counts = (counts + rms * noise).round()
-        return counts
-    counts_cpu = rng.poisson(expected.double().numpy()).astype("float64")
-    if rms:
-        counts_cpu = (counts_cpu + rng.normal(0, rms, counts_cpu.shape)).round()
-    return torch.from_numpy(counts_cpu).float()
 
 
 def sample(

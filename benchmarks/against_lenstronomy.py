@@ -1,0 +1,278 @@
+"""Images a second and equality, side by side with the published way of making such images.
+
+The published way is lenstronomy, an image at a time: an isothermal ellipsoid, external shear and a
+list of point masses (25 subhalos, or a vortex as 100 of them), a Sersic source, a Gaussian PSF and
+noise, as DeepLenseSim's Model 1 calls it. Both render the same scenes of the preset `model_1`, on
+one core, in turns. There are two rates of the published way: `published` finds the Einstein radii
+from astropy's distances for each image, as DeepLenseSim does; `lenstronomy` is given them, and is
+the rendering and the noise alone. halometry draws its scenes within the time measured.
+
+python benchmarks/against_lenstronomy.py --out results/against_lenstronomy.json
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+import argparse
+import importlib.metadata
+import json
+import math
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from astropy import constants, units
+from astropy.cosmology import FlatLambdaCDM
+from lenstronomy.Data.imaging_data import ImageData
+from lenstronomy.Data.psf import PSF
+from lenstronomy.ImSim.image_model import ImageModel
+from lenstronomy.LensModel.lens_model import LensModel
+from lenstronomy.LightModel.light_model import LightModel
+from lenstronomy.Util import image_util, param_util, util
+
+from halometry.evaluation.cost import machine
+from halometry.simulation import Scene, draw_scenes, load_preset, observe, render
+from halometry.simulation.preset import CLASSES, Preset
+
+BUSY = 0.3  # load of one core by others above which a measurement is doubtful
+POINTS = 100  # of a vortex, as published
+EXPOSURE = 10**3.25  # s; counts a second are what lenstronomy's noise is written for
+SEED = 20261125
+
+
+class Published:
+    """One scene of a preset as lenstronomy renders it.
+
+    Args:
+        preset: for the detector.
+        scene: one lens.
+        points: point masses that stand for the line.
+        truncation: of the PSF, in sigma; 3 in DeepLenseSim, 4 in halometry.
+    """
+
+    def __init__(
+        self, preset: Preset, scene: Scene, points: int = POINTS, truncation: float = 3
+    ) -> None:
+        self.spec, self.truncation = preset.image, truncation
+        self.values = {k: np.asarray(v[0]) for k, v in scene.parameters().items()}
+        self.masses = self._point_masses(scene, points)
+
+    def _point_masses(self, scene: Scene, points: int) -> list[tuple[float, float, float]]:
+        v = self.values
+        if v["line_mass"] > 0:
+            along = np.linspace(-1, 1, points) * v["line_length"] / 2
+            radius = float(scene.line_radius[0]) / math.sqrt(points)
+            x = v["line_x"] + along * np.cos(v["line_angle"])
+            y = v["line_y"] + along * np.sin(v["line_angle"])
+            return [(radius, a, b) for a, b in zip(x, y, strict=True)]
+        there = v["subhalo_mass"] > 0
+        radii = scene.subhalo_radius[0].numpy()[there]
+        return list(zip(radii, v["subhalo_x"][there], v["subhalo_y"][there], strict=True))
+
+    def expected(self) -> np.ndarray:
+        """Counts a second before noise, (H, W)."""
+        spec, v = self.spec, self.values
+        e1, e2 = param_util.phi_q2_ellipticity(v["lens_position_angle"], v["lens_axis_ratio"])
+        lens = [
+            {"theta_E": v["einstein_radius"], "e1": e1, "e2": e2, "center_x": 0, "center_y": 0},
+            {
+                "gamma1": v["shear"] * np.cos(2 * v["shear_angle"]),
+                "gamma2": v["shear"] * np.sin(2 * v["shear_angle"]),
+            },
+        ]
+        lens += [{"theta_E": r, "center_x": x, "center_y": y} for r, x, y in self.masses]
+        names = ["SIE", "SHEAR"] + ["POINT_MASS"] * len(self.masses)
+        _, _, ra, dec, _, _, to_sky, _ = util.make_grid_with_coordtransform(
+            spec.pixels, spec.pixel_scale, inverse=False
+        )
+        data = ImageData(
+            background_rms=spec.background_rms / EXPOSURE,
+            exposure_time=EXPOSURE,
+            ra_at_xy_0=ra,
+            dec_at_xy_0=dec,
+            transform_pix2angle=to_sky,
+            image_data=np.zeros((spec.pixels, spec.pixels)),
+        )
+        psf = PSF(
+            psf_type="GAUSSIAN",
+            fwhm=spec.psf_sigma * math.sqrt(8 * math.log(2)),
+            pixel_size=spec.pixel_scale,
+            truncation=self.truncation,
+        )
+        model = ImageModel(
+            data,
+            psf,
+            lens_model_class=LensModel(names),
+            source_model_class=LightModel(["SERSIC_ELLIPSE"]),
+            kwargs_numerics={"supersampling_factor": 1, "supersampling_convolution": False},
+        )
+        return model.image(lens, [self._source()])
+
+    def _source(self) -> dict[str, Any]:
+        """The source in lenstronomy's convention, whose b_n is a cruder one."""
+        v, n = self.values, float(self.values["source_index"])
+        k = 2 * n - 1 / 3 + 4 / 405 / n + 46 / 25515 / n**2 + 131 / 1148175 / n**3
+        k -= 2194697 / 30690717750 / n**4
+        b = 1.9992 * n - 0.3271
+        e1, e2 = param_util.phi_q2_ellipticity(v["source_position_angle"], v["source_axis_ratio"])
+        brightness = v["source_brightness"] / self.spec.pixel_scale**2 / EXPOSURE
+        return {
+            "amp": brightness * math.exp(k - b),
+            "R_sersic": v["source_radius"] * (b / k) ** n,
+            "n_sersic": n,
+            "e1": e1,
+            "e2": e2,
+            "center_x": v["source_x"],
+            "center_y": v["source_y"],
+        }
+
+    def image(self) -> np.ndarray:
+        """Whole counts, noise applied as DeepLenseSim does."""
+        expected = self.expected()
+        noisy = expected + image_util.add_poisson(expected, exp_time=EXPOSURE)
+        noisy += image_util.add_background(expected, self.spec.background_rms / EXPOSURE)
+        return np.random.poisson((EXPOSURE * noisy).clip(min=0))  # noqa: NPY002
+
+
+def published_radius(mass: Any, z_lens: float, z_source: float) -> Any:
+    """Einstein radii in arcsec from astropy's distances, made anew at each call as published."""
+    cosmology = FlatLambdaCDM(H0=70, Om0=0.3, Ob0=0.05)
+    to_lens = cosmology.luminosity_distance(z_lens).to(units.m)
+    to_source = cosmology.luminosity_distance(z_source).to(units.m)
+    scale = 4 * constants.G * mass * constants.M_sun / constants.c**2
+    return (np.sqrt(scale * (to_source - to_lens) / (to_lens * to_source)) * 206265).value
+
+
+def seconds_published(preset: Preset, kind: int, start: int, count: int) -> tuple[float, float]:
+    """Seconds an image: with its Einstein radii found as published, and without."""
+    scenes = draw_scenes(preset, SEED, start, 3 * count).rows(slice(kind, None, 3))
+    begin = time.perf_counter()
+    for i in range(count):
+        published_radius(scenes.halo_mass[i].numpy(), 0.5, 1.0)
+        if kind:  # once more for all its substructure
+            published_radius(np.full(POINTS if kind == 2 else 25, 1e8), 0.5, 1.0)
+    found = time.perf_counter()
+    for i in range(count):
+        Published(preset, scenes.rows(slice(i, i + 1))).image()
+    end = time.perf_counter()
+    return (end - begin) / count, (end - found) / count
+
+
+def seconds_halometry(preset: Preset, kind: int, start: int, count: int) -> float:
+    """As `sample` does it, for one class; a third of the draws, as they are for all three."""
+    begin = time.perf_counter()
+    scenes = draw_scenes(preset, SEED, start, 3 * count)
+    drawn = time.perf_counter()
+    with torch.no_grad():
+        expected = render(scenes.rows(slice(kind, None, 3)).to("cpu", torch.float32), preset)
+    observe(expected, preset, SEED, start)
+    return ((drawn - begin) / 3 + time.perf_counter() - drawn) / count
+
+
+def rates(preset: Preset, rounds: int, theirs: int, ours: int) -> dict[str, Any]:
+    """Images a second and their ratios, by class, from rounds in turns."""
+    measured: dict[str, dict[str, list[float]]] = {name: {} for name in CLASSES}
+    for k in range(rounds + 1):  # the first warms up
+        for kind, name in enumerate(CLASSES):
+            whole, rendering = seconds_published(preset, kind, 3 * theirs * k, theirs)
+            fast = seconds_halometry(preset, kind, 3 * ours * k, ours)
+            values = {
+                "published": 1 / whole,
+                "lenstronomy": 1 / rendering,
+                "halometry": 1 / fast,
+                "ratio_to_published": whole / fast,
+                "ratio_to_lenstronomy": rendering / fast,
+            }
+            for key, value in values.items() if k else ():
+                measured[name].setdefault(key, []).append(value)
+    return {
+        name: {key: _quartiles(values) for key, values in by_way.items()}
+        for name, by_way in measured.items()
+    }
+
+
+def _quartiles(values: list[float]) -> dict[str, float]:
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return {"median": round(median, 2), "low": round(low, 2), "high": round(high, 2)}
+
+
+def differences(preset: Preset, count: int) -> dict[str, Any]:
+    """How far the noiseless images of the same scenes are apart, by class, worst of `count`."""
+    scenes = draw_scenes(preset, SEED, 0, 3 * count)
+    with torch.no_grad():
+        single = render(scenes.to("cpu", torch.float32), preset).double()
+        double = render(scenes, preset)
+    result: dict[str, Any] = {"images_each": count}
+    for kind, name in enumerate(CLASSES):
+        worst: dict[str, dict[str, float]] = {}
+        for i in range(kind, 3 * count, 3):
+            scene = scenes.rows(slice(i, i + 1))
+            for points in (POINTS, 1000, 10_000) if name == "vort" else (0,):
+                reference = EXPOSURE * Published(preset, scene, points, truncation=4).expected()
+                for precision, images in (("float32", single), ("float64", double)):
+                    key = f"{precision}, {points} points" if points else precision
+                    entry = _apart(images[i, 0].numpy(), reference)
+                    for measure, value in entry.items():
+                        kept = worst.setdefault(key, dict.fromkeys(entry, 0.0))
+                        kept[measure] = max(kept[measure], value)
+        result[name] = worst
+    return result
+
+
+def _apart(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    difference = image - reference
+    return {
+        "norm": float(np.linalg.norm(difference) / np.linalg.norm(reference)),
+        "largest_of_peak": float(np.abs(difference).max() / reference.max()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, help="a JSON file to write")
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--images", type=int, default=32, help="for the differences, a class")
+    options = parser.parse_args()
+    load = psutil.getloadavg()[0]
+    if load > BUSY:
+        print(f"the load is {load:.2f}: others are at work, the rates will be too low")
+    process = psutil.Process()
+    core = None
+    if hasattr(process, "cpu_affinity"):
+        core = process.cpu_affinity()[-1]
+        process.cpu_affinity([core])
+    torch.set_num_threads(1)
+    preset = load_preset("model_1")
+    record = {
+        "what": "model_1, 150 px, images/s on one core, noise included: median and quartiles",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "load_before": round(load, 2),
+        "core": core,
+        "lenstronomy": importlib.metadata.version("lenstronomy"),
+        "seed": SEED,
+        "rounds": options.rounds,
+        "rates": rates(preset, options.rounds, theirs=4, ours=48),
+        "load_after": round(psutil.getloadavg()[0], 2),
+        "differences": differences(preset, options.images),
+    }
+    for name in CLASSES:
+        by_way = record["rates"][name]
+        for way, v in by_way.items():
+            print(f"{name:7} {way:20} {v['median']:8.1f} [{v['low']:.1f}, {v['high']:.1f}]")
+        for key, value in record["differences"][name].items():
+            print(f"        {key}: " + ", ".join(f"{k} {v:.1e}" for k, v in value.items()))
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The noise is what it is called, and each image's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from halometry.errors import DataError
+from halometry.simulation import load_preset, observe
+from halometry.simulation.poisson import CELLS, alias_table, draw_poisson
+
+RATES = [0.01, 0.06, 0.5, 3.0, 9.9, 10.5, 15.97, 16.0, 30.0, 255.5, 1e3, 4095.9, 4096.0, 1e6]
+MANY = 1_000_000
+
+
+def drawn(rate: float, number: int = MANY) -> np.ndarray:
+    return draw_poisson(np.full(number, rate, np.float32), np.random.default_rng(5))
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_counts_are_distributed_as_poisson_says(rate: float) -> None:
+    """A part in a thousand more of any likely count would be seen."""
+    counts, rate = drawn(rate), float(np.float32(rate))
+    edges = np.unique(stats.poisson.ppf(np.linspace(5e-4, 1 - 5e-4, 80), rate))
+    share = np.diff(np.concatenate([[0], stats.poisson.cdf(edges, rate), [1]]))
+    seen = np.bincount(np.searchsorted(edges, counts), minlength=len(share))
+    p_value = stats.chisquare(seen, share * MANY).pvalue
+    assert p_value > 1e-4
+    assert counts.mean() == pytest.approx(rate, abs=4 * (rate / MANY) ** 0.5)
+    spread = ((rate + 2 * rate**2) / MANY) ** 0.5
+    assert counts.var(dtype=np.float64) == pytest.approx(rate, abs=4 * spread)
+
+
+@pytest.mark.parametrize("step", sorted(CELLS))
+def test_the_tables_keep_their_promise(step: float) -> None:
+    table = alias_table(step)
+    cells = 1 << table.bits
+    first = np.ceil(table.threshold / cells) * cells / 2**32  # what bits of a draw can tell
+    counts = table.counts.reshape(-1, 2).astype(int)
+    for row in range(len(first) // cells):
+        part = slice(row * cells, (row + 1) * cells)
+        share = np.bincount(counts[part, 1], first[part]) / cells
+        share.resize(counts[part].max() + 1)
+        other = np.bincount(counts[part, 0], 1 - first[part], len(share)) / cells
+        exact = stats.poisson.pmf(np.arange(len(share)), row * step)
+        distance = (np.abs(share + other - exact).sum() + 1 - exact.sum()) / 2
+        assert distance < 3e-8
+
+
+def test_no_light_gives_no_counts() -> None:
+    assert not drawn(0.0).any()
+
+
+def test_each_pixel_has_its_own_rate() -> None:
+    rates = np.repeat(np.float32([0, 0.3, 7, 40, 900, 9000]), 20_000).reshape(6, 200, 100)
+    counts = draw_poisson(rates[:, ::-1], np.random.default_rng(1))
+    means = counts.mean(axis=(1, 2))
+    assert (np.abs(means - rates[:, 0, 0]) <= 5 * np.sqrt(rates[:, 0, 0] / 20_000)).all()
+
+
+def test_neighbouring_pixels_are_unrelated() -> None:
+    counts = drawn(10.5, 400_000).reshape(1000, 400)
+    centred = counts - counts.mean()
+    for other in (np.roll(centred, 1, axis=1), np.roll(centred, 200, axis=0)):
+        assert abs((centred * other).mean() / centred.var()) < 4 / 400_000**0.5
+
+
+@pytest.mark.parametrize("name", ["common_test_1", "model_1"])
+def test_the_noise_of_an_image_is_its_own(name: str) -> None:
+    preset = load_preset(name)
+    expected = torch.rand(5, 1, 40, 40, generator=torch.Generator().manual_seed(0)) * 600
+    together = observe(expected, preset, seed=3, start=10)
+    changed = expected.clone()
+    changed[:3] *= 20
+    alone = observe(expected[3:4], preset, seed=3, start=13)
+    assert torch.equal(together[3:4], alone)
+    assert torch.equal(together[3:4], observe(changed, preset, seed=3, start=10)[3:4])
+    assert not torch.equal(together[3:4], observe(expected[3:4], preset, seed=3, start=12))
+    assert not torch.equal(together[3:4], observe(expected[3:4], preset, seed=4, start=13))
+
+
+def test_the_gaussian_part_is_gaussian() -> None:
+    preset = load_preset("model_1")
+    noise = observe(torch.zeros(40, 1, 150, 150), preset, seed=2, start=0).numpy().ravel()
+    rms = preset.image.background_rms
+    edges = np.arange(-60, 61) + 0.5
+    share = np.diff(np.concatenate([[0], stats.norm.cdf(edges, scale=rms), [1]]))
+    seen = np.histogram(noise, np.concatenate([[-np.inf], edges, [np.inf]]))[0]
+    assert stats.chisquare(seen, share * noise.size).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("wrong", [-0.001, float("nan"), float("inf")])
+def test_counts_that_cannot_be_are_refused(wrong: float) -> None:
+    expected = torch.ones(4, 1, 20, 20)
+    expected[2, 0, 7, 3] = wrong
+    with pytest.raises(DataError, match="image 102: its expected counts are not all finite"):
+        observe(expected, load_preset("common_test_1"), seed=0, start=100)
