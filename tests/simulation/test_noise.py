@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from halometry.errors import DataError
-from halometry.simulation import load_preset, observe
+from halometry.simulation import Preset, draw_scenes, load_preset, observe
 from halometry.simulation.poisson import CELLS, alias_table, draw_poisson
 
 RATES = [0.01, 0.06, 0.5, 3.0, 9.9, 10.5, 15.97, 16.0, 30.0, 255.5, 1e3, 4095.9, 4096.0, 1e6]
@@ -81,14 +81,44 @@ def test_the_noise_of_an_image_is_its_own(name: str) -> None:
     assert not torch.equal(together[3:4], observe(expected[3:4], preset, seed=4, start=13))
 
 
+def plain(**changes: object) -> Preset:
+    """A preset whose detector has other values."""
+    preset = load_preset("common_test_1")
+    return preset.model_copy(update={"image": preset.image.model_copy(update=changes)})
+
+
 def test_the_gaussian_part_is_gaussian() -> None:
-    preset = load_preset("model_1")
+    preset = plain(background_rms=17.8)
     noise = observe(torch.zeros(40, 1, 150, 150), preset, seed=2, start=0).numpy().ravel()
-    rms = preset.image.background_rms
     edges = np.arange(-60, 61) + 0.5
-    share = np.diff(np.concatenate([[0], stats.norm.cdf(edges, scale=rms), [1]]))
+    share = np.diff(np.concatenate([[0], stats.norm.cdf(edges, scale=17.8), [1]]))
     seen = np.histogram(noise, np.concatenate([[-np.inf], edges, [np.inf]]))[0]
     assert stats.chisquare(seen, share * noise.size).pvalue > 1e-4
+
+
+def test_a_background_a_second_grows_with_the_exposure() -> None:
+    preset = load_preset("model_1")
+    exposure = draw_scenes(preset, seed=6, start=3, count=20).exposure
+    dark = torch.zeros(20, 1, 60, 60)
+    counts = observe(dark, preset, seed=6, start=3)
+    expected = (exposure.float() * preset.image.background_rms) ** 2 + 1 / 12  # of rounding
+    torch.testing.assert_close(
+        counts.flatten(1).var(dim=1) / expected, torch.ones(20), rtol=0.12, atol=0
+    )
+    assert torch.equal(counts, observe(dark, preset, seed=6, start=3, exposure=exposure))
+
+
+def test_noise_taken_twice_has_twice_the_variance() -> None:
+    expected = torch.full((20, 1, 60, 60), 400.0)
+    counts = observe(expected, plain(defects=("noise_twice",), background_rms=5.0), 0, 0)
+    assert float(counts.mean()) == pytest.approx(400, abs=0.5)
+    assert float(counts.var()) == pytest.approx(2 * 400 + 25, rel=0.03)
+    assert torch.equal(counts, counts.round())
+
+
+def test_without_noise_the_expected_counts_stay() -> None:
+    expected = torch.rand(2, 1, 20, 20)
+    assert torch.equal(observe(expected, plain(defects=("no_noise",)), 0, 0), expected)
 
 
 @pytest.mark.parametrize("wrong", [-0.001, float("nan"), float("inf")])

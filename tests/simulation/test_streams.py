@@ -46,8 +46,9 @@ def test_every_preset_makes_finite_whole_counts(name: str) -> None:
     images, scene = sample(preset, seed=0, start=0, count=3)
     assert images.shape == (3, *preset.image.shape)
     assert images.isfinite().all()
-    assert torch.equal(images, images.round())
-    assert images.flatten(1).std(dim=1).min() > 1
+    if "no_noise" not in preset.image.defects:
+        assert torch.equal(images, images.round())
+        assert images.flatten(1).std(dim=1).min() > 1
     assert len(scene) == 3
 
 
@@ -57,13 +58,6 @@ def test_the_noise_is_poisson() -> None:
     counts = observe(expected, preset, seed=0, start=0)
     assert float(counts.mean()) == pytest.approx(12.5, abs=0.05)
     assert float(counts.var()) == pytest.approx(12.5, abs=0.3)
-
-
-def test_a_background_adds_its_variance() -> None:
-    preset = load_preset("model_1")
-    expected = torch.full((20, 1, 60, 60), 50.0)
-    counts = observe(expected, preset, seed=0, start=0)
-    assert float(counts.std()) == pytest.approx((50 + 17.8**2) ** 0.5, rel=0.02)
 
 
 def test_classes_go_round_and_have_what_they_are_called() -> None:

@@ -7,12 +7,15 @@ import torch
 from torch import Tensor
 
 from halometry.errors import DataError
+from halometry.simulation.draw import draw_scenes
 from halometry.simulation.poisson import draw_poisson
 from halometry.simulation.preset import Preset
 from halometry.simulation.streams import Purpose, stream
 
 
-def observe(expected: Tensor, preset: Preset, seed: int, start: int) -> Tensor:
+def observe(
+    expected: Tensor, preset: Preset, seed: int, start: int, exposure: Tensor | None = None
+) -> Tensor:
     """Add the noise of images `start`, `start + 1`, ...: Poisson, and Gaussian where asked.
 
     Image k's noise follows from (seed, k) alone, whatever the batch; on a GPU it is another one
@@ -20,9 +23,10 @@ def observe(expected: Tensor, preset: Preset, seed: int, start: int) -> Tensor:
 
     Args:
         expected: counts (N, 1, H, W), finite and not negative.
-        preset: for the Gaussian part.
+        preset: for the Gaussian part, and for defects of other codes.
         seed: of the set.
         start: number of the first image.
+        exposure: of these images, seconds (N,), as their scene has it; drawn again if not given.
 
     Returns:
         Whole counts (N, 1, H, W), float32.
@@ -30,11 +34,17 @@ def observe(expected: Tensor, preset: Preset, seed: int, start: int) -> Tensor:
     Raises:
         DataError: an expected count is negative, infinite or not a number; the image is named.
     """
-    expected = expected.float()
+    expected, spec = expected.float(), preset.image
     _check(expected, start)
+    if "no_noise" in spec.defects:
+        return expected
+    if exposure is None:
+        exposure = draw_scenes(preset, seed, start, len(expected)).exposure
     counts = torch.empty_like(expected)
-    for i, image in enumerate(expected):
-        counts[i] = _observe(image, preset.image.background_rms, seed, start + i)
+    for i, (image, seconds) in enumerate(zip(expected, exposure.tolist(), strict=True)):
+        rng = stream(seed, start + i, Purpose.NOISE)
+        add = _add_noise_twice if "noise_twice" in spec.defects else _add_noise
+        counts[i] = add(image, seconds * spec.background_rms, rng)
     return counts
 
 
@@ -48,18 +58,28 @@ def _check(expected: Tensor, start: int) -> None:
         )
 
 
-def _observe(expected: Tensor, rms: float, seed: int, image: int) -> Tensor:
-    rng = stream(seed, image, Purpose.NOISE)
+def _add_noise(expected: Tensor, rms: float, rng: np.random.Generator) -> Tensor:
+    generator = _generator(rng, expected.device)
+    counts = _poisson(expected, rng, generator)
+    return _normal_like(counts, generator).mul_(rms).add_(counts).round_() if rms else counts
+
+
+def _add_noise_twice(expected: Tensor, rms: float, rng: np.random.Generator) -> Tensor:
+    """Noise of about the right size, then Poisson noise of the noisy image."""
+    generator = _generator(rng, expected.device)
+    sigma = (expected + rms**2).sqrt()
+    noisy = _normal_like(expected, generator).mul_(sigma).add_(expected).clamp_(min=0)
+    return _poisson(noisy, rng, generator)
+
+
+def _poisson(expected: Tensor, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
     if expected.is_cuda:
-        generator = _generator(rng, expected.device)
-        counts = torch.poisson(expected, generator)
-    else:
-        counts = torch.from_numpy(draw_poisson(expected.numpy(), rng))
-        generator = _generator(rng, expected.device)
-    if rms:
-        noise = torch.randn(expected.shape, generator=generator, device=expected.device)
-        counts = noise.mul_(rms).add_(counts).round_()
-    return counts
+        return torch.poisson(expected, generator)
+    return torch.from_numpy(draw_poisson(expected.numpy(), rng))
+
+
+def _normal_like(image: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(image.shape, generator=generator, device=image.device)
 
 
 def _generator(rng: np.random.Generator, device: torch.device) -> torch.Generator:

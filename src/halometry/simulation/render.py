@@ -116,7 +116,8 @@ def sample(
     wanted = slice(start - first, start - first + count)
     with torch.no_grad(), _one_thread(device):
         expected = render(scene.to(device, torch.float32), preset)[wanted]
-    return observe(expected, preset, seed, start), scene.rows(wanted)
+    scene = scene.rows(wanted)
+    return observe(expected, preset, seed, start, scene.exposure), scene
 
 
 @contextmanager
