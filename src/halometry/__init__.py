@@ -24,6 +24,7 @@ _HOME = {
     "predict": "halometry.inference.predict",
     "load_preset": "halometry.simulation.preset",
     "presets": "halometry.simulation.preset",
+    "instruments": "halometry.simulation.instrument",
     "backbones": "halometry.models.backbone",
     "doctor": "halometry.health",
     "demo": "halometry.demonstration",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from halometry.health import doctor as doctor
     from halometry.inference.predict import predict as predict
     from halometry.models.backbone import backbones as backbones
+    from halometry.simulation.instrument import instruments as instruments
     from halometry.simulation.preset import load_preset as load_preset
     from halometry.simulation.preset import presets as presets
     from halometry.training.recipe import load_recipe as load_recipe

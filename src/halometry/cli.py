@@ -235,12 +235,31 @@ def presets(
         table = listing("name", "task", "image", "what it is")
         for known in names():
             preset = load_preset(known)
-            _, height, width = preset.image.shape
-            size = f'{height} x {width} px of {preset.image.pixel_scale}"'
-            table.add_row(known, preset.task, size, escape(preset.description.strip()))
+            size = f'{preset.image.pixels} px of {preset.image.pixel_scale:g}"'
+            table.add_row(known, preset.task, size, escape(preset.summary))
         out_console.print(table)
         return
     tell(preset_text(name).rstrip())
+
+
+@app.command()
+def instruments(
+    name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
+) -> None:
+    """List the instruments there are, or one with all its figures, units and sources."""
+    from halometry.simulation import instruments as names
+    from halometry.simulation import load_instrument
+    from halometry.simulation.instrument import instrument_text
+
+    if name is not None:
+        tell(instrument_text(name).rstrip())
+        return
+    table = listing("name", "pixel", "PSF", "what it is")
+    for known in names():
+        one = load_instrument(known)
+        width = f'{one.psf_fwhm.value}"' if one.psf_fwhm else "file"
+        table.add_row(known, f'{one.pixel_scale.value}"', width, escape(one.description))
+    out_console.print(table)
 
 
 @app.command()

@@ -409,7 +409,7 @@ def test_help_is_quick_and_names_every_verb() -> None:
     words = [script] if script else [sys.executable, "-m", "halometry"]
     shown = subprocess.run([*words, "--help"], capture_output=True, text=True, check=True)
     for verb in ("simulate", "train", "evaluate", "compare", "predict", "show", "backbones",
-                 "presets", "recipes", "doctor", "demo"):  # fmt: skip
+                 "instruments", "presets", "recipes", "doctor", "demo"):  # fmt: skip
         assert verb in shown.stdout
     code = "import sys, halometry.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -417,5 +417,5 @@ def test_help_is_quick_and_names_every_verb() -> None:
 
 def test_every_verb_is_a_function_of_the_package() -> None:
     for verb in ("simulate", "train", "evaluate", "compare", "predict", "show", "backbones",
-                 "presets", "recipes", "doctor", "demo"):  # fmt: skip
+                 "instruments", "presets", "recipes", "doctor", "demo"):  # fmt: skip
         assert callable(getattr(halometry, verb))

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from halometry.evaluation.style import (
     COLOURS,
     INK,
     LENS_MAP,
+    MASS_MAP,
     MUTED,
     bare,
     colours,
@@ -238,24 +240,39 @@ def pareto_figure(points: Sequence[Mapping[str, Any]], quality_name: str) -> Fig
 
 
 @styled
-def montage(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 4) -> Figure:
+def montage(
+    images: Sequence[np.ndarray],
+    titles: Sequence[str],
+    columns: int = 4,
+    beneath: tuple[str, Sequence[np.ndarray]] | None = None,
+) -> Figure:
     """Lens images side by side, each stretched so that faint arcs show.
 
     Args:
         images: each (H, W).
         titles: one an image.
         columns: images a row.
+        beneath: a second map (H, W) under each image, from 0 to the largest of all of them, and
+            what they show.
     """
     rows = -(-len(images) // columns)
-    made, axes = figure(1.75 * columns, 1.98 * rows, rows, columns)
+    deep = 2 if beneath else 1
+    height = 1.98 * rows if beneath is None else 3.75 * rows + 0.3
+    made, axes = figure(1.75 * columns, height, rows * deep, columns)
     for panel in axes.flat:
         bare(panel)
     names = list(dict.fromkeys(titles))
     few = len(names) <= len(COLOURS) < len(titles) or len(names) <= 3
-    for panel, image, title in zip(axes.flat, images, titles, strict=False):
+    for panel, image, title in zip(axes[::deep].flat, images, titles, strict=False):
         panel.imshow(stretched(image), cmap=LENS_MAP, origin="lower", interpolation="nearest")
         colour = COLOURS[names.index(title)] if few else INK
         panel.set_title(_shortened(title), fontsize=9, color=colour, pad=3)
+    if beneath is not None:
+        what, maps = beneath
+        top = max(float(np.quantile(one, 0.999)) for one in maps) or 1.0
+        for panel, one in zip(axes[1::2].flat, maps, strict=False):
+            panel.imshow(one, MASS_MAP, norm=PowerNorm(0.5, 0, top, clip=True), origin="lower")
+        made.supxlabel(f"{what}, 0 to {top:.2g} (by its root)", fontsize=9, color=MUTED)
     return made
 
 

@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from halometry.data.dataset import open_dataset
 from halometry.data.files import count_images, iter_images
@@ -13,6 +14,10 @@ from halometry.data.images import Image
 from halometry.errors import DataError, UsageError, did_you_mean
 from halometry.evaluation import figures
 from halometry.simulation import load_preset, presets, sample
+from halometry.simulation.convergence import substructure_convergence
+from halometry.simulation.render import pixel_grid
+
+SMOOTHING = 0.08  # arcsec; so that a point can be seen
 
 
 def show(
@@ -36,13 +41,26 @@ def show(
     """
     if count < 1:
         raise UsageError(f"--count {count}: must be at least 1")
-    images, titles = _pick(what, count, seed)
-    columns = _columns(len(images))
+    drawn = _montage(what, count, seed)
     if out is None:
-        _window(images, titles, columns)
+        _window(drawn)
         return None
-    figures.save(figures.montage(images, titles, columns), Path(out))
+    figures.save(drawn, Path(out))
     return Path(out)
+
+
+def _montage(what: str | Path, count: int, seed: int) -> Figure:
+    path = Path(what)
+    if str(what) in presets() or path.suffix in (".yaml", ".yml"):
+        return _of_preset(what, count, seed)
+    if not path.exists():
+        hint = did_you_mean(str(what), presets())
+        raise UsageError(f"{what}: neither a file or folder nor a preset; {hint}")
+    try:
+        images, titles = _from_set(path, count, seed)
+    except DataError:
+        images, titles = _from_files(path, count)
+    return figures.montage(images, titles, _columns(len(images)))
 
 
 def _columns(count: int) -> int:
@@ -50,26 +68,19 @@ def _columns(count: int) -> int:
     return count if count < 4 else min((6, 5, 4), key=lambda columns: -count % columns)
 
 
-def _pick(what: str | Path, count: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
-    path = Path(what)
-    if str(what) in presets() or path.suffix in (".yaml", ".yml"):
-        return _from_preset(what, count, seed)
-    if not path.exists():
-        hint = did_you_mean(str(what), presets())
-        raise UsageError(f"{what}: neither a file or folder nor a preset; {hint}")
-    try:
-        return _from_set(path, count, seed)
-    except DataError:
-        return _from_files(path, count)
-
-
-def _from_preset(what: str | Path, count: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
+def _of_preset(what: str | Path, count: int, seed: int) -> Figure:
+    """Scenes, each above what its substructure adds to the convergence."""
     preset = load_preset(what)
     images, scene = sample(preset, seed, 0, count)
-    return list(images[:, 0].numpy()), [
+    titles = [
         preset.class_names[int(label)] if preset.class_names else f"f_sub {float(label):.3f}"
         for label in scene.labels
     ]
+    whole_pixels = preset.image.model_copy(update={"supersampling": 1})
+    x, y = pixel_grid(whole_pixels, scene.f_sub)
+    maps = substructure_convergence(scene, x, y, SMOOTHING)
+    beneath = f'convergence of the substructure, smoothed by {SMOOTHING}"', list(maps.numpy())
+    return figures.montage(list(images[:, 0].numpy()), titles, _columns(count), beneath)
 
 
 def _from_set(path: Path, count: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
@@ -102,14 +113,13 @@ def _from_files(path: Path, count: int) -> tuple[list[np.ndarray], list[str]]:
     return [item.pixels.mean(axis=0) for item in good], [Path(item.path).name for item in good]
 
 
-def _window(images: list[np.ndarray], titles: list[str], columns: int) -> None:
+def _window(figure: Figure) -> None:
     import matplotlib
     from matplotlib import pyplot
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     if matplotlib.get_backend().lower() == "agg":
         raise UsageError("there is no screen to show a window on; write a file with --out FILE.png")
-    figure = figures.montage(images, titles, columns)
     window = pyplot.figure(figsize=figure.get_size_inches())
     canvas = window.add_axes((0, 0, 1, 1))
     canvas.axis("off")

@@ -20,7 +20,7 @@ from halometry.writing import whole_file
 INK, MUTED, GRID = "#1f2430", "#6b7280", "#e5e7eb"
 # Okabe & Ito's palette, begun with the three that differ most.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1")
-LENS_MAP = "inferno"
+LENS_MAP, MASS_MAP = "inferno", "cividis"
 
 RC = {
     "font.family": "sans-serif",

@@ -2,6 +2,8 @@
 
 from halometry.simulation.cosmology import einstein_radius
 from halometry.simulation.draw import draw_scenes
+from halometry.simulation.fresh import FreshImages
+from halometry.simulation.instrument import instruments, load_instrument
 from halometry.simulation.noise import observe
 from halometry.simulation.preset import Preset, load_preset, preset_text, presets
 from halometry.simulation.render import render, sample
@@ -9,10 +11,13 @@ from halometry.simulation.scene import UNITS, Scene
 
 __all__ = [
     "UNITS",
+    "FreshImages",
     "Preset",
     "Scene",
     "draw_scenes",
     "einstein_radius",
+    "instruments",
+    "load_instrument",
     "load_preset",
     "observe",
     "preset_text",

@@ -91,22 +91,25 @@ def _draw_multipole(order: int, law: Multipole | None, rng: np.random.Generator)
 
 def _draw_source(source: Source, spec: ImageSpec, rng: np.random.Generator) -> Drawn:
     x, y = source.draw_position(rng)
-    picture, light = -1, 0.0
-    index, ratio = 1.0, 1.0
+    picture, index, ratio = -1, 1.0, 1.0
     if source.pictures is not None:
         picture = int(rng.integers(len(source.pictures)))
-        one = source.pictures[picture]
     elif source.sersic_index is not None and source.axis_ratio is not None:
         index, ratio = source.sersic_index.draw(rng), source.axis_ratio.draw(rng)
     radius = source.radius.draw(rng)
-    if picture >= 0:  # flux in units of its brightest pixel times one image pixel's area
-        light = float(one.mean()) * (2 * radius / spec.pixel_scale) ** 2
+    if source.brightness is not None:
+        brightness = source.brightness.draw(rng)
     else:
-        light = sersic_flux(index, radius / spec.pixel_scale)
+        assert source.magnitude is not None
+        if source.pictures is not None:  # in units of the brightest pixel and of arcsec^2
+            light = float(source.pictures[picture].mean()) * (2 * radius) ** 2
+        else:
+            light = sersic_flux(index, radius)
+        brightness = _counts_of(source.magnitude, light, spec, rng)
     return {
         "source_index": index,
         "source_radius": radius,
-        "source_brightness": _brightness(source.brightness, source.magnitude, light, spec, rng),
+        "source_brightness": brightness,
         "source_axis_ratio": ratio,
         "source_position_angle": source.position_angle.draw(rng),
         "source_x": x,
@@ -122,12 +125,16 @@ def _draw_lens_light(
         values = (1.0, 1.0, 0.0, 1.0, 0.0)
     else:
         index, radius = law.sersic_index.draw(rng), law.radius.draw(rng)
-        light = sersic_flux(index, radius / spec.pixel_scale)
+        if law.brightness is not None:
+            brightness = law.brightness.draw(rng)
+        else:
+            assert law.magnitude is not None
+            brightness = _counts_of(law.magnitude, sersic_flux(index, radius), spec, rng)
         ratio, angle = law.axis_ratio, law.position_angle
         values = (
             index,
             radius,
-            _brightness(law.brightness, law.magnitude, light, spec, rng),
+            brightness,
             ratio.draw(rng) if ratio is not None else lens["lens_axis_ratio"],
             angle.draw(rng) if angle is not None else lens["lens_position_angle"],
         )
@@ -135,19 +142,11 @@ def _draw_lens_light(
     return {f"lens_light_{name}": value for name, value in zip(names, values, strict=True)}
 
 
-def _brightness(
-    brightness: Quantity | None,
-    magnitude: Quantity | None,
-    light: float,
-    spec: ImageSpec,
-    rng: np.random.Generator,
-) -> float:
-    """Counts a pixel at the radius of reference, from these or from the magnitude of all light."""
-    if brightness is not None:
-        return float(brightness.draw(rng))
-    assert magnitude is not None
+def _counts_of(law: Quantity, light: float, spec: ImageSpec, rng: np.random.Generator) -> float:
+    """Counts a pixel where a shape is one, from the magnitude of its light (arcsec^2)."""
     assert spec.zero_point is not None
-    return float(10 ** (0.4 * (spec.zero_point - magnitude.draw(rng))) / light)
+    counts = 10 ** (0.4 * (spec.zero_point - law.draw(rng)))
+    return float(counts * spec.pixel_scale**2 / light)
 
 
 def sersic_flux(index: float, radius: float) -> float:

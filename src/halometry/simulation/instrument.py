@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,9 +11,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from halometry.config import Strict, read_yaml, validate
-from halometry.errors import UsageError, did_you_mean
-from halometry.simulation.asset import Asset
+from halometry.errors import UsageError
+from halometry.simulation.asset import Asset, seen_from
 from halometry.simulation.quantity import Quantity, within
+from halometry.simulation.shipped import is_own, located, shipped
 
 FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in standard deviations
 LARGEST_PSF = 201  # pixels
@@ -149,7 +148,7 @@ class ImageSpec(Strict):
 
 def instruments() -> list[str]:
     """The instruments that come with the package."""
-    return sorted(path.name.removesuffix(".yaml") for path in _files())
+    return shipped("instruments")
 
 
 def load_instrument(name: str | Path) -> Instrument:
@@ -163,18 +162,17 @@ def load_instrument(name: str | Path) -> Instrument:
         >>> load_instrument("euclid_vis").pixel_scale.value
         0.1
     """
-    if Path(name).suffix in (".yaml", ".yml"):
-        return validate(Instrument, read_yaml(Path(name)), str(name))
-    if name not in instruments():
-        hint = did_you_mean(str(name), instruments())
-        raise UsageError(f"unknown instrument '{name}', {hint} (or give a .yaml file)")
-    with resources.as_file(_folder() / f"{name}.yaml") as path:
-        return validate(Instrument, read_yaml(path), f"instrument {name}")
+    with located("instruments", name) as path:
+        content = seen_from(path.absolute().parent, read_yaml(path))
+    return validate(Instrument, content, str(name) if is_own(name) else f"instrument {name}")
 
 
-def _folder() -> Any:
-    return resources.files("halometry.simulation") / "instruments"
+def instrument_text(name: str | Path) -> str:
+    """An instrument as it is written, with units and sources.
 
-
-def _files() -> Iterator[Any]:
-    return (path for path in _folder().iterdir() if path.name.endswith(".yaml"))
+    Raises:
+        UsageError, ConfigError: as `load_instrument`.
+    """
+    load_instrument(name)
+    with located("instruments", name) as path:
+        return path.read_text(encoding="utf-8")

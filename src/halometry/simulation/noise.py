@@ -37,7 +37,7 @@ def observe(
     expected, spec = expected.float(), preset.image
     _check(expected, start)
     if "no_noise" in spec.defects:
-        return expected
+        return expected.round()
     if exposure is None:
         exposure = draw_scenes(preset, seed, start, len(expected)).exposure
     counts = torch.empty_like(expected)

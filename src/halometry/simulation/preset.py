@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import resources
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 from pydantic import Field, model_validator
 
 from halometry.config import Strict, read_yaml, validate
-from halometry.errors import UsageError, did_you_mean
+from halometry.simulation.asset import seen_from
 from halometry.simulation.cosmology import DEFAULT, Cosmology, Distances
 from halometry.simulation.instrument import ImageSpec
 from halometry.simulation.parts import Halos, Lens, LensLight, Line, Source, Subhalos
+from halometry.simulation.shipped import is_own, located, shipped
 
 Kind = Literal["no", "sphere", "vort"]
 CLASSES: dict[str, Kind] = {"no": "no", "sphere": "sphere", "vort": "vort"}
-OWN = (".yaml", ".yml")  # how the name of a user's own file ends
 
 
 class Preset(Strict):
@@ -85,6 +83,11 @@ class Preset(Strict):
         return self
 
     @property
+    def summary(self) -> str:
+        """The description up to its first colon or full stop."""
+        return re.split(r"[.:](?:\s|$)", self.description.strip())[0]
+
+    @property
     def kinds(self) -> tuple[Kind, ...]:
         """What images have, in turn."""
         return tuple(self.classes.values()) if self.task == "classification" else ("sphere",)
@@ -108,8 +111,7 @@ class Preset(Strict):
 
 def presets() -> list[str]:
     """The presets that come with the package."""
-    folder = resources.files("halometry.simulation") / "presets"
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name[-5:] == ".yaml")
+    return shipped("presets")
 
 
 def load_preset(name: str | Path) -> Preset:
@@ -123,10 +125,9 @@ def load_preset(name: str | Path) -> Preset:
         >>> load_preset("common_test_1").image.shape
         (1, 150, 150)
     """
-    own = Path(name).suffix in OWN
-    with _file(name) as path:
-        content = _seen_from(path.absolute().parent, read_yaml(path))
-        return validate(Preset, content, str(name) if own else f"preset {name}")
+    with located("presets", name) as path:
+        content = seen_from(path.absolute().parent, read_yaml(path))
+    return validate(Preset, content, str(name) if is_own(name) else f"preset {name}")
 
 
 def preset_text(name: str | Path) -> str:
@@ -136,29 +137,5 @@ def preset_text(name: str | Path) -> str:
         UsageError, ConfigError: as `load_preset`.
     """
     load_preset(name)
-    with _file(name) as path:
+    with located("presets", name) as path:
         return path.read_text(encoding="utf-8")
-
-
-def _seen_from(folder: Path, content: Any) -> Any:
-    """The same with the relative paths of files, which are seen from `folder`, made absolute."""
-    if not isinstance(content, dict):
-        return content
-    seen = {key: _seen_from(folder, value) for key, value in content.items()}
-    for key in ("file", "instrument"):
-        if isinstance(seen.get(key), str) and (key == "file" or seen[key].endswith(OWN)):
-            seen[key] = str(folder / seen[key])
-    return seen
-
-
-@contextmanager
-def _file(name: str | Path) -> Iterator[Path]:
-    if Path(name).suffix in OWN:
-        yield Path(name)
-        return
-    if name not in presets():
-        hint = did_you_mean(str(name), presets())
-        raise UsageError(f"unknown preset '{name}', {hint} (or give a .yaml file)")
-    folder = resources.files("halometry.simulation") / "presets"
-    with resources.as_file(folder / f"{name}.yaml") as path:
-        yield path

@@ -52,9 +52,10 @@ class Population:
     def heaviest(self, places: int) -> Population:
         """The heaviest, and room up to `places`."""
         order = np.argsort(-self.mass, kind="stable")[:places]
-        return Population(
-            *(np.pad(getattr(self, f.name)[order], (0, places - len(order))) for f in fields(self))
-        )
+        kept = np.zeros((len(fields(self)), places))
+        for row, field in zip(kept, fields(self), strict=True):
+            row[: len(order)] = getattr(self, field.name)[order]
+        return Population(*kept)
 
     def columns(self) -> dict[str, np.ndarray]:
         """By the names of a `Scene`."""
