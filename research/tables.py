@@ -1,7 +1,8 @@
 """Render the tables in README.md and docs/ from the result files they name.
 
 `python research/tables.py` writes them; with `--check` it only says what is out of date. A table
-stands between `<!-- table FILE -->` and `<!-- end -->`.
+stands between `<!-- table FILE -->` and `<!-- end -->`. One of a preset's parameters, with units and
+ranges, stands between `<!-- parameters PART -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from pydantic import AfterValidator
+from pydantic.fields import FieldInfo
 
 from halometry.evaluation.tables import markdown_table
+from halometry.simulation import parts
 
 ROOT = Path(__file__).resolve().parents[1]
+PARAMETERS = re.compile(r"(<!-- parameters (?P<part>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PLACE = re.compile(r"(<!-- table (?P<file>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -25,7 +31,32 @@ def rendered(text: str) -> str:
         record = json.loads((ROOT / match["file"]).read_text(encoding="utf-8"))
         return f"{match[1]}{_table(record)}\n\n{_caption(record)}\n{match[3]}"
 
-    return PLACE.sub(table, text)
+    def parameters(match: re.Match[str]) -> str:
+        return f"{match[1]}{_parameters(match['part'])}\n{match[3]}"
+
+    return PARAMETERS.sub(parameters, PLACE.sub(table, text))
+
+
+def _parameters(part: str) -> str:
+    """The keys of a part of a preset; what a key without a range holds stands in the text."""
+    rows = [["key", "unit", "range", ""], ["---"] * 4]
+    for name, field in getattr(parts, part).model_fields.items():
+        needed = "" if field.is_required() else "optional"
+        checks = [m.func for m in _metadata(field) if isinstance(m, AfterValidator)]
+        for check in checks:
+            unit = check.unit + (f" or {check.also}" if check.also else "")
+            rows.append([f"`{name}`", unit, f"{check.low:g} to {check.high:g}", needed])
+    return _markdown(rows)
+
+
+def _metadata(field: FieldInfo) -> list[Any]:
+    """Annotations of a field, also within `X | None`."""
+    inner = [m for one in get_args(field.annotation) for m in getattr(one, "__metadata__", ())]
+    return [*field.metadata, *inner]
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _table(record: dict[str, Any]) -> str:
@@ -44,6 +75,8 @@ def _table(record: dict[str, Any]) -> str:
             + [f"{one[when + '_seconds']:.1f} s" for when in ("first", "second")]
             for name, one in record["sets"].items()
         ]
+    elif "rows" in record:
+        head, *rows = record["rows"]
     else:
         ways = [(way["precision"], way["channels_last"]) for way in record["ways"]]
         ways = list(dict.fromkeys(ways))
@@ -54,8 +87,7 @@ def _table(record: dict[str, Any]) -> str:
             for way in record["ways"]
         }
         rows = [[n, *(f"{rates[n, *way]:.0f}" for way in ways)] for n in networks]
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return _markdown([head, ["---"] * len(head), *rows])
 
 
 def _caption(record: dict[str, Any]) -> str:

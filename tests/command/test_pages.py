@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+
+from halometry.simulation import load_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -112,6 +115,32 @@ def test_the_recipe_in_the_pages_is_valid(tmp_path: Path) -> None:
     recipe = load_recipe(tmp_path / "mine.yaml")
     assert recipe.resolve("classification", "resnet18").learning_rate == 0.0005
     assert recipe.resolve("classification", "efficientnet_b5").learning_rate != 0.0005
+
+
+def test_the_python_of_the_physics_page_runs(tmp_path: Path) -> None:
+    code = [code for language, code in blocks(ROOT / "docs/sky.md") if language == "python"]
+    assert len(code) == 2
+    done = subprocess.run([sys.executable, "-c", "\n".join(code)], cwd=tmp_path, text=True,
+                          capture_output=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("torch.Size([8, 1, 48, 48]) torch.Size([8])") == 2
+
+
+def test_the_parts_of_presets_in_the_pages_are_valid(tmp_path: Path) -> None:
+    np.savez(tmp_path / "galaxies.npz", images=np.random.default_rng(0).random((2, 16, 16)))
+    text = (ROOT / "docs/presets.md").read_text(encoding="utf-8")
+    found = [
+        yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)
+    ]
+    whole = [block for block in found if set(block) & {"source", "halos", "image"}]
+    assert len(whole) == len(found) - 1 == 4
+    for block in whole:
+        content = yaml.safe_load(load_preset("demo_classification").to_yaml())
+        if "halos" in block:
+            content |= {"distances": "angular_diameter"}
+            del content["subhalos"]
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content | block))
+        assert load_preset(tmp_path / "mine.yaml").name == "demo_classification"
 
 
 def test_tables_in_the_pages_are_those_of_the_result_files() -> None:

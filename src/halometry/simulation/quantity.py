@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -140,22 +141,37 @@ class Quantity(Strict):
         return (low**exponent + share * (high**exponent - low**exponent)) ** (1 / exponent)
 
 
-def within(unit: str, low: float, high: float, also: str | None = None) -> AfterValidator:
-    """What a parameter's type is annotated with: its unit, and the range it stays in.
+@dataclass(frozen=True)
+class Range:
+    """What a parameter must be: its unit, and the range of every number that may come.
 
-    Args:
-        unit: what the unit must be.
-        low, high: of every number that may come.
+    Attributes:
+        unit: what its unit must be.
+        low, high: in that unit.
         also: another unit that it may have.
     """
 
-    def check(given: Quantity) -> Quantity:
-        if given.unit not in (unit, also):
-            choice = f"'{unit}' or '{also}'" if also else f"'{unit}'"
+    unit: str
+    low: float
+    high: float
+    also: str | None = None
+
+    def __call__(self, given: Quantity) -> Quantity:
+        """The parameter, if it is as it must be.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if given.unit not in (self.unit, self.also):
+            choice = f"'{self.unit}' or '{self.also}'" if self.also else f"'{self.unit}'"
             raise ValueError(f"its unit must be {choice}, not '{given.unit}'")
         smallest, largest = given.support
-        if smallest < low or largest > high:
-            raise ValueError(f"must stay between {low:g} and {high:g} {given.unit}".rstrip())
+        if smallest < self.low or largest > self.high:
+            allowed = f"{self.low:g} and {self.high:g} {given.unit}".rstrip()
+            raise ValueError(f"must stay between {allowed}")
         return given
 
-    return AfterValidator(check)
+
+def within(unit: str, low: float, high: float, also: str | None = None) -> AfterValidator:
+    """What a parameter's type is annotated with; see `Range`."""
+    return AfterValidator(Range(unit, low, high, also))
