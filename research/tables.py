@@ -1,8 +1,8 @@
 """Render the tables in README.md and docs/ from the result files they name.
 
 `python research/tables.py` writes them; with `--check` it only says what is out of date. A table
-stands between `<!-- table FILE -->` and `<!-- end -->`. One of a preset's parameters, with units and
-ranges, stands between `<!-- parameters PART -->` and `<!-- end -->`.
+stands between `<!-- table FILE -->` and `<!-- end -->`. One of a preset's parameters, with units
+and ranges, stands between `<!-- parameters PART -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
