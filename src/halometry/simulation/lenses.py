@@ -10,9 +10,6 @@ import torch
 from caustics.lenses.func import (
     reduced_deflection_angle_epl,
     reduced_deflection_angle_external_shear,
-    reduced_deflection_angle_point,
-    reduced_deflection_angle_sie,
-    reduced_deflection_angle_sis,
 )
 from torch import Tensor
 
@@ -21,13 +18,15 @@ from halometry.simulation.profiles import (
     mass_share_tnfw,
     reduced_deflection_angle_line,
     reduced_deflection_angle_multipole,
+    reduced_deflection_angle_sie,
+    reduced_deflection_angle_sis,
 )
 from halometry.simulation.scene import TINY, Scene
 
 SOFTENING = 1e-5  # arcsec; keeps the centres of singular profiles finite
 ROUND = 0.9999  # axis ratio above which an ellipsoid is taken as a sphere
 EPL_TERMS = 24  # of a series in (1 - q) / (1 + q): the rest is 4e-7 for q = 0.3, 6e-5 for 0.2
-TOGETHER = 4  # subhalos at a time: more would not fit the processor's caches
+AT_ONCE = 20_000  # differences between positions and subhalos; more would not fit caches
 SAME_PLANE = 1e-6  # in redshift
 
 Deflection = tuple[Tensor, Tensor]
@@ -38,7 +37,7 @@ def deflection(scene: Scene, x: Tensor, y: Tensor, cosmology: Cosmology = DEFAUL
 
     Args:
         scene: B lenses.
-        x, y: where, arcsec, (H, W).
+        x, y: where, arcsec, together (H, W): (H, W) each, or a row (1, W) and a column (H, 1).
         cosmology: for halos before and behind the lens.
 
     Returns:
@@ -67,7 +66,10 @@ def _add_where(
     y: Tensor,
     total: Deflection,
 ) -> Deflection:
-    """Add a part to those images that have it; x and y are (H, W) or (B, H, W)."""
+    """Add a part to those images that have it; x and y are of two dimensions or (B, H, W)."""
+    if bool(chosen.all()):
+        bx, by = part(scene, x, y)
+        return total[0] + bx, total[1] + by
     which = torch.nonzero(chosen)[:, 0]
     if not len(which):
         return total
@@ -118,37 +120,44 @@ def _main_lens(scene: Scene, x: Tensor, y: Tensor) -> Deflection:
 
 
 def _subhalos(scene: Scene, x: Tensor, y: Tensor) -> Deflection:
-    """The sum over subhalos in the lens plane, a few at a time, empty places left out."""
+    """The sum over subhalos in the lens plane, one at a time, empty places left out."""
     return _sum_of_subhalos(scene, scene.subhalo_radius, x, y)
 
 
 def _sum_of_subhalos(scene: Scene, radius: Tensor, x: Tensor, y: Tensor) -> Deflection:
     order = scene.subhalo_mass.argsort(dim=1, descending=True)
-    places = int((scene.subhalo_mass > 0).sum(dim=1).max())
-    x, y = (x[:, None], y[:, None]) if x.ndim == 3 else (x, y)
+    order = order[:, : int((scene.subhalo_mass > 0).sum(dim=1).max())]
     extended = bool((scene.subhalo_scale_radius > 0).any())
-    ax = x.new_zeros(len(scene), *x.shape[-2:])
-    ay = torch.zeros_like(ax)
-    for first in range(0, places, TOGETHER):
-        some = order[:, first : min(first + TOGETHER, places)]
-
-        def column(values: Tensor, some: Tensor = some) -> Tensor:
-            return values.gather(1, some)[:, :, None, None]
-
-        x0, y0 = column(scene.subhalo_x), column(scene.subhalo_y)
-        bx, by = reduced_deflection_angle_point(x0, y0, column(radius), x, y, SOFTENING)
-        if extended:
-            r = ((x - x0) ** 2 + (y - y0) ** 2 + SOFTENING**2).sqrt()
-            scale = column(scene.subhalo_scale_radius)
-            cut = column(scene.subhalo_truncation_radius)
-            point = scale == 0
-            scale = torch.where(point, 1.0, scale)
-            tau = torch.where(point, 1.0, cut) / scale
-            share = mass_share_tnfw(r, scale, tau)
-            share = torch.where(point, 1.0, share)
-            bx, by = bx * share, by * share
-        ax, ay = ax + bx.sum(dim=1), ay + by.sum(dim=1)
+    ax = ay = torch.zeros_like(x + y).expand(len(scene), -1, -1)
+    # Differences along an axis are made for many at once, those of whole images for one.
+    for some in order.split(max(1, AT_ONCE // x.numel()), dim=1):  # type: ignore[no-untyped-call]
+        x0, y0, scale, cut = (
+            values.gather(1, some)[:, :, None, None]
+            for values in (
+                scene.subhalo_x,
+                scene.subhalo_y,
+                scene.subhalo_scale_radius,
+                scene.subhalo_truncation_radius,
+            )
+        )
+        dx, dy = x.unsqueeze(-3) - x0, y.unsqueeze(-3) - y0
+        mass = radius.gather(1, some)[:, :, None, None] ** 2
+        parts = (dx**2 + SOFTENING**2, dy**2, mass * dx, mass * dy, scale, cut)
+        for dx2, dy2, to_x, to_y, one, end in zip(*(t.unbind(1) for t in parts), strict=True):
+            r2 = dx2 + dy2
+            strength = r2.reciprocal()
+            if extended:
+                strength = strength * _share_of_halo(r2, one, end)
+            ax, ay = torch.addcmul(ax, to_x, strength), torch.addcmul(ay, to_y, strength)
     return ax, ay
+
+
+def _share_of_halo(r2: Tensor, scale: Tensor, cut: Tensor) -> Tensor:
+    """The share of a halo's mass within a distance; 1 for a point."""
+    point = scale == 0
+    scale = torch.where(point, 1.0, scale)
+    tau = torch.where(point, 1.0, cut) / scale
+    return torch.where(point, 1.0, mass_share_tnfw(r2.sqrt(), scale, tau))
 
 
 def _line(scene: Scene, x: Tensor, y: Tensor) -> Deflection:

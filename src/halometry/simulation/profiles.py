@@ -1,4 +1,4 @@
-"""Mass profiles that caustics lacks, or has not for batches, written in its manner."""
+"""Mass profiles that caustics lacks, or has not for speed, written in its manner."""
 
 from __future__ import annotations
 
@@ -7,7 +7,64 @@ import math
 import torch
 from torch import Tensor
 
-NEARLY_ONE = 1 - 1e-6
+
+def reduced_deflection_angle_sis(
+    x0: Tensor, y0: Tensor, Rein: Tensor, x: Tensor, y: Tensor, s: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """The deflection of a singular isothermal sphere.
+
+    Args:
+        x0, y0: its centre, arcsec.
+        Rein: Einstein radius, arcsec.
+        x, y: where, arcsec; all arguments broadcast, so that an axis may be a row or a column.
+        s: softening, added to the distance in quadrature, arcsec.
+
+    Returns:
+        Both components of the reduced deflection, arcsec.
+    """
+    dx, dy = x - x0, y - y0
+    strength = Rein / ((dx**2 + s**2) + dy**2).sqrt()
+    return strength * dx, strength * dy
+
+
+def reduced_deflection_angle_sie(
+    x0: Tensor,
+    y0: Tensor,
+    q: Tensor,
+    phi: Tensor,
+    Rein: Tensor,
+    x: Tensor,
+    y: Tensor,
+    s: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """The deflection of a singular isothermal ellipsoid (Keeton 2001, eq. 34 and 35).
+
+    As that of caustics, with Rein the radius of the intermediate axis, but in fewer passes over an
+    image: what depends on one axis alone is never a whole image, artanh is a logarithm, and
+    factors are joined.
+
+    Args:
+        x0, y0: its centre, arcsec.
+        q: axis ratio, below 1.
+        phi: of the major axis, radians from the x axis.
+        Rein: Einstein radius, arcsec.
+        x, y: where, arcsec; all arguments broadcast, so that an axis may be a row or a column.
+        s: softening, added to the distance in quadrature, arcsec.
+
+    Returns:
+        Both components of the reduced deflection, arcsec.
+    """
+    cos, sin, f = torch.cos(phi), torch.sin(phi), (1 - q**2).sqrt()
+    dx, dy = x - x0, y - y0
+    along, across = dx * (f * cos) + dy * (f * sin), dy * (f * cos) - dx * (f * sin)
+    # psi^2 = q^2 u^2 + v^2 in the ellipse's frame, written out in dx and dy
+    square = (dx**2 * (1 - (f * cos) ** 2) + s**2) + dy**2 * (1 - (f * sin) ** 2)
+    psi = torch.addcmul(square, dx * (-2 * cos * sin * f**2), dy).sqrt()
+    a_along = torch.atan(along / psi)
+    a_across = torch.log((psi + across) / (psi - across))  # twice the artanh
+    strength = Rein * q.sqrt() / f
+    cos, sin = strength * cos, strength * sin
+    return a_along * cos - a_across * (sin / 2), a_along * sin + a_across * (cos / 2)
 
 
 def reduced_deflection_angle_line(
@@ -23,10 +80,10 @@ def reduced_deflection_angle_line(
     """The deflection of a straight line of mass, uniform between its two ends.
 
     In complex notation a point mass at t deflects by a_x - i a_y = R^2 / (z - t). Its mean over
-    t from -L/2 to L/2 is R^2 / L * log((z + L/2) / (z - L/2)), whose real and imaginary parts are
-    an inverse hyperbolic tangent and an angle:
+    t from -L/2 to L/2 is R^2 / L * log((z + L/2) / (z - L/2)), whose real and imaginary parts
+    are those of the distances from the two ends and the angle between them:
 
-        a_x = R^2 / L * artanh(L x / (|z|^2 + L^2/4))
+        a_x = R^2 / L * log(|z + L/2| / |z - L/2|) = R^2 / L * artanh(L x / (|z|^2 + L^2/4))
         a_y = R^2 / L * atan2(L y, |z|^2 - L^2/4)
 
     with the line along x. For L much below |z| this becomes the point mass.
@@ -36,8 +93,8 @@ def reduced_deflection_angle_line(
         phi: its direction, radians from the x axis.
         length: arcsec, above zero.
         Rein: Einstein radius that its mass would have as a point, arcsec.
-        x, y: where, arcsec; all arguments broadcast.
-        s: softening at the ends, arcsec.
+        x, y: where, arcsec; all arguments broadcast, so that an axis may be a row or a column.
+        s: softening at the ends, in quadrature, arcsec.
 
     Returns:
         Both components of the reduced deflection, arcsec.
@@ -45,14 +102,13 @@ def reduced_deflection_angle_line(
     cos, sin = torch.cos(phi), torch.sin(phi)
     dx, dy = x - x0, y - y0
     along, across = dx * cos + dy * sin, dy * cos - dx * sin
-    half2 = length**2 / 4
-    r2 = along**2 + across**2
-    strength = Rein**2 / length
+    before, behind, across2 = along + length / 2, along - length / 2, across**2 + s**2
     # At the ends themselves the deflection is logarithmically infinite.
-    ratio = (length * along / (r2 + half2 + s**2)).clamp(-NEARLY_ONE, NEARLY_ONE)
-    a_along = strength * torch.atanh(ratio)
-    a_across = strength * torch.atan2(length * across, r2 - half2)
-    return a_along * cos - a_across * sin, a_along * sin + a_across * cos
+    far, near = torch.addcmul(across2, before, before), torch.addcmul(across2, behind, behind)
+    a_along = torch.log(far / near)  # twice the artanh
+    a_across = torch.atan2(length * across, torch.addcmul(across2, before, behind))
+    cos, sin = cos * Rein**2 / length, sin * Rein**2 / length
+    return a_along * (cos / 2) - a_across * sin, a_along * (sin / 2) + a_across * cos
 
 
 def potential_line(
