@@ -22,7 +22,7 @@ class FreshImages(IterableDataset[tuple[Tensor, Tensor]]):
     Args:
         preset: a name, a YAML file, or a preset.
         seed: of the images.
-        batch_size: images a batch; a multiple of four loses no time on a CPU.
+        batch_size: images a batch; a multiple of 16 loses no time on a CPU.
         device: where they are made and stay.
         batches: how many; without end if not given.
         start: number of the first image.
