@@ -127,3 +127,26 @@ def test_counts_that_cannot_be_are_refused(wrong: float) -> None:
     expected[2, 0, 7, 3] = wrong
     with pytest.raises(DataError, match="image 102: its expected counts are not all finite"):
         observe(expected, load_preset("common_test_1"), seed=0, start=100)
+
+
+def test_without_shot_noise_the_background_is_all_there_is() -> None:
+    expected = torch.full((20, 1, 60, 60), 400.0)
+    counts = observe(expected, plain(shot_noise=False, background_rms=5.0), 0, 0)
+    assert float(counts.var()) == pytest.approx(25 + 1 / 12, rel=0.03)
+
+
+def test_an_absolute_value_folds_what_is_negative() -> None:
+    expected = torch.zeros((20, 1, 60, 60))
+    folded = plain(shot_noise=False, background_rms=30.0, defects=("absolute_value",))
+    counts = observe(expected, folded, 0, 0)
+    assert float(counts.min()) >= 0
+    assert float(counts.mean()) == pytest.approx(30 * (2 / np.pi) ** 0.5, rel=0.02)
+
+
+def test_a_picture_has_eight_bits_and_little_loss() -> None:
+    smooth = torch.linspace(0, 1000, 64)[None, None, None].expand(2, 1, 64, 64)
+    pictures = observe(smooth, plain(shot_noise=False, jpeg_quality=75), 0, 0)
+    assert torch.equal(pictures, pictures.round())
+    assert float(pictures.min()) >= 0
+    assert float(pictures.max()) <= 255
+    assert float((pictures - smooth * 0.255).abs().mean()) < 2

@@ -19,7 +19,7 @@ from halometry.simulation.shipped import is_own, located, shipped
 FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in standard deviations
 LARGEST_PSF = 201  # pixels
 
-Defect = Literal["noise_twice", "light_twice", "no_noise"]
+Defect = Literal["noise_twice", "light_twice", "no_noise", "absolute_value"]
 
 
 class Instrument(Strict):
@@ -92,9 +92,11 @@ class ImageSpec(Strict):
         background_rms: counts a pixel of Gaussian noise beside the Poisson noise.
         zero_point: magnitude that gives one count; for sources given in magnitudes.
         exposure: seconds, where light, sky and background are per second.
+        shot_noise: whether there is Poisson noise, or the Gaussian one alone.
+        jpeg_quality: as pictures: stretched so that the brightest pixel is 255, 8 bits, JPEG.
         defects: of other codes, to reproduce them: `noise_twice` takes Poisson noise of what has
-            noise already, `light_twice` adds the image to itself, `no_noise` leaves the expected
-            counts as they are.
+            noise already, `light_twice` adds the image to itself, `no_noise` rounds the expected
+            counts, `absolute_value` turns what noise made negative positive.
     """
 
     pixels: int = Field(ge=16, le=1024)
@@ -107,6 +109,8 @@ class ImageSpec(Strict):
     background_rms: float = Field(default=0.0, ge=0)
     zero_point: float | None = Field(default=None, gt=0, le=60)
     exposure: Annotated[Quantity, within("s", 0.001, 1e7)] | None = None
+    shot_noise: bool = True
+    jpeg_quality: int | None = Field(default=None, ge=1, le=95)
     defects: tuple[Defect, ...] = ()
 
     @model_validator(mode="before")

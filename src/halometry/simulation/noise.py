@@ -8,6 +8,7 @@ from torch import Tensor
 
 from halometry.errors import DataError
 from halometry.simulation.draw import draw_scenes
+from halometry.simulation.jpeg import as_jpeg
 from halometry.simulation.poisson import draw_poisson
 from halometry.simulation.preset import Preset
 from halometry.simulation.streams import Purpose, stream
@@ -41,11 +42,14 @@ def observe(
     if exposure is None:
         exposure = draw_scenes(preset, seed, start, len(expected)).exposure
     counts = torch.empty_like(expected)
+    add = _add_noise if spec.shot_noise else _add_gaussian
+    add = _add_noise_twice if "noise_twice" in spec.defects else add
     for i, (image, seconds) in enumerate(zip(expected, exposure.tolist(), strict=True)):
         rng = stream(seed, start + i, Purpose.NOISE)
-        add = _add_noise_twice if "noise_twice" in spec.defects else _add_noise
         counts[i] = add(image, seconds * spec.background_rms, rng)
-    return counts
+    if "absolute_value" in spec.defects:
+        counts = counts.abs()
+    return counts.round() if spec.jpeg_quality is None else as_jpeg(counts, spec.jpeg_quality)
 
 
 def _check(expected: Tensor, start: int) -> None:
@@ -61,7 +65,12 @@ def _check(expected: Tensor, start: int) -> None:
 def _add_noise(expected: Tensor, rms: float, rng: np.random.Generator) -> Tensor:
     generator = _generator(rng, expected.device)
     counts = _poisson(expected, rng, generator)
-    return _normal_like(counts, generator).mul_(rms).add_(counts).round_() if rms else counts
+    return _normal_like(counts, generator).mul_(rms).add_(counts) if rms else counts
+
+
+def _add_gaussian(expected: Tensor, rms: float, rng: np.random.Generator) -> Tensor:
+    generator = _generator(rng, expected.device)
+    return _normal_like(expected, generator).mul_(rms).add_(expected)
 
 
 def _add_noise_twice(expected: Tensor, rms: float, rng: np.random.Generator) -> Tensor:
