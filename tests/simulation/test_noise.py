@@ -116,7 +116,7 @@ def test_noise_taken_twice_has_twice_the_variance() -> None:
     assert torch.equal(counts, counts.round())
 
 
-def test_without_noise_the_expected_counts_stay() -> None:
+def test_without_noise_the_expected_counts_are_rounded() -> None:
     expected = 10 * torch.rand(2, 1, 20, 20)
     assert torch.equal(observe(expected, plain(defects=("no_noise",)), 0, 0), expected.round())
 

@@ -152,11 +152,15 @@ def reduced_deflection_angle_multipole(
         Both components of the reduced deflection, arcsec (Xu et al. 2015, eq. B11 and B12).
     """
     dx, dy = x - x0, y - y0
-    r = (dx**2 + dy**2 + s**2).sqrt()
+    r = ((dx**2 + s**2) + dy**2).sqrt()
     cos, sin = dx / r, dy / r
-    angle = m * (torch.atan2(dy + s, dx + s) - phi_m)
-    strength = a_m / (1 - m**2)
-    radial, tangential = strength * torch.cos(angle), m * strength * torch.sin(angle)
+    cos_m, sin_m = cos, sin  # of m times the angle, without finding it
+    for _ in range(m - 1):
+        cos_m, sin_m = cos_m * cos - sin_m * sin, sin_m * cos + cos_m * sin
+    turn, strength = m * phi_m, a_m / (1 - m**2)
+    on, off = strength * torch.cos(turn), strength * torch.sin(turn)
+    radial = on * cos_m + off * sin_m
+    tangential = (m * on) * sin_m - (m * off) * cos_m
     return cos * radial + sin * tangential, sin * radial - cos * tangential
 
 
