@@ -280,16 +280,18 @@ def test_halos_before_and_behind_the_lens_reduce_to_one_plane() -> None:
     assert not torch.equal(one, two)
 
 
+HALOS = {
+    "sigma_sub": {"value": 0.05, "unit": "1/kpc^2", "source": "test"},
+    "line_of_sight": {"value": 1.0, "source": "test"},
+    "host_mass": {"value": 1e13, "unit": "Msun", "source": "test"},
+    "lowest_mass": 3e7,
+    "field": 4.0,
+    "places": 400,
+}
+
+
 def halos_preset(tmp_path: Path, **changes: object) -> Preset:
-    halos = {
-        "sigma_sub": {"value": 0.05, "unit": "1/kpc^2", "source": "test"},
-        "line_of_sight": {"value": 1.0, "source": "test"},
-        "host_mass": {"value": 1e13, "unit": "Msun", "source": "test"},
-        "lowest_mass": 3e7,
-        "field": 4.0,
-        "places": 400,
-    }
-    return own_preset(tmp_path, subhalos=None, halos=halos | changes)
+    return own_preset(tmp_path, subhalos=None, halos=HALOS | changes)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
@@ -304,6 +306,7 @@ def test_halos_of_pyhalo_are_drawn_by_seed_and_bent_as_lenstronomy_does(tmp_path
     present = scene.subhalo_mass[0] > 0
     assert 20 < int(present.sum()) < 400
     assert len(set(scene.subhalo_z[0, present].tolist())) > 10
+    assert 0 < float(scene.f_sub) < float(scene.subhalo_mass.sum() / scene.halo_mass)
     ours, theirs = _by_both(scene, preset, lens_model.LensModel)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-5)
 
@@ -365,6 +368,15 @@ def test_warm_dark_matter_has_fewer_halos(tmp_path: Path) -> None:
     warm = halos_preset(tmp_path, dark_matter="wdm", half_mode_mass=half_mode)
     number = [int((draw_scenes(p, 0, 1, 1).subhalo_mass > 0).sum()) for p in (cold, warm)]
     assert number[1] < number[0] / 2
+
+
+def test_halos_have_their_own_numbers(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'mass_scale' must be 1 with 'halos'"):
+        own_preset(tmp_path, subhalos=None, mass_scale=2.0, halos=HALOS)
+    with pytest.raises(ConfigError, match="'half_mode_mass' belongs to 'wdm'"):
+        halos_preset(tmp_path, dark_matter="wdm")
+    with pytest.raises(ConfigError, match="need 'distances: angular_diameter'"):
+        own_preset(tmp_path, subhalos=None, distances="published", halos=HALOS)
 
 
 def test_without_pyhalo_its_halos_are_refused(

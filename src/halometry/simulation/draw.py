@@ -43,7 +43,9 @@ def draw_scenes(preset: Preset, seed: int, start: int, count: int) -> Scene:
     else:
         columns["halo_mass"] = mass_within(columns["einstein_radius"], *redshifts)
     columns["line_mass"] = columns.pop("line_mass") * columns["halo_mass"]
-    columns["f_sub"] = columns["subhalo_mass"].sum(axis=1) / columns["halo_mass"]
+    at_the_lens = np.isclose(columns["subhalo_z"], columns["z_lens"][:, None], rtol=0, atol=1e-6)
+    in_subhalos = np.where(at_the_lens, columns["subhalo_mass"], 0).sum(axis=1)
+    columns["f_sub"] = in_subhalos / columns["halo_mass"]
     tensors = {name: torch.from_numpy(np.asarray(values)) for name, values in columns.items()}
     return Scene(**tensors, task=preset.task)
 

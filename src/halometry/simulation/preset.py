@@ -67,6 +67,8 @@ class Preset(Strict):
         )
         if physical and self.distances == "published":
             raise ValueError("'halos' and 'tnfw' need 'distances: angular_diameter'")
+        if self.halos is not None and self.mass_scale != 1:
+            raise ValueError("'mass_scale' must be 1 with 'halos', which have their own numbers")
         return self
 
     @model_validator(mode="after")
