@@ -89,13 +89,24 @@ def simulate(
     test: Annotated[
         int, typer.Option(min=0, help="Set the last so many images aside as the test set.")
     ] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace a store that is there.")] = False,
+    workers: Annotated[
+        str, typer.Option(help="Processes to work in; auto takes the cores there are.")
+    ] = "auto",
+    shard: Annotated[
+        int | None, typer.Option(min=1, help="Images a file; a shard is what a kill can cost.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Work on the Dask cluster at this address instead.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Remove a set that is there.")] = False,
 ) -> None:
-    """Make labelled images."""
+    """Make labelled images; repeat the same command to go on where it was stopped."""
     from halometry.data.generate import simulate as run
+    from halometry.data.shards import shard_folder
 
-    path = run(preset, count, seed, out, device=device, test=test, overwrite=overwrite)
-    tell(f"{count:,} images -> {path}")
+    processes: Any = int(workers) if workers.isdecimal() else workers
+    path = run(preset, count, seed, out, device, test, overwrite, processes, shard, scheduler)
+    tell(f"{count:,} images -> {path}, with {shard_folder(path).name}/ beside it")
 
 
 @app.command()

@@ -70,7 +70,7 @@ def run(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_from_images_to_answers(command: Command, tmp_path: Path) -> None:
     store, run = tmp_path / "l.h5", tmp_path / "run"
     made = command("simulate", "demo_classification", "--count", 60, "--seed", 1, "--out", store)
-    assert (made.status, made.out) == (0, f"60 images -> {store}\n")
+    assert (made.status, made.out) == (0, f"60 images -> {store}, with l.shards/ beside it\n")
     trained = command("train", "--task", "classification", "--data", store,
                       "--backbone", "mobilenetv3_small", "--out", run, *QUICK)  # fmt: skip
     assert trained.status == 0
@@ -333,11 +333,17 @@ def test_a_store_is_not_replaced_unasked(command: Command, tmp_path: Path) -> No
     words = ["simulate", "demo_mass", "--count", "3", "--out", str(tmp_path / "a.h5")]
     assert command(*words).status == 0
     before = (tmp_path / "a.h5").read_bytes()
-    failed = command(*words)
+    again = command(*words)
+    assert again.status == 0
+    assert "a.h5: complete already" in again.err
+    failed = command(*words, "--seed", 4)
     assert failed.status == 2
-    assert "exists already; choose another --out or add --overwrite" in failed.err
+    message = f"{tmp_path / 'a.shards'}: holds a set with seed 0 (now 4); choose another --out"
+    assert message in failed.err
+    assert_one_line(failed)
     assert (tmp_path / "a.h5").read_bytes() == before
-    assert command(*words, "--overwrite").status == 0
+    assert command(*words, "--seed", 4, "--overwrite").status == 0
+    assert (tmp_path / "a.h5").read_bytes() != before
 
 
 def test_answers_for_bad_files_are_counted(command: Command, run: Path, tmp_path: Path) -> None:
@@ -360,9 +366,10 @@ def test_a_full_disk(command: Command, lenses: Path, tmp_path: Path) -> None:
     try:
         failed = command("simulate", "demo_mass", "--count", 300, "--out", disk / "a.h5")
         assert failed.status == 1
-        assert f"{disk / 'a.h5'}: cannot be written: the disk is full; free space" in failed.err
+        shard = disk / "a.shards" / "00000.h5"
+        assert f"{shard}: cannot be written: the disk is full; free space" in failed.err
         assert_one_line(failed)
-        assert not list(disk.iterdir())
+        assert not shard.exists()
         failed = command("train", "--task", "classification", "--data", lenses, "--backbone",
                          "resnet18", "--out", disk / "run", *QUICK)  # fmt: skip
         assert failed.status == 1

@@ -208,6 +208,7 @@ def test_no_training_image_is_judged_whatever_the_file_is_called(
 ) -> None:
     run = classes.evaluations[0].run
     shutil.copyfile(lenses, tmp_path / "copy.h5")
+    shutil.copytree(lenses.with_suffix(".shards"), tmp_path / "lenses.shards")
     np.testing.assert_array_equal(
         evaluate(run, tmp_path / "copy.h5", resamples=20).rows, classes.evaluations[0].rows
     )

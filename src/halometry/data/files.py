@@ -25,12 +25,21 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def find_files(path: Path) -> list[Path]:
-    """The images and stores below a path, in natural order; a file is itself."""
+    """The images and stores below a path, in natural order; a file is itself.
+
+    Shards are left to the index beside their folder, which has all their images.
+    """
     if not path.is_dir():
         return [path]
-    below = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    visible = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    below = (p for p in visible if p.parent == path or not _in_an_index(p))
     found = [p for p in below if is_readable(p.name) or p.suffix in (".h5", ".hdf5")]
     return sorted(found, key=lambda p: natural(str(p)))
+
+
+def _in_an_index(file: Path) -> bool:
+    folder = file.parent
+    return folder.suffix == ".shards" and folder.with_suffix(".h5").is_file()
 
 
 def count_images(paths: Sequence[str | Path]) -> int:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from importlib.metadata import version
+import os
 from pathlib import Path
+from typing import Literal
 
-from halometry.data.store import StoreWriter
+from halometry.data.cluster import make_on_cluster
+from halometry.data.index import is_index_of, write_index
+from halometry.data.ledger import Ledger
+from halometry.data.shards import Shard
+from halometry.data.versions import versions
+from halometry.data.work import BATCH, Finished, ShardTask, make_here, make_in_processes
 from halometry.devices import find_device
 from halometry.errors import StorageError, UsageError
-from halometry.progress import track
-from halometry.simulation import UNITS, Preset, load_preset, sample
+from halometry.progress import Tracker, say, track
+from halometry.simulation import Preset, load_preset
 
-BATCH = 32
+SHARD = 1024  # images of a shard, if nothing else is said
+MOST_SHARDS = 200  # HDF5 may hold all of them open, and some systems allow 256 open files
 
 
 def simulate(
@@ -23,70 +29,193 @@ def simulate(
     device: str = "auto",
     test: int = 0,
     overwrite: bool = False,
+    workers: int | Literal["auto"] = 1,
+    shard: int | None = None,
+    scheduler: str | None = None,
 ) -> Path:
     """Draw, render and observe labelled images into a store.
+
+    The store is the file `out` and, beside it, a folder of shards. Where it was begun earlier,
+    finished shards are kept and the others made; its bytes do not depend on how often it was
+    stopped, nor on who did the work.
 
     Args:
         preset: a name, a YAML file, or a preset.
         count: how many images; image k depends on preset, seed and k alone.
         seed: of the set.
-        out: the HDF5 file to write.
+        out: the HDF5 file to write; `lenses.h5` has its shards in `lenses.shards/`.
         device: `auto`, `cpu`, or as PyTorch names it.
         test: the last so many images are set aside as the test set; with 0, whoever trains
             sets a tenth aside.
-        overwrite: replace a file that is there.
+        overwrite: remove a set that is there.
+        workers: processes to work in; `auto` takes the cores there are. A script that asks for
+            more than one must begin its work under `if __name__ == "__main__":`, since Python
+            imports the script in each of them.
+        shard: images of a shard, rounded up to a multiple of 32; None takes 1,024, or more
+            where there would be more than 200 shards.
+        scheduler: address of a Dask scheduler, whose workers do the work instead.
 
     Returns:
         `out`.
 
     Raises:
-        UsageError, ConfigError: wrong count, unknown or wrong preset, file there already.
-        StorageError: no room or no permission; nothing is left half-written.
+        UsageError, ConfigError: wrong count, unknown or wrong preset, another set there already.
+        StorageError: no room or no permission.
+        UnavailableError: workers that were killed, or a scheduler that does not answer.
+            After either, finished shards are kept, and the same call goes on.
 
     Example:
         >>> simulate("demo_mass", 1000, seed=1, out="masses.h5")  # doctest: +SKIP
     """
     preset = preset if isinstance(preset, Preset) else load_preset(preset)
-    out, device = Path(out), find_device(device)
+    out = Path(out)
+    _check(count, test, seed, out, workers, scheduler)
+    if scheduler is None:
+        device = find_device(device)
+    elif device == "auto":
+        device = "cpu"  # what the workers have is not known here
+    size = _shard_size(count, shard)
+    tasks = _plan(preset, seed, count, size, device, test, out)
+    settings = {
+        "count": count,
+        "seed": seed,
+        "test": test,
+        "shard": size,
+        "device": tasks[0].attributes["device"],  # noise differs between a CPU and a GPU
+        **versions(),
+        "preset": preset.model_dump(mode="json", exclude_none=True),
+    }
+    ledger = Ledger(out)
+    if not overwrite:
+        ledger.refuse_foreign()
+    with ledger.claim():
+        if overwrite:
+            ledger.clear()
+        ledger.agree(settings)
+        ledger.sweep()
+        done = _finished(ledger, tasks)
+        left = [task for task in tasks if task.file not in done]
+        if not left and is_index_of(out, [*done.values()], count - test):
+            say(f"{out}: complete already; its shards are as they were written")
+            return out
+        ledger.rewrite([*done.values()])
+
+        def finished(shard: Shard) -> None:
+            ledger.record(shard)
+            done[shard.file] = shard
+
+        with track(f"simulating {preset.name}", count) as progress:
+            progress.start_at(sum(shard.count for shard in done.values()))
+            try:
+                _make(left, _processes(workers, left), scheduler, progress, finished)
+            except StorageError as error:
+                kept = f"{len(done)} of {len(tasks)} shards are kept: repeat the command to go on"
+                raise StorageError(f"{error}; {kept}") from error
+        shards = [done[task.file] for task in tasks]
+        ledger.rewrite(shards)
+        write_index(out, shards, count - test)
+    return out
+
+
+def _check(
+    count: int, test: int, seed: int, out: Path, workers: int | str, scheduler: str | None
+) -> None:
     if count < 1:
         raise UsageError(f"--count {count}: must be at least 1")
     if not 0 <= test < count:
         raise UsageError(f"--test {test}: must be below --count {count}")
     if seed < 0:
         raise UsageError(f"--seed {seed}: must not be negative")
+    if workers != "auto" and (not isinstance(workers, int) or workers < 1):
+        raise UsageError(f"--workers {workers}: must be 'auto' or a number from 1")
+    if scheduler is not None and workers not in ("auto", 1):
+        raise UsageError("--workers is for this machine; with --scheduler its workers are used")
     if out.is_dir():
         raise UsageError(
             f"{out}: is a folder; give the name of a file, such as {out / 'lenses.h5'}"
         )
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out}: exists already; choose another --out or add --overwrite")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{out.parent}: cannot be made ({error.strerror})") from error
-    attributes: dict[str, str | int | float] = {
+
+
+def _shard_size(count: int, asked: int | None) -> int:
+    least = _whole_batches(-(-count // MOST_SHARDS))
+    if asked is None:
+        return max(SHARD, least)
+    if asked < 1:
+        raise UsageError(f"--shard {asked}: must be at least 1")
+    if _whole_batches(asked) < least:
+        raise UsageError(
+            f"--shard {asked}: makes more than {MOST_SHARDS} files, which HDF5 may have to hold"
+            f" open together; give at least {least}"
+        )
+    return _whole_batches(asked)
+
+
+def _whole_batches(count: int) -> int:
+    return -(-count // BATCH) * BATCH
+
+
+def _plan(
+    preset: Preset, seed: int, count: int, size: int, device: str, test: int, out: Path
+) -> list[ShardTask]:
+    """All shards of a set."""
+    folder = Ledger(out).folder
+    attributes: dict[str, str | int] = {
         "preset": preset.name,
         "preset_yaml": preset.to_yaml(),
         "seed": seed,
-        "test_from": count - test,
-        "device": device.partition(":")[0],  # noise differs between a CPU and a GPU
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **{f"{name}_version": version(name) for name in ("torch", "caustics", "numpy")},
+        "device": device.partition(":")[0],
+        **versions(),
     }
-    writer = StoreWriter(
-        out,
-        count=count,
-        shape=preset.image.shape,
-        dtype="int32",
-        task=preset.task,
-        class_names=preset.class_names,
-        attributes=attributes,
-        units=UNITS,
-    )
-    with writer, track(f"simulating {preset.name}", count) as progress:
-        for start in range(0, count, BATCH):
-            size = min(BATCH, count - start)
-            images, scene = sample(preset, seed, start, size, device)
-            writer.write(start, images.cpu().numpy(), scene.labels.numpy(), scene.parameters())
-            progress.advance(size)
-    return out
+    tasks = []
+    for k, start in enumerate(range(0, count, size)):
+        images = min(size, count - start)
+        own = attributes | {
+            "start": start,
+            "test_from": min(max(count - test - start, 0), images),
+        }
+        file = f"{folder.name}/{k:05d}.h5"
+        home = folder.parent.absolute()
+        tasks.append(ShardTask(home, file, preset, seed, start, images, device, own))
+    return tasks
+
+
+def _finished(ledger: Ledger, tasks: list[ShardTask]) -> dict[str, Shard]:
+    """The shards that need not be made again, by their files."""
+    plan = [Shard(task.file, task.start, task.count, 0, "") for task in tasks]
+    with track("checking what is there", len(plan)) as progress:
+        good = ledger.verified(plan, lambda _: progress.advance())
+    return {shard.file: shard for shard in good}
+
+
+def _processes(workers: int | Literal["auto"], tasks: list[ShardTask]) -> int:
+    """How many processes to work in."""
+    if workers == "auto":
+        on_cpu = bool(tasks) and tasks[0].device.startswith("cpu")
+        workers = _cores() if on_cpu else 1
+    return min(workers, len(tasks))
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _make(
+    tasks: list[ShardTask],
+    processes: int,
+    scheduler: str | None,
+    progress: Tracker,
+    finished: Finished,
+) -> None:
+    if scheduler is not None and tasks:
+        make_on_cluster(tasks, scheduler, progress, finished)
+    elif processes > 1:
+        make_in_processes(tasks, processes, progress, finished)
+    else:
+        make_here(tasks, progress, finished)

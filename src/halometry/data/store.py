@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import os
 from pathlib import Path
 from types import TracebackType
@@ -13,42 +11,13 @@ import h5py
 import numpy as np
 
 from halometry import __version__
-from halometry.errors import DataError, StorageError
+from halometry.data.disk import Disk, storage_error
+from halometry.data.shards import check_shards
+from halometry.errors import DataError
 from halometry.tasks import TASKS, Task
 from halometry.writing import partial_path
 
 FORMAT, FORMAT_VERSION = "halometry-store", 1
-
-
-class Disk(io.FileIO):
-    """A file that remembers the first failure to write and takes everything after it in silence.
-
-    HDF5 cannot close a file that it cannot write to: it would lose data without a word, or fill
-    the screen. So it never learns of a full disk; who writes looks at `failure` instead.
-    """
-
-    failure: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        if self.failure is None:
-            try:
-                written = 0
-                while written < len(view):
-                    written += super().write(view[written:]) or 0
-            except OSError as error:
-                self.failure = error
-        return len(view)
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.failure = self.failure or error
-            return size or 0
-
-    def flush(self) -> None:
-        """Nothing to do: writes are not buffered."""
 
 
 class StoreWriter:
@@ -93,7 +62,7 @@ class StoreWriter:
         try:
             self._create()
         except OSError as error:
-            raise self._failed(error) from error
+            raise storage_error(self.path, error) from error
         return self
 
     def _create(self) -> None:
@@ -136,9 +105,9 @@ class StoreWriter:
                     self._parameters[name].attrs["unit"] = self.units.get(name, "")
                 self._parameters[name][start:stop] = values
         except (OSError, RuntimeError) as error:
-            raise self._failed(error) from error
+            raise storage_error(self.path, error) from error
         if self._disk.failure is not None:
-            raise self._failed(self._disk.failure) from self._disk.failure
+            raise storage_error(self.path, self._disk.failure) from self._disk.failure
 
     def __exit__(
         self,
@@ -155,19 +124,9 @@ class StoreWriter:
                 os.replace(self.partial, self.path)
         except OSError as failure:
             if error is None:
-                raise self._failed(failure) from failure
+                raise storage_error(self.path, failure) from failure
         finally:
             self.partial.unlink(missing_ok=True)
-
-    def _failed(self, error: Exception) -> StorageError:
-        code = getattr(error, "errno", None)
-        if code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-            reason = "the disk is full; free space or choose another place"
-        elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
-            reason = "no permission to write there; choose another place"
-        else:
-            reason = os.strerror(code) if code else " ".join(str(error).split())
-        return StorageError(f"{self.path}: cannot be written: {reason}")
 
 
 def is_store(path: str | Path) -> bool:
@@ -184,7 +143,8 @@ def open_store(path: str | Path) -> h5py.File:
     """Open a store for reading.
 
     Raises:
-        DataError: damaged, or another kind of HDF5 file.
+        DataError: damaged, another kind of HDF5 file, or shards missing or cut short; whether
+            every byte of them is right is for `halometry.data.index.verify` to say.
     """
     try:
         file = h5py.File(path, "r")
@@ -201,6 +161,11 @@ def open_store(path: str | Path) -> h5py.File:
             f"{path}: images of shape {images} and labels of shape {labels} do not make a store;"
             " (N, C, H, W), (N,) and the attribute 'task' are expected"
         )
+    try:
+        check_shards(Path(path), file)
+    except DataError:
+        file.close()
+        raise
     return file
 
 
