@@ -1,0 +1,160 @@
+"""A set of shards is read as one store, wherever it lies; what is missing from it is noticed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from halometry.data.dataset import open_dataset
+from halometry.data.files import count_images, find_files
+from halometry.data.generate import simulate
+from halometry.data.index import verify
+from halometry.data.store import StoreWriter, attributes_of, open_store
+from halometry.errors import DataError, UsageError
+from halometry.simulation import load_preset, sample
+
+COUNT, SHARD = 70, 32
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("made") / "lenses.h5"
+    return simulate("demo_classification", COUNT, seed=2, out=out, shard=SHARD, test=10)
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    """The set once more, to be spoilt."""
+    shutil.copytree(made.parent, tmp_path / "copy")
+    return tmp_path / "copy" / "lenses.h5"
+
+
+def test_the_shards_are_one_store(made: Path) -> None:
+    images, scene = sample(load_preset("demo_classification"), 2, 0, COUNT)
+    with h5py.File(made) as file:
+        np.testing.assert_array_equal(file["images"][:], images.numpy())
+        np.testing.assert_array_equal(file["labels"][:], scene.labels)
+        for name, values in scene.parameters().items():
+            np.testing.assert_array_equal(file["parameters"][name][:], values)
+        assert file["parameters/halo_mass"].attrs["unit"] == "Msun"
+        assert list(file["shards"]["start"]) == [0, 32, 64]
+        assert list(file["shards"]["count"]) == [32, 32, 6]
+
+
+def test_each_shard_is_a_store_of_its_own(made: Path) -> None:
+    whole = open_dataset(made)
+    for k, start in enumerate((0, 32, 64)):
+        part = open_dataset(made.parent / "lenses.shards" / f"{k:05d}.h5")
+        stop = start + len(part)
+        np.testing.assert_array_equal(part.images, whole.images[start:stop])
+        np.testing.assert_array_equal(part.roles, whole.roles[start:stop])
+        assert part.attributes["start"] == start
+    assert "start" not in whole.attributes
+    assert np.count_nonzero(whole.roles == "test") == 10
+
+
+def test_nothing_is_dated(made: Path) -> None:
+    with open_store(made) as file:
+        assert "date" not in attributes_of(file)
+
+
+@pytest.mark.parametrize("name", ["lenses", "ein 50%b ü", "a.b.hdf5", "x.h5"])
+def test_any_name_will_do(tmp_path: Path, name: str) -> None:
+    path = simulate("demo_mass", 40, out=tmp_path / name, shard=32)
+    with h5py.File(path) as file:
+        assert file["images"][:].min(axis=0).max() > 0
+        assert file["labels"][39] > 0
+    assert verify(path) == 2
+
+
+def test_it_is_read_from_anywhere(
+    made: Path, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = open_dataset(made).images
+    moved = tmp_path / "elsewhere" / "deeper"
+    moved.mkdir(parents=True)
+    shutil.move(copy, moved / "renamed.h5")
+    shutil.move(copy.with_suffix(".shards"), moved / "lenses.shards")
+    link = tmp_path / "link.h5"
+    link.symlink_to(moved / "renamed.h5")
+    for folder, path in [
+        (tmp_path, Path("elsewhere/deeper/renamed.h5")),
+        (moved, Path("renamed.h5")),
+        (Path("/"), moved / "renamed.h5"),
+        (moved.parent, Path("../elsewhere/deeper/renamed.h5")),
+        (tmp_path, Path("link.h5")),
+    ]:
+        monkeypatch.chdir(folder)
+        np.testing.assert_array_equal(open_dataset(path).images, expected)
+        with open_store(path) as file:
+            monkeypatch.chdir("/")
+            np.testing.assert_array_equal(file["images"][:], expected)
+
+
+def alone(path: Path) -> None:
+    shutil.rmtree(path.with_suffix(".shards"))
+
+
+def missing(path: Path) -> None:
+    (path.with_suffix(".shards") / "00001.h5").unlink()
+
+
+def short(path: Path) -> None:
+    os.truncate(path.with_suffix(".shards") / "00002.h5", 5000)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (alone, r"lenses\.h5: its images are in the folder lenses\.shards/, which is not beside"),
+        (missing, r"00001\.h5: cannot be read .* has images 32 to 63 in it; copy or make it again"),
+        (short, r"00002\.h5: has 5,000 bytes where .*lenses\.h5 expects"),
+    ],
+)
+def test_shards_that_are_not_there_are_not_read_as_zeros(
+    copy: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    spoil(copy)
+    for use in (open_store, open_dataset, verify):
+        with pytest.raises(DataError, match=message):
+            use(copy)
+
+
+def test_checksums_find_a_single_wrong_bit(copy: Path) -> None:
+    assert verify(copy) == 3
+    flip(copy.with_suffix(".shards") / "00001.h5")
+    with pytest.raises(DataError, match=r"1 of 3 shards are damaged \(lenses.shards/00001.h5\)"):
+        verify(copy)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_single_file_is_still_a_store_and_has_no_checksums(tmp_path: Path) -> None:
+    path = tmp_path / "old.h5"
+    with StoreWriter(path, count=4, shape=(1, 8, 8), task="regression") as writer:
+        writer.write(0, np.ones((4, 1, 8, 8)), np.full(4, 0.1))
+    assert len(open_dataset(path)) == 4
+    with pytest.raises(DataError, match="is a single file, without checksums"):
+        verify(path)
+
+
+def test_images_below_a_folder_are_counted_once(copy: Path) -> None:
+    assert find_files(copy.parent) == [copy]
+    assert count_images([copy.parent]) == COUNT
+    assert count_images([copy.with_suffix(".shards")]) == COUNT
+
+
+def test_too_many_shards_are_refused_and_never_chosen(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--shard 32: makes more than 200 files.*at least 512"):
+        simulate("demo_mass", 100_000, out=tmp_path / "a.h5", shard=32)
+    assert not list(tmp_path.iterdir())
