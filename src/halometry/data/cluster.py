@@ -47,17 +47,18 @@ def make_on_cluster(
         if not client.scheduler_info()["workers"]:
             say(f"{address}: has no workers yet; waiting for them")
         futures = [client.submit(make_on_worker, task, pure=False) for task in tasks]
-        for future in distributed.as_completed(futures):
-            shard = future.result()
-            _await(tasks[0].home / shard.file, shard)
-            finished(shard)
-            progress.advance(shard.count)
+        with client.as_current():
+            for future in distributed.as_completed(futures):
+                shard = future.result()
+                _await(tasks[0].home / shard.file, shard)
+                finished(shard)
+                progress.advance(shard.count)
     except distributed.KilledWorker as error:
         raise UnavailableError(
             f"--scheduler {address}: several workers died while making the same shard, perhaps"
             f" for want of memory; {KEPT}"
         ) from error
-    except (distributed.CommClosedError, CancelledError) as error:
+    except (OSError, CancelledError) as error:
         raise UnavailableError(f"--scheduler {address}: was lost ({error}); {KEPT}") from error
     finally:
         if client.status == "running":

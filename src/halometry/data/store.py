@@ -78,7 +78,8 @@ class StoreWriter:
         )
         label_type = "int64" if self.task == "classification" else "float64"
         self._labels = self._file.create_dataset("labels", (self.count,), label_type)
-        self._parameters = self._file.create_group("parameters")
+        self._file.create_group("parameters")
+        self._parameters: dict[str, h5py.Dataset] = {}
         attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, "task": self.task}
         attributes |= {"halometry_version": __version__, **self.attributes}
         if self.class_names:
@@ -99,15 +100,27 @@ class StoreWriter:
             self._labels[start:stop] = labels
             for name, values in (parameters or {}).items():
                 if name not in self._parameters:
-                    self._parameters.create_dataset(
-                        name, (self.count, *values.shape[1:]), values.dtype, compression="gzip"
-                    )
-                    self._parameters[name].attrs["unit"] = self.units.get(name, "")
+                    self._parameters[name] = self._new_parameter(name, values)
                 self._parameters[name][start:stop] = values
         except (OSError, RuntimeError) as error:
             raise storage_error(self.path, error) from error
         if self._disk.failure is not None:
             raise storage_error(self.path, self._disk.failure) from self._disk.failure
+
+    def _new_parameter(self, name: str, like: np.ndarray) -> h5py.Dataset:
+        shape = (self.count, *like.shape[1:])
+        made = self._file["parameters"].create_dataset(name, shape, like.dtype, compression="gzip")
+        made.attrs["unit"] = self.units.get(name, "")
+        return made
+
+    def _flush(self) -> None:
+        """Give every dataset its place in the file in a fixed order.
+
+        HDF5 places what is left of a dataset when its last handle goes, and Python lets go of
+        one when it likes: a profiler or a debugger would change the bytes. So handles are kept.
+        """
+        for dataset in (self._images, self._labels, *self._parameters.values()):
+            dataset.flush()
 
     def __exit__(
         self,
@@ -116,6 +129,8 @@ class StoreWriter:
         trace: TracebackType | None,
     ) -> None:
         try:
+            if error is None:
+                self._flush()
             self._file.close()
             self._disk.close()
             if error is None:

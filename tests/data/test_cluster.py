@@ -1,0 +1,119 @@
+"""A Dask cluster writes the same bytes as this machine alone, and survives the loss of a worker."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from halometry.data import cluster
+from halometry.data.generate import simulate
+from halometry.errors import UnavailableError, UsageError
+
+pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+
+PRESET, COUNT, SHARD = "demo_mass", 640, 32
+
+
+def content(index: Path) -> dict[str, bytes]:
+    files = [index, *index.with_suffix(".shards").iterdir()]
+    return {path.name: path.read_bytes() for path in files}
+
+
+class Cluster:
+    """A scheduler and workers, each a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "scheduler.json"
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._start("dask_scheduler", "--port", "0", "--host", "127.0.0.1")
+        while not self.file.exists():
+            time.sleep(0.05)
+
+    def _start(self, program: str, *words: str) -> subprocess.Popen[bytes]:
+        line = [sys.executable, "-W", "ignore", "-m", f"distributed.cli.{program}", *words,
+                "--scheduler-file", str(self.file), "--no-dashboard"]  # fmt: skip
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.processes.append(process)
+        return process
+
+    @property
+    def address(self) -> str:
+        return str(json.loads(self.file.read_text())["address"])
+
+    def worker(self) -> subprocess.Popen[bytes]:
+        return self._start("dask_worker", "--nthreads", "1", "--no-nanny")
+
+    def stop(self) -> None:
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path)
+    yield made
+    made.stop()
+
+
+def test_a_cluster_that_loses_a_worker_writes_the_same_bytes(
+    scheduler: Cluster, tmp_path: Path
+) -> None:
+    expected = content(simulate(PRESET, COUNT, out=tmp_path / "here" / "set.h5", shard=SHARD))
+    out = tmp_path / "there" / "set.h5"
+    workers = [scheduler.worker() for _ in range(2)]
+    sums, noted = out.with_suffix(".shards") / "SHA256SUMS", []
+
+    def kill_one() -> None:
+        while not sums.exists() or (done := sums.read_text().count("\n")) < 5:
+            time.sleep(0.01)
+        workers[0].kill()
+        noted.append(done)
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    simulate(PRESET, COUNT, out=out, shard=SHARD, scheduler=scheduler.address)
+    killer.join(10)
+    assert noted[0] < COUNT // SHARD
+    assert [worker.poll() is None for worker in workers] == [False, True]
+    assert not list(out.parent.rglob("*.h5.*.partial")) or _sweep(out)
+    assert content(out) == expected
+
+
+def _sweep(out: Path) -> bool:
+    """A piece that the killed worker had begun goes with the next command."""
+    simulate(PRESET, COUNT, out=out, shard=SHARD)
+    return not list(out.parent.rglob("*.h5.*.partial"))
+
+
+def test_no_scheduler_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "ANSWER", 0.5)
+    for address in ("tcp://127.0.0.1:9", "nonsense"):
+        with pytest.raises(UnavailableError, match=f"--scheduler {address}: no Dask scheduler"):
+            simulate(PRESET, 40, out=tmp_path / "set.h5", scheduler=address)
+
+
+def test_the_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UnavailableError, match=r"pip install 'halometry\[cluster\]'"):
+        simulate(PRESET, 40, out=tmp_path / "set.h5", scheduler="tcp://127.0.0.1:9")
+
+
+def test_a_worker_with_other_versions_is_refused(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from halometry.data.generate import _plan
+    from halometry.simulation import load_preset
+
+    (task,) = _plan(load_preset(PRESET), 0, 10, 32, "cpu", 0, tmp_path / "set.h5")
+    other = replace(task, attributes=task.attributes | {"torch_version": "0.1"})
+    with pytest.raises(UsageError, match=r"a worker has torch .*, not 0\.1"):
+        cluster.make_on_worker(other)
+    assert cluster.make_on_worker(task).count == 10
