@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +66,46 @@ def test_each_shard_is_a_store_of_its_own(made: Path) -> None:
 def test_nothing_is_dated(made: Path) -> None:
     with open_store(made) as file:
         assert "date" not in attributes_of(file)
+
+
+def test_a_profiler_does_not_change_the_bytes(tmp_path: Path) -> None:
+    """One keeps frames, so that Python lets go of HDF5's objects later; Dask's workers have one."""
+    main, stop = threading.get_ident(), threading.Event()
+
+    def profile() -> None:
+        while not stop.wait(0.002):
+            frame, held = sys._current_frames().get(main), []
+            while frame is not None:
+                held.append(frame)
+                frame = frame.f_back
+
+    plain = simulate("demo_mass", 64, out=tmp_path / "plain" / "a.h5", shard=32)
+    profiler = threading.Thread(target=profile)
+    profiler.start()
+    try:
+        watched = simulate("demo_mass", 64, out=tmp_path / "watched" / "a.h5", shard=32)
+    finally:
+        stop.set()
+        profiler.join()
+    for file in ("a.h5", "a.shards/00000.h5", "a.shards/00001.h5"):
+        assert (watched.parent / file).read_bytes() == (plain.parent / file).read_bytes()
+
+
+def test_the_page_on_formats_is_right(made: Path) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    check = "assert images.shape[0] == len(labels) == len(mass) and unit == 'Msun' and seed == 2\n"
+    done = subprocess.run([sys.executable, "-c", "\n".join([*blocks, check])], cwd=made.parent,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "3 shards are as they were written\n"
+    sums = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
+    if shutil.which("sha256sum"):
+        subprocess.run(sums, cwd=made.with_suffix(".shards"), check=True)
+    with h5py.File(made) as file:
+        text = page.read_text(encoding="utf-8")
+        for name in (*file.attrs, *file["shards"].dtype.names):
+            assert f"`{name}`" in text
 
 
 @pytest.mark.parametrize("name", ["lenses", "ein 50%b ü", "a.b.hdf5", "x.h5"])

@@ -1,0 +1,95 @@
+"""What `halometry simulate` takes: images a second with one and two processes, and memory.
+
+python benchmarks/simulate.py --out results/simulate.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from halometry.data.generate import simulate
+from halometry.evaluation.cost import machine
+
+PROCESSES = (1, 2)
+SHARD = 256
+
+
+def rate(preset: str, count: int, workers: int) -> float:
+    """Images a second of a whole set, the start of the processes and the disk included."""
+    with tempfile.TemporaryDirectory(prefix="halometry-") as folder:
+        start = time.perf_counter()
+        simulate(preset, count, out=Path(folder) / "set.h5", workers=workers, shard=SHARD)
+        return count / (time.perf_counter() - start)
+
+
+def peak_memory(preset: str, count: int) -> int:
+    """Bytes of memory that the command held at most, with one process."""
+    with tempfile.TemporaryDirectory(prefix="halometry-") as folder:
+        words = ["simulate", preset, "--count", str(count), "--workers", "1"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "halometry", *words, "--out", str(Path(folder) / "set.h5")],
+            stdout=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"halometry simulate ended with status {process.returncode}")
+        return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def quartiles(values: list[float]) -> dict[str, float]:
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return {"median": float(median), "low": float(low), "high": float(high)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, help="a JSON file to write")
+    parser.add_argument("--preset", default="common_test_1", help="for the rates")
+    parser.add_argument("--count", type=int, default=16_384, help="images of a set for the rates")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory-preset", default="demo_mass")
+    parser.add_argument("--memory", type=int, nargs="*", default=[1_000, 10_000, 100_000],
+                        help="images of the sets whose memory is measured")  # fmt: skip
+    options = parser.parse_args()
+    record: dict[str, Any] = {
+        "what": "images/s of `halometry simulate`, median and quartiles, and peak memory",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "preset": options.preset,
+        "images": options.count,
+        "rounds": options.rounds,
+    }
+    rates: dict[int, list[float]] = {workers: [] for workers in PROCESSES}
+    for _ in range(options.rounds):
+        for workers in PROCESSES:  # in turns, so that a busy moment hits both
+            rates[workers].append(rate(options.preset, options.count, workers))
+    ratios = [two / one for one, two in zip(*rates.values(), strict=True)]
+    record["images_per_second"] = {str(n): quartiles(values) for n, values in rates.items()}
+    record["two_over_one"] = quartiles(ratios)
+    for name, row in (*record["images_per_second"].items(), ("2 / 1", record["two_over_one"])):
+        print(f"{name:>6}  {row['median']:8.2f}  [{row['low']:.2f}, {row['high']:.2f}]")
+    record["memory_preset"] = options.memory_preset
+    record["peak_memory_bytes"] = {}
+    for count in options.memory:
+        peak = peak_memory(options.memory_preset, count)
+        record["peak_memory_bytes"][str(count)] = peak
+        print(f"{count:>8,} images: {peak / 1e6:.0f} MB")
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
