@@ -21,6 +21,7 @@ import pytest
 from halometry.data.generate import simulate
 from halometry.data.ledger import Ledger
 from halometry.errors import StorageError, UnavailableError, UsageError
+from halometry.simulation import load_preset
 
 PRESET, COUNT, SEED, SHARD = "demo_mass", 200, 3, 32
 SHARDS = 7
@@ -110,8 +111,15 @@ def test_the_division_into_shards_does_not_change_the_images(whole: Path, tmp_pa
         assert (a["parameters/subhalo_x"][:] == b["parameters/subhalo_x"][:]).all()
 
 
+def tiny(out: Path) -> Path:
+    """A set of two shards that takes no time."""
+    preset = load_preset(PRESET)
+    image = preset.image.model_copy(update={"pixels": 16})
+    return simulate(preset.model_copy(update={"image": image}), 34, SEED, out, shard=SHARD)
+
+
 def killed_at(event: int, out: Path) -> None:
-    """Make a set of two shards, and die just before touching its files for the n-th time."""
+    """Make the tiny set, and die just before touching its files for the n-th time."""
     left = event
 
     def hook(name: str, values: tuple[Any, ...]) -> None:
@@ -123,14 +131,14 @@ def killed_at(event: int, out: Path) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
-    simulate(PRESET, 34, out=out, seed=SEED, shard=SHARD)
+    tiny(out)
 
 
 def test_a_kill_at_any_moment_costs_no_byte(tmp_path: Path) -> None:
     """Each file that is opened, renamed or removed marks a moment; a set is killed at each."""
-    expected = content(simulate(PRESET, 34, out=tmp_path / "e" / "set.h5", seed=SEED, shard=SHARD))
+    expected = content(tiny(tmp_path / "whole" / "set.h5"))
     context = get_context("forkserver")
-    context.set_forkserver_preload(["halometry.data.generate"])
+    context.set_forkserver_preload(["halometry.data.generate", "psutil", "pytest"])
     kept, event, ended = set(), 0, False
     while not ended:
         out = tmp_path / str(event) / "set.h5"
@@ -140,7 +148,7 @@ def test_a_kill_at_any_moment_costs_no_byte(tmp_path: Path) -> None:
         ended = process.exitcode == 0
         assert ended or process.exitcode == -signal.SIGKILL
         kept.add(sums(out))
-        simulate(PRESET, 34, out=out, seed=SEED, shard=SHARD)
+        tiny(out)
         assert content(out) == expected, f"killed at its file event {event}"
         assert [path.name for path in out.parent.iterdir()].count("set.h5") == 1
         assert len(list(out.parent.iterdir())) == 2

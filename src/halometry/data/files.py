@@ -39,7 +39,8 @@ def find_files(path: Path) -> list[Path]:
 
 def _in_an_index(file: Path) -> bool:
     folder = file.parent
-    return folder.suffix == ".shards" and folder.with_suffix(".h5").is_file()
+    indices = (folder.with_suffix(suffix) for suffix in (".h5", ".hdf5"))
+    return folder.suffix == ".shards" and any(index.is_file() for index in indices)
 
 
 def count_images(paths: Sequence[str | Path]) -> int:
