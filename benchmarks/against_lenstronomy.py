@@ -2,10 +2,12 @@
 
 The published way is lenstronomy, an image at a time: an isothermal ellipsoid, external shear and a
 list of point masses (25 subhalos, or a vortex as 100 of them), a Sersic source, a Gaussian PSF and
-noise, as DeepLenseSim's Model 1 calls it. Both render the same scenes of the preset `model_1`, on
-one core, in turns. There are two rates of the published way: `published` finds the Einstein radii
-from astropy's distances for each image, as DeepLenseSim does; `lenstronomy` is given them, and is
-the rendering and the noise alone. halometry draws its scenes within the time measured.
+noise, as DeepLenseSim's Model 1 calls it. Both render the same scenes, on one core, in turns: those
+of `model_1`, and of `model_1_as_run`, whose masses and noise are those of DeepLenseSim.
+
+There are two rates of the published way: `published` finds the Einstein radii from astropy's
+distances for each image, as DeepLenseSim does; `lenstronomy` is given them, and is the rendering
+and the noise alone. halometry draws its scenes within the time measured.
 
 python benchmarks/against_lenstronomy.py --out results/against_lenstronomy.json
 """
@@ -43,7 +45,7 @@ from halometry.simulation.preset import CLASSES, Preset
 
 BUSY = 0.3  # load of one core by others above which a measurement is doubtful
 POINTS = 100  # of a vortex, as published
-EXPOSURE = 10**3.25  # s; counts a second are what lenstronomy's noise is written for
+PRESETS = ("model_1", "model_1_as_run")
 SEED = 20261125
 
 
@@ -93,8 +95,8 @@ class Published:
             spec.pixels, spec.pixel_scale, inverse=False
         )
         data = ImageData(
-            background_rms=spec.background_rms / EXPOSURE,
-            exposure_time=EXPOSURE,
+            background_rms=spec.background_rms,
+            exposure_time=float(v["exposure"]),
             ra_at_xy_0=ra,
             dec_at_xy_0=dec,
             transform_pix2angle=to_sky,
@@ -122,7 +124,7 @@ class Published:
         k -= 2194697 / 30690717750 / n**4
         b = 1.9992 * n - 0.3271
         e1, e2 = param_util.phi_q2_ellipticity(v["source_position_angle"], v["source_axis_ratio"])
-        brightness = v["source_brightness"] / self.spec.pixel_scale**2 / EXPOSURE
+        brightness = v["source_brightness"] / self.spec.pixel_scale**2
         return {
             "amp": brightness * math.exp(k - b),
             "R_sersic": v["source_radius"] * (b / k) ** n,
@@ -135,10 +137,10 @@ class Published:
 
     def image(self) -> np.ndarray:
         """Whole counts, noise applied as DeepLenseSim does."""
-        expected = self.expected()
-        noisy = expected + image_util.add_poisson(expected, exp_time=EXPOSURE)
-        noisy += image_util.add_background(expected, self.spec.background_rms / EXPOSURE)
-        return np.random.poisson((EXPOSURE * noisy).clip(min=0))  # noqa: NPY002
+        expected, exposure = self.expected(), self.values["exposure"]
+        noisy = expected + image_util.add_poisson(expected, exp_time=exposure)
+        noisy += image_util.add_background(expected, self.spec.background_rms)
+        return np.random.poisson((exposure * noisy).clip(min=0))  # noqa: NPY002
 
 
 def published_radius(mass: Any, z_lens: float, z_source: float) -> Any:
@@ -172,7 +174,7 @@ def seconds_halometry(preset: Preset, kind: int, start: int, count: int) -> floa
     drawn = time.perf_counter()
     with torch.no_grad():
         expected = render(scenes.rows(slice(kind, None, 3)).to("cpu", torch.float32), preset)
-    observe(expected, preset, SEED, start)
+    observe(expected, preset, SEED, start, scenes.exposure[kind::3])
     return ((drawn - begin) / 3 + time.perf_counter() - drawn) / count
 
 
@@ -215,7 +217,8 @@ def differences(preset: Preset, count: int) -> dict[str, Any]:
         for i in range(kind, 3 * count, 3):
             scene = scenes.rows(slice(i, i + 1))
             for points in (POINTS, 1000, 10_000) if name == "vort" else (0,):
-                reference = EXPOSURE * Published(preset, scene, points, truncation=4).expected()
+                reference = Published(preset, scene, points, truncation=4).expected()
+                reference *= float(scene.exposure)
                 for precision, images in (("float32", single), ("float64", double)):
                     key = f"{precision}, {points} points" if points else precision
                     entry = _apart(images[i, 0].numpy(), reference)
@@ -249,9 +252,8 @@ def main() -> None:
         core = process.cpu_affinity()[-1]
         process.cpu_affinity([core])
     torch.set_num_threads(1)
-    preset = load_preset("model_1")
-    record = {
-        "what": "model_1, 150 px, images/s on one core, noise included: median and quartiles",
+    record: dict[str, Any] = {
+        "what": "150 px, images/s on one core, noise included: median and quartiles",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "load_before": round(load, 2),
@@ -259,19 +261,28 @@ def main() -> None:
         "lenstronomy": importlib.metadata.version("lenstronomy"),
         "seed": SEED,
         "rounds": options.rounds,
-        "rates": rates(preset, options.rounds, theirs=4, ours=48),
-        "load_after": round(psutil.getloadavg()[0], 2),
-        "differences": differences(preset, options.images),
+        "presets": {},
     }
-    for name in CLASSES:
-        by_way = record["rates"][name]
-        for way, v in by_way.items():
-            print(f"{name:7} {way:20} {v['median']:8.1f} [{v['low']:.1f}, {v['high']:.1f}]")
-        for key, value in record["differences"][name].items():
-            print(f"        {key}: " + ", ".join(f"{k} {v:.1e}" for k, v in value.items()))
+    for name in PRESETS:
+        preset = load_preset(name)
+        record["presets"][name] = {
+            "rates": rates(preset, options.rounds, theirs=4, ours=48),
+            "differences": differences(preset, options.images),
+        }
+        show(name, record["presets"][name])
+    record["load_after"] = round(psutil.getloadavg()[0], 2)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def show(preset: str, measured: dict[str, Any]) -> None:
+    print(preset)
+    for name in CLASSES:
+        for way, v in measured["rates"][name].items():
+            print(f"  {name:7} {way:20} {v['median']:8.1f} [{v['low']:.1f}, {v['high']:.1f}]")
+        for key, value in measured["differences"][name].items():
+            print(f"          {key}: " + ", ".join(f"{k} {v:.1e}" for k, v in value.items()))
 
 
 if __name__ == "__main__":
