@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 STEP = 1 / 16  # of the finest table's rates
-COARSE = (256.0, 16.0)  # rates of the coarser tables are multiples of these
+COARSE = (16.0, 256.0)  # rates of the coarser tables are multiples of these
 TABULATED = 4096.0  # rates from here on are NumPy's business
 CELLS = {256.0: 2048, 16.0: 512, STEP: 64}  # of a row; enough that what is cut off is below 1e-12
 WORD = 32  # bits of a draw
@@ -108,7 +108,7 @@ def draw_poisson(rates: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     whole = sixteenths.astype(np.int32)
     counts = alias_table(STEP).draw(whole & 255, words[: flat.size])
     _add_rest(counts, sixteenths - whole.astype(np.float32), words[flat.size :])
-    if brightest >= COARSE[-1]:
+    if brightest >= COARSE[0]:
         _add_coarse(counts, whole, rng)
     return counts.reshape(rates.shape)
 
@@ -139,11 +139,9 @@ def _add_rest(counts: np.ndarray, rest: np.ndarray, words: np.ndarray) -> None:
 def _add_coarse(counts: np.ndarray, sixteenths: np.ndarray, rng: np.random.Generator) -> None:
     """Add counts of the rates' hexadecimal digits from the second on."""
     for step in COARSE:
-        shift = int(step / STEP).bit_length() - 1
-        digit = (sixteenths >> shift) & 15
-        needed = np.flatnonzero(digit)
-        table = alias_table(step)
-        if needed.size > counts.size / 2:  # drawing for all is cheaper than picking
-            counts += table.draw(digit, random_words(rng, digit.size))
-        elif needed.size:
-            counts[needed] += table.draw(digit[needed], random_words(rng, needed.size))
+        one = int(step / STEP)
+        some = np.flatnonzero(sixteenths >= one)
+        # Where most need it, drawing for all is cheaper than picking.
+        needed = some if some.size < counts.size / 2 else slice(None)
+        digit = (sixteenths[needed] >> (one.bit_length() - 1)) & 15
+        counts[needed] += alias_table(step).draw(digit, random_words(rng, digit.size))
