@@ -7,15 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from caustics.lenses.func import (
-    reduced_deflection_angle_epl,
-    reduced_deflection_angle_external_shear,
-)
+from caustics.lenses.func import reduced_deflection_angle_external_shear
 from torch import Tensor
 
 from halometry.simulation.cosmology import DEFAULT, Cosmology, distances, einstein_radius
 from halometry.simulation.profiles import (
     mass_share_tnfw,
+    reduced_deflection_angle_epl,
     reduced_deflection_angle_line,
     reduced_deflection_angle_multipole,
     reduced_deflection_angle_sie,
@@ -105,11 +103,9 @@ def _main_lens(scene: Scene, x: Tensor, y: Tensor) -> Deflection:
     if bool((scene.lens_slope != 2).any()):
         q = _column(scene.lens_axis_ratio)
         phi, t = _column(scene.lens_position_angle), _column(scene.lens_slope - 1)
-        beside = torch.where((x == 0) & (y == 0), SOFTENING, x)  # no derivative at the centre
-        ax, ay = reduced_deflection_angle_epl(
-            zero, zero, q, phi, radius, t, beside, y, EPL_TERMS, chunk_size=1
+        return reduced_deflection_angle_epl(
+            zero, zero, q, phi, radius, t, x, y, EPL_TERMS, SOFTENING
         )
-        return ax, ay
     if bool((scene.lens_axis_ratio > ROUND).all()):
         ax, ay = reduced_deflection_angle_sis(zero, zero, radius, x, y, SOFTENING)
         return ax, ay

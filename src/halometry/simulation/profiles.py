@@ -67,6 +67,56 @@ def reduced_deflection_angle_sie(
     return a_along * cos - a_across * (sin / 2), a_along * sin + a_across * (cos / 2)
 
 
+def reduced_deflection_angle_epl(
+    x0: Tensor,
+    y0: Tensor,
+    q: Tensor,
+    phi: Tensor,
+    Rein: Tensor,
+    t: Tensor,
+    x: Tensor,
+    y: Tensor,
+    terms: int,
+    s: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """The deflection of an elliptical power law (Tessore & Metcalf 2015, eq. 13 and 29).
+
+    As that of caustics, but its series in powers of -f e^(2 i phi), f = (1 - q) / (1 + q), is taken
+    as one of cosines and sines and summed by Clenshaw's recurrence, without complex numbers.
+
+    Args:
+        x0, y0: its centre, arcsec.
+        q: axis ratio.
+        phi: of the major axis, radians from the x axis.
+        Rein: Einstein radius of the intermediate axis, arcsec.
+        t: slope of the surface density, 1 where it is isothermal.
+        x, y: where, arcsec; all arguments broadcast, so that an axis may be a row or a column.
+        terms: of the series.
+        s: softening, added to the distance in quadrature, arcsec.
+
+    Returns:
+        Both components of the reduced deflection, arcsec.
+    """
+    cos, sin = torch.cos(phi), torch.sin(phi)
+    dx, dy = x - x0, y - y0
+    along, across = dx * (q * cos) + dy * (q * sin), dy * cos - dx * sin
+    across2 = across**2
+    r2 = torch.addcmul(across2 + s**2, along, along)
+    per_r2 = 2 / r2  # of twice the elliptical angle, cosine and sine:
+    cos_2, sin_2 = 1 - across2 * per_r2, along * across * per_r2
+    factors, f = [torch.ones_like(q)], (1 - q) / (1 + q)
+    for i in range(1, terms):
+        factors.append(-f * (2 * i - (2 - t)) / (2 * i + (2 - t)) * factors[-1])
+    twice, last, one = 2 * cos_2, torch.zeros_like(r2), factors[-1].expand_as(r2)
+    for factor in factors[-2:0:-1]:
+        last, one = one, torch.addcmul(factor - last, twice, one)
+    real, imaginary = torch.addcmul(1 - last, cos_2, one), sin_2 * one
+    strength = torch.exp((-t / 2) * r2.log()) * (2 / (1 + q) * (Rein * q.sqrt()) ** t)
+    a_along = (along * real - across * imaginary) * strength
+    a_across = (along * imaginary + across * real) * strength
+    return a_along * cos - a_across * sin, a_along * sin + a_across * cos
+
+
 def reduced_deflection_angle_line(
     x0: Tensor,
     y0: Tensor,
@@ -175,21 +225,24 @@ def mass_share_tnfw(r: Tensor, Rs: Tensor, tau: Tensor) -> Tensor:
     Returns:
         0 to 1 (Baltz, Marshall & Oguri 2009, eq. A.11 over eq. A.4).
     """
-    g2, t2 = (r / Rs) ** 2, tau**2
-    g = r / Rs
-    root = (t2 + g2).sqrt()
-    log = torch.log(g / (tau + root))
-    inner = (t2 + 1 + 2 * (g2 - 1)) * _angle_of_nfw(g)
-    shape = inner + tau * math.pi + (t2 - 1) * torch.log(tau)
-    shape = shape + root * (-math.pi + (t2 - 1) / tau * log)
-    return shape / ((t2 - 1) * torch.log(tau) + math.pi * tau - (t2 + 1))
+    t2, g = tau**2, r / Rs
+    g2 = g**2
+    root = (g2 + t2).sqrt()
+    of_tau = (t2 - 1) * torch.log(tau)
+    shape = (2 * g2 + (t2 - 1)) * _angle_of_nfw(g, g2) + (tau * math.pi + of_tau)
+    log = torch.log(g / (root + tau))
+    shape = torch.addcmul(shape, root, (t2 - 1) / tau * log - math.pi)
+    return shape / (of_tau + math.pi * tau - (t2 + 1))
 
 
-def _angle_of_nfw(g: Tensor) -> Tensor:
+def _angle_of_nfw(g: Tensor, g2: Tensor) -> Tensor:
     """arccos(1/g) / sqrt(g^2 - 1), continued below and through g = 1 (the same, eq. A.5)."""
     away = 1e-3
-    below, above = g.clamp(max=1 - away), g.clamp(min=1 + away)
+    inside, outside = (g < 1 - away).to(g.dtype), (g > 1 + away).to(g.dtype)
+    below = (1 - g2.clamp(max=1 - away)).sqrt()
+    above = (g2.clamp(min=1 + away) - 1).sqrt()
+    inner = torch.log((1 + below) / g) / below
+    outer = torch.atan(above) / above
     near = 1 - 2 * (g - 1) / 3 + 7 * (g - 1) ** 2 / 15
-    inner = torch.acosh(1 / below) / (1 - below**2).sqrt()
-    outer = torch.acos(1 / above) / (above**2 - 1).sqrt()
-    return torch.where(g < 1 - away, inner, torch.where(g > 1 + away, outer, near))
+    # A mask that is multiplied takes a tenth of the time of one that chooses.
+    return inside * inner + outside * outer + (1 - inside - outside) * near
