@@ -94,7 +94,7 @@ def draw_poisson(rates: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     Example:
         >>> draw_poisson(np.float32([0, 3.7, 300]), np.random.default_rng(0))
-        array([  0.,   4., 272.], dtype=float32)
+        array([  0.,   4., 288.], dtype=float32)
     """
     flat = rates.ravel()
     brightest = flat.max(initial=0)
