@@ -124,7 +124,7 @@ def _sum_of_subhalos(scene: Scene, radius: Tensor, x: Tensor, y: Tensor) -> Defl
     order = scene.subhalo_mass.argsort(dim=1, descending=True)
     order = order[:, : int((scene.subhalo_mass > 0).sum(dim=1).max())]
     extended = bool((scene.subhalo_scale_radius > 0).any())
-    ax = ay = torch.zeros_like(x + y).expand(len(scene), -1, -1)
+    total: Deflection | None = None
     # Differences along an axis are made for many at once, those of whole images for one.
     for some in order.split(max(1, AT_ONCE // x.numel()), dim=1):  # type: ignore[no-untyped-call]
         x0, y0, scale, cut = (
@@ -141,11 +141,14 @@ def _sum_of_subhalos(scene: Scene, radius: Tensor, x: Tensor, y: Tensor) -> Defl
         parts = (dx**2 + SOFTENING**2, dy**2, mass * dx, mass * dy, scale, cut)
         for dx2, dy2, to_x, to_y, one, end in zip(*(t.unbind(1) for t in parts), strict=True):
             r2 = dx2 + dy2
-            strength = r2.reciprocal()
-            if extended:
-                strength = strength * _share_of_halo(r2, one, end)
-            ax, ay = torch.addcmul(ax, to_x, strength), torch.addcmul(ay, to_y, strength)
-    return ax, ay
+            strength = _share_of_halo(r2, one, end) / r2 if extended else r2.reciprocal_()
+            if total is None:
+                total = to_x * strength, to_y * strength
+            else:  # in place, which no derivative minds: it needs the factors, not the sum
+                total[0].addcmul_(to_x, strength)
+                total[1].addcmul_(to_y, strength)
+    assert total is not None
+    return total
 
 
 def _share_of_halo(r2: Tensor, scale: Tensor, cut: Tensor) -> Tensor:
