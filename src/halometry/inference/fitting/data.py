@@ -1,0 +1,69 @@
+"""One image's pixels as the likelihood takes them, at any binning and any count of the darkest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from halometry.inference.fitting.counts import Pixels, noise_of
+from halometry.inference.fitting.model import Counts, Likelihood, Scaled, binned
+from halometry.simulation.preset import ImageSpec
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is fitted.
+
+    Attributes:
+        values: (H, W) float64.
+        extra: variance of the Gaussian noise, counts squared.
+        sigma: noise of pixels that are not counts; None for counts.
+        offset: counts to add to `values`.
+        offsets: what `offset` may be.
+    """
+
+    values: Tensor
+    extra: float
+    sigma: float | None
+    offset: int
+    offsets: range
+
+    def at(self, binning: int) -> Likelihood:
+        """The likelihood of the image binned."""
+        flat = binned(self.values, binning)
+        if self.sigma is not None:
+            return Scaled(flat, self.sigma * binning)
+        return Counts(flat + self.offset * binning**2, self.extra * binning**2)
+
+    def with_offset_for(self, expected: Tensor, binning: int) -> Data:
+        """The same pixels with the count of the darkest that an expectation (N,) makes likeliest."""
+        if len(self.offsets) == 1:
+            return self
+        return replace(self, offset=max(self.offsets, key=lambda o: self._chance(o, expected, binning)))
+
+    def _chance(self, offset: int, expected: Tensor, binning: int) -> float:
+        """ln L, the factorials included."""
+        area = binning**2
+        m = expected + self.extra * area
+        d = (binned(self.values, binning) + (offset + self.extra) * area).clamp_min(0)
+        return float((torch.xlogy(d, m) - m - torch.lgamma(d + 1)).sum())
+
+
+def data_of(pixels: Pixels, spec: ImageSpec, device: str) -> Data:
+    """Pixels as `recover_counts` gives them, for a detector."""
+    values = torch.from_numpy(pixels.values).to(device)
+    extra = spec.background_rms**2
+    if not pixels.are_counts:
+        return Data(values, 0.0, noise_of(pixels.values), 0, range(1))
+    if pixels.offset_known:
+        return Data(values, extra, None, 0, range(1))
+    # The darkest of many pixels lies a few standard deviations below the sky.
+    spread = math.sqrt(spec.sky + extra)
+    lowest = math.floor(spec.sky - 8 * spread)
+    low = lowest if extra else max(0, lowest)
+    offsets = range(low, max(low, math.ceil(spec.sky)) + 1)
+    guess = min(max(round(spec.sky - 3.5 * spread), low), offsets[-1])
+    return Data(values, extra, None, guess, offsets)

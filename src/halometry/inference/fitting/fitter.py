@@ -1,0 +1,213 @@
+"""The most likely lens, shear and source of one image, from several starts in one batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from halometry.data.images import Image
+from halometry.errors import ReadError
+from halometry.inference.fitting.counts import recover_counts
+from halometry.inference.fitting.data import Data, data_of
+from halometry.inference.fitting.model import FLOOR, Model, Scaled, coarser
+from halometry.inference.fitting.optimise import Optimum, maximise
+from halometry.inference.fitting.parameters import Layout, layout_of, scale
+from halometry.inference.fitting.result import Fit, report
+from halometry.inference.fitting.substructure import with_line, with_subhalos
+from halometry.simulation import Preset, Scene, draw_scenes, load_preset
+
+DRAWS = 1000  # scenes of the preset, of which an image's nearest are begun from
+STARTS = 8
+FINALISTS = 2
+COARSEST = 40  # pixels along a side that a coarse image keeps
+WIDEST = 0.2  # arcsec, of a coarse pixel
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One resolution at which images are fitted."""
+
+    preset: Preset
+    binning: int
+
+    def model(self, layout: Layout) -> Model:
+        """Parameters rendered at this resolution."""
+        return Model(self.preset, layout, self.binning)
+
+
+class Fitter:
+    """Fits images of one preset; what they share (drawn scenes, rendered coarsely) is made once.
+
+    Args:
+        preset: a name, a YAML file, or a preset.
+        free: parameters to fit though the preset holds them (`KNOWN` in `parameters`).
+        device: as PyTorch names it.
+        draws: scenes to choose starts from.
+        seed: of these.
+
+    Example:
+        >>> from halometry.simulation import load_preset, sample
+        >>> preset = load_preset("demo_classification")
+        >>> images, scene = sample(preset, seed=5, start=0, count=1)
+        >>> image = Image(images[0].numpy(), None, "example")
+        >>> fit = Fitter(preset, draws=200).fit(image)
+        >>> radius = fit.estimate("einstein_radius")
+        >>> abs(radius.value - float(scene.einstein_radius)) < 5 * radius.error
+        True
+    """
+
+    def __init__(
+        self,
+        preset: str | Preset,
+        free: Iterable[str] = (),
+        device: str = "cpu",
+        draws: int = DRAWS,
+        seed: int = 0,
+    ) -> None:
+        self.preset = preset if isinstance(preset, Preset) else load_preset(preset)
+        self.device = device
+        scene = _smooth(draw_scenes(self.preset, seed, 0, draws)).to(device, torch.float64)
+        self.layout = layout_of(self.preset, scene.rows(slice(0, 1)), free)
+        spec = self.preset.image
+        self.full = Scale(self.preset, 1)
+        self.native = Scale(coarser(self.preset, 1, 1), 1)
+        binning = _binning(spec.pixels, spec.pixel_scale)
+        self.coarse = Scale(coarser(self.preset, binning, 1), binning)
+        self.scenes = scene
+        with torch.no_grad():
+            theta = self._coordinates(self.layout)
+            self.drawn = self.coarse.model(self.layout).expected(theta)
+
+    def fit(self, image: Image, line: bool = False, subhalos: int | None = 0) -> Fit:
+        """Fit one image.
+
+        Args:
+            image: of one channel and of the preset's size.
+            line: add a line of mass.
+            subhalos: how many point masses to add; None for as many as the data ask for.
+
+        Raises:
+            ReadError: the image is not of the preset's shape.
+        """
+        begin = time.perf_counter()
+        self.check(image)
+        data = data_of(recover_counts(image), self.preset.image, self.device)
+        with torch.no_grad():
+            data, layout, optimum, starts = self._smooth_fit(data)
+            smooth = optimum.deviance
+            if line:
+                layout, optimum = with_line(self.full, self.native, data, layout, optimum)
+            if subhalos != 0:
+                layout, optimum = with_subhalos(
+                    self.full, self.native, data, layout, optimum, subhalos
+                )
+            gain = float(smooth - optimum.deviance)
+            return report(
+                image.path, self.preset, layout, optimum, data, gain, starts,
+                time.perf_counter() - begin,
+            )
+
+    def check(self, image: Image) -> None:
+        """Whether an image can be fitted at all.
+
+        Raises:
+            ReadError: the image is not of the preset's shape.
+        """
+        shape, wanted = image.pixels.shape, self.preset.image.shape
+        if shape == wanted:
+            return
+        if shape[0] == 3:
+            reason = "is a colour image; fit takes one channel (give one band)"
+        else:
+            reason = (
+                f"has {shape[1]} x {shape[2]} pixels, but images of preset {self.preset.name} have "
+                f"{wanted[1]} x {wanted[2]}; choose another --preset, or a YAML file with this size"
+            )
+        raise ReadError(image.path, reason)
+
+    def _smooth_fit(self, data: Data) -> tuple[Data, Layout, Optimum, int]:
+        """The best optimum without substructure, and how many starts came to it."""
+        layout, theta = self._starts(data)
+        coarse = self.coarse.model(layout)
+        optimum = maximise(coarse, data.at(self.coarse.binning), theta, iterations=15)
+        best = optimum.best()
+        data = data.with_offset_for(best.expected[0], self.coarse.binning)
+        agreeing = int((optimum.deviance < best.deviance + 1).sum())
+        theta = _distinct(optimum, layout.steps.to(theta), FINALISTS)
+        optimum = maximise(self.native.model(layout), data.at(1), theta, iterations=10).best()
+        data = data.with_offset_for(optimum.expected[0], 1)
+        optimum = maximise(self.full.model(layout), data.at(1), optimum.theta, iterations=12)
+        settled = data.with_offset_for(optimum.expected[0], 1)
+        if settled != data:
+            data = settled
+            optimum = maximise(self.full.model(layout), data.at(1), optimum.theta)
+        return data, layout, optimum, agreeing
+
+    def _starts(self, data: Data) -> tuple[Layout, Tensor]:
+        """The drawn scenes that are most like an image, as coordinates."""
+        likelihood = data.at(self.coarse.binning)
+        if isinstance(likelihood, Scaled):
+            layout = self.layout.without("source_brightness", "sky").with_blocks(scale())
+            unit, zero, left = _linear(self.drawn, likelihood.data)
+            nearest = left.argsort()[:STARTS]
+            values = {"unit": unit, "zero": zero}
+            return layout, self._coordinates(layout, values)[nearest]
+        total = 2 * (self.drawn.sum(dim=1) - self.drawn.log() @ likelihood.data)
+        return self.layout, self._coordinates(self.layout)[total.argsort()[:STARTS]]
+
+    def _coordinates(self, layout: Layout, more: dict[str, Tensor] | None = None) -> Tensor:
+        """Coordinates of the drawn scenes."""
+        values, spec = more or {}, self.preset.image
+
+        def get(name: str) -> Tensor:
+            if name in values:
+                return values[name]
+            if hasattr(self.scenes, name):
+                found: Tensor = getattr(self.scenes, name)
+                return found
+            return torch.full_like(self.scenes.f_sub, max(getattr(spec, name), FLOOR))
+
+        return layout.coordinates(get)
+
+
+def _smooth(scene: Scene) -> Scene:
+    """The same lenses without substructure."""
+    none = torch.zeros(len(scene), 1, dtype=torch.float64)
+    return replace(
+        scene,
+        f_sub=none[:, 0],
+        subhalo_mass=none,
+        subhalo_x=none,
+        subhalo_y=none,
+        line_mass=none[:, 0],
+    )
+
+
+def _binning(pixels: int, pixel_scale: float) -> int:
+    """How many pixels go together in a coarse image: a divisor of its side."""
+    fit = (b for b in range(1, 9) if pixels % b == 0 and pixels // b >= COARSEST)
+    return max((b for b in fit if b * pixel_scale <= WIDEST), default=1)
+
+
+def _distinct(optimum: Optimum, steps: Tensor, count: int) -> Tensor:
+    """Coordinates of the best optima that are not the same one."""
+    kept: list[Tensor] = []
+    for theta in optimum.theta[optimum.deviance.argsort()]:
+        if all(float(((theta - other) / steps).abs().max()) > 0.2 for other in kept):
+            kept.append(theta)
+        if len(kept) == count:
+            break
+    return torch.stack(kept)
+
+
+def _linear(model: Tensor, data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Unit (positive), zero, and remaining sum of squares of data (N,) by each model (B, N)."""
+    mean = model.mean(dim=1, keepdim=True)
+    varied, d = model - mean, data - data.mean()
+    unit = ((varied @ d) / (varied**2).sum(dim=1)).clamp_min(1e-12)
+    zero = data.mean() - unit * mean[:, 0]
+    return unit, zero, ((d - unit[:, None] * varied) ** 2).sum(dim=1)

@@ -1,0 +1,163 @@
+"""The expected image of fitted parameters with its derivatives, and how well it agrees with data."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import functional
+
+from halometry.inference.fitting.parameters import Layout
+from halometry.simulation import render
+from halometry.simulation.preset import Preset
+
+FLOOR = 1e-3  # counts, below which no pixel's expectation falls
+
+
+@dataclass(frozen=True)
+class Model:
+    """From coordinates to expected pixels.
+
+    Attributes:
+        preset: with the detector to render for.
+        layout: of the coordinates.
+        binning: how many pixels of the data, along a side, make one of `preset`'s.
+    """
+
+    preset: Preset
+    layout: Layout
+    binning: int = 1
+
+    def expected(self, theta: Tensor) -> Tensor:
+        """The pixels' expectations of coordinates (B, P): (B, N)."""
+        fields = self.layout.fields(theta)
+        preset, spec = self.preset, self.preset.image
+        sigma, sky = fields.get("psf_sigma"), fields.get("sky")
+        if sigma is not None:
+            preset = _with_image(preset, psf_sigma=0.0)
+        images = render(self.layout.scene(theta), preset)[:, 0]
+        if sigma is not None:
+            images = _blurred(images, sigma / spec.pixel_scale)
+        if sky is not None:
+            images = images + (sky[:, None, None] - spec.sky)
+        flat = self.binning**2 * images.flatten(1)
+        if "unit" in fields:
+            return fields["zero"][:, None] + fields["unit"][:, None] * flat
+        return flat.clamp_min(FLOOR)
+
+    def linearised(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Expectations (B, N) and their derivatives (B, P, N), by forward differentiation.
+
+        Every coordinate is a row of its own in one batch through the renderer.
+        """
+        rows, size = theta.shape
+        each = theta.repeat_interleave(size, dim=0)
+        towards = torch.eye(size, dtype=theta.dtype, device=theta.device).repeat(rows, 1)
+        with warnings.catch_warnings(), forward_ad.dual_level():
+            warnings.simplefilter("ignore")  # torch's own, on the first use of this
+            dual = self.expected(forward_ad.make_dual(each, towards))
+            primal, tangent = forward_ad.unpack_dual(dual)
+        assert tangent is not None
+        return primal[::size], tangent.view(rows, size, -1)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Agreement with whole counts: Poisson noise, and Gaussian noise of a known variance.
+
+    With both, data plus variance follow nearly a Poisson law of expectation plus variance, which
+    has the right mean and variance (Snyder, Hammoud & White 1993, JOSA A 10, 1014).
+
+    Attributes:
+        data: counts (N,).
+        extra: variance of the Gaussian noise in a pixel, counts squared.
+    """
+
+    data: Tensor
+    extra: float = 0.0
+
+    def deviance(self, expected: Tensor) -> Tensor:
+        """-2 ln L up to a constant of the data, (B,) of expectations (B, N)."""
+        d, m = (self.data + self.extra).clamp_min(0), expected + self.extra
+        return 2 * (m - d + torch.xlogy(d, d / m)).sum(dim=1)
+
+    def residual(self, expected: Tensor) -> Tensor:
+        """(data - expectation) / variance, the derivative of ln L by the expectation."""
+        return (self.data - expected) * self.weight(expected)
+
+    def weight(self, expected: Tensor) -> Tensor:
+        """The information a pixel has on its expectation, 1 / variance."""
+        return 1 / (expected + self.extra)
+
+    def scatter(self, expected: Tensor) -> float:
+        """Standard deviation of the reduced chi-square, from the fourth moment of the noise."""
+        per_pixel = 2 + 1 / (expected + self.extra)
+        return float(per_pixel.sum().sqrt() / per_pixel.numel())
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Agreement with pixels of an unknown unit: Gaussian noise of one size.
+
+    Attributes:
+        data: (N,).
+        sigma: the noise's standard deviation.
+    """
+
+    data: Tensor
+    sigma: float
+
+    def deviance(self, expected: Tensor) -> Tensor:
+        """Chi-square, (B,) of expectations (B, N)."""
+        return (((self.data - expected) / self.sigma) ** 2).sum(dim=1)
+
+    def residual(self, expected: Tensor) -> Tensor:
+        """(data - expectation) / variance."""
+        return (self.data - expected) / self.sigma**2
+
+    def weight(self, expected: Tensor) -> Tensor:
+        """1 / variance."""
+        return torch.full_like(expected, self.sigma**-2)
+
+    def scatter(self, expected: Tensor) -> float:
+        """Standard deviation of the reduced chi-square of Gaussian noise."""
+        return float((2 / expected.numel()) ** 0.5)
+
+
+Likelihood = Counts | Scaled
+
+
+def coarser(preset: Preset, binning: int, supersampling: int) -> Preset:
+    """A preset with larger pixels, which hold the counts of a data pixel on average."""
+    spec = preset.image
+    return _with_image(
+        preset,
+        pixels=spec.pixels // binning,
+        pixel_scale=spec.pixel_scale * binning,
+        supersampling=supersampling,
+    )
+
+
+def binned(data: Tensor, binning: int) -> Tensor:
+    """Sums over squares of pixels, flattened; (H, W) whose sides are multiples of `binning`."""
+    pooled: Tensor = functional.avg_pool2d(data[None, None], binning) * binning**2
+    return pooled.flatten()
+
+
+def _with_image(preset: Preset, **changes: float) -> Preset:
+    return preset.model_copy(update={"image": preset.image.model_copy(update=changes)})
+
+
+def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
+    """Each image (B, H, W) convolved with a Gaussian of its own width (B,), in pixels."""
+    reach = max(1, round(4 * float(sigma.detach().max())))
+    steps = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+    kernel = torch.exp(-0.5 * (steps / sigma[:, None]) ** 2)
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True))[:, None]
+    padded = functional.pad(images[None], (reach,) * 4, mode="replicate")
+    count = len(images)
+    rows = functional.conv2d(padded, kernel[:, :, None, :], groups=count)
+    return functional.conv2d(rows, kernel[:, :, :, None], groups=count)[0]

@@ -1,0 +1,137 @@
+"""Fisher scoring with damping, for a batch of starts at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from halometry.inference.fitting.model import Likelihood, Model
+
+FIRST_DAMPING = 1e-2
+GIVE_UP = 1e7  # damping at which no step helps
+NEAR = 1.0  # predicted decrease of the deviance below which derivatives are kept
+LOOSE = 100.0  # steps: a coordinate less certain than this counts as unknown
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Where a batch of starts came to.
+
+    Attributes:
+        theta: coordinates (B, P).
+        deviance: -2 ln L up to a constant (B,).
+        expected: the image's expectation (B, N).
+        derivatives: of that by the coordinates (B, P, N).
+        fisher: information of the coordinates (B, P, P).
+        converged: whether the next step would gain next to nothing (B,).
+    """
+
+    theta: Tensor
+    deviance: Tensor
+    expected: Tensor
+    derivatives: Tensor
+    fisher: Tensor
+    converged: Tensor
+
+    def rows(self, index: Tensor) -> Optimum:
+        """Some of them."""
+        return Optimum(**{k: v[index] for k, v in vars(self).items()})
+
+    def best(self, count: int = 1) -> Optimum:
+        """Those of the lowest deviance, best first."""
+        return self.rows(self.deviance.argsort()[:count])
+
+
+def maximise(
+    model: Model,
+    likelihood: Likelihood,
+    start: Tensor,
+    iterations: int = 20,
+    tolerance: float = 1e-2,
+) -> Optimum:
+    """Climb to the nearest maximum of the likelihood from each start.
+
+    Levenberg-Marquardt with the Fisher information in place of the Hessian and a damping for
+    each start (Nocedal & Wright 2006, ch. 10). Close to the maximum derivatives are kept from
+    one iteration to the next, which costs a few cheap iterations and saves dear ones.
+
+    Args:
+        model, likelihood: what is maximised.
+        start: coordinates (B, P).
+        iterations: at most.
+        tolerance: predicted decrease of the deviance at which a start is done.
+    """
+    steps = model.layout.steps.to(start)
+    theta = start.clone()
+    expected, derivatives = model.linearised(theta)
+    deviance = likelihood.deviance(expected)
+    damping = torch.full_like(deviance, FIRST_DAMPING)
+    fresh = torch.ones_like(deviance, dtype=torch.bool)
+    done = ~deviance.isfinite()
+    failed = done.clone()
+    for _ in range(iterations):
+        active = (~done).nonzero()[:, 0]
+        if not len(active):
+            break
+        step, predicted = _step(
+            likelihood, expected[active], derivatives[active], damping[active], steps
+        )
+        finished = (predicted < tolerance) & (fresh[active] | (predicted < tolerance / 10))
+        done[active[finished]] = True
+        active, step, predicted = active[~finished], step[~finished], predicted[~finished]
+        if not len(active):
+            continue
+        trial = theta[active] + step
+        at_trial = model.expected(trial)
+        reached = likelihood.deviance(at_trial)
+        better = reached < deviance[active]
+        won, lost = active[better], active[~better]
+        theta[won], expected[won], deviance[won] = trial[better], at_trial[better], reached[better]
+        damping[won] = (damping[won] * 0.2).clamp_min(1e-6)
+        # A failure with old derivatives asks for new ones, with new ones for a shorter step.
+        damping[lost] = torch.where(fresh[lost], damping[lost] * 5, damping[lost])
+        failed[lost] = damping[lost] > GIVE_UP
+        done |= failed
+        far = predicted[better] > NEAR
+        anew = torch.cat([won[far], lost[~fresh[lost]]])
+        fresh[won] = False
+        if len(anew):
+            expected[anew], derivatives[anew] = model.linearised(theta[anew])
+            fresh[anew] = True
+    weight = likelihood.weight(expected)
+    fisher = information(derivatives, weight)
+    return Optimum(theta, deviance, expected, derivatives, fisher, done & ~failed)
+
+
+def information(derivatives: Tensor, weight: Tensor) -> Tensor:
+    """The Fisher information (B, P, P) of derivatives (B, P, N) and weights (B, N)."""
+    return (derivatives * weight[:, None]) @ derivatives.mT
+
+
+def covariance(fisher: Tensor, steps: Tensor) -> Tensor:
+    """The covariance of coordinates; what the data do not fix is uncertain by `LOOSE` steps.
+
+    Args:
+        fisher: (..., P, P).
+        steps: of the coordinates (P,).
+    """
+    return torch.linalg.inv(fisher + torch.diag((LOOSE * steps) ** -2))
+
+
+def _step(
+    likelihood: Likelihood, expected: Tensor, derivatives: Tensor, damping: Tensor, steps: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The damped step of each row, and the decrease of the deviance that it should bring."""
+    gradient = (derivatives @ likelihood.residual(expected)[:, :, None])[:, :, 0]
+    fisher = information(derivatives, likelihood.weight(expected))
+    floor = (LOOSE * steps) ** -2
+    diagonal = fisher.diagonal(dim1=1, dim2=2) + floor
+    damped = fisher + torch.diag_embed(damping[:, None] * diagonal + floor)
+    step = torch.linalg.solve(damped, gradient)
+    step = step / (step.abs() / steps).amax(dim=1, keepdim=True).clamp_min(1)
+    predicted = 2 * (gradient * step).sum(dim=1) - (
+        step[:, None] @ fisher @ step[:, :, None]
+    ).flatten()
+    return step, predicted

@@ -1,0 +1,144 @@
+"""What a fit says: parameters with errors, and how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from halometry.inference.fitting.data import Data
+from halometry.inference.fitting.model import Scaled
+from halometry.inference.fitting.optimise import Optimum, covariance
+from halometry.inference.fitting.parameters import Layout
+from halometry.simulation.preset import Preset
+from halometry.simulation.scene import Scene
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One parameter: value, standard error, unit."""
+
+    name: str
+    value: float
+    error: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The fit of one image.
+
+    Attributes:
+        file, preset: what was fitted, with which recipe.
+        estimates: parameters with errors from the Fisher information.
+        reduced_chi_square: sum of (data - model)^2 / variance over pixels less parameters.
+        scatter: its standard deviation for a true model.
+        gain: by how much 2 ln L grew by the substructure that was added.
+        deviance: -2 ln L, up to a constant of the data.
+        converged: whether the last iteration gained next to nothing.
+        starts: how many of the starts came to this optimum at the coarse stage.
+        counts: whether the pixels were whole counts; otherwise the noise was estimated.
+        seconds: that it took.
+        data, model: (H, W), in the pixels' unit; data has its lost constant back.
+        residual: (H, W), (data - model) / noise.
+        scene: the lens that was found, one row.
+        covariance: of the coordinates (P, P).
+    """
+
+    file: str
+    preset: str
+    estimates: tuple[Estimate, ...]
+    reduced_chi_square: float
+    scatter: float
+    gain: float
+    deviance: float
+    converged: bool
+    starts: int
+    counts: bool
+    seconds: float
+    data: np.ndarray
+    model: np.ndarray
+    residual: np.ndarray
+    scene: Scene
+    covariance: np.ndarray
+
+    def estimate(self, name: str) -> Estimate:
+        """One parameter by its name."""
+        return next(e for e in self.estimates if e.name == name)
+
+    def record(self) -> dict[str, Any]:
+        """All but the images, as plain data."""
+        plain = ("file", "preset", "reduced_chi_square", "scatter", "gain", "deviance")
+        return {key: getattr(self, key) for key in plain} | {
+            "converged": self.converged,
+            "starts": self.starts,
+            "counts": self.counts,
+            "seconds": self.seconds,
+            "parameters": {
+                e.name: {"value": e.value, "error": e.error, "unit": e.unit}
+                for e in self.estimates
+            },
+        }
+
+
+def report(
+    file: str,
+    preset: Preset,
+    layout: Layout,
+    optimum: Optimum,
+    data: Data,
+    gain: float,
+    starts: int,
+    seconds: float,
+) -> Fit:
+    """Put an optimum into words; `optimum` has one row, at full resolution."""
+    likelihood = data.at(1)
+    expected = optimum.expected[:1]
+    residual = likelihood.residual(expected) / likelihood.weight(expected).sqrt()
+    chi_square = float((residual**2).sum()) / (residual.numel() - len(layout))
+    spread = covariance(optimum.fisher[0], layout.steps.to(expected))
+    if isinstance(likelihood, Scaled):
+        spread = spread * chi_square  # the noise is known no better than from the residuals
+    shape = tuple(data.values.shape)
+    return Fit(
+        file=file,
+        preset=preset.name,
+        estimates=_estimates(layout, optimum.theta[0], spread),
+        reduced_chi_square=chi_square,
+        scatter=likelihood.scatter(expected),
+        gain=gain,
+        deviance=float(optimum.deviance[0]),
+        converged=bool(optimum.converged[0]),
+        starts=starts,
+        counts=not isinstance(likelihood, Scaled),
+        seconds=seconds,
+        data=likelihood.data.view(shape).cpu().numpy(),
+        model=expected[0].view(shape).cpu().numpy(),
+        residual=residual[0].view(shape).cpu().numpy(),
+        scene=layout.scene(optimum.theta[:1]).to("cpu", torch.float64),
+        covariance=spread.cpu().numpy(),
+    )
+
+
+def _estimates(layout: Layout, theta: Tensor, spread: Tensor) -> tuple[Estimate, ...]:
+    """All that a layout tells, errors carried over to first order."""
+    names = list(layout.units)
+    told = layout.tell(theta[None])
+    jacobian = torch.func.jacfwd(_telling(layout, names))(theta)
+    variance = ((jacobian @ spread) * jacobian).sum(dim=1)
+    return tuple(
+        Estimate(name, float(told[name][0]), float(v) ** 0.5, layout.units[name])
+        for name, v in zip(names, variance, strict=True)
+    )
+
+
+def _telling(layout: Layout, names: list[str]) -> Callable[[Tensor], Tensor]:
+    def tell(theta: Tensor) -> Tensor:
+        told = layout.tell(theta[None])
+        return torch.cat([told[name] for name in names])
+
+    return tell
