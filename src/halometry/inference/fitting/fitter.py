@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from halometry.data.images import Image
 from halometry.errors import ReadError
 from halometry.inference.fitting.counts import recover_counts
 from halometry.inference.fitting.data import Data, data_of
-from halometry.inference.fitting.model import FLOOR, Model, Scaled, coarser
+from halometry.inference.fitting.model import FLOOR, Counts, Scale, Scaled, coarser
 from halometry.inference.fitting.optimise import Optimum, maximise
 from halometry.inference.fitting.parameters import Layout, layout_of, scale
 from halometry.inference.fitting.result import Fit, report
@@ -25,18 +25,7 @@ STARTS = 8
 FINALISTS = 2
 COARSEST = 40  # pixels along a side that a coarse image keeps
 WIDEST = 0.2  # arcsec, of a coarse pixel
-
-
-@dataclass(frozen=True)
-class Scale:
-    """One resolution at which images are fitted."""
-
-    preset: Preset
-    binning: int
-
-    def model(self, layout: Layout) -> Model:
-        """Parameters rendered at this resolution."""
-        return Model(self.preset, layout, self.binning)
+ROUNDEST = 0.98  # axis ratio to begin from at most, where its direction still means something
 
 
 class Fitter:
@@ -75,6 +64,8 @@ class Fitter:
         spec = self.preset.image
         self.full = Scale(self.preset, 1)
         self.native = Scale(coarser(self.preset, 1, 1), 1)
+        two = 2 if spec.pixels % 2 == 0 else 1
+        self.middle = Scale(coarser(self.preset, two, 1), two)
         binning = _binning(spec.pixels, spec.pixel_scale)
         self.coarse = Scale(coarser(self.preset, binning, 1), binning)
         self.scenes = scene
@@ -98,18 +89,25 @@ class Fitter:
         data = data_of(recover_counts(image), self.preset.image, self.device)
         with torch.no_grad():
             data, layout, optimum, starts = self._smooth_fit(data)
-            smooth = optimum.deviance
+            gains: list[float] = []
             if line:
-                layout, optimum = with_line(self.full, self.native, data, layout, optimum)
+                before = optimum
+                layout, optimum = with_line(self.full, self.middle, data, layout, before)
+                gains.append(float(before.deviance - optimum.deviance))
             if subhalos != 0:
-                layout, optimum = with_subhalos(
-                    self.full, self.native, data, layout, optimum, subhalos
-                )
-            gain = float(smooth - optimum.deviance)
+                layout, optimum, each = with_subhalos(self.full, data, layout, optimum, subhalos)
+                gains += each
+            seconds = time.perf_counter() - begin
             return report(
-                image.path, self.preset, layout, optimum, data, gain, starts,
-                time.perf_counter() - begin,
+                image.path, self.preset, layout, optimum, data, gains, starts, seconds
             )
+
+    def deviance(self, fit: Fit, theta: Tensor) -> float:
+        """-2 ln L of other coordinates (P,) of a fitted image, on the scale of `fit.deviance`."""
+        values = torch.from_numpy(fit.data).to(theta)
+        with torch.no_grad():
+            expected = self.full.model(fit.layout).expected(theta[None])
+        return float(Counts(values.flatten(), self.preset.image.background_rms**2).deviance(expected))
 
     def check(self, image: Image) -> None:
         """Whether an image can be fitted at all.
@@ -168,7 +166,7 @@ class Fitter:
                 return values[name]
             if hasattr(self.scenes, name):
                 found: Tensor = getattr(self.scenes, name)
-                return found
+                return found.clamp_max(ROUNDEST) if name.endswith("axis_ratio") else found
             return torch.full_like(self.scenes.f_sub, max(getattr(spec, name), FLOOR))
 
         return layout.coordinates(get)

@@ -49,19 +49,54 @@ class Model:
         return flat.clamp_min(FLOOR)
 
     def linearised(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Expectations (B, N) and their derivatives (B, P, N), by forward differentiation.
+        """Expectations (B, N) and their derivatives (B, P, N).
 
-        Every coordinate is a row of its own in one batch through the renderer.
+        By forward differentiation, every coordinate a row of its own in one batch through the
+        renderer; those that move an edge by differences over a pixel, since the derivative in
+        every subpixel misses the light that the edge sweeps over.
         """
-        rows, size = theta.shape
+        size, rough = theta.shape[1], self.layout.rough
+        smooth = [i for i in range(size) if i not in rough]
+        towards = torch.eye(size, dtype=theta.dtype, device=theta.device)
+        expected, along = self._forward(theta, towards[smooth])
+        if not rough:
+            return expected, along
+        derivatives = along.new_empty(len(theta), size, along.shape[-1])
+        derivatives[:, smooth] = along
+        derivatives[:, rough] = self._differences(theta, towards[rough])
+        return expected, derivatives
+
+    def _forward(self, theta: Tensor, towards: Tensor) -> tuple[Tensor, Tensor]:
+        """Expectations, and derivatives in the directions `towards` (n, P): (B, n, N)."""
+        rows, size = len(theta), len(towards)
         each = theta.repeat_interleave(size, dim=0)
-        towards = torch.eye(size, dtype=theta.dtype, device=theta.device).repeat(rows, 1)
         with warnings.catch_warnings(), forward_ad.dual_level():
             warnings.simplefilter("ignore")  # torch's own, on the first use of this
-            dual = self.expected(forward_ad.make_dual(each, towards))
+            dual = self.expected(forward_ad.make_dual(each, towards.repeat(rows, 1)))
             primal, tangent = forward_ad.unpack_dual(dual)
         assert tangent is not None
         return primal[::size], tangent.view(rows, size, -1)
+
+    def _differences(self, theta: Tensor, towards: Tensor) -> Tensor:
+        """Central differences over a pixel in some directions (n, P): (B, n, N)."""
+        step = self.preset.image.pixel_scale / self.binning / 2
+        both = torch.cat([theta[:, None] + step * towards, theta[:, None] - step * towards], dim=1)
+        ahead, behind = (
+            self.expected(both.flatten(0, 1)).view(len(theta), 2, len(towards), -1).unbind(dim=1)
+        )
+        return (ahead - behind) / (2 * step)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One resolution at which images are fitted."""
+
+    preset: Preset
+    binning: int
+
+    def model(self, layout: Layout) -> Model:
+        """Parameters rendered at this resolution."""
+        return Model(self.preset, layout, self.binning)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from torch import Tensor
 from halometry.inference.fitting.model import Likelihood, Model
 
 FIRST_DAMPING = 1e-2
-GIVE_UP = 1e7  # damping at which no step helps
+GIVE_UP = 1e3  # damping at which no step helps
+CLOSE = 0.5  # decrease of the deviance still predicted, below which an optimum is one
 NEAR = 1.0  # predicted decrease of the deviance below which derivatives are kept
 LOOSE = 100.0  # steps: a coordinate less certain than this counts as unknown
 
@@ -25,7 +26,7 @@ class Optimum:
         expected: the image's expectation (B, N).
         derivatives: of that by the coordinates (B, P, N).
         fisher: information of the coordinates (B, P, P).
-        converged: whether the next step would gain next to nothing (B,).
+        converged: whether the next step promises next to nothing (B,).
     """
 
     theta: Tensor
@@ -70,7 +71,6 @@ def maximise(
     damping = torch.full_like(deviance, FIRST_DAMPING)
     fresh = torch.ones_like(deviance, dtype=torch.bool)
     done = ~deviance.isfinite()
-    failed = done.clone()
     for _ in range(iterations):
         active = (~done).nonzero()[:, 0]
         if not len(active):
@@ -92,17 +92,17 @@ def maximise(
         damping[won] = (damping[won] * 0.2).clamp_min(1e-6)
         # A failure with old derivatives asks for new ones, with new ones for a shorter step.
         damping[lost] = torch.where(fresh[lost], damping[lost] * 5, damping[lost])
-        failed[lost] = damping[lost] > GIVE_UP
-        done |= failed
+        done[lost] = damping[lost] > GIVE_UP
         far = predicted[better] > NEAR
         anew = torch.cat([won[far], lost[~fresh[lost]]])
         fresh[won] = False
         if len(anew):
             expected[anew], derivatives[anew] = model.linearised(theta[anew])
             fresh[anew] = True
-    weight = likelihood.weight(expected)
-    fisher = information(derivatives, weight)
-    return Optimum(theta, deviance, expected, derivatives, fisher, done & ~failed)
+    fisher = information(derivatives, likelihood.weight(expected))
+    none = torch.zeros_like(damping)
+    _, left = _step(likelihood, expected, derivatives, none, steps)
+    return Optimum(theta, deviance, expected, derivatives, fisher, left < CLOSE)
 
 
 def information(derivatives: Tensor, weight: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from halometry.simulation.quantity import Quantity
 from halometry.simulation.scene import UNITS, Scene
 
 TINY = 1e-8  # keeps the direction of a vector of no length defined
-ROUNDEST = 0.98  # axis ratio to begin from at most, where its direction still means something
 INSTRUMENT = ("psf_sigma", "sky")  # free parameters that are the preset's and not the scene's
 INSTRUMENT_UNITS = {"psf_sigma": "arcsec", "sky": "counts/pixel"}
 
@@ -33,6 +32,7 @@ class Block:
         coordinates: fields, by a function from their name, to coordinates (B, n).
         tell: coordinates (B, n) to what people read, (B,) each.
         units: of what people read, by name.
+        rough: which coordinates move edges across pixels, where derivatives miss what is swept.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Block:
     coordinates: Callable[[Callable[[str], Tensor]], Tensor]
     tell: Callable[[Tensor], Fields]
     units: dict[str, str]
+    rough: tuple[int, ...] = ()
 
 
 def positive(name: str, unit: str, step: float = 0.3) -> Block:
@@ -108,7 +109,7 @@ def ellipticity(of: str) -> Block:
         f"{of}_ellipticity",
         (0.3, 0.3),
         fields,
-        lambda get: _cartesian(-0.5 * get(ratio).clamp_max(ROUNDEST).log(), get(angle)),
+        lambda get: _cartesian(-0.5 * get(ratio).log(), get(angle)),
         tell,
         {f"{of}_e1": "", f"{of}_e2": "", ratio: "", angle: "rad"},
     )
@@ -142,7 +143,8 @@ def line() -> Block:
 
     units = {"line_fraction": "line mass over halo mass", "line_density": "line_fraction/arcsec"}
     units |= {f"line_{k}": UNITS[f"line_{k}"] for k in ("length", "angle", "x", "y")}
-    return Block("line", (0.5, 0.3, 0.3, 0.3, 0.3), fields, coordinates, tell, units)
+    # Across the line the deflection jumps, and with it the image.
+    return Block("line", (0.5, 0.3, 0.3, 0.3, 0.3), fields, coordinates, tell, units, (1, 2, 3, 4))
 
 
 def subhalo(number: int) -> Block:
@@ -180,6 +182,12 @@ class Layout:
         """The largest step of each coordinate (P,)."""
         flat = [step for block in self.blocks for step in block.steps]
         return torch.tensor(flat, dtype=torch.float64)
+
+    @property
+    def rough(self) -> list[int]:
+        """Coordinates to be differentiated over a finite step."""
+        at = [self.index(block.name) for block in self.blocks]
+        return [a + i for a, block in zip(at, self.blocks, strict=True) for i in block.rough]
 
     @property
     def units(self) -> dict[str, str]:

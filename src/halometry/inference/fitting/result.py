@@ -37,7 +37,7 @@ class Fit:
         estimates: parameters with errors from the Fisher information.
         reduced_chi_square: sum of (data - model)^2 / variance over pixels less parameters.
         scatter: its standard deviation for a true model.
-        gain: by how much 2 ln L grew by the substructure that was added.
+        gains: by how much 2 ln L grew with each piece of substructure that was added.
         deviance: -2 ln L, up to a constant of the data.
         converged: whether the last iteration gained next to nothing.
         starts: how many of the starts came to this optimum at the coarse stage.
@@ -46,7 +46,7 @@ class Fit:
         data, model: (H, W), in the pixels' unit; data has its lost constant back.
         residual: (H, W), (data - model) / noise.
         scene: the lens that was found, one row.
-        covariance: of the coordinates (P, P).
+        layout, theta, covariance: the coordinates that were fitted, (P,) and (P, P).
     """
 
     file: str
@@ -54,7 +54,7 @@ class Fit:
     estimates: tuple[Estimate, ...]
     reduced_chi_square: float
     scatter: float
-    gain: float
+    gains: tuple[float, ...]
     deviance: float
     converged: bool
     starts: int
@@ -64,7 +64,14 @@ class Fit:
     model: np.ndarray
     residual: np.ndarray
     scene: Scene
-    covariance: np.ndarray
+    layout: Layout
+    theta: Tensor
+    covariance: Tensor
+
+    @property
+    def gain(self) -> float:
+        """By how much 2 ln L grew with all substructure together."""
+        return sum(self.gains)
 
     def estimate(self, name: str) -> Estimate:
         """One parameter by its name."""
@@ -72,7 +79,7 @@ class Fit:
 
     def record(self) -> dict[str, Any]:
         """All but the images, as plain data."""
-        plain = ("file", "preset", "reduced_chi_square", "scatter", "gain", "deviance")
+        plain = ("file", "preset", "reduced_chi_square", "scatter", "gains", "deviance")
         return {key: getattr(self, key) for key in plain} | {
             "converged": self.converged,
             "starts": self.starts,
@@ -91,7 +98,7 @@ def report(
     layout: Layout,
     optimum: Optimum,
     data: Data,
-    gain: float,
+    gains: list[float],
     starts: int,
     seconds: float,
 ) -> Fit:
@@ -110,7 +117,7 @@ def report(
         estimates=_estimates(layout, optimum.theta[0], spread),
         reduced_chi_square=chi_square,
         scatter=likelihood.scatter(expected),
-        gain=gain,
+        gains=tuple(gains),
         deviance=float(optimum.deviance[0]),
         converged=bool(optimum.converged[0]),
         starts=starts,
@@ -120,7 +127,9 @@ def report(
         model=expected[0].view(shape).cpu().numpy(),
         residual=residual[0].view(shape).cpu().numpy(),
         scene=layout.scene(optimum.theta[:1]).to("cpu", torch.float64),
-        covariance=spread.cpu().numpy(),
+        layout=layout,
+        theta=optimum.theta[0],
+        covariance=spread,
     )
 
 

@@ -1,2 +1,133 @@
-def with_line(*a): raise NotImplementedError
-def with_subhalos(*a): raise NotImplementedError
+"""A line of mass, or point masses one after the other, added to a fit where they gain most."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from caustics.lenses.func import reduced_deflection_angle_point
+from torch import Tensor
+
+from halometry.inference.fitting.data import Data
+from halometry.inference.fitting.model import Scale
+from halometry.inference.fitting.optimise import Optimum, maximise
+from halometry.inference.fitting.parameters import Layout, line, subhalo
+from halometry.inference.fitting.scores import Scores, scores_of
+from halometry.simulation.lenses import SOFTENING, reduced_deflection_angle_line
+from halometry.simulation.preset import Preset
+
+LINE_ANGLES = 12
+LINE_STARTS = 8
+LINE_FINALISTS = 2
+POINT_STARTS = 3
+APART = 0.25  # arcsec between places that are begun from
+LIGHTEST, HEAVIEST = 1e-4, 0.1  # mass fractions to begin with
+ENOUGH = 20.0  # gain in 2 ln L below which `auto` adds no further point mass; see docs/fit.md
+MOST_POINTS = 30
+
+
+def with_line(
+    full: Scale, coarse: Scale, data: Data, layout: Layout, optimum: Optimum
+) -> tuple[Layout, Optimum]:
+    """Add a line of mass.
+
+    Args:
+        full: at which `optimum` was found and the result is.
+        coarse: at which starts are compared.
+        data: the image.
+        layout, optimum: of the lens without the line.
+    """
+    scores = scores_of(full.model(layout), data, optimum, binning=2)
+    lengths = _line_lengths(full.preset)
+    kernels: list[tuple[float, float]] = [
+        (length, math.pi * k / LINE_ANGLES) for length in lengths for k in range(LINE_ANGLES)
+    ]
+    found = []
+    for length, angle in kernels:
+        gain, fraction = scores.map(_line_kernel(scores, length, angle))
+        found += [(g, f, x, y, length, angle) for g, f, x, y in _peaks(scores, gain, fraction, 1)]
+    found.sort(reverse=True)
+    block = line()
+    names = ("line_fraction", "line_x", "line_y", "line_length", "line_angle")
+    starts = torch.tensor([one[1:] for one in found[:LINE_STARTS]]).to(optimum.theta)
+    more = block.coordinates(dict(zip(names, starts.T, strict=True)).__getitem__)
+    layout = layout.with_blocks(block)
+    theta = torch.cat([optimum.theta.expand(len(more), -1), more], dim=1)
+    reached = maximise(coarse.model(layout), data.at(coarse.binning), theta, iterations=15)
+    best = reached.best(LINE_FINALISTS).theta
+    return layout, maximise(full.model(layout), data.at(1), best, iterations=20).best()
+
+
+def with_subhalos(
+    full: Scale, data: Data, layout: Layout, optimum: Optimum, number: int | None
+) -> tuple[Layout, Optimum, list[float]]:
+    """Add point masses one after the other, each where it gains most, all else fitted again.
+
+    Args:
+        full: at which `optimum` was found and the result is.
+        data: the image.
+        layout, optimum: of the lens without them.
+        number: how many; None for as many as gain `ENOUGH` each.
+
+    Returns:
+        Layout and optimum with them, and the gain in 2 ln L that each brought.
+    """
+    gains: list[float] = []
+    while len(gains) < (MOST_POINTS if number is None else number):
+        scores = scores_of(full.model(layout), data, optimum)
+        peaks = _peaks(scores, *scores.map(_point_kernel(scores)), POINT_STARTS)
+        if not peaks:
+            break
+        block = subhalo(len(gains) + 1)
+        wider = layout.with_blocks(block)
+        places = torch.tensor([peak[1:] for peak in peaks]).to(optimum.theta)
+        more = torch.cat([places[:, :1].log(), places[:, 1:]], dim=1)
+        theta = torch.cat([optimum.theta.expand(len(more), -1), more], dim=1)
+        tried = maximise(full.model(wider), data.at(1), theta, iterations=4).best()
+        reached = maximise(full.model(wider), data.at(1), tried.theta, iterations=15)
+        gain = float(optimum.deviance - reached.deviance)
+        if number is None and gain < ENOUGH:
+            break
+        gains.append(gain)
+        layout, optimum = wider, reached
+    return layout, optimum, gains
+
+
+def _point_kernel(scores: Scores) -> tuple[Tensor, Tensor]:
+    x, y = scores.grid()
+    zero = x.new_zeros(())
+    radius = x.new_tensor(scores.strength**0.5)
+    ax, ay = reduced_deflection_angle_point(zero, zero, radius, x, y, SOFTENING)
+    return ax, ay
+
+
+def _line_kernel(scores: Scores, length: float, angle: float) -> tuple[Tensor, Tensor]:
+    x, y = scores.grid()
+    values = (0.0, 0.0, angle, length, scores.strength**0.5)
+    return reduced_deflection_angle_line(*(x.new_tensor(v) for v in values), x, y, SOFTENING)
+
+
+def _line_lengths(preset: Preset) -> tuple[float, ...]:
+    """Lengths to begin with: across the range of the preset's law, or of a ring's size."""
+    if preset.line is None:
+        return 0.6, 1.2, 2.0
+    low, high = preset.line.length.support
+    return tuple(low + share * (high - low) for share in (0.1, 0.5, 0.9))
+
+
+def _peaks(
+    scores: Scores, gain: Tensor, fraction: Tensor, count: int
+) -> list[tuple[float, float, float, float]]:
+    """The best places that are apart: gain, mass fraction to begin with, x and y (arcsec)."""
+    x, y = scores.places()
+    gain = gain.clone()
+    peaks = []
+    for _ in range(count):
+        row, column = divmod(int(gain.argmax()), gain.shape[1])
+        if gain[row, column] <= 0:
+            break
+        share = min(max(float(fraction[row, column]), LIGHTEST), HEAVIEST)
+        peaks.append((float(gain[row, column]), share, float(x[column]), float(y[row])))
+        near = (x - x[column]) ** 2 + (y[:, None] - y[row]) ** 2 < APART**2
+        gain[near] = 0
+    return peaks

@@ -1,0 +1,156 @@
+"""Whether the errors of `fit` are errors: 500 simulated images of `common_test_1`, class `no`.
+
+    python research/fit_coverage.py --work runs/fit_coverage.jsonl --out results/fit_coverage.json
+
+Each image is scaled to [0, 1] as the real ones are, so that its counts have to be recovered too.
+Repeat the command to go on after a stop. Counted are the images whose true parameters lie within
+the 68.27 and 95.45 % intervals, one by one and all together (by the covariance), and those whose
+fit is worse than the truth, which is a wrong optimum.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import beta, chi2
+
+import halometry
+from halometry.data.images import Image
+from halometry.evaluation.cost import machine
+from halometry.inference.fitting import Fit, Fitter
+from halometry.simulation import Scene, draw_scenes, observe, render
+
+LEVELS = {"68": 0.6827, "95": 0.9545}
+WORSE = 0.1  # of -2 ln L, above the truth: not the best optimum
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--work", type=Path, required=True, help="rows of what is done")
+    parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
+    parser.add_argument("--preset", default="common_test_1")
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=11)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    begin = time.perf_counter()
+    fitter = Fitter(options.preset)
+    setup = time.perf_counter() - begin
+    options.work.parent.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(line) for line in options.work.open()] if options.work.exists() else []
+    with options.work.open("a") as file:
+        for k in range(len(rows), options.count):
+            rows.append(_one(fitter, options.seed, 3 * k))
+            file.write(json.dumps(rows[-1]) + "\n")
+            file.flush()
+    record = {
+        "what": "share of images whose true parameters lie in the intervals of `fit`",
+        "command": "python research/fit_coverage.py --work runs/fit_coverage.jsonl"
+        " --out results/fit_coverage.json",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": halometry.__version__,
+        "machine": machine(),
+        "threads": 1,
+        "preset": options.preset,
+        "class": "no",
+        "seed": options.seed,
+        "setup_seconds": setup,
+        **summary(rows),
+    }
+    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(record, indent=1))
+
+
+def _one(fitter: Fitter, seed: int, k: int) -> dict[str, Any]:
+    """Fit image k, of class `no`, and compare with its scene."""
+    scene = draw_scenes(fitter.preset, seed, k, 1)
+    with torch.no_grad():
+        counts = observe(render(scene, fitter.preset), fitter.preset, seed, k)[0].double().numpy()
+    pixels = ((counts - counts.min()) / np.ptp(counts)).astype(np.float32)
+    fit = fitter.fit(Image(pixels, None, f"{k}"))
+    truth = truth_of(fit, scene)
+    off = truth - fit.theta
+    return {
+        "image": k,
+        "parameters": fit.theta.numel(),
+        "pulls": _pulls(fit, truth, scene),
+        "distance": float(off @ torch.linalg.solve(fit.covariance, off)),
+        "worse": fit.deviance - fitter.deviance(fit, truth),
+        "offset_right": bool(fit.data.min() == counts.min()),
+        "reduced_chi_square": fit.reduced_chi_square,
+        "starts": fit.starts,
+        "converged": fit.converged,
+        "seconds": fit.seconds,
+    }
+
+
+def truth_of(fit: Fit, scene: Scene) -> torch.Tensor:
+    """The true coordinates (P,)."""
+    return fit.layout.coordinates(lambda name: getattr(scene, name))[0]
+
+
+def _pulls(fit: Fit, truth: torch.Tensor, scene: Scene) -> dict[str, float]:
+    """(estimate - truth) / error of everything that is told but angles of nothing."""
+    told = {name: float(value) for name, value in fit.layout.tell(truth[None]).items()}
+    pulls = {}
+    for estimate in fit.estimates:
+        off = estimate.value - told[estimate.name]
+        if estimate.unit == "rad":
+            off = (off + np.pi / 2) % np.pi - np.pi / 2
+        pulls[estimate.name] = off / estimate.error
+    return pulls
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Coverage with its binomial intervals, and what else the rows tell."""
+    pulls = {name: np.array([row["pulls"][name] for row in rows]) for name in rows[0]["pulls"]}
+    size = rows[0]["parameters"]
+    inside = {
+        name: {level: np.abs(p) < chi2.ppf(q, 1) ** 0.5 for level, q in LEVELS.items()}
+        for name, p in pulls.items()
+    }
+    distance = np.array([row["distance"] for row in rows])
+    inside["all together"] = {level: distance < chi2.ppf(q, size) for level, q in LEVELS.items()}
+    seconds = np.array([row["seconds"] for row in rows])
+    chi = np.array([row["reduced_chi_square"] for row in rows])
+    return {
+        "images": len(rows),
+        "coverage": {
+            name: {level: share(hits) for level, hits in by_level.items()}
+            for name, by_level in inside.items()
+        },
+        "pull": {
+            name: {"mean": float(p.mean()), "standard_deviation": float(p.std())}
+            for name, p in pulls.items()
+        },
+        "wrong_optimum": share(np.array([row["worse"] > WORSE for row in rows])),
+        "not_converged": share(np.array([not row["converged"] for row in rows])),
+        "offset_right": share(np.array([row["offset_right"] for row in rows])),
+        "reduced_chi_square": {"mean": float(chi.mean()), "standard_deviation": float(chi.std())},
+        "seconds": dict(
+            zip(
+                ("low", "median", "high", "most"),
+                np.quantile(seconds, (0.25, 0.5, 0.75, 1)).tolist(),
+                strict=True,
+            )
+        ),
+    }
+
+
+def share(hits: np.ndarray, level: float = 0.95) -> dict[str, float]:
+    """A proportion with its exact binomial interval (Clopper & Pearson 1934)."""
+    n, k, tail = len(hits), int(hits.sum()), (1 - level) / 2
+    low = float(beta.ppf(tail, k, n - k + 1)) if k else 0.0
+    high = float(beta.ppf(1 - tail, k + 1, n - k)) if k < n else 1.0
+    return {"value": k / n, "low": low, "high": high}
+
+
+if __name__ == "__main__":
+    main()
