@@ -85,9 +85,9 @@ def _one(fitter: Fitter, seed: int, k: int) -> dict[str, Any]:
         "worse": fit.deviance - fitter.deviance(fit, truth),
         "offset_right": bool(fit.data.min() == counts.min()),
         "reduced_chi_square": fit.reduced_chi_square,
-        "starts": fit.starts,
+        "starts": fit.taken.starts,
         "converged": fit.converged,
-        "seconds": fit.seconds,
+        "seconds": fit.taken.seconds,
     }
 
 

@@ -22,6 +22,7 @@ _HOME = {
     "compare": "halometry.evaluation.compare",
     "show": "halometry.evaluation.show",
     "predict": "halometry.inference.predict",
+    "fit": "halometry.inference.fit",
     "load_preset": "halometry.simulation.preset",
     "presets": "halometry.simulation.preset",
     "instruments": "halometry.simulation.instrument",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from halometry.evaluation.evaluate import evaluate as evaluate
     from halometry.evaluation.show import show as show
     from halometry.health import doctor as doctor
+    from halometry.inference.fit import fit as fit
     from halometry.inference.predict import predict as predict
     from halometry.models.backbone import backbones as backbones
     from halometry.simulation.instrument import instruments as instruments

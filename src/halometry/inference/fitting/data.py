@@ -39,10 +39,12 @@ class Data:
         return Counts(flat + self.offset * binning**2, self.extra * binning**2)
 
     def with_offset_for(self, expected: Tensor, binning: int) -> Data:
-        """The same pixels with the count of the darkest that an expectation (N,) makes likeliest."""
+        """The same, with the darkest pixel's count that an expectation (N,) makes likeliest."""
         if len(self.offsets) == 1:
             return self
-        return replace(self, offset=max(self.offsets, key=lambda o: self._chance(o, expected, binning)))
+        return replace(
+            self, offset=max(self.offsets, key=lambda o: self._chance(o, expected, binning))
+        )
 
     def _chance(self, offset: int, expected: Tensor, binning: int) -> float:
         """ln L, the factorials included."""

@@ -16,7 +16,7 @@ from halometry.inference.fitting.data import Data, data_of
 from halometry.inference.fitting.model import FLOOR, Counts, Scale, Scaled, coarser
 from halometry.inference.fitting.optimise import Optimum, maximise
 from halometry.inference.fitting.parameters import Layout, layout_of, scale
-from halometry.inference.fitting.result import Fit, report
+from halometry.inference.fitting.result import Fit, Taken, report
 from halometry.inference.fitting.substructure import with_line, with_subhalos
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset
 
@@ -64,8 +64,6 @@ class Fitter:
         spec = self.preset.image
         self.full = Scale(self.preset, 1)
         self.native = Scale(coarser(self.preset, 1, 1), 1)
-        two = 2 if spec.pixels % 2 == 0 else 1
-        self.middle = Scale(coarser(self.preset, two, 1), two)
         binning = _binning(spec.pixels, spec.pixel_scale)
         self.coarse = Scale(coarser(self.preset, binning, 1), binning)
         self.scenes = scene
@@ -89,25 +87,27 @@ class Fitter:
         data = data_of(recover_counts(image), self.preset.image, self.device)
         with torch.no_grad():
             data, layout, optimum, starts = self._smooth_fit(data)
-            gains: list[float] = []
+            smooth, gains = optimum, []
             if line:
-                before = optimum
-                layout, optimum = with_line(self.full, self.middle, data, layout, before)
-                gains.append(float(before.deviance - optimum.deviance))
+                layout, optimum = with_line(self.full, self.native, data, layout, optimum)
+                gains.append(float(smooth.deviance - optimum.deviance))
             if subhalos != 0:
-                layout, optimum, each = with_subhalos(self.full, data, layout, optimum, subhalos)
+                layout, optimum, each = with_subhalos(
+                    self.full, self.native, data, layout, optimum, subhalos
+                )
                 gains += each
-            seconds = time.perf_counter() - begin
-            return report(
-                image.path, self.preset, layout, optimum, data, gains, starts, seconds
-            )
+            gain = float(smooth.deviance - optimum.deviance)
+            taken = Taken(gain, tuple(gains), starts, time.perf_counter() - begin)
+            return report(image.path, self.preset, layout, optimum, data, taken)
 
     def deviance(self, fit: Fit, theta: Tensor) -> float:
         """-2 ln L of other coordinates (P,) of a fitted image, on the scale of `fit.deviance`."""
         values = torch.from_numpy(fit.data).to(theta)
         with torch.no_grad():
             expected = self.full.model(fit.layout).expected(theta[None])
-        return float(Counts(values.flatten(), self.preset.image.background_rms**2).deviance(expected))
+        return float(
+            Counts(values.flatten(), self.preset.image.background_rms**2).deviance(expected)
+        )
 
     def check(self, image: Image) -> None:
         """Whether an image can be fitted at all.
@@ -129,7 +129,18 @@ class Fitter:
 
     def _smooth_fit(self, data: Data) -> tuple[Data, Layout, Optimum, int]:
         """The best optimum without substructure, and how many starts came to it."""
-        layout, theta = self._starts(data)
+        if len(data.offsets) > 1 and "sky" in self.layout.names:
+            # The sky and a lost constant look alike: the preset's sky tells the constant.
+            data, *_ = self._climb(data, self.layout.without("sky"))
+            data = replace(data, offsets=range(data.offset, data.offset + 1))
+        layout = self.layout
+        if data.sigma is not None:
+            layout = layout.without("source_brightness", "sky").with_blocks(scale())
+        return self._climb(data, layout)
+
+    def _climb(self, data: Data, layout: Layout) -> tuple[Data, Layout, Optimum, int]:
+        """From the drawn scenes by way of coarse images to full resolution."""
+        theta = self._starts(data, layout)
         coarse = self.coarse.model(layout)
         optimum = maximise(coarse, data.at(self.coarse.binning), theta, iterations=15)
         best = optimum.best()
@@ -145,17 +156,15 @@ class Fitter:
             optimum = maximise(self.full.model(layout), data.at(1), optimum.theta)
         return data, layout, optimum, agreeing
 
-    def _starts(self, data: Data) -> tuple[Layout, Tensor]:
+    def _starts(self, data: Data, layout: Layout) -> Tensor:
         """The drawn scenes that are most like an image, as coordinates."""
         likelihood = data.at(self.coarse.binning)
         if isinstance(likelihood, Scaled):
-            layout = self.layout.without("source_brightness", "sky").with_blocks(scale())
             unit, zero, left = _linear(self.drawn, likelihood.data)
-            nearest = left.argsort()[:STARTS]
             values = {"unit": unit, "zero": zero}
-            return layout, self._coordinates(layout, values)[nearest]
+            return self._coordinates(layout, values)[left.argsort()[:STARTS]]
         total = 2 * (self.drawn.sum(dim=1) - self.drawn.log() @ likelihood.data)
-        return self.layout, self._coordinates(self.layout)[total.argsort()[:STARTS]]
+        return self._coordinates(layout)[total.argsort()[:STARTS]]
 
     def _coordinates(self, layout: Layout, more: dict[str, Tensor] | None = None) -> Tensor:
         """Coordinates of the drawn scenes."""

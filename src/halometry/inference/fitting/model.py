@@ -1,8 +1,9 @@
-"""The expected image of fitted parameters with its derivatives, and how well it agrees with data."""
+"""The expected image of fitted parameters, its derivatives, and its agreement with data."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,11 +26,13 @@ class Model:
         preset: with the detector to render for.
         layout: of the coordinates.
         binning: how many pixels of the data, along a side, make one of `preset`'s.
+        kept: derivatives (n, N) of the first n coordinates where these are not worth taking anew.
     """
 
     preset: Preset
     layout: Layout
     binning: int = 1
+    kept: Tensor | None = None
 
     def expected(self, theta: Tensor) -> Tensor:
         """The pixels' expectations of coordinates (B, P): (B, N)."""
@@ -56,14 +59,16 @@ class Model:
         every subpixel misses the light that the edge sweeps over.
         """
         size, rough = theta.shape[1], self.layout.rough
-        smooth = [i for i in range(size) if i not in rough]
+        first = 0 if self.kept is None else len(self.kept)
+        smooth = [i for i in range(first, size) if i not in rough]
         towards = torch.eye(size, dtype=theta.dtype, device=theta.device)
         expected, along = self._forward(theta, towards[smooth])
-        if not rough:
-            return expected, along
         derivatives = along.new_empty(len(theta), size, along.shape[-1])
         derivatives[:, smooth] = along
-        derivatives[:, rough] = self._differences(theta, towards[rough])
+        if rough:
+            derivatives[:, rough] = self._differences(theta, towards[rough])
+        if self.kept is not None:
+            derivatives[:, :first] = self.kept
         return expected, derivatives
 
     def _forward(self, theta: Tensor, towards: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,9 +77,8 @@ class Model:
         each = theta.repeat_interleave(size, dim=0)
         with warnings.catch_warnings(), forward_ad.dual_level():
             warnings.simplefilter("ignore")  # torch's own, on the first use of this
-            dual = self.expected(forward_ad.make_dual(each, towards.repeat(rows, 1)))
-            primal, tangent = forward_ad.unpack_dual(dual)
-        assert tangent is not None
+            dual = self.expected(_dual(each, towards.repeat(rows, 1)))
+            primal, tangent = _parts(dual)
         return primal[::size], tangent.view(rows, size, -1)
 
     def _differences(self, theta: Tensor, towards: Tensor) -> Tensor:
@@ -180,6 +184,11 @@ def binned(data: Tensor, binning: int) -> Tensor:
     """Sums over squares of pixels, flattened; (H, W) whose sides are multiples of `binning`."""
     pooled: Tensor = functional.avg_pool2d(data[None, None], binning) * binning**2
     return pooled.flatten()
+
+
+# torch leaves these two untyped.
+_dual: Callable[[Tensor, Tensor], Tensor] = forward_ad.make_dual
+_parts: Callable[[Tensor], tuple[Tensor, Tensor]] = forward_ad.unpack_dual
 
 
 def _with_image(preset: Preset, **changes: float) -> Preset:

@@ -62,7 +62,7 @@ def maximise(
         model, likelihood: what is maximised.
         start: coordinates (B, P).
         iterations: at most.
-        tolerance: predicted decrease of the deviance at which a start is done.
+        tolerance: decrease of the deviance, predicted or brought, at which a start is done.
     """
     steps = model.layout.steps.to(start)
     theta = start.clone()
@@ -88,6 +88,7 @@ def maximise(
         reached = likelihood.deviance(at_trial)
         better = reached < deviance[active]
         won, lost = active[better], active[~better]
+        done[won] = fresh[won] & (deviance[won] - reached[better] < tolerance)
         theta[won], expected[won], deviance[won] = trial[better], at_trial[better], reached[better]
         damping[won] = (damping[won] * 0.2).clamp_min(1e-6)
         # A failure with old derivatives asks for new ones, with new ones for a shorter step.
@@ -131,7 +132,7 @@ def _step(
     damped = fisher + torch.diag_embed(damping[:, None] * diagonal + floor)
     step = torch.linalg.solve(damped, gradient)
     step = step / (step.abs() / steps).amax(dim=1, keepdim=True).clamp_min(1)
-    predicted = 2 * (gradient * step).sum(dim=1) - (
-        step[:, None] @ fisher @ step[:, :, None]
-    ).flatten()
+    predicted = (
+        2 * (gradient * step).sum(dim=1) - (step[:, None] @ fisher @ step[:, :, None]).flatten()
+    )
     return step, predicted

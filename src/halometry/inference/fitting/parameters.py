@@ -184,6 +184,11 @@ class Layout:
         return torch.tensor(flat, dtype=torch.float64)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of the blocks."""
+        return tuple(block.name for block in self.blocks)
+
+    @property
     def rough(self) -> list[int]:
         """Coordinates to be differentiated over a finite step."""
         at = [self.index(block.name) for block in self.blocks]
@@ -196,8 +201,8 @@ class Layout:
 
     def index(self, name: str) -> int:
         """Where a block begins."""
-        names = [block.name for block in self.blocks]
-        return sum(len(block.steps) for block in self.blocks[: names.index(name)])
+        before = self.blocks[: self.names.index(name)]
+        return sum(len(block.steps) for block in before)
 
     def without(self, *names: str) -> Layout:
         """All blocks but some."""
@@ -239,7 +244,7 @@ class Layout:
         return replace(base, **changes)
 
     def _each(self, theta: Tensor, of: Callable[[Block], Callable[[Tensor], Fields]]) -> Fields:
-        parts = theta.split([len(block.steps) for block in self.blocks], dim=1)
+        parts = torch.split(theta, [len(block.steps) for block in self.blocks], dim=1)
         told: Fields = {}
         for block, part in zip(self.blocks, parts, strict=True):
             told |= of(block)(part)

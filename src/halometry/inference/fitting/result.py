@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,23 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """How a fit came about.
+
+    Attributes:
+        gain: by how much 2 ln L grew with all substructure that was added.
+        gains: with each piece of it when it was added.
+        starts: how many of the starts came to the same optimum at the coarse stage.
+        seconds: that it took.
+    """
+
+    gain: float
+    gains: tuple[float, ...]
+    starts: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Fit:
     """The fit of one image.
 
@@ -37,12 +54,11 @@ class Fit:
         estimates: parameters with errors from the Fisher information.
         reduced_chi_square: sum of (data - model)^2 / variance over pixels less parameters.
         scatter: its standard deviation for a true model.
-        gains: by how much 2 ln L grew with each piece of substructure that was added.
         deviance: -2 ln L, up to a constant of the data.
         converged: whether the last iteration gained next to nothing.
-        starts: how many of the starts came to this optimum at the coarse stage.
         counts: whether the pixels were whole counts; otherwise the noise was estimated.
-        seconds: that it took.
+        taken: what it took.
+        pixel_scale: arcsec.
         data, model: (H, W), in the pixels' unit; data has its lost constant back.
         residual: (H, W), (data - model) / noise.
         scene: the lens that was found, one row.
@@ -54,12 +70,11 @@ class Fit:
     estimates: tuple[Estimate, ...]
     reduced_chi_square: float
     scatter: float
-    gains: tuple[float, ...]
     deviance: float
     converged: bool
-    starts: int
     counts: bool
-    seconds: float
+    taken: Taken
+    pixel_scale: float
     data: np.ndarray
     model: np.ndarray
     residual: np.ndarray
@@ -68,26 +83,25 @@ class Fit:
     theta: Tensor
     covariance: Tensor
 
-    @property
-    def gain(self) -> float:
-        """By how much 2 ln L grew with all substructure together."""
-        return sum(self.gains)
-
     def estimate(self, name: str) -> Estimate:
         """One parameter by its name."""
         return next(e for e in self.estimates if e.name == name)
 
     def record(self) -> dict[str, Any]:
         """All but the images, as plain data."""
-        plain = ("file", "preset", "reduced_chi_square", "scatter", "gains", "deviance")
+        plain = (
+            "file",
+            "preset",
+            "reduced_chi_square",
+            "scatter",
+            "deviance",
+            "converged",
+            "counts",
+        )
         return {key: getattr(self, key) for key in plain} | {
-            "converged": self.converged,
-            "starts": self.starts,
-            "counts": self.counts,
-            "seconds": self.seconds,
+            **asdict(self.taken),
             "parameters": {
-                e.name: {"value": e.value, "error": e.error, "unit": e.unit}
-                for e in self.estimates
+                e.name: {"value": e.value, "error": e.error, "unit": e.unit} for e in self.estimates
             },
         }
 
@@ -98,9 +112,7 @@ def report(
     layout: Layout,
     optimum: Optimum,
     data: Data,
-    gains: list[float],
-    starts: int,
-    seconds: float,
+    taken: Taken,
 ) -> Fit:
     """Put an optimum into words; `optimum` has one row, at full resolution."""
     likelihood = data.at(1)
@@ -117,12 +129,11 @@ def report(
         estimates=_estimates(layout, optimum.theta[0], spread),
         reduced_chi_square=chi_square,
         scatter=likelihood.scatter(expected),
-        gains=tuple(gains),
         deviance=float(optimum.deviance[0]),
         converged=bool(optimum.converged[0]),
-        starts=starts,
         counts=not isinstance(likelihood, Scaled),
-        seconds=seconds,
+        taken=taken,
+        pixel_scale=preset.image.pixel_scale,
         data=likelihood.data.view(shape).cpu().numpy(),
         model=expected[0].view(shape).cpu().numpy(),
         residual=residual[0].view(shape).cpu().numpy(),

@@ -1,0 +1,91 @@
+"""The figure of a fit: the data, the model, what is left, and the substructure that was added."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+
+from halometry.evaluation.figures import stretched
+from halometry.evaluation.style import COLOURS, INK, LENS_MAP, MUTED, bare, figure, styled
+
+SIGMAS = 4.0  # range of the residuals shown
+LEAST_RADIUS = 0.04  # arcsec, so that a light mass is seen at all
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one fit shows.
+
+    Attributes:
+        title: above the data.
+        data, model, residual: (H, W), the last in units of the noise.
+        pixel_scale: arcsec.
+        reduced_chi_square: to be written beside the residuals.
+        lines: x and y of both ends of each line of mass, arcsec.
+        points: x, y and Einstein radius of each point mass, arcsec.
+    """
+
+    title: str
+    data: np.ndarray
+    model: np.ndarray
+    residual: np.ndarray
+    pixel_scale: float
+    reduced_chi_square: float
+    lines: Sequence[tuple[float, float, float, float]] = field(default=())
+    points: Sequence[tuple[float, float, float]] = field(default=())
+
+
+@styled
+def fit_figure(fits: Sequence[Panel]) -> Figure:
+    """Data, model, residuals and substructure of fits, a row each."""
+    added = any(fit.lines or fit.points for fit in fits)
+    columns = 4 if added else 3
+    made, axes = figure(2.5 * columns + 0.6, 2.6 * len(fits), len(fits), columns)
+    for row, fit in zip(axes, fits, strict=True):
+        _row(row, fit, added)
+    shown = axes[0, 2].images[0]
+    bar = made.colorbar(shown, ax=axes[:, 2], shrink=0.8, pad=0.03)
+    bar.set_label("(data - model) / noise", color=INK)
+    bar.outline.set_visible(False)
+    return made
+
+
+def _row(row: Sequence[Axes], fit: Panel, added: bool) -> None:
+    half = fit.pixel_scale * len(fit.data) / 2
+    place: dict[str, Any] = {
+        "origin": "lower",
+        "interpolation": "nearest",
+        "extent": (-half, half, -half, half),
+    }
+    both = stretched(np.concatenate([fit.data, fit.model]))  # one stretch, to be compared
+    for panel, image in zip(row, (both[: len(fit.data)], both[len(fit.data) :]), strict=False):
+        panel.imshow(image, cmap=LENS_MAP, vmin=0, vmax=1, **place)
+    row[2].imshow(fit.residual, cmap="RdBu_r", vmin=-SIGMAS, vmax=SIGMAS, **place)
+    titles = [fit.title, "model", f"residual, χ² {fit.reduced_chi_square:.3f}"]
+    if added:
+        row[3].imshow(both[: len(fit.data)], cmap="Greys", vmin=0, vmax=1.4, **place)
+        _draw_substructure(row[3], fit)
+        titles.append("mass added")
+    for panel, title in zip(row, titles, strict=True):
+        bare(panel)
+        panel.set_title(title, fontsize=9, pad=3)
+        panel.set_xlim(-half, half)
+        panel.set_ylim(-half, half)
+    row[0].plot([-0.9 * half, -0.9 * half + 1], [-0.9 * half] * 2, color="white", lw=2)
+    row[0].text(-0.9 * half, -0.85 * half, '1"', color="white", fontsize=8)
+
+
+def _draw_substructure(panel: Axes, fit: Panel) -> None:
+    for x1, y1, x2, y2 in fit.lines:
+        panel.plot([x1, x2], [y1, y2], color=COLOURS[1], lw=2.5, solid_capstyle="butt")
+    for x, y, radius in fit.points:
+        panel.add_patch(
+            Circle((x, y), max(radius, LEAST_RADIUS), color=COLOURS[0], fill=False, lw=1.5)
+        )
+        panel.plot(x, y, marker=".", ms=3, color=MUTED)

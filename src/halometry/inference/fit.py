@@ -1,0 +1,140 @@
+"""The verb `fit`: images of files and folders fitted one after the other, bad files included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from halometry.data.files import count_images, iter_images
+from halometry.data.images import Image
+from halometry.devices import find_device
+from halometry.errors import DataError, ReadError, UsageError
+from halometry.evaluation.fit_figure import Panel, fit_figure
+from halometry.evaluation.style import save
+from halometry.inference.fit_tables import Fitted, write_fits
+from halometry.inference.fitting import Fit, Fitter
+from halometry.progress import track
+from halometry.simulation import Preset
+from halometry.writing import check_writable
+
+
+def fit(
+    files: Sequence[str | Path] | str | Path,
+    preset: str | Preset,
+    out: str | Path | None = None,
+    line: bool = False,
+    subhalos: int | str = 0,
+    free: Iterable[str] = (),
+    figures: bool = True,
+    device: str = "auto",
+) -> list[Fitted]:
+    """Find the most likely lens, shear and source of images, with errors.
+
+    Args:
+        files: images (.npy, FITS, pictures), stores, or folders of these.
+        preset: the recipe that the images follow: a name, a YAML file, or a preset. What it
+            holds constant is held.
+        out: a folder for `fits.csv`, `fits.json` and a figure an image.
+        line: add a line of mass.
+        subhalos: point masses to add, or `auto` for as many as the data ask for.
+        free: parameters to fit though the preset holds them, such as `psf_sigma`.
+        figures: whether to draw; a second an image.
+        device: `auto`, `cpu`, or as PyTorch names it.
+
+    Returns:
+        One fit a file, in order; for a file that cannot be used the error.
+
+    Raises:
+        DataError: there is no file to read at all.
+        UsageError: an option that is not known.
+        StorageError: no room or no permission.
+
+    Example:
+        >>> fits = fit("image.npy", "common_test_1", line=True)  # doctest: +SKIP
+        >>> fits[0].estimate("line_fraction").value  # doctest: +SKIP
+        0.0349
+    """
+    number = _number(subhalos)
+    paths = [files] if isinstance(files, str | Path) else list(files)
+    total = count_images(paths)
+    if total == 0:
+        raise DataError(f"{', '.join(map(str, paths)) or 'no path given'}: no images found")
+    fitter = Fitter(preset, free, find_device(device))
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        check_writable(folder / "fits.csv")
+    answers: list[Fitted] = []
+    try:
+        with track(f"fitting {fitter.preset.name}", total) as progress:
+            for image in iter_images(paths):
+                answers.append(_one(fitter, image, line, number))
+                if folder is not None and figures and isinstance(last := answers[-1], Fit):
+                    save(fit_figure([panel(last)]), folder / figure_name(len(answers), last))
+                progress.advance()
+    finally:  # after Ctrl-C, what there is
+        if folder is not None and answers:
+            write_fits(folder, answers)
+    return answers
+
+
+def panel(of: Fit) -> Panel:
+    """A fit as its figure takes it."""
+    scene = of.scene
+    lines: list[tuple[float, float, float, float]] = []
+    if float(scene.line_mass[0]) > 0:
+        x, y, length, angle = (
+            float(v[0]) for v in (scene.line_x, scene.line_y, scene.line_length, scene.line_angle)
+        )
+        dx, dy = length * np.cos(angle) / 2, length * np.sin(angle) / 2
+        lines.append((x - dx, y - dy, x + dx, y + dy))
+
+    def listed(values: Tensor) -> list[float]:
+        return [float(v) for v in values[0]]
+
+    points = zip(
+        listed(scene.subhalo_x),
+        listed(scene.subhalo_y),
+        listed(scene.subhalo_radius),
+        listed(scene.subhalo_mass),
+        strict=True,
+    )
+    return Panel(
+        title=Path(of.file).name,
+        data=of.data,
+        model=of.model,
+        residual=of.residual,
+        pixel_scale=of.pixel_scale,
+        reduced_chi_square=of.reduced_chi_square,
+        lines=lines,
+        points=[(x, y, radius) for x, y, radius, mass in points if mass > 0],
+    )
+
+
+def figure_name(number: int, of: Fit) -> str:
+    """The picture of the n-th image; file names may be equal in different folders."""
+    return f"{number:04d}-{Path(of.file).stem.replace('#', '-')}.png"
+
+
+def _one(fitter: Fitter, image: Image | ReadError, line: bool, subhalos: int | None) -> Fitted:
+    if isinstance(image, ReadError):
+        return image
+    try:
+        return fitter.fit(image, line, subhalos)
+    except ReadError as error:
+        return error
+
+
+def _number(subhalos: int | str) -> int | None:
+    """How many point masses were asked for; None for as many as the data ask for."""
+    if subhalos == "auto":
+        return None
+    try:
+        number = int(subhalos)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 50:
+        raise UsageError(f"--subhalos {subhalos}: give a number from 0 to 50, or 'auto'")
+    return number
