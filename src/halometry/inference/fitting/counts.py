@@ -32,10 +32,11 @@ class Pixels:
 def recover_counts(image: Image) -> Pixels:
     """Undo a scaling of whole counts.
 
-    Whole numbers are taken as counts. Where an image was scaled, by its extremes or by mean and
-    standard deviation, its pixels still stand on a grid whose spacing is one count (as long as
-    some two of its thousands of pixels differ by one); the count of its darkest pixel is lost.
-    Pictures (8-bit, usually stretched, often compressed with loss) tell no counts.
+    Whole numbers, some of them one apart, are taken as counts. Where an image was scaled, by its
+    extremes or by mean and standard deviation, its pixels still stand on a grid whose spacing is
+    one count (as long as some two of its thousands of pixels differ by one); the count of its
+    darkest pixel is lost. Pictures (8-bit, usually stretched, often compressed with loss) tell no
+    counts.
 
     Args:
         image: of one channel.
@@ -51,7 +52,7 @@ def recover_counts(image: Image) -> Pixels:
     values = image.pixels[0].astype(np.float64)
     if image.path.lower().endswith(PICTURES):
         return Pixels(values, are_counts=False, offset_known=False)
-    if (values == np.rint(values)).all():
+    if (values == np.rint(values)).all() and np.diff(np.unique(values)).min() == 1:
         return Pixels(values, are_counts=True, offset_known=True)
     levels = _levels(values)
     if levels is None:

@@ -1,0 +1,200 @@
+"""Fits of simulated and real images: the truth is found, and errors say how nearly."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Picture
+
+from halometry.data.images import Image, read_image
+from halometry.errors import DataError, ReadError, StorageError, UsageError
+from halometry.inference import Fit, Fitter, fit
+from halometry.simulation import Scene, load_preset, sample
+
+PRESET = "demo_classification"
+
+
+def simulated(k: int, seed: int = 5) -> tuple[np.ndarray, Scene]:
+    """Counts (1, H, W) of image k and its scene; k modulo 3 is the class."""
+    images, scene = sample(load_preset(PRESET), seed, k, 1)
+    return images[0].numpy(), scene
+
+
+def as_image(pixels: np.ndarray) -> Image:
+    return Image(pixels.astype(np.float32), None, "made.npy")
+
+
+def scaled(counts: np.ndarray) -> np.ndarray:
+    return (counts - counts.min()) / np.ptp(counts)
+
+
+@pytest.fixture(scope="module")
+def fitter() -> Fitter:
+    return Fitter(PRESET, draws=400)
+
+
+def pulls(found: Fit, scene: Scene) -> dict[str, float]:
+    """(estimate - truth) / error of the lens, the shear and the source."""
+    names = ("einstein_radius", "shear", "source_x", "source_y", "source_axis_ratio")
+    estimates = [found.estimate(name) for name in names]
+    return {e.name: (e.value - float(getattr(scene, e.name))) / e.error for e in estimates}
+
+
+@pytest.mark.parametrize("k", [0, 3, 6])
+def test_the_truth_is_found_within_its_errors(fitter: Fitter, k: int) -> None:
+    counts, scene = simulated(k)
+    found = fitter.fit(as_image(counts))
+    assert max(map(abs, pulls(found, scene).values())) < 4
+    assert abs(found.reduced_chi_square - 1) < 4 * found.scatter
+    assert found.converged
+    assert found.counts
+    assert found.taken.starts >= 2
+
+
+def test_the_errors_shrink_with_more_light(fitter: Fitter) -> None:
+    counts, scene = simulated(0)
+    brighter = fitter.preset.model_copy(
+        update={
+            "source": fitter.preset.source.model_copy(
+                update={
+                    "brightness": fitter.preset.source.brightness.model_copy(
+                        update={"value": 4 * float(scene.source_brightness)}
+                    )
+                }
+            )
+        }
+    )
+    images, _ = sample(brighter, 5, 0, 1)
+    bright = Fitter(brighter, draws=400).fit(as_image(images[0].numpy()))
+    plain = fitter.fit(as_image(counts))
+    for name in ("einstein_radius", "source_x"):
+        ratio = plain.estimate(name).error / bright.estimate(name).error
+        assert 1.8 < ratio < 4.2  # twice if the source were all, more where the sky was
+
+
+def test_scaling_an_image_changes_nothing_but_its_lost_constant(fitter: Fitter) -> None:
+    counts, _ = simulated(0)
+    plain = fitter.fit(as_image(counts))
+    again = fitter.fit(as_image(scaled(counts)))
+    assert again.counts
+    np.testing.assert_array_equal(again.data, plain.data)
+    for a, b in zip(plain.estimates, again.estimates, strict=True):
+        assert a.value == pytest.approx(b.value, abs=0.02 * a.error)
+
+
+def test_an_image_that_lost_its_counts_is_fitted_with_noise_from_itself(fitter: Fitter) -> None:
+    counts, scene = simulated(0)
+    found = fitter.fit(as_image(np.sqrt(2) * counts + np.pi * np.sin(counts * 1e-3)))
+    assert not found.counts
+    assert found.estimate("unit").value == pytest.approx(np.sqrt(2), rel=0.05)
+    assert max(map(abs, pulls(found, scene).values())) < 6
+
+
+def test_a_line_is_found_where_it_is(fitter: Fitter) -> None:
+    counts, scene = simulated(2)
+    found = fitter.fit(as_image(counts), line=True)
+    assert found.taken.gain > 100
+    fraction = float(scene.line_mass / scene.halo_mass)
+    estimate = found.estimate("line_fraction")
+    assert abs(estimate.value - fraction) < 4 * estimate.error
+    for name in ("line_length", "line_x", "line_y"):
+        estimate = found.estimate(name)
+        assert abs(estimate.value - float(getattr(scene, name))) < 4 * estimate.error + 0.05
+
+
+def test_the_heaviest_subhalo_is_found_and_none_where_there_is_none(fitter: Fitter) -> None:
+    counts, scene = simulated(1, seed=8)
+    found = fitter.fit(as_image(counts), subhalos=1)
+    assert found.taken.gain > 50
+    x, y = (found.estimate(f"subhalo_1_{axis}").value for axis in "xy")
+    distance = torch.hypot(scene.subhalo_x[0] - x, scene.subhalo_y[0] - y)
+    near = distance < 0.25
+    assert near.any()
+    assert float(scene.subhalo_mass[0][near].max()) > 0.3 * float(scene.subhalo_mass.max())
+    counts, _ = simulated(0)
+    assert fitter.fit(as_image(counts), subhalos=None).taken.gains == ()
+
+
+def test_freeing_a_constant_finds_it(fitter: Fitter) -> None:
+    counts, scene = simulated(3)
+    free = ("source_radius", "psf_sigma", "sky")
+    found = Fitter(PRESET, free, draws=400).fit(as_image(counts))
+    spec = fitter.preset.image
+    truth = {
+        "source_radius": float(scene.source_radius),
+        "psf_sigma": spec.psf_sigma,
+        "sky": spec.sky,
+    }
+    for name, true in truth.items():
+        estimate = found.estimate(name)
+        assert abs(estimate.value - true) < 4 * estimate.error, name
+
+
+def test_the_fit_is_the_same_twice(fitter: Fitter) -> None:
+    counts, _ = simulated(3)
+    first, second = (fitter.fit(as_image(counts)) for _ in range(2))
+    assert first.estimates == second.estimates
+
+
+def test_a_folder_is_answered_file_by_file_bad_ones_included(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    np.save(folder / "1.npy", scaled(simulated(0)[0]))
+    np.save(folder / "2.npy", np.full((48, 48), 3.0))
+    np.save(folder / "3.npy", np.full((48, 48), np.nan))
+    np.save(folder / "4.npy", np.random.default_rng(0).random((64, 64)))
+    np.save(folder / "5.npy", np.random.default_rng(0).random((3, 48, 48)))
+    (folder / "6.npy").write_bytes(b"no image")
+    answers = fit(folder, PRESET, tmp_path / "out", figures=False)
+    with (tmp_path / "out/fits.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    errors = [row["error"] for row in rows]
+    assert isinstance(answers[0], Fit)
+    assert rows[0]["einstein_radius"] != ""
+    assert float(rows[0]["einstein_radius_error"]) > 0
+    assert errors[0] == ""
+    assert "constant" in errors[1]
+    assert "not finite" in errors[2]
+    assert "64 x 64" in errors[3]
+    assert "48 x 48" in errors[3]
+    assert "colour" in errors[4]
+    assert all(isinstance(answer, ReadError) for answer in answers[1:])
+    record = json.loads((tmp_path / "out/fits.json").read_text(encoding="utf-8"))
+    assert len(record["fits"]) == 6
+    assert record["fits"][0]["parameters"]["einstein_radius"]["unit"] == "arcsec"
+
+
+def test_a_fit_has_a_figure(tmp_path: Path) -> None:
+    np.save(tmp_path / "1.npy", simulated(2)[0])
+    fit(tmp_path / "1.npy", PRESET, tmp_path / "out", line=True)
+    with Picture.open(tmp_path / "out/0001-1.png") as picture:
+        assert picture.width > 1000
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "1.npy", simulated(0)[0])
+    with pytest.raises(UsageError, match="--subhalos many: give a number from 0 to 50, or 'auto'"):
+        fit(tmp_path / "1.npy", PRESET, subhalos="many")
+    with pytest.raises(UsageError, match=r"--free psf: .*psf_sigma"):
+        fit(tmp_path / "1.npy", PRESET, free=["psf"])
+    with pytest.raises(UsageError, match="did you mean 'demo_classification'"):
+        fit(tmp_path / "1.npy", "demo_clasification")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no images found"):
+        fit(tmp_path / "empty", PRESET)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match="is a file"):
+        fit(tmp_path / "1.npy", PRESET, tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["no/1", "no/3"])
+def test_real_images_agree_with_the_recovered_recipe(shared_data: Path, name: str) -> None:
+    torch.set_num_threads(1)
+    path = shared_data / "common_test_1" / f"{name}.npy"
+    found = Fitter("common_test_1").fit(read_image(path))
+    assert found.reduced_chi_square == pytest.approx(1, abs=0.03)

@@ -1,0 +1,172 @@
+"""The parts of a fit: counts, derivatives, the likelihood, the climb, and the map of gains."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from halometry.data.images import Image
+from halometry.inference.fitting.counts import noise_of, recover_counts
+from halometry.inference.fitting.data import Data, data_of
+from halometry.inference.fitting.fitter import Fitter
+from halometry.inference.fitting.model import Counts, Model
+from halometry.inference.fitting.optimise import covariance, maximise
+from halometry.inference.fitting.parameters import KNOWN, Layout, line, subhalo
+from halometry.inference.fitting.scores import scores_of
+from halometry.inference.fitting.substructure import _peaks, _point_kernel
+from halometry.simulation import draw_scenes, load_preset, render
+
+PRESET = "demo_classification"
+
+
+@pytest.fixture(scope="module")
+def fitter() -> Fitter:
+    return Fitter(PRESET, draws=50)
+
+
+@pytest.fixture(scope="module")
+def counts() -> np.ndarray:
+    return np.random.default_rng(0).poisson(40, (48, 48)).astype(np.float64)
+
+
+def image(pixels: np.ndarray, path: str = "image.npy") -> Image:
+    return Image(pixels[None].astype(np.float32), None, path)
+
+
+def truth(layout: Layout, k: int) -> Tensor:
+    scene = draw_scenes(load_preset(PRESET), 5, k, 1)
+    return layout.coordinates(lambda name: getattr(scene, name))
+
+
+@pytest.mark.parametrize(("zero", "unit"), [(0.0, 1 / 900), (-3.2, 0.07), (1e-3, 5e4)])
+def test_counts_are_recovered_from_any_linear_scaling(
+    counts: np.ndarray, zero: float, unit: float
+) -> None:
+    found = recover_counts(image(zero + unit * counts))
+    assert found.are_counts
+    assert not found.offset_known
+    np.testing.assert_array_equal(found.values, counts - counts.min())
+
+
+def test_whole_numbers_are_counts_and_pictures_are_not(counts: np.ndarray) -> None:
+    assert recover_counts(image(counts)).offset_known
+    assert not recover_counts(image(counts, "image.jpg")).are_counts
+    smooth = np.random.default_rng(1).normal(size=(48, 48))
+    assert not recover_counts(image(smooth)).are_counts
+
+
+def test_the_noise_of_a_smooth_image_is_found() -> None:
+    y, x = np.mgrid[:64, :64] / 64
+    noisy = 50 * np.exp(-((x - 0.5) ** 2) / 0.02) + np.random.default_rng(0).normal(0, 3, (64, 64))
+    assert noise_of(noisy + y) == pytest.approx(3, rel=0.1)
+
+
+def test_coordinates_are_the_scene_again(fitter: Fitter) -> None:
+    scene = draw_scenes(fitter.preset, 5, 0, 8)
+    layout = Layout(tuple(KNOWN.values())[:8], fitter.layout.template)
+    again = layout.scene(layout.coordinates(lambda name: getattr(scene, name)))
+    for name in ("einstein_radius", "shear", "source_x", "source_axis_ratio", "source_index"):
+        torch.testing.assert_close(getattr(again, name), getattr(scene, name))
+    turn = (again.shear_angle - scene.shear_angle) / torch.pi  # a shear turned by pi is itself
+    torch.testing.assert_close(turn, turn.round(), atol=1e-6, rtol=0)
+
+
+def test_a_line_told_again_is_the_same() -> None:
+    values = {
+        "line_fraction": 0.03,
+        "line_length": 1.5,
+        "line_angle": 0.4,
+        "line_x": 0.2,
+        "line_y": -0.6,
+    }
+    tensors = {k: torch.tensor([v], dtype=torch.float64) for k, v in values.items()}
+    block = line()
+    told = block.tell(block.coordinates(tensors.__getitem__))
+    for name, value in values.items():
+        assert float(told[name]) == pytest.approx(value, rel=1e-6)
+    assert float(told["line_density"]) == pytest.approx(0.03 / 1.5, rel=1e-6)
+
+
+def test_the_model_is_the_renderer(fitter: Fitter) -> None:
+    theta = truth(fitter.layout, 0)
+    scene = draw_scenes(fitter.preset, 5, 0, 1)
+    model = Model(fitter.preset, fitter.layout)
+    torch.testing.assert_close(model.expected(theta), render(scene, fitter.preset).flatten(1))
+
+
+@pytest.mark.parametrize("free", [(), ("psf_sigma", "sky", "source_index", "lens_ellipticity")])
+def test_derivatives_are_those_of_differences(free: tuple[str, ...]) -> None:
+    fitter = Fitter(PRESET, free, draws=5)
+    layout = fitter.layout.with_blocks(subhalo(1))
+    start = fitter._coordinates(fitter.layout)[:2]
+    mass = torch.tensor([[-4.0, 0.62, 1.07]], dtype=torch.float64).expand(2, -1)
+    theta = torch.cat([start, mass], dim=1)
+    model = Model(fitter.preset, layout)
+    _, derivatives = model.linearised(theta)
+    for i in range(len(layout)):
+        step = torch.zeros_like(theta)
+        step[:, i] = 1e-6
+        expected = (model.expected(theta + step) - model.expected(theta - step)) / 2e-6
+        torch.testing.assert_close(derivatives[:, i], expected, rtol=1e-3, atol=1e-2)
+
+
+def test_the_fisher_information_is_the_curvature_of_the_likelihood(fitter: Fitter) -> None:
+    model, theta = Model(fitter.preset, fitter.layout), truth(fitter.layout, 0)
+    expected = model.expected(theta)
+    likelihood = Counts(expected[0])  # noiseless data, whose optimum is the truth
+    optimum = maximise(model, likelihood, theta)
+    step = 1e-4 * covariance(optimum.fisher[0], fitter.layout.steps).diagonal().sqrt()
+    for i in range(len(step)):
+        moved = theta.clone()
+        moved[:, i] += 100 * step[i]  # a hundredth of a standard error
+        rise = float(likelihood.deviance(model.expected(moved)))
+        assert rise == pytest.approx(
+            float(optimum.fisher[0, i, i] * (100 * step[i]) ** 2), rel=0.05
+        )
+
+
+def test_poisson_and_gaussian_noise_together_have_their_variance() -> None:
+    rng = np.random.default_rng(0)
+    expected = torch.full((1, 40_000), 30.0, dtype=torch.float64)
+    data = torch.from_numpy(rng.poisson(30, 40_000) + rng.normal(0, 5, 40_000))
+    likelihood = Counts(data, 25.0)
+    residual = likelihood.residual(expected) / likelihood.weight(expected).sqrt()
+    assert float(residual.var()) == pytest.approx(1, abs=0.03)
+    at_truth, above = (likelihood.deviance(expected * f) for f in (1, 1.01))
+    assert float(at_truth) < float(above)
+
+
+def test_the_lost_constant_is_the_one_that_the_sky_makes_likely(fitter: Fitter) -> None:
+    rng = np.random.default_rng(3)
+    drawn = rng.poisson(fitter.preset.image.sky, (48, 48))
+    pixels = recover_counts(image((drawn - drawn.min()) / np.ptp(drawn)))
+    data = data_of(pixels, fitter.preset.image, "cpu")
+    sky = torch.full((48 * 48,), fitter.preset.image.sky, dtype=torch.float64)
+    assert data.with_offset_for(sky, 1).offset == drawn.min()
+
+
+def test_a_distant_start_comes_to_the_truth_and_each_row_goes_its_own_way(fitter: Fitter) -> None:
+    model, theta = Model(fitter.preset, fitter.layout), truth(fitter.layout, 0)
+    likelihood = Counts(model.expected(theta)[0])
+    off = torch.tensor([0.05, 0.03, -0.02, 0.08, -0.05, 0.1, 0.1], dtype=torch.float64)
+    optimum = maximise(model, likelihood, torch.cat([theta + off, theta, theta - off]))
+    assert float(optimum.deviance.max()) < 0.1
+    assert optimum.converged.all()
+
+
+def test_the_map_of_gains_foretells_where_a_light_mass_is(fitter: Fitter) -> None:
+    layout, theta = fitter.layout, truth(fitter.layout, 0)
+    with_mass = Model(fitter.preset, layout.with_blocks(subhalo(1)))
+    radius = float(theta[0, 0].exp())
+    at = torch.tensor([[np.log(2e-3), radius, 0.3]], dtype=torch.float64)
+    seen = with_mass.expected(torch.cat([theta, at], dim=1))[0]
+    model, data = Model(fitter.preset, layout), Data(seen.view(48, 48), 0.0, None, 0, range(1))
+    optimum = maximise(model, data.at(1), theta)
+    scores = scores_of(model, data, optimum)
+    (peak,) = _peaks(scores, *scores.map(_point_kernel(scores)), 1)
+    gain, fraction, x, y = peak
+    assert (x, y) == pytest.approx((radius, 0.3), abs=1.5 * scores.pixel_scale)
+    assert fraction == pytest.approx(2e-3, rel=0.6)
+    assert gain == pytest.approx(float(optimum.deviance), rel=0.5)
