@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image as Picture
 from halometry.data.images import Image, read_image
 from halometry.errors import DataError, ReadError, StorageError, UsageError
 from halometry.inference import Fit, Fitter, fit
-from halometry.simulation import Scene, load_preset, sample
+from halometry.simulation import Scene, load_preset, observe, render, sample
 
 PRESET = "demo_classification"
 
@@ -107,17 +108,38 @@ def test_a_line_is_found_where_it_is(fitter: Fitter) -> None:
         assert abs(estimate.value - float(getattr(scene, name))) < 4 * estimate.error + 0.05
 
 
-def test_the_heaviest_subhalo_is_found_and_none_where_there_is_none(fitter: Fitter) -> None:
-    counts, scene = simulated(1, seed=8)
-    found = fitter.fit(as_image(counts), subhalos=1)
+def test_a_subhalo_is_found_where_it_is_and_none_where_there_is_none(fitter: Fitter) -> None:
+    preset = load_preset(PRESET)
+    _, scene = simulated(0)
+    one = torch.zeros_like(scene.subhalo_mass)
+    one[0, 0] = 1.0
+    on_the_ring = scene.einstein_radius[:, None] * one / 2**0.5
+    scene = replace(
+        scene,
+        subhalo_mass=0.02 * scene.halo_mass[:, None] * one,
+        subhalo_x=on_the_ring,
+        subhalo_y=on_the_ring,
+        subhalo_z=scene.z_lens[:, None] * one,
+    )
+    counts = observe(render(scene.to("cpu", torch.float32), preset), preset, 5, 0)
+    found = fitter.fit(as_image(counts[0].numpy()), subhalos=1)
     assert found.taken.gain > 50
-    x, y = (found.estimate(f"subhalo_1_{axis}").value for axis in "xy")
-    distance = torch.hypot(scene.subhalo_x[0] - x, scene.subhalo_y[0] - y)
-    near = distance < 0.25
-    assert near.any()
-    assert float(scene.subhalo_mass[0][near].max()) > 0.3 * float(scene.subhalo_mass.max())
+    assert found.estimate("subhalo_1_fraction").value == pytest.approx(0.02, rel=0.3)
+    for axis in "xy":  # to a pixel: one ray a pixel makes the likelihood rugged below that
+        place = found.estimate(f"subhalo_1_{axis}").value
+        assert place == pytest.approx(float(on_the_ring[0, 0]), abs=preset.image.pixel_scale)
     counts, _ = simulated(0)
     assert fitter.fit(as_image(counts), subhalos=None).taken.gains == ()
+
+
+def test_lens_light_power_law_and_multipoles_are_fitted_too() -> None:
+    preset = load_preset("euclid")
+    images, scene = sample(preset, 3, 0, 1)
+    found = Fitter(preset, draws=300).fit(as_image(images[0].numpy()))
+    assert abs(found.reduced_chi_square - 1) < 5 * found.scatter
+    for name in ("einstein_radius", "lens_slope", "lens_light_radius", "source_radius"):
+        estimate = found.estimate(name)
+        assert abs(estimate.value - float(getattr(scene, name))) < 5 * estimate.error, name
 
 
 def test_freeing_a_constant_finds_it(fitter: Fitter) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from halometry.inference.fitting.counts import Pixels, noise_of
 from halometry.inference.fitting.model import Counts, Likelihood, Scaled, binned
-from halometry.simulation.preset import ImageSpec
+from halometry.simulation.instrument import ImageSpec
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Data:
 def data_of(pixels: Pixels, spec: ImageSpec, device: str) -> Data:
     """Pixels as `recover_counts` gives them, for a detector."""
     values = torch.from_numpy(pixels.values).to(device)
-    extra = spec.background_rms**2
+    extra = gaussian_variance(spec)
     if not pixels.are_counts:
         return Data(values, 0.0, noise_of(pixels.values), 0, range(1))
     if pixels.offset_known:
@@ -69,3 +69,11 @@ def data_of(pixels: Pixels, spec: ImageSpec, device: str) -> Data:
     offsets = range(low, max(low, math.ceil(spec.sky)) + 1)
     guess = min(max(round(spec.sky - 3.5 * spread), low), offsets[-1])
     return Data(values, extra, None, guess, offsets)
+
+
+def gaussian_variance(spec: ImageSpec) -> float:
+    """Of a pixel, counts squared; where exposures vary, of one in the middle of their law."""
+    if spec.exposure is None:
+        return spec.background_rms**2
+    low, high = spec.exposure.support
+    return spec.background_rms**2 * low * high

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,13 +13,13 @@ from torch import Tensor
 from halometry.data.images import Image
 from halometry.errors import ReadError
 from halometry.inference.fitting.counts import recover_counts
-from halometry.inference.fitting.data import Data, data_of
+from halometry.inference.fitting.data import Data, data_of, gaussian_variance
 from halometry.inference.fitting.model import FLOOR, Counts, Scale, Scaled, coarser
 from halometry.inference.fitting.optimise import Optimum, maximise
 from halometry.inference.fitting.parameters import Layout, layout_of, scale
 from halometry.inference.fitting.result import Fit, Taken, report
 from halometry.inference.fitting.substructure import with_line, with_subhalos
-from halometry.simulation import Preset, Scene, draw_scenes, load_preset
+from halometry.simulation import UNITS, Preset, Scene, draw_scenes, load_preset
 
 DRAWS = 1000  # scenes of the preset, of which an image's nearest are begun from
 STARTS = 8
@@ -106,7 +107,7 @@ class Fitter:
         with torch.no_grad():
             expected = self.full.model(fit.layout).expected(theta[None])
         return float(
-            Counts(values.flatten(), self.preset.image.background_rms**2).deviance(expected)
+            Counts(values.flatten(), gaussian_variance(self.preset.image)).deviance(expected)
         )
 
     def check(self, image: Image) -> None:
@@ -184,14 +185,8 @@ class Fitter:
 def _smooth(scene: Scene) -> Scene:
     """The same lenses without substructure."""
     none = torch.zeros(len(scene), 1, dtype=torch.float64)
-    return replace(
-        scene,
-        f_sub=none[:, 0],
-        subhalo_mass=none,
-        subhalo_x=none,
-        subhalo_y=none,
-        line_mass=none[:, 0],
-    )
+    nowhere: dict[str, Any] = {name: none for name in UNITS if name.startswith("subhalo_")}
+    return replace(scene, f_sub=none[:, 0], line_mass=none[:, 0], **nowhere)
 
 
 def _binning(pixels: int, pixel_scale: float) -> int:

@@ -162,6 +162,21 @@ def subhalo(number: int) -> Block:
     return Block(f"subhalo_{number}", (0.7, 0.1, 0.1), fields, coordinates, fields, units)
 
 
+def multipole(order: int) -> Block:
+    """A multipole of the lens, by its amplitude in the directions cos m phi and sin m phi."""
+    name, angle = f"multipole_{order}", f"multipole_{order}_angle"
+
+    def fields(c: Tensor) -> Fields:
+        size = (c[:, 0] ** 2 + c[:, 1] ** 2 + TINY**2).sqrt()
+        return {name: size, angle: torch.atan2(c[:, 1], c[:, 0]) / order}
+
+    def coordinates(get: Callable[[str], Tensor]) -> Tensor:
+        size, phase = get(name), order * get(angle)
+        return torch.stack([size * phase.cos(), size * phase.sin()], dim=1)
+
+    return Block(name, (0.02, 0.02), fields, coordinates, fields, {name: "", angle: "rad"})
+
+
 @dataclass(frozen=True)
 class Layout:
     """The fitted parameters: blocks one after the other along a vector of coordinates.
@@ -236,7 +251,11 @@ class Layout:
         places = [b.name for b in self.blocks if b.name.startswith("subhalo_")]
         if places:
             share = torch.stack([fields[f"{p}_fraction"] for p in places], dim=1)
+            nothing = torch.zeros_like(share)
             changes["subhalo_mass"] = share * base.halo_mass[:, None]
+            changes["subhalo_z"] = base.z_lens[:, None].expand_as(share)
+            changes["subhalo_scale_radius"] = nothing
+            changes["subhalo_truncation_radius"] = nothing
             for axis in ("x", "y"):
                 changes[f"subhalo_{axis}"] = torch.stack(
                     [fields[f"{p}_{axis}"] for p in places], dim=1
@@ -303,23 +322,45 @@ KNOWN = {
         positive("source_index", ""),
         positive("source_brightness", "counts/pixel"),
         ellipticity("lens"),
+        positive("lens_slope", "", 0.1),
+        multipole(3),
+        multipole(4),
+        ellipticity("lens_light"),
+        positive("lens_light_radius", "arcsec"),
+        positive("lens_light_index", ""),
+        positive("lens_light_brightness", "counts/pixel"),
+        positive("exposure", "s"),
         *(positive(name, unit) for name, unit in INSTRUMENT_UNITS.items()),
     )
 }
 
 
 def _varies(preset: Preset, name: str) -> bool:
-    lens, source = preset.lens, preset.source
-    laws: dict[str, tuple[Quantity, ...]] = {
-        "einstein_radius": (lens.mass, lens.z_lens, lens.z_source),
+    lens, source, light = preset.lens, preset.source, preset.lens_light
+    laws: dict[str, tuple[Quantity | None, ...]] = {
         "shear": (lens.shear, lens.shear_angle),
         "source_ellipticity": (source.axis_ratio, source.position_angle),
         "source_radius": (source.radius,),
         "source_index": (source.sersic_index,),
-        "source_brightness": (source.brightness,),
+        "source_brightness": (source.brightness, source.magnitude),
         "lens_ellipticity": (lens.axis_ratio, lens.position_angle),
+        "lens_slope": (lens.slope,),
+        "exposure": (preset.image.exposure,),
     }
-    return any(law.value is None for law in laws.get(name, ()))
+    if lens.mass is not None:
+        laws["einstein_radius"] = (lens.mass, lens.z_lens, lens.z_source)
+    else:
+        laws["einstein_radius"] = (lens.einstein_radius,)
+    for order, law in ((3, lens.multipole_3), (4, lens.multipole_4)):
+        if law is not None:
+            laws[f"multipole_{order}"] = (law.amplitude, law.angle)
+    if light is not None:
+        ratio, angle = light.axis_ratio or lens.axis_ratio, light.position_angle
+        laws["lens_light_ellipticity"] = (ratio, angle or lens.position_angle)
+        laws["lens_light_radius"] = (light.radius,)
+        laws["lens_light_index"] = (light.sersic_index,)
+        laws["lens_light_brightness"] = (light.brightness, light.magnitude)
+    return any(law is not None and law.value is None for law in laws.get(name, ()))
 
 
 def _polar(c: Tensor) -> tuple[Tensor, Tensor]:

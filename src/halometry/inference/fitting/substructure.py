@@ -14,8 +14,9 @@ from halometry.inference.fitting.model import Scale
 from halometry.inference.fitting.optimise import Optimum, maximise
 from halometry.inference.fitting.parameters import Layout, line, subhalo
 from halometry.inference.fitting.scores import Scores, scores_of
-from halometry.simulation.lenses import SOFTENING, reduced_deflection_angle_line
+from halometry.simulation.lenses import SOFTENING
 from halometry.simulation.preset import Preset
+from halometry.simulation.profiles import reduced_deflection_angle_line
 
 LINE_ANGLES = 12
 LINE_STARTS = 6
