@@ -59,7 +59,9 @@ def make_on_cluster(
             f" for want of memory; {KEPT}"
         ) from error
     except (OSError, CancelledError) as error:
-        raise UnavailableError(f"--scheduler {address}: was lost ({error}); {KEPT}") from error
+        raise UnavailableError(
+            f"--scheduler {address}: does not answer any more; {KEPT}"
+        ) from error
     finally:
         if client.status == "running":
             client.cancel(futures)
