@@ -114,6 +114,7 @@ def simulate(
         shards = [done[task.file] for task in tasks]
         ledger.rewrite(shards)
         write_index(out, shards, count - test)
+        ledger.sweep()  # what a lost worker of a cluster had begun
     return out
 
 
