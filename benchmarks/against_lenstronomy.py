@@ -174,7 +174,7 @@ def seconds_halometry(preset: Preset, kind: int, start: int, count: int) -> floa
     drawn = time.perf_counter()
     with torch.no_grad():
         expected = render(scenes.rows(slice(kind, None, 3)).to("cpu", torch.float32), preset)
-    observe(expected, preset, SEED, start, scenes.exposure[kind::3])
+    observe(expected, preset, SEED, start, scenes.background_rms[kind::3])
     return ((drawn - begin) / 3 + time.perf_counter() - drawn) / count
 
 

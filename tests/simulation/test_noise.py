@@ -10,6 +10,7 @@ from scipy import stats
 from halometry.errors import DataError
 from halometry.simulation import Preset, draw_scenes, load_preset, observe
 from halometry.simulation.poisson import CELLS, alias_table, draw_poisson
+from halometry.simulation.quantity import Quantity
 
 RATES = [0.01, 0.06, 0.5, 3.0, 9.9, 10.5, 15.97, 16.0, 30.0, 255.5, 1e3, 4095.9, 4096.0, 1e6]
 MANY = 1_000_000
@@ -98,14 +99,26 @@ def test_the_gaussian_part_is_gaussian() -> None:
 
 def test_a_background_a_second_grows_with_the_exposure() -> None:
     preset = load_preset("model_1")
-    exposure = draw_scenes(preset, seed=6, start=3, count=20).exposure
+    scene = draw_scenes(preset, seed=6, start=3, count=20)
     dark = torch.zeros(20, 1, 60, 60)
     counts = observe(dark, preset, seed=6, start=3)
-    expected = (exposure.float() * preset.image.background_rms) ** 2 + 1 / 12  # of rounding
+    expected = (scene.exposure.float() * preset.image.background_rms) ** 2 + 1 / 12  # of rounding
     torch.testing.assert_close(
         counts.flatten(1).var(dim=1) / expected, torch.ones(20), rtol=0.12, atol=0
     )
-    assert torch.equal(counts, observe(dark, preset, seed=6, start=3, exposure=exposure))
+    assert torch.equal(counts, observe(dark, preset, 6, 3, scene.background_rms))
+
+
+def test_a_background_may_vary_from_image_to_image() -> None:
+    law = {"log_normal": {"median": 20, "sigma": 0.5, "low": 5, "high": 80}, "unit": "counts/pixel"}
+    preset = plain(shot_noise=False, background=Quantity.model_validate(law))
+    rms = draw_scenes(preset, seed=6, start=0, count=200).background_rms
+    assert float(rms.log().mean()) == pytest.approx(np.log(20), abs=0.15)
+    assert float(rms.log().std()) == pytest.approx(0.5, abs=0.1)
+    assert float(rms.min()) >= 5
+    assert float(rms.max()) <= 80
+    counts = observe(torch.zeros(20, 1, 60, 60), preset, 6, 0)
+    torch.testing.assert_close(counts.flatten(1).std(dim=1), rms[:20].float(), rtol=0.1, atol=0)
 
 
 def test_noise_taken_twice_has_twice_the_variance() -> None:

@@ -57,8 +57,7 @@ def _draw(preset: Preset, seed: int, image: int) -> Drawn:
     one: Drawn = {"class_index": position} | _draw_lens(preset, rng)
     one |= _draw_source(preset.source, preset.image, rng)
     one |= _draw_lens_light(preset.lens_light, preset.image, one, rng)
-    exposure = preset.image.exposure
-    one["exposure"] = exposure.draw(rng) if exposure is not None else 1.0
+    one |= _draw_detector(preset.image, rng)
     population = Population.none(preset.places)
     if kind == "sphere":
         population = draw_population(preset, one["z_lens"], one["z_source"], rng)
@@ -169,6 +168,12 @@ def sersic_flux(index: float, radius: float) -> float:
 
     k = k_sersic(index)
     return 2 * math.pi * radius**2 * index * math.exp(k) * k ** (-2 * index) * math.gamma(2 * index)
+
+
+def _draw_detector(spec: ImageSpec, rng: np.random.Generator) -> Drawn:
+    exposure = spec.exposure.draw(rng) if spec.exposure is not None else 1.0
+    rms = spec.background.draw(rng) if spec.background is not None else spec.background_rms
+    return {"exposure": exposure, "background_rms": rms * exposure}
 
 
 def _draw_line(law: Line | None, mass_scale: float, rng: np.random.Generator) -> Drawn:

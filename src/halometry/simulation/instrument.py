@@ -90,6 +90,7 @@ class ImageSpec(Strict):
         psf: or a file with the kernel at the pixel scale, odd sides; it is made to sum to one.
         sky: counts a pixel.
         background_rms: counts a pixel of Gaussian noise beside the Poisson noise.
+        background: or its law, where it varies from image to image.
         zero_point: magnitude that gives one count; for sources given in magnitudes.
         exposure: seconds, where light, sky and background are per second.
         shot_noise: whether there is Poisson noise, or the Gaussian one alone.
@@ -107,6 +108,7 @@ class ImageSpec(Strict):
     psf: Asset | None = None
     sky: float = Field(default=0.0, ge=0)
     background_rms: float = Field(default=0.0, ge=0)
+    background: Annotated[Quantity, within("counts/pixel", 0, 1e6, "counts/s/pixel")] | None = None
     zero_point: float | None = Field(default=None, gt=0, le=60)
     exposure: Annotated[Quantity, within("s", 0.001, 1e7)] | None = None
     shot_noise: bool = True
@@ -123,6 +125,15 @@ class ImageSpec(Strict):
         except UsageError as error:
             raise ValueError(str(error)) from error
         return instrument.detector() | content
+
+    @model_validator(mode="after")
+    def _one_background(self) -> ImageSpec:
+        if self.background is not None:
+            if self.background_rms:
+                raise ValueError("give either 'background_rms' or 'background'")
+            if (self.background.unit == "counts/s/pixel") != (self.exposure is not None):
+                raise ValueError("'background' is in counts/s/pixel with 'exposure' and only then")
+        return self
 
     @model_validator(mode="after")
     def _one_psf(self) -> ImageSpec:

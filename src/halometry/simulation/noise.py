@@ -17,7 +17,7 @@ from halometry.simulation.streams import Purpose, stream
 
 
 def observe(
-    expected: Tensor, preset: Preset, seed: int, start: int, exposure: Tensor | None = None
+    expected: Tensor, preset: Preset, seed: int, start: int, background: Tensor | None = None
 ) -> Tensor:
     """Add the noise of images `start`, `start + 1`, ...: Poisson, and Gaussian where asked.
 
@@ -29,7 +29,8 @@ def observe(
         preset: for the Gaussian part, and for defects of other codes.
         seed: of the set.
         start: number of the first image.
-        exposure: of these images, seconds (N,), as their scene has it; drawn again if not given.
+        background: rms of the Gaussian part (N,), as `background_rms` of their scene; drawn again
+            if not given.
 
     Returns:
         Whole counts (N, 1, H, W), float32.
@@ -41,14 +42,14 @@ def observe(
     _check(expected, start)
     if "no_noise" in spec.defects:
         return expected.round()
-    if exposure is None:
-        exposure = draw_scenes(preset, seed, start, len(expected)).exposure
+    if background is None:
+        background = draw_scenes(preset, seed, start, len(expected)).background_rms
     counts = torch.empty_like(expected)
     add = _add_noise if spec.shot_noise else _add_gaussian
     add = _add_noise_twice if "noise_twice" in spec.defects else add
-    for i, (image, seconds) in enumerate(zip(expected, exposure.tolist(), strict=True)):
+    for i, (image, rms) in enumerate(zip(expected, background.tolist(), strict=True)):
         rng = stream(seed, start + i, Purpose.NOISE)
-        counts[i] = add(image, seconds * spec.background_rms, rng)
+        counts[i] = add(image, rms, rng)
     if "absolute_value" in spec.defects:
         counts = counts.abs()
     return counts.round() if spec.jpeg_quality is None else as_jpeg(counts, spec.jpeg_quality)

@@ -42,6 +42,21 @@ class TruncatedNormal(Strict):
         return self
 
 
+class LogNormal(Strict):
+    """A law whose logarithm is normal, of which only what lies between `low` and `high` comes."""
+
+    median: float = Field(gt=0)
+    sigma: float = Field(gt=0)
+    low: float = Field(gt=0)
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LogNormal:
+        if self.low >= self.high:
+            raise ValueError("'low' must be below 'high'")
+        return self
+
+
 Pair = tuple[float, float]
 LAWS = (
     "value",
@@ -49,6 +64,7 @@ LAWS = (
     "log_uniform",
     "normal",
     "truncated_normal",
+    "log_normal",
     "poisson",
     "power_law",
     "disc",
@@ -62,7 +78,7 @@ class Quantity(Strict):
         value: always the same number.
         uniform, log_uniform: between two numbers.
         normal: mean and standard deviation.
-        truncated_normal: see `TruncatedNormal`.
+        truncated_normal, log_normal: see `TruncatedNormal` and `LogNormal`.
         poisson: a count with this mean.
         power_law: see `PowerLaw`.
         disc: distance from the centre of a point uniform in a disc of this radius.
@@ -75,6 +91,7 @@ class Quantity(Strict):
     log_uniform: Pair | None = None
     normal: Pair | None = None
     truncated_normal: TruncatedNormal | None = None
+    log_normal: LogNormal | None = None
     poisson: float | None = Field(default=None, ge=0)
     power_law: PowerLaw | None = None
     disc: float | None = Field(default=None, gt=0)
@@ -104,6 +121,8 @@ class Quantity(Strict):
             return mean - 5 * sigma, mean + 5 * sigma
         if self.truncated_normal is not None:
             return self.truncated_normal.low, self.truncated_normal.high
+        if self.log_normal is not None:
+            return self.log_normal.low, self.log_normal.high
         if self.poisson is not None:
             return 0.0, self.poisson + 10 * math.sqrt(self.poisson)
         if self.power_law is not None:
@@ -127,8 +146,11 @@ class Quantity(Strict):
             return rng.normal(*self.normal, size)
         if self.truncated_normal is not None:
             law = self.truncated_normal
-            ends = ndtr((np.array([law.low, law.high]) - law.mean) / law.sigma)
-            return law.mean + law.sigma * ndtri(rng.uniform(ends[0], ends[1], size))
+            return _within(rng, law.mean, law.sigma, law.low, law.high, size)
+        if self.log_normal is not None:
+            one = self.log_normal
+            ends = math.log(one.low), math.log(one.high)
+            return np.exp(_within(rng, math.log(one.median), one.sigma, *ends, size))
         if self.poisson is not None:
             return rng.poisson(self.poisson, size)
         if self.disc is not None:
@@ -139,6 +161,14 @@ class Quantity(Strict):
         if abs(exponent) < 1e-9:
             return low * (high / low) ** share
         return (low**exponent + share * (high**exponent - low**exponent)) ** (1 / exponent)
+
+
+def _within(
+    rng: np.random.Generator, mean: float, sigma: float, low: float, high: float, size: int | None
+) -> Any:
+    """A normal law between two ends."""
+    least, most = ndtr((low - mean) / sigma), ndtr((high - mean) / sigma)
+    return mean + sigma * ndtri(rng.uniform(least, most, size))
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ def sample(
     with torch.no_grad(), _one_thread(device):
         expected = render(scene.to(device, torch.float32), preset)[wanted]
     scene = scene.rows(wanted)
-    return observe(expected, preset, seed, start, scene.exposure), scene
+    return observe(expected, preset, seed, start, scene.background_rms), scene
 
 
 @contextmanager

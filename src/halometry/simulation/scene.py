@@ -40,6 +40,7 @@ UNITS = {
     "lens_light_axis_ratio": "",
     "lens_light_position_angle": "rad",
     "exposure": "s",
+    "background_rms": "counts/pixel",
     "subhalo_mass": "Msun",
     "subhalo_x": "arcsec",
     "subhalo_y": "arcsec",
@@ -69,6 +70,7 @@ class Scene:
     profile. Multipoles are shares of the Einstein radius. A subhalo with a scale radius of 0 is a
     point; the mass of one with another is all that it has when truncated. Brightness is per second
     where the preset has an exposure; `exposure` is 1 where it has none.
+    `background_rms` is that of the whole exposure.
 
     Coordinates have x to the right and y up the image's rows.
     """
@@ -102,6 +104,7 @@ class Scene:
     lens_light_axis_ratio: Tensor
     lens_light_position_angle: Tensor
     exposure: Tensor
+    background_rms: Tensor
     subhalo_mass: Tensor
     subhalo_x: Tensor
     subhalo_y: Tensor

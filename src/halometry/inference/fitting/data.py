@@ -72,8 +72,10 @@ def data_of(pixels: Pixels, spec: ImageSpec, device: str) -> Data:
 
 
 def gaussian_variance(spec: ImageSpec) -> float:
-    """Of a pixel, counts squared; where exposures vary, of one in the middle of their law."""
-    if spec.exposure is None:
-        return spec.background_rms**2
-    low, high = spec.exposure.support
-    return spec.background_rms**2 * low * high
+    """Of a pixel, counts squared; where it varies from image to image, one in the middle."""
+    variance = spec.background_rms**2
+    if spec.background is not None:
+        variance = math.prod(spec.background.support)
+    if spec.exposure is not None:
+        variance *= math.prod(spec.exposure.support)
+    return variance
