@@ -206,14 +206,14 @@ def _quartiles(values: list[float]) -> dict[str, float]:
 
 
 def differences(preset: Preset, count: int) -> dict[str, Any]:
-    """How far the noiseless images of the same scenes are apart, by class, worst of `count`."""
+    """How far the noiseless images of `count` same scenes are apart: median and worst, by class."""
     scenes = draw_scenes(preset, SEED, 0, 3 * count)
     with torch.no_grad():
         single = render(scenes.to("cpu", torch.float32), preset).double()
         double = render(scenes, preset)
     result: dict[str, Any] = {"images_each": count}
     for kind, name in enumerate(CLASSES):
-        worst: dict[str, dict[str, float]] = {}
+        apart: dict[str, dict[str, list[float]]] = {}
         for i in range(kind, 3 * count, 3):
             scene = scenes.rows(slice(i, i + 1))
             for points in (POINTS, 1000, 10_000) if name == "vort" else (0,):
@@ -221,11 +221,15 @@ def differences(preset: Preset, count: int) -> dict[str, Any]:
                 reference *= float(scene.exposure)
                 for precision, images in (("float32", single), ("float64", double)):
                     key = f"{precision}, {points} points" if points else precision
-                    entry = _apart(images[i, 0].numpy(), reference)
-                    for measure, value in entry.items():
-                        kept = worst.setdefault(key, dict.fromkeys(entry, 0.0))
-                        kept[measure] = max(kept[measure], value)
-        result[name] = worst
+                    for measure, value in _apart(images[i, 0].numpy(), reference).items():
+                        apart.setdefault(key, {}).setdefault(measure, []).append(value)
+        result[name] = {
+            key: {
+                measure: {"median": float(np.median(values)), "worst": max(values)}
+                for measure, values in by_measure.items()
+            }
+            for key, by_measure in apart.items()
+        }
     return result
 
 
@@ -282,7 +286,8 @@ def show(preset: str, measured: dict[str, Any]) -> None:
         for way, v in measured["rates"][name].items():
             print(f"  {name:7} {way:20} {v['median']:8.1f} [{v['low']:.1f}, {v['high']:.1f}]")
         for key, value in measured["differences"][name].items():
-            print(f"          {key}: " + ", ".join(f"{k} {v:.1e}" for k, v in value.items()))
+            text = [f"{k} {v['median']:.1e}, worst {v['worst']:.1e}" for k, v in value.items()]
+            print(f"          {key}: {'; '.join(text)}")
 
 
 if __name__ == "__main__":
