@@ -90,7 +90,7 @@ def main() -> None:
         "preset": PRESET,
         "seed": options.seed,
         "least_gain": ENOUGH,
-        **analysis(done),
+        **analysis(done, options.seed),
         "fits": {key: fit for key, fit in done.items() if key.startswith("real/")},
     }
     options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

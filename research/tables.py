@@ -68,6 +68,12 @@ def _table(record: dict[str, Any]) -> str:
             [name, f"{rate['median']:.0f}", f"{rate['low']:.0f} to {rate['high']:.0f}"]
             for name, rate in record["presets"].items()
         ]
+    elif "coverage" in record:
+        head = ["parameter", "within 68 %", "within 95 %"]
+        rows = [
+            [name, *(_interval(shares[level]) for level in ("68", "95"))]
+            for name, shares in record["coverage"].items()
+        ]
     elif "sets" in record:
         head = ["layout", "files", "reader alone", "first time", "second time"]
         rows = [
@@ -88,6 +94,10 @@ def _table(record: dict[str, Any]) -> str:
         }
         rows = [[n, *(f"{rates[n, *way]:.0f}" for way in ways)] for n in networks]
     return _markdown([head, ["---"] * len(head), *rows])
+
+
+def _interval(share: dict[str, float]) -> str:
+    return f"{share['value']:.3f} [{share['low']:.3f}, {share['high']:.3f}]"
 
 
 def _caption(record: dict[str, Any]) -> str:

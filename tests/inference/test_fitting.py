@@ -11,9 +11,9 @@ from halometry.data.images import Image
 from halometry.inference.fitting.counts import noise_of, recover_counts
 from halometry.inference.fitting.data import Data, data_of
 from halometry.inference.fitting.fitter import Fitter
-from halometry.inference.fitting.model import Counts, Model
+from halometry.inference.fitting.model import Counts, Model, coarser
 from halometry.inference.fitting.optimise import covariance, maximise
-from halometry.inference.fitting.parameters import KNOWN, Layout, line, subhalo
+from halometry.inference.fitting.parameters import KNOWN, Block, Layout, line, subhalo
 from halometry.inference.fitting.scores import scores_of
 from halometry.inference.fitting.substructure import _peaks, _point_kernel
 from halometry.simulation import draw_scenes, load_preset, render
@@ -99,17 +99,30 @@ def test_the_model_is_the_renderer(fitter: Fitter) -> None:
 @pytest.mark.parametrize("free", [(), ("psf_sigma", "sky", "source_index", "lens_ellipticity")])
 def test_derivatives_are_those_of_differences(free: tuple[str, ...]) -> None:
     fitter = Fitter(PRESET, free, draws=5)
-    layout = fitter.layout.with_blocks(subhalo(1))
-    start = fitter._coordinates(fitter.layout)[:2]
-    mass = torch.tensor([[-4.0, 0.62, 1.07]], dtype=torch.float64).expand(2, -1)
-    theta = torch.cat([start, mass], dim=1)
-    model = Model(fitter.preset, layout)
+    theta = fitter._coordinates(fitter.layout)[:2]
+    model = Model(fitter.preset, fitter.layout)
     _, derivatives = model.linearised(theta)
-    for i in range(len(layout)):
+    for i in range(len(fitter.layout)):
         step = torch.zeros_like(theta)
         step[:, i] = 1e-6
         expected = (model.expected(theta + step) - model.expected(theta - step)) / 2e-6
         torch.testing.assert_close(derivatives[:, i], expected, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("block", [line(), subhalo(1)])
+def test_derivatives_of_substructure_are_those_of_many_rays(fitter: Fitter, block: Block) -> None:
+    at = {"line": (-4.0, 0.1, 0.4, 0.9, -0.3)}.get(block.name, (-5.0, 0.62, 1.07))
+    added = torch.tensor([at], dtype=torch.float64)
+    theta = torch.cat([truth(fitter.layout, 0), added], dim=1)
+    layout = fitter.layout.with_blocks(block)
+    _, derivatives = Model(fitter.preset, layout).linearised(theta)
+    smooth = Model(coarser(fitter.preset, 1, 8), layout)
+    for i in range(len(fitter.layout), len(layout)):
+        step = torch.zeros_like(theta)
+        step[:, i] = 0.02
+        expected = (smooth.expected(theta + step) - smooth.expected(theta - step))[0] / 0.04
+        likeness = torch.nn.functional.cosine_similarity(derivatives[0, i], expected, dim=0)
+        assert float(likeness) > 0.9
 
 
 def test_the_fisher_information_is_the_curvature_of_the_likelihood(fitter: Fitter) -> None:

@@ -41,11 +41,12 @@ class Model:
         sigma, sky = fields.get("psf_sigma"), fields.get("sky")
         if sigma is not None:
             preset = _with_image(preset, psf_sigma=0.0)
-        images = render(self.layout.scene(theta), preset)[:, 0]
+        scene = self.layout.scene(theta)
+        images = render(scene, preset)[:, 0]
         if sigma is not None:
             images = _blurred(images, sigma / spec.pixel_scale)
         if sky is not None:
-            images = images + (sky[:, None, None] - spec.sky)
+            images = images + ((sky - spec.sky) * scene.exposure)[:, None, None]
         flat = self.binning**2 * images.flatten(1)
         if "unit" in fields:
             return fields["zero"][:, None] + fields["unit"][:, None] * flat
@@ -55,18 +56,25 @@ class Model:
         """Expectations (B, N) and their derivatives (B, P, N).
 
         By forward differentiation, every coordinate a row of its own in one batch through the
-        renderer; those that move an edge by differences over a pixel, since the derivative in
-        every subpixel misses the light that the edge sweeps over.
+        renderer; those of a line's or point mass' place by differences over a pixel, since what
+        happens at the rays misses what happens between them.
         """
-        size, rough = theta.shape[1], self.layout.rough
+        size = theta.shape[1]
         first = 0 if self.kept is None else len(self.kept)
+        steps = self.layout.rough(self.preset.image.pixel_scale / self.binning / 2)
+        rough = [i for i in steps if i >= first]
         smooth = [i for i in range(first, size) if i not in rough]
         towards = torch.eye(size, dtype=theta.dtype, device=theta.device)
-        expected, along = self._forward(theta, towards[smooth])
-        derivatives = along.new_empty(len(theta), size, along.shape[-1])
-        derivatives[:, smooth] = along
+        if smooth:
+            expected, along = self._forward(theta, towards[smooth])
+        else:
+            expected = self.expected(theta)
+        derivatives = expected.new_empty(len(theta), size, expected.shape[1])
+        if smooth:
+            derivatives[:, smooth] = along
         if rough:
-            derivatives[:, rough] = self._differences(theta, towards[rough])
+            over = torch.tensor([steps[i] for i in rough]).to(theta)
+            derivatives[:, rough] = self._differences(theta, towards[rough], over)
         if self.kept is not None:
             derivatives[:, :first] = self.kept
         return expected, derivatives
@@ -81,14 +89,14 @@ class Model:
             primal, tangent = _parts(dual)
         return primal[::size], tangent.view(rows, size, -1)
 
-    def _differences(self, theta: Tensor, towards: Tensor) -> Tensor:
-        """Central differences over a pixel in some directions (n, P): (B, n, N)."""
-        step = self.preset.image.pixel_scale / self.binning / 2
-        both = torch.cat([theta[:, None] + step * towards, theta[:, None] - step * towards], dim=1)
+    def _differences(self, theta: Tensor, towards: Tensor, steps: Tensor) -> Tensor:
+        """Central differences in some directions (n, P) over steps (n,): (B, n, N)."""
+        far = steps[:, None] * towards
+        both = torch.cat([theta[:, None] + far, theta[:, None] - far], dim=1)
         ahead, behind = (
             self.expected(both.flatten(0, 1)).view(len(theta), 2, len(towards), -1).unbind(dim=1)
         )
-        return (ahead - behind) / (2 * step)
+        return (ahead - behind) / (2 * steps[:, None])
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,9 @@ def maximise(
         reached = likelihood.deviance(at_trial)
         better = reached < deviance[active]
         won, lost = active[better], active[~better]
-        done[won] = fresh[won] & (deviance[won] - reached[better] < tolerance)
+        # A short step brings little even far from the maximum: only free ones tell.
+        free = fresh[won] & (damping[won] <= FIRST_DAMPING)
+        done[won] = free & (deviance[won] - reached[better] < tolerance)
         theta[won], expected[won], deviance[won] = trial[better], at_trial[better], reached[better]
         damping[won] = (damping[won] * 0.2).clamp_min(1e-6)
         # A failure with old derivatives asks for new ones, with new ones for a shorter step.

@@ -32,7 +32,9 @@ class Block:
         coordinates: fields, by a function from their name, to coordinates (B, n).
         tell: coordinates (B, n) to what people read, (B,) each.
         units: of what people read, by name.
-        rough: which coordinates move edges across pixels, where derivatives miss what is swept.
+        rough: coordinates that move edges or singular points between the rays of pixels, where a
+            derivative says little of the next ray, and the step to take differences over instead;
+            None for half a pixel.
     """
 
     name: str
@@ -41,7 +43,7 @@ class Block:
     coordinates: Callable[[Callable[[str], Tensor]], Tensor]
     tell: Callable[[Tensor], Fields]
     units: dict[str, str]
-    rough: tuple[int, ...] = ()
+    rough: tuple[tuple[int, float | None], ...] = ()
 
 
 def positive(name: str, unit: str, step: float = 0.3) -> Block:
@@ -144,7 +146,8 @@ def line() -> Block:
     units = {"line_fraction": "line mass over halo mass", "line_density": "line_fraction/arcsec"}
     units |= {f"line_{k}": UNITS[f"line_{k}"] for k in ("length", "angle", "x", "y")}
     # Across the line the deflection jumps, and with it the image.
-    return Block("line", (0.5, 0.3, 0.3, 0.3, 0.3), fields, coordinates, tell, units, (1, 2, 3, 4))
+    rough = tuple((i, None) for i in (1, 2, 3, 4))
+    return Block("line", (0.5, 0.3, 0.3, 0.3, 0.3), fields, coordinates, tell, units, rough)
 
 
 def subhalo(number: int) -> Block:
@@ -159,7 +162,8 @@ def subhalo(number: int) -> Block:
         return torch.stack([fraction.clamp_min(TINY).log(), x, y], dim=1)
 
     units = dict(zip(names, ("subhalo mass over halo mass", "arcsec", "arcsec"), strict=True))
-    return Block(f"subhalo_{number}", (0.7, 0.1, 0.1), fields, coordinates, fields, units)
+    rough = ((0, 0.1), (1, None), (2, None))
+    return Block(f"subhalo_{number}", (0.7, 0.1, 0.1), fields, coordinates, fields, units, rough)
 
 
 def multipole(order: int) -> Block:
@@ -203,11 +207,13 @@ class Layout:
         """Of the blocks."""
         return tuple(block.name for block in self.blocks)
 
-    @property
-    def rough(self) -> list[int]:
-        """Coordinates to be differentiated over a finite step."""
-        at = [self.index(block.name) for block in self.blocks]
-        return [a + i for a, block in zip(at, self.blocks, strict=True) for i in block.rough]
+    def rough(self, half_a_pixel: float) -> dict[int, float]:
+        """Coordinates to take differences of, and over which step."""
+        return {
+            self.index(block.name) + i: half_a_pixel if step is None else step
+            for block in self.blocks
+            for i, step in block.rough
+        }
 
     @property
     def units(self) -> dict[str, str]:

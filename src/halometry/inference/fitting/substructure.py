@@ -21,7 +21,7 @@ from halometry.simulation.profiles import reduced_deflection_angle_line
 LINE_ANGLES = 12
 LINE_STARTS = 6
 LINE_FINALISTS = 2
-POINT_STARTS = 2
+POINT_STARTS = 3
 APART = 0.25  # arcsec between places that are begun from
 LIGHTEST, HEAVIEST = 1e-4, 0.1  # mass fractions to begin with
 ENOUGH = 20.0  # gain in 2 ln L below which `auto` adds no further point mass; see docs/fit.md
@@ -99,8 +99,8 @@ def with_subhalos(
         theta = torch.cat([here.theta.expand(len(more), -1), more], dim=1)
         model = native.model(wider)
         around = replace(model, kept=here.derivatives[0])
-        tried = maximise(around, likelihood, theta, iterations=4, tolerance=1).best()
-        reached = maximise(model, likelihood, tried.theta, iterations=8, tolerance=0.5)
+        tried = maximise(around, likelihood, theta, iterations=10, tolerance=1).best()
+        reached = maximise(model, likelihood, tried.theta, iterations=15, tolerance=0.5)
         gain = float(here.deviance - reached.deviance)
         if number is None and gain < ENOUGH:
             break
