@@ -61,7 +61,7 @@ def test_the_readme_runs_as_it_stands(place: Path) -> None:
                               check=False)  # fmt: skip
         assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
         ran += 1
-    assert ran == 3
+    assert ran == 4
     assert (place / "runs/kinds/weights.safetensors").exists()
     assert (place / "evaluation/metrics.json").exists()
     assert len((place / "predictions.csv").read_text().splitlines()) == 25
@@ -137,7 +137,7 @@ def test_the_parts_of_presets_in_the_pages_are_valid(tmp_path: Path) -> None:
     for block in whole:
         content = yaml.safe_load(load_preset("demo_classification").to_yaml())
         if "halos" in block:
-            content |= {"distances": "angular_diameter"}
+            content |= {"distances": "angular_diameter", "mass_scale": 1.0}
             del content["subhalos"]
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content | block))
         assert load_preset(tmp_path / "mine.yaml").name == "demo_classification"
