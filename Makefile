@@ -49,8 +49,9 @@ lint: $(TEST_READY)  ## style and types
 docs: $(DOCS_READY)  ## build the site into site/
 	$(BIN)/mkdocs build --strict
 
-bench: $(READY)  ## time rendering and training on this machine
+bench: $(READY)  ## time rendering, simulation and training on this machine
 	$(BIN)/python benchmarks/rendering.py --out results/rendering.json
+	$(BIN)/python benchmarks/simulate.py --out results/simulate.json
 	$(BIN)/python benchmarks/training.py --out results/training_speed.json
 
 clean:  ## remove what was built; the environment stays

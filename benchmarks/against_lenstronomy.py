@@ -275,9 +275,26 @@ def main() -> None:
         }
         show(name, record["presets"][name])
     record["load_after"] = round(psutil.getloadavg()[0], 2)
+    record["rows"] = rows_of(record["presets"])
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def rows_of(presets: dict[str, Any]) -> list[list[str]]:
+    """A table for people."""
+    ways = ("halometry", "published", "ratio_to_published", "lenstronomy", "ratio_to_lenstronomy")
+    rows = [["preset", "class", *(way.replace("_", " ") for way in ways), "difference"]]
+    for preset, measured in presets.items():
+        for name, rate in measured["rates"].items():
+            cells = [
+                f"{rate[w]['median']:.3g} [{rate[w]['low']:.3g}, {rate[w]['high']:.3g}]"
+                for w in ways
+            ]
+            apart = next(iter(measured["differences"][name].values()))["norm"]
+            cells.append(f"{apart['median']:.0e}, worst {apart['worst']:.0e}")
+            rows.append([preset, name, *cells])
+    return rows
 
 
 def show(preset: str, measured: dict[str, Any]) -> None:

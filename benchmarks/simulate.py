@@ -53,6 +53,11 @@ def quartiles(values: list[float]) -> dict[str, float]:
     return {"median": float(median), "low": float(low), "high": float(high)}
 
 
+def _told(values: list[float]) -> str:
+    q = quartiles(values)
+    return f"{q['median']:.3g} [{q['low']:.3g}, {q['high']:.3g}]"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, help="a JSON file to write")
@@ -86,6 +91,17 @@ def main() -> None:
         peak = peak_memory(options.memory_preset, count)
         record["peak_memory_bytes"][str(count)] = peak
         print(f"{count:>8,} images: {peak / 1e6:.0f} MB")
+    rates_told = [[f"{n} process{'es' if n > 1 else ''}", _told(v)] for n, v in rates.items()]
+    memory = record["peak_memory_bytes"].items()
+    record["rows"] = [
+        ["what", "median [quartiles]"],
+        *([f"{options.preset}, {name}, images a second", told] for name, told in rates_told),
+        ["two processes over one", _told(ratios)],
+        *(
+            [f"{options.memory_preset}, {int(n):,} images: memory", f"{m / 1e6:.0f} MB"]
+            for n, m in memory
+        ),
+    ]
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -62,7 +62,9 @@ def _markdown(rows: list[list[str]]) -> str:
 def _table(record: dict[str, Any]) -> str:
     if "models" in record:
         return markdown_table(record)
-    if "presets" in record:
+    if "rows" in record:
+        head, *rows = record["rows"]
+    elif "presets" in record:
         head = ["preset", "images a second", "quartiles"]
         rows = [
             [name, f"{rate['median']:.0f}", f"{rate['low']:.0f} to {rate['high']:.0f}"]
@@ -81,8 +83,6 @@ def _table(record: dict[str, Any]) -> str:
             + [f"{one[when + '_seconds']:.1f} s" for when in ("first", "second")]
             for name, one in record["sets"].items()
         ]
-    elif "rows" in record:
-        head, *rows = record["rows"]
     else:
         ways = [(way["precision"], way["channels_last"]) for way in record["ways"]]
         ways = list(dict.fromkeys(ways))

@@ -109,7 +109,8 @@ def einstein_radius(
 
     Args:
         mass: within the Einstein radius, solar masses.
-        z_lens, z_source: redshifts up to 10, z_source above z_lens.
+        z_lens: redshift of the lens, up to 10.
+        z_source: redshift of the source, above the lens's.
         kind: `angular_diameter` is the physics (Schneider, Ehlers & Falco 1992, eq. 2.6).
             `published` takes luminosity distances and D_LS = D_S - D_L, as the published sets
             did: it is wrong, and needed to reproduce them.
