@@ -1,0 +1,294 @@
+"""Can a network tell real images from simulated ones?
+
+    python research/two_sample_test.py --data ../shared/data/hackathon_2020/no_sub \
+        --preset hackathon_2020 --out results/hackathon_two_sample.json \
+        --figure docs/images/hackathon_2020.png
+
+Trains a small network on some real and simulated images, keeps it as it was where it did best on a
+few others, and scores it on the rest: an AUC of 0.5 means that nobody can tell. A forest on summary
+statistics does the same, and says which of them tell most. Two checks of the test itself go with
+it: real images against real ones must give about 0.5, and against deliberately wrong ones about 1.
+
+Both sides went through JPEG, the simulated ones as part of the preset. The real images of the test
+are the last by name; fits for the preset take the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hackathon_images import read, simulate
+from image_statistics import statistics
+from PIL import Image
+from scipy.stats import ks_2samp
+from sklearn.ensemble import RandomForestClassifier
+from torch import Tensor, nn
+
+from halometry.evaluation.cost import machine
+from halometry.evaluation.intervals import Estimate, bootstrap
+from halometry.evaluation.metrics import area_under_roc
+from halometry.progress import say
+from halometry.training.prepare import versions
+
+BATCH = 50
+SHOWN = 8  # images of each kind in the figure
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images (N, H, W) and their summary statistics, each (N,)."""
+
+    images: np.ndarray
+    numbers: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, images: np.ndarray) -> Sample:
+        return cls(images, statistics(images))
+
+    def __getitem__(self, rows: slice) -> Sample:
+        return Sample(self.images[rows], {k: v[rows] for k, v in self.numbers.items()})
+
+    def table(self) -> np.ndarray:
+        """(N, statistics)."""
+        return np.stack(list(self.numbers.values()), axis=1)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Images of each kind that a network learns from, is chosen by, and is scored on."""
+
+    training: int
+    selection: int
+    test: int
+
+    @property
+    def total(self) -> int:
+        return self.training + self.selection + self.test
+
+    def parts(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        first, second = self.training, self.training + self.selection
+        return images[:first], images[first:second], images[len(images) - self.test :]
+
+
+class Network(nn.Module):
+    """Convolutions without padding; mean, scatter and largest value of 96 maps decide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (2, 24, 48, 96, 96)
+        layers: list[nn.Module] = []
+        for k, (before, after) in enumerate(itertools.pairwise(widths)):
+            size, stride = (5, 2) if k == 0 else (3, 1)
+            layers += [nn.Conv2d(before, after, size, stride), nn.BatchNorm2d(after), nn.ReLU()]
+            layers += [nn.MaxPool2d(2)] if k < 2 else []
+        self.features = nn.Sequential(*layers)
+        self.decide = nn.Sequential(nn.Dropout(0.3), nn.Linear(3 * widths[-1], 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Grey levels (B, H, W) to logits (B,): above zero for simulated."""
+        x = torch.stack([images / 64 - 0.3, torch.log1p(images) / 2 - 0.5], dim=1)
+        maps = self.features(x.contiguous(memory_format=torch.channels_last)).flatten(2)
+        summary = torch.cat([maps.mean(2), maps.std(2), maps.amax(2)], dim=1)
+        return self.decide(summary)[:, 0]
+
+
+def network_scores(
+    real: np.ndarray, other: np.ndarray, sizes: Sizes, seed: int, epochs: int
+) -> np.ndarray:
+    """Scores of the test images, the real ones first, after training."""
+    torch.manual_seed(seed)
+    pairs = list(zip(sizes.parts(real), sizes.parts(other), strict=True))
+    (train, truth), (chosen_by, kinds), (test, _) = (_joined(*pair) for pair in pairs)
+    network = Network().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
+    steps = epochs * (len(train) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    loss_of = nn.BCEWithLogitsLoss()
+    best, kept = -1.0, network.state_dict()
+    for epoch in range(epochs):
+        network.train()
+        for rows in torch.randperm(len(train))[: len(train) // BATCH * BATCH].split(BATCH):
+            optimizer.zero_grad()
+            loss_of(network(train[rows]), truth[rows]).backward()
+            optimizer.step()
+            schedule.step()
+        auc = float(area_under_roc(_scores(network, chosen_by), kinds.numpy() > 0.5))
+        if auc > best:
+            best, kept = auc, {k: v.clone() for k, v in network.state_dict().items()}
+        say(f"  epoch {epoch + 1}: AUC {auc:.3f} on the selection")
+    network.load_state_dict(kept)
+    return _scores(network, test)
+
+
+def _joined(real: np.ndarray, other: np.ndarray) -> tuple[Tensor, Tensor]:
+    images = torch.from_numpy(np.concatenate([real, other])).float()
+    return images, torch.cat([torch.zeros(len(real)), torch.ones(len(other))])
+
+
+def _scores(network: Network, images: Tensor) -> np.ndarray:
+    network.eval()
+    with torch.no_grad():
+        return torch.cat([network(part) for part in images.split(250)]).numpy()
+
+
+def forest_scores(
+    real: Sample, other: Sample, sizes: Sizes, seed: int
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Scores of the test images by their summary statistics, and how much each of them tells."""
+    pairs = zip(sizes.parts(real.table()), sizes.parts(other.table()), strict=True)
+    train, more, test = map(np.concatenate, pairs)
+    truth = np.repeat([0, 1, 0, 1], np.repeat([sizes.training, sizes.selection], 2))
+    forest = RandomForestClassifier(400, min_samples_leaf=3, random_state=seed)
+    forest.fit(np.concatenate([train, more]), truth)
+    weights = dict(zip(real.numbers, forest.feature_importances_.tolist(), strict=True))
+    return forest.predict_proba(test)[:, 1], weights
+
+
+def area(scores: np.ndarray, seed: int) -> Estimate:
+    """AUC of scores, the first half being of real images, with its interval."""
+    half = len(scores) // 2
+    truth = np.arange(len(scores)) >= half
+    groups = [np.flatnonzero(~truth), np.flatnonzero(truth)]
+    value = float(area_under_roc(scores, truth))
+    return bootstrap(
+        lambda rows: area_under_roc(scores[rows], truth[rows]), groups, value, 1000, seed
+    )
+
+
+def distances(real: Sample, other: Sample) -> dict[str, dict[str, float]]:
+    """Kolmogorov and Smirnov's distance of each statistic, and its medians; the largest first."""
+    first, second = real.numbers, other.numbers
+    found = {}
+    for name in first:
+        test = ks_2samp(first[name], second[name])
+        found[name] = {
+            "ks": float(test.statistic),
+            "p": float(test.pvalue),
+            "median_real": float(np.median(first[name])),
+            "median_simulated": float(np.median(second[name])),
+        }
+    return dict(sorted(found.items(), key=lambda item: -item[1]["ks"]))
+
+
+def judged(real: Sample, other: Sample, sizes: Sizes, seed: int, epochs: int) -> dict[str, Any]:
+    """Both classifiers' AUC for one pair of sets."""
+    started = time.perf_counter()
+    by_forest, weights = forest_scores(real, other, sizes, seed)
+    by_network = network_scores(real.images, other.images, sizes, seed, epochs)
+    tell_most = sorted(weights.items(), key=lambda item: -item[1])[:10]
+    return {
+        "images_of_each": {
+            "training": sizes.training,
+            "selection": sizes.selection,
+            "test": sizes.test,
+        },
+        "epochs": epochs,
+        "network_auc": area(by_network, seed).to_dict(),
+        "forest_auc": area(by_forest, seed).to_dict(),
+        "forest_weights": {name: round(weight, 4) for name, weight in tell_most},
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def draw_montage(real: np.ndarray, other: np.ndarray, path: Path) -> None:
+    """Real images above simulated ones; each pair of rows once plainly, once with faint light."""
+
+    def rows(images: np.ndarray, power: float) -> np.ndarray:
+        shown = (255 * (images[:SHOWN] / 255.0) ** power).astype(np.uint8)
+        return np.hstack([np.pad(one, 1, constant_values=90) for one in shown])
+
+    gap = np.full((6, SHOWN * (real.shape[2] + 2)), 255, np.uint8)
+    parts = [rows(real, 0.4), rows(real[SHOWN:], 0.4), gap]
+    parts += [rows(other, 0.4), rows(other[SHOWN:], 0.4)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.vstack(parts)).save(path, optimize=True)
+
+
+def main() -> None:
+    options = _options()
+    torch.set_num_threads(options.threads)
+    sizes, kind = Sizes(*options.sizes), Path(options.data).name
+    real = read(sorted(Path(options.data).glob("*.jpg")))
+    if len(real) < sizes.total:
+        raise SystemExit(f"{options.data}: {sizes.total} images are needed, there are {len(real)}")
+    simulated = simulate(options.preset, sizes.total, options.seed, {}, kind)
+    known, drawn = Sample.of(real), Sample.of(simulated)
+    record: dict[str, Any] = {
+        "against_simulated": _said("simulated", known, drawn, sizes, options),
+        "statistics": distances(known[-sizes.test :], drawn[-sizes.test :]),
+    }
+    if options.figure:
+        draw_montage(real[-sizes.test :], simulated[-sizes.test :], Path(options.figure))
+    _write(record, options)
+    if not options.no_checks:
+        fewer = Sizes(*options.check_sizes)
+        record["real_against_real"] = _said("real", known[::2], known[1::2], fewer, options)
+        wrong = simulate(options.preset, fewer.total, options.seed + 1, WRONG, kind)
+        found = _said("wrong", known, Sample.of(wrong), fewer, options)
+        record["against_wrong"] = {"changed": WRONG} | found
+        _write(record, options)
+
+
+WRONG = {"psf_sigma": 0.1}  # blurred by a seventh too much: no eye sees it
+
+
+def _said(
+    name: str, real: Sample, other: Sample, sizes: Sizes, options: argparse.Namespace
+) -> dict[str, Any]:
+    say(f"real against {name}")
+    found = judged(real, other, sizes, options.seed, options.epochs)
+    for kind in ("network", "forest"):
+        say(f"  {kind}: AUC {Estimate(**found[f'{kind}_auc'])}")
+    return found
+
+
+def _write(record: dict[str, Any], options: argparse.Namespace) -> None:
+    folder = Path(options.data)
+    about = {
+        "what": "AUC of classifiers that tell real images from others; 0.5 is chance",
+        "data": f"{folder.parent.name}/{folder.name}",
+        "preset": Path(options.preset).stem,
+        "seed": options.seed,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": f"python research/two_sample_test.py --data {options.data}"
+        f" --preset {options.preset} --sizes {' '.join(map(str, options.sizes))}"
+        f" --check-sizes {' '.join(map(str, options.check_sizes))}"
+        f" --epochs {options.epochs} --seed {options.seed}",
+        "versions": versions(),
+        "machine": machine(),
+    }
+    out = Path(options.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(about | record, indent=1) + "\n", encoding="utf-8")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--data",
+        required=True,
+        help="a folder of real JPEG images, named as their class in the preset",
+    )
+    parser.add_argument("--preset", default="hackathon_2020")
+    parser.add_argument("--out", default="results/hackathon_two_sample.json")
+    parser.add_argument("--figure", help="where to draw real above simulated images")
+    parser.add_argument("--sizes", type=int, nargs=3, default=(1500, 400, 1000))
+    parser.add_argument("--check-sizes", type=int, nargs=3, default=(900, 200, 600))
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-checks", action="store_true", help="leave out real and wrong ones")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
