@@ -47,10 +47,13 @@ class Data:
         )
 
     def _chance(self, offset: int, expected: Tensor, binning: int) -> float:
-        """ln L, the factorials included."""
-        area = binning**2
-        m = expected + self.extra * area
-        d = (binned(self.values, binning) + (offset + self.extra) * area).clamp_min(0)
+        """ln L of the fainter half of the pixels, factorials included.
+
+        There the sky rules, and mass that the model lacks does little.
+        """
+        area, faint = binning**2, expected <= expected.median()
+        m = expected[faint] + self.extra * area
+        d = (binned(self.values, binning)[faint] + (offset + self.extra) * area).clamp_min(0)
         return float((torch.xlogy(d, m) - m - torch.lgamma(d + 1)).sum())
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from halometry.data.images import Image
 from halometry.errors import ReadError
 from halometry.inference.fitting.counts import recover_counts
-from halometry.inference.fitting.data import Data, data_of, gaussian_variance
+from halometry.inference.fitting.data import Data, data_of
 from halometry.inference.fitting.model import FLOOR, Counts, Scale, Scaled, coarser
 from halometry.inference.fitting.optimise import Optimum, maximise
 from halometry.inference.fitting.parameters import Layout, layout_of, scale
@@ -88,7 +88,7 @@ class Fitter:
         data = data_of(recover_counts(image), self.preset.image, self.device)
         with torch.no_grad():
             data, layout, optimum, starts = self._smooth_fit(data)
-            smooth, gains = optimum, []
+            bare, smooth, gains = layout, optimum, []
             if line:
                 layout, optimum = with_line(self.full, self.native, data, layout, optimum)
                 gains.append(float(smooth.deviance - optimum.deviance))
@@ -97,6 +97,13 @@ class Fitter:
                     self.full, self.native, data, layout, optimum, subhalos
                 )
                 gains += each
+            settled = data.with_offset_for(optimum.expected[0], 1)
+            if settled != data:
+                data = settled
+                smooth, optimum = (
+                    maximise(self.full.model(which), data.at(1), one.theta)
+                    for which, one in ((bare, smooth), (layout, optimum))
+                )
             gain = float(smooth.deviance - optimum.deviance)
             taken = Taken(gain, tuple(gains), starts, time.perf_counter() - begin)
             return report(image.path, self.preset, layout, optimum, data, taken)
@@ -106,9 +113,7 @@ class Fitter:
         values = torch.from_numpy(fit.data).to(theta)
         with torch.no_grad():
             expected = self.full.model(fit.layout).expected(theta[None])
-        return float(
-            Counts(values.flatten(), gaussian_variance(self.preset.image)).deviance(expected)
-        )
+        return float(Counts(values.flatten(), fit.extra).deviance(expected))
 
     def check(self, image: Image) -> None:
         """Whether an image can be fitted at all.
@@ -145,6 +150,7 @@ class Fitter:
         coarse = self.coarse.model(layout)
         optimum = maximise(coarse, data.at(self.coarse.binning), theta, iterations=15)
         best = optimum.best()
+        data = self._with_noise(data, layout, best)
         data = data.with_offset_for(best.expected[0], self.coarse.binning)
         agreeing = int((optimum.deviance < best.deviance + 1).sum())
         theta = _distinct(optimum, layout.steps.to(theta), FINALISTS)
@@ -156,6 +162,14 @@ class Fitter:
             data = settled
             optimum = maximise(self.full.model(layout), data.at(1), optimum.theta)
         return data, layout, optimum, agreeing
+
+    def _with_noise(self, data: Data, layout: Layout, optimum: Optimum) -> Data:
+        """The same pixels, with the Gaussian noise of the exposure that was found."""
+        spec = self.preset.image
+        if data.sigma is not None or spec.exposure is None or spec.background_rms == 0:
+            return data
+        exposure = float(layout.scene(optimum.theta[:1]).exposure[0])
+        return replace(data, extra=(spec.background_rms * exposure) ** 2)
 
     def _starts(self, data: Data, layout: Layout) -> Tensor:
         """The drawn scenes that are most like an image, as coordinates."""

@@ -58,6 +58,7 @@ class Fit:
         converged: whether the last iteration gained next to nothing.
         counts: whether the pixels were whole counts; otherwise the noise was estimated.
         taken: what it took.
+        extra: variance of the Gaussian noise beside that of counts, counts squared.
         pixel_scale: arcsec.
         data, model: (H, W), in the pixels' unit; data has its lost constant back.
         residual: (H, W), (data - model) / noise.
@@ -74,6 +75,7 @@ class Fit:
     converged: bool
     counts: bool
     taken: Taken
+    extra: float
     pixel_scale: float
     data: np.ndarray
     model: np.ndarray
@@ -133,6 +135,7 @@ def report(
         converged=bool(optimum.converged[0]),
         counts=not isinstance(likelihood, Scaled),
         taken=taken,
+        extra=data.extra,
         pixel_scale=preset.image.pixel_scale,
         data=likelihood.data.view(shape).cpu().numpy(),
         model=expected[0].view(shape).cpu().numpy(),
