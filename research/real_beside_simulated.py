@@ -1,98 +1,157 @@
-"""Real images of the community's classification set beside simulated ones: montage and profiles.
+"""The community's sets beside simulated ones: a montage, profiles, and the labels of the mass set.
 
-python research/real_beside_simulated.py --data ../shared/data/common_test_1 --out docs/images
+python research/real_beside_simulated.py --data ../shared/data
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import ks_2samp
 
+import halometry
 from halometry.data.images import read_image
+from halometry.evaluation.cost import machine
 from halometry.evaluation.figures import stretched
 from halometry.evaluation.style import COLOURS, LENS_MAP, bare, figure, save, styled
-from halometry.simulation import load_preset, sample
+from halometry.simulation import draw_scenes, load_preset, sample
 from halometry.simulation.render import pixel_grid
 
 CLASSES = ("no", "sphere", "vort")
-EACH = 6  # of a class, as many as there are real ones
+EACH = 6  # images of a class shown, as many as there are real ones
 MANY = 300  # simulated for the profiles
+LABELS = 20_000  # drawn, as many as were published
+BOOTSTRAPS = 200
 SEED = 11
+Images = dict[str, np.ndarray]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="a folder with a folder a class")
-    parser.add_argument("--out", type=Path, required=True, help="a folder for the figures")
+    parser.add_argument("--data", type=Path, required=True, help="with common_test_1, halo_mass")
+    parser.add_argument("--figures", type=Path, default=Path("docs/images"))
+    parser.add_argument("--out", type=Path, default=Path("results/real_beside_simulated.json"))
     options = parser.parse_args()
-    real = {
-        name: [read_image(file).pixels[0] for file in sorted((options.data / name).glob("*.npy"))]
-        for name in CLASSES
+    real, simulated, radius = real_images(options.data / "common_test_1"), *simulated_images()
+    save(montage(real, simulated), options.figures / "common_test_1_beside.jpg")
+    save(profiles(real, simulated, radius), options.figures / "common_test_1_profiles.png")
+    published = np.load(options.data / "halo_mass" / "masses.npy")
+    drawn = draw_scenes(load_preset("halo_mass"), SEED, 0, LABELS).f_sub.numpy()
+    save(labels(published, drawn), options.figures / "halo_mass_labels.png")
+    record = {
+        "what": "pixels of common_test_1 and labels of halo_mass, real and simulated",
+        "command": "python research/real_beside_simulated.py --data ../shared/data",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": halometry.__version__,
+        "machine": machine(),
+        "seed": SEED,
+        "pixels": {"real": _pixels(real), "simulated": _pixels(simulated)},
+        "labels": _labels(published, drawn),
     }
+    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(record["pixels"]), json.dumps(record["labels"]))
+
+
+def real_images(folder: Path) -> Images:
+    """Scaled to [0, 1], (n, H, W) of each class."""
+    files = {name: sorted((folder / name).glob("*.npy")) for name in CLASSES}
+    return {
+        name: np.stack([read_image(file).pixels[0] for file in of]) for name, of in files.items()
+    }
+
+
+def simulated_images() -> tuple[Images, np.ndarray]:
+    """The same of the preset, and each pixel's distance from the centre (H, W), arcsec."""
     preset = load_preset("common_test_1")
     images, scene = sample(preset, SEED, 0, MANY)
-    counts = images[:, 0].numpy()
-    low, high = counts.min(axis=(1, 2), keepdims=True), counts.max(axis=(1, 2), keepdims=True)
-    scaled = (counts - low) / (high - low)
-    simulated = {
-        name: scaled[scene.class_index.numpy() == k] for k, name in enumerate(preset.classes)
-    }
-    save(montage(real, simulated), options.out / "common_test_1_beside.jpg")
-    x, y = (
-        axis.numpy()
-        for axis in pixel_grid(preset.image.model_copy(update={"supersampling": 1}), images)
-    )
-    save(profiles(real, simulated, np.hypot(x, y)), options.out / "common_test_1_profiles.png")
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    scaled, which = ((images - low) / (high - low))[:, 0].numpy(), scene.class_index.numpy()
+    x, y = pixel_grid(preset.image.model_copy(update={"supersampling": 1}), images)
+    radius = (x**2 + y**2).sqrt().numpy()
+    return {name: scaled[which == k] for k, name in enumerate(preset.classes)}, radius
 
 
 @styled
-def montage(real: dict[str, list[np.ndarray]], simulated: dict[str, np.ndarray]):
-    """Three rows of real images, each above a row of simulated ones of the same class."""
+def montage(real: Images, simulated: Images) -> Figure:
+    """A row of real images above a row of simulated ones, for each class."""
     made, axes = figure(1.1 * EACH, 7.2, 2 * len(CLASSES), EACH)
     for k, name in enumerate(CLASSES):
-        for row, (what, images) in enumerate(
-            (("real", real[name]), ("simulated", simulated[name]))
-        ):
-            for panel, image in zip(axes[2 * k + row], images, strict=False):
+        for row, (what, sets) in enumerate((("real", real), ("simulated", simulated))):
+            for panel, image in zip(axes[2 * k + row], sets[name], strict=False):
                 bare(panel)
                 panel.imshow(stretched(image), cmap=LENS_MAP, origin="lower")
-            axes[2 * k + row, 0].set_title(f"{name}, {what}", fontsize=8, pad=2, color=COLOURS[row])
+            title = axes[2 * k + row, 0]
+            title.set_title(f"{name}, {what}", fontsize=8, pad=2, color=COLOURS[row])
     return made
 
 
 @styled
-def profiles(
-    real: dict[str, list[np.ndarray]], simulated: dict[str, np.ndarray], radius: np.ndarray
-):
+def profiles(real: Images, simulated: Images, radius: np.ndarray) -> Figure:
     """Mean brightness at each distance from the centre, and how often each brightness comes."""
     made, axes = figure(9, 3.4, 1, 2)
-    bins = np.arange(0, 3.75, 0.1)
-    which = np.digitize(radius.ravel(), bins) - 1
-    inside = which < len(bins) - 1
-    levels = np.geomspace(3e-3, 1, 40)
-    for colour, (label, sets) in zip(
+    bins, levels = np.arange(0, 3.75, 0.1), np.geomspace(3e-3, 1, 40)
+    which = np.digitize(radius, bins) - 1
+    middle = (bins[:-1] + bins[1:]) / 2
+    for colour, (what, sets) in zip(
         COLOURS, (("real", real), ("simulated", simulated)), strict=False
     ):
-        every = np.concatenate([np.stack(list(images)) for images in sets.values()])
-        flat = every.reshape(len(every), -1)[:, inside]
-        count = np.bincount(which[inside], minlength=len(bins) - 1)
-        each = np.stack([np.bincount(which[inside], row) / count for row in flat])
-        middle = (bins[:-1] + bins[1:]) / 2
-        error = each.std(axis=0) / np.sqrt(len(each))
-        axes[0, 0].fill_between(
-            middle, each.mean(0) - error, each.mean(0) + error, color=colour, alpha=0.3
-        )
-        axes[0, 0].plot(
-            middle, each.mean(axis=0), color=colour, label=f"{label}, {len(every)} images"
-        )
-        above = [(every > level).mean() for level in levels]
-        axes[0, 1].loglog(levels, above, color=colour, label=label)
+        images = np.concatenate(list(sets.values()))
+        each = np.stack([images[:, which == k].mean(axis=1) for k in range(len(middle))], axis=1)
+        mean, error = each.mean(axis=0), each.std(axis=0) / np.sqrt(len(each))
+        axes[0, 0].fill_between(middle, mean - error, mean + error, color=colour, alpha=0.3)
+        axes[0, 0].plot(middle, mean, color=colour, label=f"{what}, {len(images)} images")
+        shares = [(images > level).mean() for level in levels]
+        axes[0, 1].loglog(levels, shares, color=colour, label=what)
     axes[0, 0].set(xlabel="distance from the centre (arcsec)", ylabel="mean of scaled pixels")
     axes[0, 1].set(xlabel="scaled brightness", ylabel="share of pixels above it")
     axes[0, 0].legend()
     return made
+
+
+@styled
+def labels(published: np.ndarray, drawn: np.ndarray) -> Figure:
+    """Histograms of the mass fractions."""
+    made, axes = figure(5.5, 3, 1, 1)
+    bins = np.linspace(0, 0.11, 56)
+    for colour, (what, values) in zip(
+        COLOURS, (("published", published), ("simulated", drawn)), strict=False
+    ):
+        axes[0, 0].hist(values, bins, histtype="step", color=colour, label=what, linewidth=1.5)
+    axes[0, 0].set(xlabel="mass in subhalos over the halo's mass", ylabel="images")
+    axes[0, 0].legend()
+    return made
+
+
+def _pixels(sets: Images) -> dict[str, dict[str, float]]:
+    return {
+        name: {"images": len(of), "mean": float(of.mean()), "standard_deviation": float(of.std())}
+        for name, of in sets.items()
+    }
+
+
+def _labels(published: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
+    """KS distance with a 95 % interval, from the bootstrap over both sets."""
+    rng = np.random.default_rng(SEED)
+    again = [
+        ks_2samp(rng.choice(published, len(published)), rng.choice(drawn, len(drawn))).statistic
+        for _ in range(BOOTSTRAPS)
+    ]
+    low, high = np.quantile(again, (0.025, 0.975))
+    return {
+        "images": len(drawn),
+        "ks": float(ks_2samp(published, drawn).statistic),
+        "low": float(low),
+        "high": float(high),
+        "mean": float(drawn.mean()),
+        "mean_published": float(published.mean()),
+        "standard_deviation": float(drawn.std()),
+        "standard_deviation_published": float(published.std()),
+    }
 
 
 if __name__ == "__main__":
