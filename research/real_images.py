@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from laws import analysis
+from PIL import Image as Picture
 
 import halometry
 from halometry.data.files import natural
@@ -138,14 +139,16 @@ def _files(folder: Path) -> list[Path]:
 
 def _draw(options: argparse.Namespace) -> None:
     """A few of the real images, fitted once more for their pixels."""
-    path = options.figures / "real_fits.png"
+    path = options.figures / "real_fits.jpg"
     if path.exists():
         return
     fitter, panels = Fitter(PRESET), []
     for kind, stem in SHOWN:
         fit = fitter.fit(read_image(options.data / kind / f"{stem}.npy"), **ADDED[kind])
-        panels.append(panel(fit))
+        panels.append(replace(panel(fit), title=f"{kind}, real"))
     save(fit_figure(panels), path)
+    with Picture.open(path) as drawn:
+        drawn.save(path, quality=45)  # noise is costly in bytes
 
 
 def _options() -> argparse.Namespace:

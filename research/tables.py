@@ -8,6 +8,7 @@ and ranges, stands between `<!-- parameters PART -->` and `<!-- end -->`.
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -70,6 +71,9 @@ def _table(record: dict[str, Any]) -> str:
             [name, f"{rate['median']:.0f}", f"{rate['low']:.0f} to {rate['high']:.0f}"]
             for name, rate in record["presets"].items()
         ]
+    elif "constants" in record:
+        head = ["", "real images", "simulated, or the preset"]
+        rows = _real_images(record)
     elif "coverage" in record:
         head = ["parameter", "within 68 %", "within 95 %"]
         rows = [
@@ -94,6 +98,41 @@ def _table(record: dict[str, Any]) -> str:
         }
         rows = [[n, *(f"{rates[n, *way]:.0f}" for way in ways)] for n in networks]
     return _markdown([head, ["---"] * len(head), *rows])
+
+
+def _real_images(record: dict[str, Any]) -> list[list[str]]:
+    """What fits of real images found, beside what they were expected to."""
+    line, subhalos = record["line"], record["subhalos"]
+    rows = [
+        [f"reduced χ², `{kind}`, {len(one['each'])} images",
+         f"{one['mean']:.3f} ± {one['error_of_mean']:.3f}", "1"]
+        for kind, one in record["chi_square"].items()
+    ]  # fmt: skip
+    for name, one in record["constants"].items():
+        if name == "chi_square":
+            continue
+        digits = 1 - math.floor(math.log10(one["error"]))
+        found = f"{one['mean']:.{digits}f} ± {one['error']:.{digits}f}"
+        rows.append([f"`{name}`, where free", found, f"{one['preset']:g}"])
+    for name, law in (
+        ("mass fraction", line["mass_fraction"]),
+        ("length (arcsec)", line["length"]),
+    ):
+        (low, _), (_, high) = law["low"]["68"], law["high"]["68"]
+        found = (
+            f"{law['least']:.3g} to {law['most']:.3g}; ends within {low:.3g} and {high:.3g} (68 %)"
+        )
+        rows.append([f"line, {name}", found, "{:g} to {:g}".format(*law["preset"])])
+    low, high = line["offset"]["disc"]["68"]
+    rows.append(["line, radius of the disc of centres (arcsec)", f"{low:.2f} to {high:.2f} (68 %)",
+                 f"{line['offset']['preset']:g}"])  # fmt: skip
+    real, simulated = subhalos["real"], subhalos["simulated"]
+    number = [f"{one['found_mean']:.1f} ± {one['found_error']:.1f}" for one in (real, simulated)]
+    rows.append(["point masses found, an image", *number])
+    for what, digits in (("fraction", 4), ("radius", 2)):
+        cells = [f"{one[what + '_quartiles'][1]:.{digits}f}" for one in (real, simulated)]
+        rows.append([f"their median {what}, p = {subhalos['p_value_' + what]:.2f}", *cells])
+    return rows
 
 
 def _interval(share: dict[str, float]) -> str:

@@ -50,7 +50,7 @@ def fit_figure(fits: Sequence[Panel]) -> Figure:
     for row, fit in zip(axes, fits, strict=True):
         _row(row, fit, added)
     shown = axes[0, 2].images[0]
-    bar = made.colorbar(shown, ax=axes[:, 2], shrink=0.8, pad=0.03)
+    bar = made.colorbar(shown, ax=axes[:, 2], shrink=0.8, pad=0.03, aspect=20 * len(fits))
     bar.set_label("(data - model) / noise", color=INK)
     bar.outline.set_visible(False)
     return made
