@@ -209,21 +209,21 @@ def _subhalos(real: Fits, simulated: Fits, seed: int) -> dict[str, Any]:
         "number_real_over_simulated": {"value": ratio, "error": ratio * spread},
         "p_value_fraction": float(ks_2samp(a["fraction"], b["fraction"]).pvalue),
         "p_value_radius": float(ks_2samp(a["radius"], b["radius"]).pvalue),
-        "radius_uniform_over_disc": _uniform_over_disc(a["radius"], b["radius"]),
+        "radius_disc_over_uniform": _disc_over_uniform(a["radius"], b["radius"]),
         "p_value_total_gain": float(ks_2samp(a["gain"], b["gain"]).pvalue),
     }
 
 
-def _uniform_over_disc(real: np.ndarray, simulated: np.ndarray) -> dict[str, float]:
-    """2 ln of the likelihood ratio of subhalos uniform in the radius to uniform in a disc.
+def _disc_over_uniform(real: np.ndarray, simulated: np.ndarray) -> dict[str, float]:
+    """2 ln of the likelihood ratio of subhalos uniform in a disc to uniform in the radius.
 
-    The simulated ones lie in a disc; what is found of them has the search's selection in it, which
-    a factor of 1 / r turns into that of the other law. Its error is by bootstrap of both.
+    The simulated ones are uniform in the radius; what is found of them has the search's selection
+    in it, which a factor of r turns into that of the other law. Its error is by bootstrap of both.
     """
     rng = np.random.default_rng(0)
 
     def ratio(r: np.ndarray, s: np.ndarray) -> float:
-        weight, norm = 1 / np.maximum(r, INNER), (1 / np.maximum(s, INNER)).mean()
+        weight, norm = np.maximum(r, INNER), np.maximum(s, INNER).mean()
         return float(2 * (np.log(weight) - np.log(norm)).sum())
 
     again = [

@@ -123,8 +123,8 @@ def _real_images(record: dict[str, Any]) -> list[list[str]]:
             f"{law['least']:.3g} to {law['most']:.3g}; ends within {low:.3g} and {high:.3g} (68 %)"
         )
         rows.append([f"line, {name}", found, "{:g} to {:g}".format(*law["preset"])])
-    low, high = line["offset"]["disc"]["68"]
-    rows.append(["line, radius of the disc of centres (arcsec)", f"{low:.2f} to {high:.2f} (68 %)",
+    low, high = line["offset"]["uniform"]["68"]
+    rows.append(["line, centre's greatest distance (arcsec)", f"{low:.2f} to {high:.2f} (68 %)",
                  f"{line['offset']['preset']:g}"])  # fmt: skip
     real, simulated = subhalos["real"], subhalos["simulated"]
     number = [f"{one['found_mean']:.1f} ± {one['found_error']:.1f}" for one in (real, simulated)]
