@@ -12,10 +12,26 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from halometry.errors import ConfigError, did_you_mean
 
 
+class Loader(yaml.SafeLoader):
+    """YAML 1.2 as to truth: `true` and `false` only, for `no` is a class of lenses."""
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in forms if first in "tTfF" or not tag.endswith(":bool")]
+    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 class Strict(BaseModel):
     """A configuration object: immutable, and without room for misspelt keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """What is pickled: the fields, and not what was cached of the files they name."""
+        state = super().__getstate__()
+        fields = type(self).model_fields
+        return state | {"__dict__": {k: v for k, v in state["__dict__"].items() if k in fields}}
 
 
 Model = TypeVar("Model", bound=Strict)
@@ -28,7 +44,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, is not YAML, or holds no mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

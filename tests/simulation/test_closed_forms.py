@@ -127,7 +127,7 @@ def test_binning_takes_means(factor: int) -> None:
     torch.testing.assert_close(bin_down(images, factor), functional.avg_pool2d(images, factor))
 
 
-@pytest.mark.parametrize("sigma", [0.2, 0.74, 2.6])
+@pytest.mark.parametrize("sigma", [0.71, 1.0, 2.6])
 def test_blurring_is_a_convolution(sigma: float) -> None:
     images = torch.randn(2, 1, 30, 24, dtype=torch.float64)
     reach = max(1, round(4 * sigma))

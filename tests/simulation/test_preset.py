@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halometry.errors import ConfigError, UsageError
-from halometry.simulation import load_preset, presets
+from halometry.simulation import draw_scenes, load_preset, presets
 from halometry.simulation.quantity import Quantity
 
 
@@ -65,6 +66,13 @@ def test_an_unknown_preset_gets_the_nearest_name() -> None:
             "'lens.shear': must stay between 0 and 0.5",
         ),
         ({"lens__shear": {"poisson": 0.3}}, "'lens.shear': must stay between 0 and 0.5"),
+        ({"lens__shear": {"uniform": [0, 2]}}, "; 0 to 2 may come"),
+        ({"lens__shear": 0.1}, r"'lens.shear' = 0.1: write \{value: 0.1\}"),
+        (
+            {"lens__shear": {"log_normal": {"median": 9, "sigma": 0.1, "low": 0.1, "high": 0.2}}},
+            "next to nothing of the law lies between",
+        ),
+        ({"cosmology": {"name": "Planck18", "H0": 50}}, "give either 'name' or 'H0' and 'Om0'"),
         ({"subhalos__number": {"poisson": 900}}, "must stay between 0 and 1000"),
         (
             {"lens__mass": {"value": 1e12, "unit": "kg"}},
@@ -156,3 +164,31 @@ def test_a_power_law_has_its_mean() -> None:
 def test_a_disc_is_uniform_in_area() -> None:
     drawn = Quantity(disc=2.0).draw(np.random.default_rng(0), 100_000)
     assert np.mean(drawn < 1.0) == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_bare_no_is_a_word_and_not_false(tmp_path: Path) -> None:
+    text = load_preset("demo_classification").to_yaml()
+    start, end = text.index("classes:"), text.index("cosmology:")
+    file = tmp_path / "mine.yaml"
+    file.write_text(text[:start] + "classes: {no: no, heavy: sphere}\n" + text[end:])
+    assert load_preset(file).class_names == ("no", "heavy")
+
+
+def test_a_preset_travels_without_the_pictures_that_it_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "galaxies.npz", images=np.random.default_rng(0).random((50, 64, 64)))
+    file = changed(tmp_path, source__picture={"file": str(tmp_path / "galaxies.npz")})
+    text = yaml.safe_load(file.read_text())
+    del text["source"]["sersic_index"], text["source"]["axis_ratio"]
+    file.write_text(yaml.safe_dump(text))
+    preset = load_preset(file)
+    assert preset.source.pictures is not None
+    packed = pickle.dumps(preset)
+    assert len(packed) < 50_000
+    assert pickle.loads(packed) == preset
+    assert str(tmp_path) not in preset.to_yaml()
+
+
+@pytest.mark.parametrize(("start", "count"), [(0, 0), (-1, 5)])
+def test_images_are_counted_from_zero(start: int, count: int) -> None:
+    with pytest.raises(UsageError, match="count from 0 upwards"):
+        draw_scenes(load_preset("demo_mass"), 0, start, count)

@@ -23,6 +23,7 @@ from halometry.simulation.preset import Preset
 from halometry.simulation.profiles import (
     mass_share_tnfw,
     potential_line,
+    reduced_deflection_angle_epl,
     reduced_deflection_angle_line,
     reduced_deflection_angle_multipole,
 )
@@ -104,6 +105,19 @@ def test_the_mean_concentration_is_that_of_colossus() -> None:
         assert mean_concentration(mass, z, Cosmology(H0=100 * h)) == pytest.approx(expected, 1e-3)
 
 
+def test_flattened_power_laws_have_terms_enough() -> None:
+    x, y = grid(2, 40)
+    slope = torch.full((1,), 2.1, dtype=torch.float64)
+    one = replace(draw_scenes(load_preset("euclid"), 0, 0, 1), lens_slope=slope)
+    bare = dict.fromkeys(("shear", "multipole_3", "multipole_4"), 0 * slope)
+    for q in (0.05, 0.1, 0.5):
+        flat = replace(one, lens_axis_ratio=0 * slope + q, **bare)
+        arguments = double(0.0, 0.0, q, float(one.lens_position_angle), 1.0, 1.1)
+        arguments[4] = one.einstein_radius[0]
+        many = torch.stack(reduced_deflection_angle_epl(*arguments, x, y, 2000, 1e-5))
+        torch.testing.assert_close(torch.cat(deflection(flat, x, y)), many, rtol=0, atol=1e-6)
+
+
 def test_cosmologies_are_astropys() -> None:
     from astropy.cosmology import Planck18
 
@@ -166,6 +180,7 @@ def test_a_lopsided_point_spread_function_is_not_turned_round(tmp_path: Path) ->
         (np.ones((4, 4)), "two odd sides"),
         (np.zeros((3, 3)), "sum above 0"),
         (np.full((3, 3), np.nan), "finite"),
+        (np.array([[0, 1, 0], [1, 5, -1], [0, 1, 0]]), "not be negative"),
     ],
 )
 def test_a_bad_point_spread_function_is_named(
@@ -185,6 +200,47 @@ def pictured(tmp_path: Path, pictures: np.ndarray) -> Preset:
         source__sersic_index=None,
         source__axis_ratio=None,
     )
+
+
+def test_figures_of_an_instrument_can_be_changed_one_by_one(tmp_path: Path) -> None:
+    np.save(tmp_path / "psf.npy", np.ones((3, 3)))
+    finer = ImageSpec(pixels=32, instrument="euclid_vis", pixel_scale=0.05)
+    assert finer.sky == pytest.approx(ImageSpec(pixels=32, instrument="euclid_vis").sky / 4)
+    content = {"pixels": 32, "instrument": "euclid_vis"}
+    own = ImageSpec.model_validate(content | {"psf": {"file": str(tmp_path / "psf.npy")}})
+    assert own.psf_sigma == 0
+    law = {"uniform": [1, 2], "unit": "counts/pixel"}
+    assert ImageSpec.model_validate(content | {"background": law}).background_rms == 0
+    with pytest.raises(ValueError, match="an instrument has its own exposure"):
+        ImageSpec.model_validate(content | {"exposure": {"value": 10, "unit": "s"}})
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (20, 30), (64, 32)])
+def test_pictures_have_the_flux_of_their_magnitude_and_their_shape(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    y, x = y - (shape[0] - 1) / 2, x - (shape[1] - 1) / 2
+    np.savez(tmp_path / "galaxies.npz", images=np.exp(-(x**2 + y**2) / (0.1 * min(shape)) ** 2))
+    zero = torch.zeros(1, dtype=torch.float64)
+    preset = own_preset(
+        tmp_path,
+        lens_light=None,
+        source__picture={"file": "galaxies.npz"},
+        source__sersic_index=None,
+        source__axis_ratio=None,
+        source__magnitude={"value": 21.0, "unit": "mag"},
+        source__radius={"value": 2.0, "unit": "arcsec"},
+    )
+    bare = ("einstein_radius", "shear", "multipole_3", "multipole_4", "source_x", "source_y")
+    scene = replace(draw_scenes(preset, 0, 0, 1), **dict.fromkeys(bare, zero))
+    light = (render(scene, preset) - preset.image.sky)[0, 0]
+    assert preset.image.zero_point is not None
+    magnitude = preset.image.zero_point - 2.5 * math.log10(float(light.sum()))
+    assert magnitude == pytest.approx(21.0, abs=0.03)
+    x_at, y_at = pixel_grid(preset.image.model_copy(update={"supersampling": 1}), light)
+    second = [float((light * v**2).sum() / light.sum()) for v in (x_at, y_at)]
+    assert second[0] == pytest.approx(second[1], rel=0.12)
 
 
 def test_a_picture_of_a_galaxy_is_seen_through_no_lens_as_it_is(tmp_path: Path) -> None:

@@ -107,7 +107,10 @@ def simulate(
         with track(f"simulating {preset.name}", count) as progress:
             progress.start_at(sum(shard.count for shard in done.values()))
             try:
-                _make(left, _processes(workers, left), scheduler, progress, finished)
+                processes = _processes(workers, left)
+                if workers != "auto" and processes < workers:
+                    say(f"--workers {workers}: {len(left)} shards are left; see --shard")
+                _make(left, processes, scheduler, progress, finished)
             except StorageError as error:
                 kept = f"{len(done)} of {len(tasks)} shards are kept: repeat the command to go on"
                 raise StorageError(f"{error}; {kept}") from error

@@ -13,6 +13,7 @@ import yaml
 
 from halometry.data.disk import storage_error
 from halometry.data.shards import Shard, checksum, shard_folder
+from halometry.data.store import is_store
 from halometry.errors import StorageError, UsageError
 from halometry.writing import write_text
 
@@ -42,6 +43,8 @@ class Ledger:
         Raises:
             UsageError: the index is there without a configuration, or the folder is another's.
         """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError(f"{self.folder}: is where the shards belong, but is a file")
         if (self.folder / SETTINGS).exists():
             return
         if self.index.exists():
@@ -108,8 +111,11 @@ class Ledger:
         """Remove the set, its configuration last; files of other kinds stay.
 
         Raises:
+            UsageError: the index is no store.
             StorageError: no permission.
         """
+        if self.index.exists() and not is_store(self.index):
+            raise UsageError(f"{self.index}: is no store, and stays; choose another --out")
         ours = [path for path in self.folder.iterdir() if _is_ours(path.name)]
         last = (SUMS, SETTINGS)
         ours.sort(key=lambda path: (path.name in last, path.name == SETTINGS))

@@ -20,7 +20,7 @@ from halometry.data.shards import Shard, checksum
 from halometry.data.store import StoreWriter
 from halometry.errors import StorageError, UnavailableError
 from halometry.progress import Tracker
-from halometry.simulation import UNITS, Preset, sample
+from halometry.simulation import Preset, sample, units_of
 
 BATCH = 32  # images rendered together
 LOOK_EVERY = 0.2  # seconds between looks at what the workers have done
@@ -70,7 +70,7 @@ def make_shard(task: ShardTask, advance: Callable[[int], None]) -> Shard:
         task=task.preset.task,
         class_names=task.preset.class_names,
         attributes={**task.attributes},
-        units=UNITS,
+        units=units_of(task.preset),
     )
     with writer:
         for row in range(0, task.count, BATCH):

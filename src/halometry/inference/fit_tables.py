@@ -22,7 +22,7 @@ from halometry.writing import write_text
 
 Fitted = Fit | ReadError
 
-QUALITY = ("reduced_chi_square", "scatter", "gain", "converged", "counts", "seconds")
+QUALITY = ("reduced_chi_square", "scatter", "gain", "converged", "counts", "seconds", "doubt")
 SHOWN_ERRORS = 5  # of files that could not be fitted
 
 
@@ -81,6 +81,7 @@ def _row(answer: Fitted) -> dict[str, str]:
         "converged": str(answer.converged).lower(),
         "counts": str(answer.counts).lower(),
         "seconds": f"{answer.taken.seconds:.2f}",
+        "doubt": answer.doubt,
     }
     for e in answer.estimates:
         cells |= {e.name: f"{e.value:.7g}", f"{e.name}_error": f"{e.error:.3g}"}
@@ -104,6 +105,8 @@ def _print_one(fit: Fit, console: Console) -> None:
     for e in fit.estimates:
         table.add_row(e.name, *_rounded(e), e.unit)
     console.print(table)
+    if fit.doubt:
+        console.print(f"doubtful: {fit.doubt}", markup=False, soft_wrap=True)
     for what, words in _quality(fit).items():
         console.print(f"{what}: {words}", markup=False, soft_wrap=True)
 
@@ -124,6 +127,10 @@ def _print_many(fits: Sequence[Fit], console: Console) -> None:
             f"{fit.taken.seconds:.1f}",
         )
     console.print(table)
+    if doubtful := [fit for fit in fits if fit.doubt]:
+        console.print(
+            f"doubtful: {len(doubtful)}; see the column 'doubt' in fits.csv", markup=False
+        )
 
 
 def _rounded(e: Estimate) -> tuple[str, str]:
@@ -142,7 +149,7 @@ def _quality(fit: Fit) -> dict[str, str]:
         f" (1 ± {fit.scatter:.4f} where the model is true)",
     }
     if not fit.counts:
-        words["noise"] = "estimated from the image, whose counts are lost; errors are rough"
+        words["noise"] = "estimated from the image, for its law is not known; errors are rough"
     if len(taken.gains) == 1:
         words["gain in 2 ln L"] = f"{taken.gain:.1f}"
     elif taken.gains:

@@ -1,7 +1,7 @@
 """What an image shows: presets, scenes drawn from them, and their rendering."""
 
 from halometry.simulation.cosmology import einstein_radius
-from halometry.simulation.draw import draw_scenes
+from halometry.simulation.draw import draw_scenes, units_of
 from halometry.simulation.fresh import FreshImages
 from halometry.simulation.instrument import instruments, load_instrument
 from halometry.simulation.noise import observe
@@ -24,4 +24,5 @@ __all__ = [
     "presets",
     "render",
     "sample",
+    "units_of",
 ]

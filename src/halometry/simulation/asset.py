@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import field_serializer, model_validator
 
 from halometry.config import Strict
 
@@ -26,6 +26,11 @@ class Asset(Strict):
 
     file: str
     sha256: str = ""
+
+    @field_serializer("file")
+    def _by_name(self, file: str) -> str:
+        """Only the name is written down: where the file lies is nobody's business."""
+        return Path(file).name
 
     @model_validator(mode="before")
     @classmethod
@@ -74,9 +79,9 @@ def seen_from(folder: Path, content: Any) -> Any:
 
 
 def _read(path: Path) -> Any:
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return np.load(path, allow_pickle=False)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
             return arrays["images" if "images" in arrays else _only(arrays.files)]
     from astropy.io import fits

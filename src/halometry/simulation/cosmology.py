@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from astropy import constants, cosmology, units
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from halometry.config import Strict
 from halometry.errors import did_you_mean
@@ -21,14 +21,20 @@ class Cosmology(Strict):
     """A flat universe: one of astropy's realisations, or matter and a cosmological constant.
 
     Attributes:
-        name: of astropy's realisation, such as `Planck18`; then H0 and Om0 are not looked at.
-        H0: km/s/Mpc.
-        Om0: density of matter over the critical density, today.
+        name: of astropy's realisation, such as `Planck18`; or
+        H0: km/s/Mpc; 70 if not given.
+        Om0: density of matter over the critical density, today; 0.3 if not given.
     """
 
     name: str | None = None
-    H0: float = Field(default=70.0, ge=20, le=200)
-    Om0: float = Field(default=0.3, ge=0.01, le=1)
+    H0: float | None = Field(default=None, ge=20, le=200)
+    Om0: float | None = Field(default=None, ge=0.01, le=1)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Cosmology:
+        if self.name is not None and (self.H0, self.Om0) != (None, None):
+            raise ValueError("give either 'name' or 'H0' and 'Om0'")
+        return self
 
     @field_validator("name")
     @classmethod
@@ -54,13 +60,13 @@ class Lengths(NamedTuple):
 def universe(which: Cosmology = DEFAULT) -> cosmology.FLRW:
     """The cosmology as astropy has it."""
     if which.name is None:
-        return cosmology.FlatLambdaCDM(H0=which.H0, Om0=which.Om0)
+        return cosmology.FlatLambdaCDM(H0=which.H0 or 70.0, Om0=which.Om0 or 0.3)
     return getattr(cosmology, which.name)
 
 
 @lru_cache(maxsize=8)
 def _table(which: Cosmology) -> tuple[np.ndarray, np.ndarray]:
-    """Redshifts and comoving distances (Mpc), dense enough for a relative error below 1e-6."""
+    """Redshifts and comoving distances (Mpc), dense enough for a relative error below 1e-5."""
     z = np.linspace(0, Z_MAX, 10001)
     return z, universe(which).comoving_distance(z).to_value(units.Mpc)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from halometry.errors import UsageError
 from halometry.simulation.cosmology import einstein_radius, mass_within
 from halometry.simulation.instrument import ImageSpec
 from halometry.simulation.parts import LensLight, Line, Multipole, Source
@@ -33,8 +34,11 @@ def draw_scenes(preset: Preset, seed: int, start: int, count: int) -> Scene:
         count: how many images.
 
     Raises:
+        UsageError: no images are asked for, or a negative number.
         UnavailableError: the preset's halos come from pyHalo, which is not installed.
     """
+    if count < 1 or start < 0:
+        raise UsageError(f"images {start} to {start + count}: there are none; count from 0 upwards")
     drawn = [_draw(preset, seed, k) for k in range(start, start + count)]
     columns = {name: np.array([one[name] for one in drawn]) for name in UNITS if name in drawn[0]}
     redshifts = columns["z_lens"], columns["z_source"], preset.distances, preset.cosmology
@@ -48,6 +52,14 @@ def draw_scenes(preset: Preset, seed: int, start: int, count: int) -> Scene:
     columns["f_sub"] = in_subhalos / columns["halo_mass"]
     tensors = {name: torch.from_numpy(np.asarray(values)) for name, values in columns.items()}
     return Scene(**tensors, task=preset.task)
+
+
+def units_of(preset: Preset) -> dict[str, str]:
+    """The units of a preset's scenes: brightness is per second where it has an exposure."""
+    if preset.image.exposure is None:
+        return UNITS
+    rate = {f"{light}_brightness": "counts/s/pixel" for light in ("source", "lens_light")}
+    return UNITS | rate
 
 
 def _draw(preset: Preset, seed: int, image: int) -> Drawn:
@@ -103,7 +115,8 @@ def _draw_source(source: Source, spec: ImageSpec, rng: np.random.Generator) -> D
     else:
         assert source.magnitude is not None
         if source.pictures is not None:  # in units of the brightest pixel and of arcsec^2
-            light = float(source.pictures[picture].mean()) * (2 * radius) ** 2
+            one = source.pictures[picture]
+            light = float(one.sum()) * (2 * radius / max(one.shape)) ** 2
         else:
             light = sersic_flux(index, radius)
         brightness = _counts_of(source.magnitude, light, spec, rng)

@@ -16,7 +16,8 @@ from halometry.simulation.render import sample
 class FreshImages(IterableDataset[tuple[Tensor, Tensor]]):
     """Batches of fresh images without end, or as many as told.
 
-    The images are those of `simulate` with the same preset and seed. In a `DataLoader` give
+    The images are those of `simulate` with the same preset and seed, from `start` on in every pass:
+    for images that are always new, make one pass without end. In a `DataLoader` give
     `batch_size=None`, for batches come from here; its workers share the batches.
 
     Args:

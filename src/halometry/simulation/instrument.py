@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_serializer, model_validator
 
 from halometry.config import Strict, read_yaml, validate
 from halometry.errors import UsageError
@@ -57,8 +57,12 @@ class Instrument(Strict):
             raise ValueError("give either 'psf_fwhm' or 'psf'")
         return self
 
-    def detector(self) -> dict[str, Any]:
-        """What it says of an `ImageSpec`: counts are electrons of all exposures together."""
+    def detector(self, pixel_scale: Any = None) -> dict[str, Any]:
+        """What it says of an `ImageSpec`: counts are electrons of all exposures together.
+
+        Args:
+            pixel_scale: arcsec, in place of its own.
+        """
         number = {
             key: float(one.value)
             for key in type(self).model_fields
@@ -66,10 +70,11 @@ class Instrument(Strict):
         }
         seconds = number["exposure_time"] * number["exposures"]
         zero_point = number["zero_point"] + 2.5 * math.log10(seconds)
-        sky = 10 ** (0.4 * (zero_point - number["sky_brightness"])) * number["pixel_scale"] ** 2
+        scale = pixel_scale if isinstance(pixel_scale, float) else number["pixel_scale"]
+        sky = 10 ** (0.4 * (zero_point - number["sky_brightness"])) * scale**2
         psf = {"psf": self.psf.model_dump()} if self.psf else {}
         return psf | {
-            "pixel_scale": number["pixel_scale"],
+            "pixel_scale": scale,
             "psf_sigma": number.get("psf_fwhm", 0.0) / FWHM,
             "sky": sky,
             "background_rms": number["read_noise"] * math.sqrt(number["exposures"]),
@@ -115,6 +120,11 @@ class ImageSpec(Strict):
     jpeg_quality: int | None = Field(default=None, ge=1, le=95)
     defects: tuple[Defect, ...] = ()
 
+    @field_serializer("instrument")
+    def _by_name(self, instrument: str | None) -> str | None:
+        """A file of the user's own is written down by its name."""
+        return Path(instrument).name if instrument and is_own(instrument) else instrument
+
     @model_validator(mode="before")
     @classmethod
     def _of_the_instrument(cls, content: Any) -> Any:
@@ -124,7 +134,17 @@ class ImageSpec(Strict):
             instrument = load_instrument(content["instrument"])
         except UsageError as error:
             raise ValueError(str(error)) from error
-        return instrument.detector() | content
+        if content.get("exposure") is not None:
+            raise ValueError("an instrument has its own exposure; leave out 'exposure'")
+        given = instrument.detector(content.get("pixel_scale"))
+        for mine, its in (
+            ("psf", "psf_sigma"),
+            ("psf_sigma", "psf"),
+            ("background", "background_rms"),
+        ):
+            if content.get(mine) is not None:
+                given.pop(its, None)
+        return given | content
 
     @model_validator(mode="after")
     def _one_background(self) -> ImageSpec:
@@ -158,6 +178,8 @@ class ImageSpec(Strict):
             raise ValueError(f"{self.psf.file}: must have two odd sides, not {kernel.shape}")
         if max(kernel.shape) > LARGEST_PSF or kernel.sum() <= 0:
             raise ValueError(f"{self.psf.file}: must be at most {LARGEST_PSF} px and sum above 0")
+        if kernel.min() < 0:
+            raise ValueError(f"{self.psf.file}: must not be negative; set what is below 0 to 0")
         return kernel / kernel.sum()
 
 

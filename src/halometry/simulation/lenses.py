@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -23,7 +24,7 @@ from halometry.simulation.scene import TINY, Scene
 
 SOFTENING = 1e-5  # arcsec; keeps the centres of singular profiles finite
 ROUND = 0.9999  # axis ratio above which an ellipsoid is taken as a sphere
-EPL_TERMS = 24  # of a series in (1 - q) / (1 + q): the rest is 4e-7 for q = 0.3, 6e-5 for 0.2
+FEWEST_TERMS = 8  # of the power law's series
 AT_ONCE = 20_000  # differences between positions and subhalos; more would not fit caches
 SAME_PLANE = 1e-6  # in redshift
 
@@ -103,9 +104,8 @@ def _main_lens(scene: Scene, x: Tensor, y: Tensor) -> Deflection:
     if bool((scene.lens_slope != 2).any()):
         q = _column(scene.lens_axis_ratio)
         phi, t = _column(scene.lens_position_angle), _column(scene.lens_slope - 1)
-        return reduced_deflection_angle_epl(
-            zero, zero, q, phi, radius, t, x, y, EPL_TERMS, SOFTENING
-        )
+        terms = _epl_terms(float(q.min()))
+        return reduced_deflection_angle_epl(zero, zero, q, phi, radius, t, x, y, terms, SOFTENING)
     if bool((scene.lens_axis_ratio > ROUND).all()):
         ax, ay = reduced_deflection_angle_sis(zero, zero, radius, x, y, SOFTENING)
         return ax, ay
@@ -113,6 +113,12 @@ def _main_lens(scene: Scene, x: Tensor, y: Tensor) -> Deflection:
     phi = _column(scene.lens_position_angle)
     ax, ay = reduced_deflection_angle_sie(zero, zero, q, phi, radius, x, y, SOFTENING)
     return ax, ay
+
+
+def _epl_terms(axis_ratio: float) -> int:
+    """How many terms of the series in (1 - q) / (1 + q) leave a rest of 1e-8 at most."""
+    f = (1 - axis_ratio) / (1 + axis_ratio)
+    return max(FEWEST_TERMS, math.ceil(math.log(1e-8) / math.log(max(f, 1e-8))))
 
 
 def _subhalos(scene: Scene, x: Tensor, y: Tensor) -> Deflection:

@@ -97,8 +97,11 @@ def _picture(scene: Scene, x: Tensor, y: Tensor, pictures: Tensor) -> Tensor:
     dx, dy = x - column(scene.source_x), y - column(scene.source_y)
     cos = column(torch.cos(scene.source_position_angle) / scene.source_radius)
     sin = column(torch.sin(scene.source_position_angle) / scene.source_radius)
-    at = torch.stack([dx * cos + dy * sin, dy * cos - dx * sin], dim=-1)
+    height, width = pictures.shape[-2:]
+    longer = max(height, width)
+    along, across = dx * cos + dy * sin, dy * cos - dx * sin
+    at = torch.stack([along * (longer / width), across * (longer / height)], dim=-1)
     light = functional.grid_sample(
-        pictures[scene.source_picture][:, None], at, align_corners=True, padding_mode="zeros"
+        pictures[scene.source_picture][:, None], at, align_corners=False, padding_mode="zeros"
     )
     return light[:, 0] * column(scene.source_brightness)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +12,8 @@ from halometry.simulation.jpeg import as_jpeg
 from halometry.simulation.poisson import draw_poisson
 from halometry.simulation.preset import Preset
 from halometry.simulation.streams import Purpose, stream
+
+MOST = 1e9  # counts that a pixel may be expected to hold; more than twice do not fit 32 bits
 
 
 def observe(
@@ -57,12 +57,12 @@ def observe(
 
 def _check(expected: Tensor, start: int) -> None:
     low, high = expected.aminmax()
-    if not (float(low) >= 0 and float(high) < math.inf):  # false where one is not a number
-        good = (expected >= 0) & (expected < math.inf)
+    if not (float(low) >= 0 and float(high) < MOST):  # false where one is not a number
+        good = (expected >= 0) & (expected < MOST)
         first = int(torch.nonzero(~good.flatten(1).all(dim=1))[0, 0])
         raise DataError(
-            f"image {start + first}: its expected counts are not all finite and positive or zero; "
-            "check the values of its scene"
+            f"image {start + first}: its expected counts are not all from 0 to {MOST:.0e};"
+            " check the values of its scene"
         )
 
 

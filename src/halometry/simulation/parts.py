@@ -93,7 +93,7 @@ class Source(Strict):
     Attributes:
         sersic_index, axis_ratio: of a Sersic profile.
         picture: or a file of pictures (n, h, w) or (h, w), one of which is drawn for each image.
-        radius: of the intermediate axis; of a picture, half its side.
+        radius: of the intermediate axis; of a picture, half its longer side.
         brightness: at `radius`; of a picture, of its brightest pixel.
         magnitude: or that of all its light.
     """
@@ -171,7 +171,7 @@ class Subhalos(Strict):
     Attributes:
         profile: `point` masses, as the published sets have them, or `tnfw`, truncated NFW halos
             (Baltz, Marshall & Oguri 2009).
-        number: how many.
+        number: how many; rounded to a whole number.
         mass: of a point; of a truncated halo, M200 before it is truncated.
         radius, angle: where, from the centre.
         concentration_scatter: about the relation of Dutton & Maccio (2014), for `tnfw`.

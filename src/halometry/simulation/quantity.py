@@ -12,6 +12,9 @@ from scipy.special import ndtr, ndtri
 
 from halometry.config import Strict
 
+RAREST = 1e-9  # share of a law that must lie between its ends, so that it can be drawn
+TINY = 1e-300
+
 
 class PowerLaw(Strict):
     """dN/dx proportional to x**slope between `low` and `high`."""
@@ -37,8 +40,7 @@ class TruncatedNormal(Strict):
 
     @model_validator(mode="after")
     def _ordered(self) -> TruncatedNormal:
-        if self.low >= self.high:
-            raise ValueError("'low' must be below 'high'")
+        _check_ends(self.mean, self.sigma, self.low, self.high)
         return self
 
 
@@ -52,9 +54,16 @@ class LogNormal(Strict):
 
     @model_validator(mode="after")
     def _ordered(self) -> LogNormal:
-        if self.low >= self.high:
-            raise ValueError("'low' must be below 'high'")
+        ends = math.log(self.low), math.log(max(self.high, TINY))
+        _check_ends(math.log(self.median), self.sigma, *ends)
         return self
+
+
+def _check_ends(mean: float, sigma: float, low: float, high: float) -> None:
+    if low >= high:
+        raise ValueError("'low' must be below 'high'")
+    if ndtr((high - mean) / sigma) - ndtr((low - mean) / sigma) < RAREST:
+        raise ValueError("next to nothing of the law lies between 'low' and 'high'")
 
 
 Pair = tuple[float, float]
@@ -82,7 +91,7 @@ class Quantity(Strict):
         poisson: a count with this mean.
         power_law: see `PowerLaw`.
         disc: distance from the centre of a point uniform in a disc of this radius.
-        unit: as the table in `halometry.simulation.preset` asks for.
+        unit: as the parameter's `Range` asks for.
         source: publication, fit, or reason.
     """
 
@@ -97,6 +106,13 @@ class Quantity(Strict):
     disc: float | None = Field(default=None, gt=0)
     unit: str = ""
     source: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_bare_number(cls, content: Any) -> Any:
+        if isinstance(content, int | float):
+            raise ValueError(f"write {{value: {content}}}, with its unit and source")
+        return content
 
     @model_validator(mode="after")
     def _one_law(self) -> Quantity:
@@ -198,7 +214,7 @@ class Range:
         smallest, largest = given.support
         if smallest < self.low or largest > self.high:
             allowed = f"{self.low:g} and {self.high:g} {given.unit}".rstrip()
-            raise ValueError(f"must stay between {allowed}")
+            raise ValueError(f"must stay between {allowed}; {smallest:g} to {largest:g} may come")
         return given
 
 

@@ -78,7 +78,7 @@ def draw_population(
 def _in_the_lens_plane(
     law: Subhalos, preset: Preset, z_lens: float, rng: np.random.Generator
 ) -> Population:
-    number = int(law.number.draw(rng))
+    number = round(float(law.number.draw(rng)))
     mass = preset.mass_scale * law.mass.draw(rng, number)
     radius, angle = law.radius.draw(rng, number), law.angle.draw(rng, number)
     scale_radius = truncation_radius = np.zeros(number)
@@ -95,7 +95,7 @@ def _in_the_lens_plane(
 
 def mean_concentration(mass: Any, z: float, which: Cosmology) -> Any:
     """The mean c200 of NFW halos of M200 (solar masses) at a redshift (Dutton & Maccio 2014)."""
-    h = which.H0 / 100
+    h = universe(which).h
     slope = -0.101 + 0.026 * z
     zero = 0.520 + (0.905 - 0.520) * math.exp(-0.617 * z**1.21)
     return 10 ** (zero + slope * np.log10(np.asarray(mass) / (1e12 / h)))

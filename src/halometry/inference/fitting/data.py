@@ -58,10 +58,12 @@ class Data:
 
 
 def data_of(pixels: Pixels, spec: ImageSpec, device: str) -> Data:
-    """Pixels as `recover_counts` gives them, for a detector."""
+    """Pixels as `recover_counts` gives them, for a detector whose noise may be known."""
     values = torch.from_numpy(pixels.values).to(device)
-    extra = gaussian_variance(spec)
-    if not pixels.are_counts:
+    extra = spec.background_rms**2
+    if spec.exposure is not None:  # until it is fitted
+        extra *= math.prod(spec.exposure.support)
+    if not (pixels.are_counts and noise_is_known(spec)):
         return Data(values, 0.0, noise_of(pixels.values), 0, range(1))
     if pixels.offset_known:
         return Data(values, extra, None, 0, range(1))
@@ -74,11 +76,6 @@ def data_of(pixels: Pixels, spec: ImageSpec, device: str) -> Data:
     return Data(values, extra, None, guess, offsets)
 
 
-def gaussian_variance(spec: ImageSpec) -> float:
-    """Of a pixel, counts squared; where it varies from image to image, one in the middle."""
-    variance = spec.background_rms**2
-    if spec.background is not None:
-        variance = math.prod(spec.background.support)
-    if spec.exposure is not None:
-        variance *= math.prod(spec.exposure.support)
-    return variance
+def noise_is_known(spec: ImageSpec) -> bool:
+    """Whether an image's noise is Poisson's and a Gaussian one whose size the model has."""
+    return spec.shot_noise and not spec.defects and spec.background is None

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from halometry.data.images import Image
-from halometry.errors import ReadError
+from halometry.errors import ReadError, UsageError
 from halometry.inference.fitting.counts import recover_counts
 from halometry.inference.fitting.data import Data, data_of
 from halometry.inference.fitting.model import FLOOR, Counts, Scale, Scaled, coarser
@@ -39,6 +40,10 @@ class Fitter:
         draws: scenes to choose starts from.
         seed: of these.
 
+    Raises:
+        UsageError: sources are pictures; a name in `free` that is none, or of a part that the
+            preset lacks.
+
     Example:
         >>> from halometry.simulation import load_preset, sample
         >>> preset = load_preset("demo_classification")
@@ -59,8 +64,14 @@ class Fitter:
         seed: int = 0,
     ) -> None:
         self.preset = preset if isinstance(preset, Preset) else load_preset(preset)
+        if self.preset.source.picture is not None:
+            raise UsageError(
+                f"preset {self.preset.name}: fit takes sources with a Sersic profile, and its are"
+                " pictures"
+            )
         self.device = device
-        scene = _smooth(draw_scenes(self.preset, seed, 0, draws)).to(device, torch.float64)
+        bare = self.preset.model_copy(update={"task": "classification", "classes": {"no": "no"}})
+        scene = _smooth(draw_scenes(bare, seed, 0, draws)).to(device, torch.float64)
         self.layout = layout_of(self.preset, scene.rows(slice(0, 1)), free)
         spec = self.preset.image
         self.full = Scale(self.preset, 1)
@@ -122,6 +133,8 @@ class Fitter:
             ReadError: the image is not of the preset's shape.
         """
         shape, wanted = image.pixels.shape, self.preset.image.shape
+        if float(np.ptp(image.pixels)) == 0:
+            raise ReadError(image.path, "all its pixels are equal")
         if shape == wanted:
             return
         if shape[0] == 3:

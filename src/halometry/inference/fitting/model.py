@@ -141,7 +141,7 @@ class Counts:
 
     def scatter(self, expected: Tensor) -> float:
         """Standard deviation of the reduced chi-square, from the fourth moment of the noise."""
-        per_pixel = 2 + 1 / (expected + self.extra)
+        per_pixel = 2 + expected / (expected + self.extra) ** 2
         return float(per_pixel.sum().sqrt() / per_pixel.numel())
 
 

@@ -293,6 +293,8 @@ def layout_of(preset: Preset, template: Scene, free: Iterable[str] = ()) -> Layo
     for name in wanted:
         if name not in KNOWN:
             raise UsageError(f"--free {name}: not a parameter; {did_you_mean(name, KNOWN)}")
+        if not _present(preset, name):
+            raise UsageError(f"--free {name}: preset {preset.name} has no such part")
     blocks = [
         block
         for name, block in KNOWN.items()
@@ -339,6 +341,20 @@ KNOWN = {
         *(positive(name, unit) for name, unit in INSTRUMENT_UNITS.items()),
     )
 }
+
+
+def _present(preset: Preset, name: str) -> bool:
+    """Whether a preset has what a parameter belongs to."""
+    lens = preset.lens
+    optional = {
+        "lens_slope": lens.slope,
+        "multipole_3": lens.multipole_3,
+        "multipole_4": lens.multipole_4,
+        "exposure": preset.image.exposure,
+    }
+    if name.startswith("lens_light"):
+        return preset.lens_light is not None
+    return optional.get(name, lens) is not None
 
 
 def _varies(preset: Preset, name: str) -> bool:

@@ -17,6 +17,8 @@ from halometry.inference.fitting.parameters import Layout
 from halometry.simulation.preset import Preset
 from halometry.simulation.scene import Scene
 
+DOUBTFUL = 5  # standard deviations of the reduced chi-square
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -89,6 +91,13 @@ class Fit:
         """One parameter by its name."""
         return next(e for e in self.estimates if e.name == name)
 
+    @property
+    def doubt(self) -> str:
+        """Why not to believe it; nothing if there is no reason."""
+        if self.counts and abs(self.reduced_chi_square - 1) > DOUBTFUL * self.scatter:
+            return "the model does not describe the image, or a better optimum was missed"
+        return "" if self.converged else "the climb did not end"
+
     def record(self) -> dict[str, Any]:
         """All but the images, as plain data."""
         plain = (
@@ -101,6 +110,7 @@ class Fit:
             "counts",
         )
         return {key: getattr(self, key) for key in plain} | {
+            "doubt": self.doubt,
             **asdict(self.taken),
             "parameters": {
                 e.name: {"value": e.value, "error": e.error, "unit": e.unit} for e in self.estimates
