@@ -9,6 +9,7 @@ import argparse
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -43,7 +44,7 @@ def main() -> None:
     published = np.load(options.data / "halo_mass" / "masses.npy")
     drawn = draw_scenes(load_preset("halo_mass"), SEED, 0, LABELS).f_sub.numpy()
     save(labels(published, drawn), options.figures / "halo_mass_labels.png")
-    record = {
+    record: dict[str, Any] = {
         "what": "pixels of common_test_1 and labels of halo_mass, real and simulated",
         "command": "python research/real_beside_simulated.py --data ../shared/data",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -53,6 +54,7 @@ def main() -> None:
         "pixels": {"real": _pixels(real), "simulated": _pixels(simulated)},
         "labels": _labels(published, drawn),
     }
+    record["rows"] = _rows(record["labels"], record["pixels"])
     options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(record["pixels"]), json.dumps(record["labels"]))
 
@@ -125,6 +127,21 @@ def labels(published: np.ndarray, drawn: np.ndarray) -> Figure:
     axes[0, 0].set(xlabel="mass in subhalos over the halo's mass", ylabel="images")
     axes[0, 0].legend()
     return made
+
+
+def _rows(labels: dict[str, float], pixels: dict[str, Any]) -> list[list[str]]:
+    """A table for people."""
+    ks = f"{labels['ks']:.3f} [{labels['low']:.3f}, {labels['high']:.3f}]"
+    rows = [["", "real", "simulated"], ["`halo_mass`: KS distance of the labels", "", ks]]
+    for name in ("mean", "standard_deviation"):
+        told = (f"{labels[key]:.5f}" for key in (f"{name}_published", name))
+        rows.append([f"`halo_mass`: {name.replace('_', ' ')} of the labels", *told])
+    for kind in CLASSES:
+        both = [pixels[which][kind] for which in ("real", "simulated")]
+        told = (f"{one['mean']:.4f}, {one['standard_deviation']:.4f}" for one in both)
+        words = f"`common_test_1`, {kind}: mean and standard deviation of scaled pixels"
+        rows.append([words, *told])
+    return rows
 
 
 def _pixels(sets: Images) -> dict[str, dict[str, float]]:

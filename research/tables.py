@@ -74,6 +74,24 @@ def _table(record: dict[str, Any]) -> str:
     elif "constants" in record:
         head = ["", "real images", "simulated, or the preset"]
         rows = _real_images(record)
+    elif "against_simulated" in record:
+        head = [
+            "real images against",
+            "images of each in the test",
+            "network's AUC",
+            "forest's AUC",
+        ]
+        kinds = {
+            "against_simulated": f"simulated by `{record['preset']}`",
+            "real_against_real": "other real images",
+            "against_wrong": "simulated with a PSF wider by a seventh",
+        }
+        rows = [
+            [told, f"{record[kind]['images_of_each']['test']:,}"]
+            + [_interval(record[kind][f"{way}_auc"]) for way in ("network", "forest")]
+            for kind, told in kinds.items()
+            if kind in record
+        ]
     elif "coverage" in record:
         head = ["parameter", "within 68 %", "within 95 %"]
         rows = [
