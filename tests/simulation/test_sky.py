@@ -16,8 +16,13 @@ from torch import Tensor
 from halometry.errors import ConfigError, UnavailableError
 from halometry.simulation import Scene, draw_scenes, einstein_radius, load_preset, render, sample
 from halometry.simulation.convergence import substructure_convergence
-from halometry.simulation.cosmology import Cosmology, mass_within
-from halometry.simulation.instrument import ImageSpec, instruments, load_instrument
+from halometry.simulation.cosmology import Cosmology, distances, mass_within
+from halometry.simulation.instrument import (
+    ImageSpec,
+    instrument_text,
+    instruments,
+    load_instrument,
+)
 from halometry.simulation.lenses import deflection
 from halometry.simulation.preset import Preset
 from halometry.simulation.profiles import (
@@ -213,6 +218,39 @@ def test_figures_of_an_instrument_can_be_changed_one_by_one(tmp_path: Path) -> N
     assert ImageSpec.model_validate(content | {"background": law}).background_rms == 0
     with pytest.raises(ValueError, match="an instrument has its own exposure"):
         ImageSpec.model_validate(content | {"exposure": {"value": 10, "unit": "s"}})
+
+
+def test_an_instrument_of_ones_own_may_have_a_kernel_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "psf.npy", np.ones((3, 3)))
+    content = yaml.safe_load(instrument_text("euclid_vis"))
+    del content["psf_fwhm"]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content | {"psf": {"file": "psf.npy"}}))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    preset = load_preset("euclid")
+    whole = yaml.safe_load(preset.to_yaml())
+    whole["image"] = {"pixels": 48, "instrument": "../mine.yaml"}
+    Path("preset.yaml").write_text(yaml.safe_dump(whole))
+    monkeypatch.chdir(tmp_path)
+    image = load_preset("elsewhere/preset.yaml").image
+    assert image.kernel is not None
+    assert image.kernel.shape == (3, 3)
+
+
+def test_deeplensesims_convention_weakens_all_deflections_alike() -> None:
+    near, far = (distances(0.5, z) for z in (1.0, 2.5))  # sources, and those it counts for
+    weaker = float(near.between / near.source * far.source / far.between)
+    published = einstein_radius(1e12, 0.5, 1.0, "published")
+    assert published * weaker == pytest.approx(0.81, abs=0.005)
+    for name in ("model_2_as_run", "model_3_as_run"):
+        scene = draw_scenes(load_preset(name), 0, 0, 3)
+        heaviest = scene.subhalo_radius[1, 0] ** 2 / (scene.subhalo_mass[1, 0] / 0.634)
+        assert float(heaviest) == pytest.approx(published**2 * weaker / 1e12, rel=0.01)
+        assert float(scene.line_radius[2] ** 2) == pytest.approx(
+            published**2 * weaker * 0.03, rel=0.01
+        )
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (20, 30), (64, 32)])

@@ -70,9 +70,9 @@ class Instrument(Strict):
         }
         seconds = number["exposure_time"] * number["exposures"]
         zero_point = number["zero_point"] + 2.5 * math.log10(seconds)
-        scale = pixel_scale if isinstance(pixel_scale, float) else number["pixel_scale"]
+        scale = pixel_scale if isinstance(pixel_scale, int | float) else number["pixel_scale"]
         sky = 10 ** (0.4 * (zero_point - number["sky_brightness"])) * scale**2
-        psf = {"psf": self.psf.model_dump()} if self.psf else {}
+        psf = {"psf": {"file": self.psf.file, "sha256": self.psf.sha256}} if self.psf else {}
         return psf | {
             "pixel_scale": scale,
             "psf_sigma": number.get("psf_fwhm", 0.0) / FWHM,

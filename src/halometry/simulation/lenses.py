@@ -1,4 +1,4 @@
-"""Deflection angles of scenes: caustics' pure functions, and those of `profiles`."""
+"""Deflection angles of whole scenes, in one plane or through many."""
 
 from __future__ import annotations
 
