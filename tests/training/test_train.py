@@ -215,7 +215,14 @@ def test_ctrl_c_ends_training_and_leaves_a_run_to_go_on_with(lenses: Path, tmp_p
     words = ["train", "--task", "classification", "--data", lenses, "--backbone", SMALL]
     words += ["--out", tmp_path / "run", "--epochs", 500, "--set", "precision=float32"]
     command = [sys.executable, "-m", "halometry", *map(str, words)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a background job's is not
+    )
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / RESUME).exists() and time.monotonic() < deadline:
         time.sleep(0.05)
