@@ -1,82 +1,30 @@
-"""The command `halometry`: one short function a verb; what it does is the package's."""
+"""Verbs that do something: one short function each; what it does is the package's."""
 
 from __future__ import annotations
 
-import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from halometry import __version__
-from halometry.errors import HalometryError
-
-app = typer.Typer(
-    name="halometry",
-    help="Read dark matter from images of strong gravitational lenses.",
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+from halometry.cli.app import (
+    DataOption,
+    DeviceOption,
+    EpochsOption,
+    PretrainedOption,
+    RecipeOption,
+    SeedOption,
+    SetOption,
+    Target,
+    TargetOption,
+    TaskName,
+    TaskOption,
+    app,
+    listing,
+    out_console,
+    tell,
 )
-INTERRUPTED = 130  # the exit status after Ctrl-C
-out_console = Console(highlight=False)
-
-
-def tell(message: str) -> None:
-    """Print text as it is, whatever the width of the terminal."""
-    out_console.print(message, markup=False, soft_wrap=True)
-
-
-def listing(*columns: str) -> Table:
-    """A table whose first column keeps its names whole."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for i, column in enumerate(columns):
-        table.add_column(column, no_wrap=i == 0)
-    return table
-
-
-class TaskName(StrEnum):
-    classification = "classification"
-    regression = "regression"
-
-
-class Target(StrEnum):
-    plain = "plain"
-    log = "log"
-
-
-TaskOption = Annotated[TaskName, typer.Option(help="What to learn: a class, or a mass fraction.")]
-DataOption = Annotated[
-    Path, typer.Option(help="A store, or a folder of labelled images (see the docs on data).")
-]
-SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-RecipeOption = Annotated[str, typer.Option(help="A recipe's name or a YAML file of your own.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Change one value of the recipe: key=value.")
-]
-PretrainedOption = Annotated[
-    bool | None,
-    typer.Option("--pretrained/--no-pretrained", help="Begin from ImageNet weights or not."),
-]
-TargetOption = Annotated[Target | None, typer.Option(help="Learn the mass or its logarithm.")]
-EpochsOption = Annotated[int | None, typer.Option(min=1, help="Passes over the images, at most.")]
-
-
-@app.callback(invoke_without_command=True)
-def options(
-    version: Annotated[bool, typer.Option("--version", help="Say the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # see main
-) -> None:
-    if version:
-        tell(f"halometry {__version__}")
-        raise typer.Exit
 
 
 @app.command()
@@ -246,103 +194,6 @@ def show(
 
 
 @app.command()
-def backbones(
-    names: Annotated[list[str] | None, typer.Argument(help="Any of timm's names.")] = None,
-) -> None:
-    """List the networks there are."""
-    from halometry.models import backbones as look
-
-    table = listing("name", "in timm", "parameters", "features", "stride (px)")
-    for info in look(names):
-        parameters = f"{info.parameters / 1e6:.2f} M"
-        table.add_row(info.name, info.timm_name, parameters, str(info.features), str(info.stride))
-    out_console.print(table)
-    tell("Any other name of timm's works too: python -c 'import timm; print(timm.list_models())'")
-
-
-@app.command()
-def presets(
-    name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
-) -> None:
-    """List the presets there are, or one with all its parameters, units and sources."""
-    from halometry.simulation import load_preset, preset_text
-    from halometry.simulation import presets as names
-
-    if name is None:
-        table = listing("name", "task", "image", "what it is")
-        for known in names():
-            preset = load_preset(known)
-            size = f'{preset.image.pixels} px of {preset.image.pixel_scale:g}"'
-            table.add_row(known, preset.task, size, escape(preset.summary))
-        out_console.print(table)
-        return
-    tell(preset_text(name).rstrip())
-
-
-@app.command()
-def instruments(
-    name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
-) -> None:
-    """List the instruments there are, or one with all its figures, units and sources."""
-    from halometry.simulation import instruments as names
-    from halometry.simulation import load_instrument
-    from halometry.simulation.instrument import instrument_text
-
-    if name is not None:
-        tell(instrument_text(name).rstrip())
-        return
-    table = listing("name", "pixel", "PSF", "what it is")
-    for known in names():
-        one = load_instrument(known)
-        width = f'{one.psf_fwhm.value}"' if one.psf_fwhm else "file"
-        table.add_row(known, f'{one.pixel_scale.value}"', width, escape(one.description))
-    out_console.print(table)
-
-
-@app.command()
-def recipes(
-    name: Annotated[str | None, typer.Argument(help="One of them, resolved.")] = None,
-    task: Annotated[TaskName, typer.Option(help="For which task.")] = TaskName.classification,
-    backbone: Annotated[str, typer.Option(help="For which backbone.")] = "resnet18",
-) -> None:
-    """List the recipes there are, or one as it is for a task and a backbone."""
-    from halometry.training import load_recipe
-    from halometry.training import recipes as names
-
-    if name is None:
-        table = listing("name", "what it is")
-        for known in names():
-            table.add_row(known, load_recipe(known).description)
-        out_console.print(table)
-        return
-    resolved = load_recipe(name).resolve(task.value, backbone)
-    tell(f"{name}, {task.value}, {backbone}")
-    table = listing("key", "value")
-    for key, value in resolved.model_dump(exclude={"name", "description"}).items():
-        table.add_row(key, escape(str(value)))
-    out_console.print(table)
-
-
-@app.command()
-def doctor(
-    measure: Annotated[bool, typer.Option(help="Also time a small network.")] = True,
-) -> None:
-    """Tell what a bug report needs, and what is wrong here."""
-    from halometry.health import doctor as look
-
-    found = look(measure)
-    table = listing("what", "here")
-    for key, value in found.facts.items():
-        table.add_row(key, escape(value))
-    out_console.print(table)
-    for problem in found.problems:
-        tell(f"problem: {problem}")
-    if found.problems:
-        raise typer.Exit(1)
-    tell("all is well")
-
-
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="A folder for everything.")] = Path("demo"),
     count: Annotated[int, typer.Option(min=60, help="Images a task.")] = 4000,
@@ -387,30 +238,3 @@ def _overrides(
     if pretrained is not None:
         overrides["pretrained"] = pretrained
     return overrides | parse_overrides(pairs or [])
-
-
-def main() -> None:
-    """Run the command; a user's mistake is one line on standard error, not a traceback."""
-    debug = "--debug" in sys.argv[1:]
-    if debug:
-        # Accepted anywhere on the line, since that is where a person adds it.
-        sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        app()
-    except HalometryError as error:
-        if debug:
-            raise
-        errors.print(f"error: {error}", markup=False, style="red")
-        sys.exit(error.exit_code)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            errors.print("stopped; repeat the same command to go on", markup=False)
-        raise
-    except OSError as error:
-        if debug:
-            raise
-        named = f"{error.filename}: " if error.filename else ""
-        reason = error.strerror or str(error)
-        errors.print(f"error: {named}{reason} (--debug shows where)", markup=False, style="red")
-        sys.exit(1)

@@ -1,0 +1,42 @@
+"""The command `halometry`."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+from halometry.cli import actions, lists  # their verbs, in this order, are the application's
+from halometry.cli.app import app
+from halometry.errors import HalometryError
+
+__all__ = ["actions", "app", "lists", "main"]
+
+INTERRUPTED = 130  # the exit status after Ctrl-C
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one line on standard error, not a traceback."""
+    debug = "--debug" in sys.argv[1:]
+    if debug:
+        # Accepted anywhere on the line, since that is where a person adds it.
+        sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        app()
+    except HalometryError as error:
+        if debug:
+            raise
+        errors.print(f"error: {error}", markup=False, style="red")
+        sys.exit(error.exit_code)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            errors.print("stopped; repeat the same command to go on", markup=False)
+        raise
+    except OSError as error:
+        if debug:
+            raise
+        named = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or str(error)
+        errors.print(f"error: {named}{reason} (--debug shows where)", markup=False, style="red")
+        sys.exit(1)
