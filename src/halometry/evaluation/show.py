@@ -13,6 +13,7 @@ from halometry.data.files import count_images, iter_images
 from halometry.data.images import Image
 from halometry.errors import DataError, UsageError, did_you_mean
 from halometry.evaluation import figures
+from halometry.shipped import is_own
 from halometry.simulation import load_preset, presets, sample
 from halometry.simulation.convergence import substructure_convergence
 from halometry.simulation.render import pixel_grid
@@ -51,7 +52,7 @@ def show(
 
 def _montage(what: str | Path, count: int, seed: int) -> Figure:
     path = Path(what)
-    if str(what) in presets() or path.suffix in (".yaml", ".yml"):
+    if str(what) in presets() or is_own(what):
         return _of_preset(what, count, seed)
     if not path.exists():
         hint = did_you_mean(str(what), presets())

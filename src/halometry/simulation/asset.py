@@ -65,19 +65,6 @@ class Asset(Strict):
         return array
 
 
-def seen_from(folder: Path, content: Any) -> Any:
-    """The same with the relative paths of files, which are seen from `folder`, made absolute."""
-    if not isinstance(content, dict):
-        return content
-    seen = {key: seen_from(folder, value) for key, value in content.items()}
-    for key in ("file", "instrument"):
-        if isinstance(seen.get(key), str) and (
-            key == "file" or seen[key].endswith((".yaml", ".yml"))
-        ):
-            seen[key] = str(folder / seen[key])
-    return seen
-
-
 def _read(path: Path) -> Any:
     if path.suffix.lower() == ".npy":
         return np.load(path, allow_pickle=False)

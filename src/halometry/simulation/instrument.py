@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, field_serializer, model_validator
 
-from halometry.config import Strict, read_yaml, validate
+from halometry.config import Strict
 from halometry.errors import UsageError
-from halometry.simulation.asset import Asset, seen_from
+from halometry.shipped import is_own, names
+from halometry.simulation.asset import Asset
 from halometry.simulation.quantity import Quantity, within
-from halometry.simulation.shipped import is_own, located, shipped
+from halometry.simulation.written import load, text
 
+FOLDER = "simulation/instruments"
 FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in standard deviations
 LARGEST_PSF = 201  # pixels
 
@@ -185,7 +187,7 @@ class ImageSpec(Strict):
 
 def instruments() -> list[str]:
     """The instruments that come with the package."""
-    return shipped("instruments")
+    return names(FOLDER)
 
 
 def load_instrument(name: str | Path) -> Instrument:
@@ -199,9 +201,7 @@ def load_instrument(name: str | Path) -> Instrument:
         >>> load_instrument("euclid_vis").pixel_scale.value
         0.1
     """
-    with located("instruments", name) as path:
-        content = seen_from(path.absolute().parent, read_yaml(path))
-    return validate(Instrument, content, str(name) if is_own(name) else f"instrument {name}")
+    return load(FOLDER, Instrument, name)
 
 
 def instrument_text(name: str | Path) -> str:
@@ -210,6 +210,4 @@ def instrument_text(name: str | Path) -> str:
     Raises:
         UsageError, ConfigError: as `load_instrument`.
     """
-    load_instrument(name)
-    with located("instruments", name) as path:
-        return path.read_text(encoding="utf-8")
+    return text(FOLDER, Instrument, name)

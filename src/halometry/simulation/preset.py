@@ -9,13 +9,14 @@ from typing import Literal
 import yaml
 from pydantic import Field, model_validator
 
-from halometry.config import Strict, read_yaml, validate
-from halometry.simulation.asset import seen_from
+from halometry.config import Strict
+from halometry.shipped import names
 from halometry.simulation.cosmology import DEFAULT, Cosmology, Distances
 from halometry.simulation.instrument import ImageSpec
 from halometry.simulation.parts import Halos, Lens, LensLight, Line, Source, Subhalos
-from halometry.simulation.shipped import is_own, located, shipped
+from halometry.simulation.written import load, text
 
+FOLDER = "simulation/presets"
 Kind = Literal["no", "sphere", "vort"]
 CLASSES: dict[str, Kind] = {"no": "no", "sphere": "sphere", "vort": "vort"}
 
@@ -113,7 +114,7 @@ class Preset(Strict):
 
 def presets() -> list[str]:
     """The presets that come with the package."""
-    return shipped("presets")
+    return names(FOLDER)
 
 
 def load_preset(name: str | Path) -> Preset:
@@ -127,9 +128,7 @@ def load_preset(name: str | Path) -> Preset:
         >>> load_preset("common_test_1").image.shape
         (1, 150, 150)
     """
-    with located("presets", name) as path:
-        content = seen_from(path.absolute().parent, read_yaml(path))
-    return validate(Preset, content, str(name) if is_own(name) else f"preset {name}")
+    return load(FOLDER, Preset, name)
 
 
 def preset_text(name: str | Path) -> str:
@@ -138,6 +137,4 @@ def preset_text(name: str | Path) -> str:
     Raises:
         UsageError, ConfigError: as `load_preset`.
     """
-    load_preset(name)
-    with located("presets", name) as path:
-        return path.read_text(encoding="utf-8")
+    return text(FOLDER, Preset, name)

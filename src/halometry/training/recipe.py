@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,10 @@ from halometry.config import Strict, read_yaml, validate
 from halometry.errors import ConfigError, UsageError, did_you_mean
 from halometry.models.backbone import PLAIN_NAMES, FirstConvolution, timm_name
 from halometry.models.preprocessing import Scale, Stretch
+from halometry.shipped import called, located, names
 from halometry.tasks import TASKS, Task
+
+FOLDER = "training/recipes"
 
 
 class Recipe(Strict):
@@ -150,8 +152,7 @@ class RecipeFile:
 
 def recipes() -> list[str]:
     """The recipes that come with the package."""
-    folder = resources.files("halometry.training") / "recipes"
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name[-5:] == ".yaml")
+    return names(FOLDER)
 
 
 def load_recipe(name: str | Path) -> RecipeFile:
@@ -165,14 +166,8 @@ def load_recipe(name: str | Path) -> RecipeFile:
         >>> load_recipe("baseline").resolve("classification", "resnet18").learning_rate
         0.001
     """
-    if Path(name).suffix in (".yaml", ".yml"):
-        return RecipeFile(read_yaml(Path(name)), str(name))
-    if name not in recipes():
-        hint = did_you_mean(str(name), recipes())
-        raise UsageError(f"unknown recipe '{name}', {hint} (or give a .yaml file)")
-    folder = resources.files("halometry.training") / "recipes"
-    with resources.as_file(folder / f"{name}.yaml") as path:
-        return RecipeFile(read_yaml(path), f"recipe {name}")
+    with located(FOLDER, name) as path:
+        return RecipeFile(read_yaml(path), called(FOLDER, name))
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:

@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from halometry.errors import UsageError, did_you_mean
 
-Folder = Literal["presets", "instruments"]
 OWN = (".yaml", ".yml")  # how the name of a user's own file ends
 
 
-def shipped(folder: Folder) -> list[str]:
-    """The names of those that come with the package."""
+def names(folder: str) -> list[str]:
+    """The names of the files in a folder of the package, such as `training/recipes`."""
     files = _folder(folder).iterdir()
     return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
 
@@ -25,8 +24,13 @@ def is_own(name: str | Path) -> bool:
     return Path(name).suffix in OWN
 
 
+def called(folder: str, name: str | Path) -> str:
+    """What messages call it: `recipe baseline`, or the path of the user's own file."""
+    return str(name) if is_own(name) else f"{_kind(folder)} {name}"
+
+
 @contextmanager
-def located(folder: Folder, name: str | Path) -> Iterator[Path]:
+def located(folder: str, name: str | Path) -> Iterator[Path]:
     """The file of a name, or the user's own.
 
     Raises:
@@ -35,13 +39,17 @@ def located(folder: Folder, name: str | Path) -> Iterator[Path]:
     if is_own(name):
         yield Path(name)
         return
-    known = shipped(folder)
+    known = names(folder)
     if name not in known:
-        kind, hint = folder.removesuffix("s"), did_you_mean(str(name), known)
-        raise UsageError(f"unknown {kind} '{name}', {hint} (or give a .yaml file)")
+        hint = did_you_mean(str(name), known)
+        raise UsageError(f"unknown {_kind(folder)} '{name}', {hint} (or give a .yaml file)")
     with resources.as_file(_folder(folder) / f"{name}.yaml") as path:
         yield path
 
 
-def _folder(folder: Folder) -> Any:
-    return resources.files("halometry.simulation") / folder
+def _kind(folder: str) -> str:
+    return folder.rpartition("/")[2].removesuffix("s")
+
+
+def _folder(folder: str) -> Any:
+    return resources.files("halometry").joinpath(*folder.split("/"))

@@ -1,0 +1,43 @@
+"""Presets and instruments as they are written: YAML that may name other files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from halometry.config import Model, read_yaml, validate
+from halometry.shipped import called, is_own, located
+
+
+def load(folder: str, model: type[Model], name: str | Path) -> Model:
+    """One by name, or from the user's own file.
+
+    Raises:
+        UsageError: unknown name.
+        ConfigError: the file is missing or wrong; the key, its value and range are named.
+    """
+    with located(folder, name) as path:
+        content = _seen_from(path.absolute().parent, read_yaml(path))
+    return validate(model, content, called(folder, name))
+
+
+def text(folder: str, model: type[Model], name: str | Path) -> str:
+    """The same as it is written, with comments.
+
+    Raises:
+        UsageError, ConfigError: as `load`.
+    """
+    load(folder, model, name)
+    with located(folder, name) as path:
+        return path.read_text(encoding="utf-8")
+
+
+def _seen_from(folder: Path, content: Any) -> Any:
+    """The same with the relative paths of files, which are seen from `folder`, made absolute."""
+    if not isinstance(content, dict):
+        return content
+    seen = {key: _seen_from(folder, value) for key, value in content.items()}
+    for key in ("file", "instrument"):
+        if isinstance(seen.get(key), str) and (key == "file" or is_own(seen[key])):
+            seen[key] = str(folder / seen[key])
+    return seen
