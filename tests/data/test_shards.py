@@ -202,3 +202,19 @@ def test_too_many_shards_are_refused_and_never_chosen(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--shard 32: makes more than 200 files.*at least 512"):
         simulate("demo_mass", 100_000, out=tmp_path / "a.h5", shard=32)
     assert not list(tmp_path.iterdir())
+
+
+def test_processes_are_begun_where_they_save_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from halometry.data import generate
+
+    monkeypatch.setattr(generate, "_cores", lambda: 4)
+    for preset, count, expected in (
+        ("demo_mass", 4000, 1),
+        ("demo_mass", 40_000, 4),
+        ("common_test_1", 2000, 1),
+        ("common_test_1", 4000, 4),
+    ):
+        size = generate._shard_size(count, None)
+        tasks = generate._plan(load_preset(preset), 0, count, size, "cpu", 0, Path("set.h5"))
+        assert generate._processes("auto", tasks) == expected, (preset, count)
+        assert generate._processes(2, tasks) == 2

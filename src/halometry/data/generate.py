@@ -18,6 +18,8 @@ from halometry.progress import Tracker, say, track
 from halometry.simulation import Preset, load_preset
 
 SHARD = 1024  # images of a shard, if nothing else is said
+WORTH_PROCESSES = 2e8  # subpixels; ten seconds on one core, twice what it takes to start processes
+LEAST_SUBPIXELS = 10_000
 MOST_SHARDS = 200  # HDF5 may hold all of them open, and some systems allow 256 open files
 
 
@@ -48,9 +50,9 @@ def simulate(
         test: the last so many images are set aside as the test set; with 0, whoever trains
             sets a tenth aside.
         overwrite: remove a set that is there.
-        workers: processes to work in; `auto` takes the cores there are. A script that asks for
-            more than one must begin its work under `if __name__ == "__main__":`, since Python
-            imports the script in each of them.
+        workers: processes to work in; `auto` takes the cores there are where that saves time. A
+            script that asks for more than one must begin its work under
+            `if __name__ == "__main__":`, since Python imports the script in each of them.
         shard: images of a shard, rounded up to a multiple of 32; None takes 1,024, or more
             where there would be more than 200 shards.
         scheduler: address of a Dask scheduler, whose workers do the work instead.
@@ -198,9 +200,15 @@ def _finished(ledger: Ledger, tasks: list[ShardTask]) -> dict[str, Shard]:
 def _processes(workers: int | Literal["auto"], tasks: list[ShardTask]) -> int:
     """How many processes to work in."""
     if workers == "auto":
-        on_cpu = bool(tasks) and tasks[0].device.startswith("cpu")
-        workers = _cores() if on_cpu else 1
+        worth_it = sum(map(_subpixels, tasks)) > WORTH_PROCESSES
+        workers = _cores() if worth_it and tasks[0].device.startswith("cpu") else 1
     return min(workers, len(tasks))
+
+
+def _subpixels(task: ShardTask) -> int:
+    """What a shard costs: subpixels, of which a small image takes as long as some more."""
+    spec = task.preset.image
+    return task.count * max((spec.pixels * spec.supersampling) ** 2, LEAST_SUBPIXELS)
 
 
 def _cores() -> int:

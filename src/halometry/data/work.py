@@ -83,14 +83,9 @@ def make_shard(task: ShardTask, advance: Callable[[int], None]) -> Shard:
 
 
 def make_here(tasks: list[ShardTask], progress: Tracker, finished: Finished) -> None:
-    """Make shards in this process, on one thread, as workers do."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for task in tasks:
-            finished(make_shard(task, progress.advance))
-    finally:
-        torch.set_num_threads(threads)
+    """Make shards in this process."""
+    for task in tasks:
+        finished(make_shard(task, progress.advance))
 
 
 def make_in_processes(
