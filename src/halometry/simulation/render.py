@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from functools import lru_cache, reduce
 
 import torch
-from scipy.special import ive
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,6 +22,7 @@ from halometry.simulation.scene import Scene
 SUBPIXELS = 90_000  # rendered at a time on a CPU, so that they stay in its caches
 MOST = 16  # images at a time on a CPU
 NARROW = 0.7  # pixels; above, a sampled Gaussian has the right width to 0.2 %
+FEWEST = 3  # pixels that a kernel reaches at least
 TRUNCATION = 4  # of a Gaussian point spread function, standard deviations
 
 
@@ -101,29 +101,44 @@ def blur(images: Tensor, sigma: float) -> Tensor:
     """
     if sigma == 0:
         return images
-    reach = 4 if sigma < NARROW else min(round(TRUNCATION * sigma), images.shape[-1] - 1)
-    weights = [_gaussian(step, sigma) for step in range(reach + 1)]
-    total = 2 * sum(weights) - weights[0]
+    kernel = gaussian_kernel(torch.tensor([sigma], dtype=torch.float64), images.shape[-1] - 1)
+    reach = kernel.shape[1] // 2
+    weights = kernel[0, reach:].tolist()
     images = functional.pad(images, (reach, reach, reach, reach), mode="replicate")
     for dim in (-1, -2):
         size = images.shape[dim] - 2 * reach
-        blurred = images.narrow(dim, reach, size) * (weights[0] / total)
+        blurred = images.narrow(dim, reach, size) * weights[0]
         for step in range(1, reach + 1):
             left, right = (images.narrow(dim, reach + way, size) for way in (-step, step))
-            blurred = torch.add(blurred, left + right, alpha=weights[step] / total)
+            blurred = torch.add(blurred, left + right, alpha=weights[step])
         images = blurred
     return images
 
 
-def _gaussian(step: int, sigma: float) -> float:
-    """The weight of a pixel in a Gaussian kernel, up to a factor.
+def gaussian_kernel(sigma: Tensor, farthest: int) -> Tensor:
+    """Weights of pixels in Gaussian kernels of sum 1, differentiable in their widths.
 
-    Values at the pixels' centres, as usual; where these would be too few for the right width, the
-    discrete Gaussian (Lindeberg 1990), whose variance is sigma^2 whatever the width.
+    Values at the pixels' centres, as usual; where these are too few for the right width, the
+    discrete Gaussian (Lindeberg 1990), whose variance is sigma^2 whatever the width: the kernel
+    with the Fourier transform exp(sigma^2 (cos w - 1)).
+
+    Args:
+        sigma: pixels (B,), above 0.
+        farthest: pixels that a kernel may reach from its centre.
+
+    Returns:
+        (B, 2 n + 1), n being four times the widest sigma or what a narrow one needs.
     """
-    if sigma < NARROW:
-        return float(ive(step, sigma**2))
-    return math.exp(-0.5 * (step / sigma) ** 2)
+    widest = float(sigma.detach().max())
+    reach = min(max(FEWEST, round(TRUNCATION * widest)), farthest)
+    steps = torch.arange(-reach, reach + 1, device=sigma.device, dtype=sigma.dtype)
+    width = sigma[:, None]
+    kernel = torch.exp(-0.5 * (steps / width) ** 2)
+    if float(sigma.detach().min()) < NARROW:
+        w = torch.arange(32, device=sigma.device, dtype=sigma.dtype) * (2 * math.pi / 32)
+        discrete = torch.exp(width**2 * (torch.cos(w) - 1)) @ torch.cos(w[:, None] * steps)
+        kernel = torch.where(width < NARROW, discrete, kernel)
+    return kernel / kernel.sum(dim=1, keepdim=True)
 
 
 def bin_down(images: Tensor, factor: int) -> Tensor:

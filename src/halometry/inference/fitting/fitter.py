@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,14 +12,15 @@ from torch import Tensor
 
 from halometry.data.images import Image
 from halometry.errors import ReadError, UsageError
+from halometry.inference.fitting.blocks import scale
 from halometry.inference.fitting.counts import recover_counts
 from halometry.inference.fitting.data import Data, data_of
 from halometry.inference.fitting.model import FLOOR, Counts, Scale, Scaled, coarser
 from halometry.inference.fitting.optimise import Optimum, maximise
-from halometry.inference.fitting.parameters import Layout, layout_of, scale
+from halometry.inference.fitting.parameters import Layout, layout_of
 from halometry.inference.fitting.result import Fit, Taken, report
 from halometry.inference.fitting.substructure import with_line, with_subhalos
-from halometry.simulation import UNITS, Preset, Scene, draw_scenes, load_preset
+from halometry.simulation import Preset, draw_scenes, load_preset
 
 DRAWS = 1000  # scenes of the preset, of which an image's nearest are begun from
 STARTS = 8
@@ -70,15 +70,13 @@ class Fitter:
                 " pictures"
             )
         self.device = device
-        bare = self.preset.model_copy(update={"task": "classification", "classes": {"no": "no"}})
-        scene = _smooth(draw_scenes(bare, seed, 0, draws)).to(device, torch.float64)
-        self.layout = layout_of(self.preset, scene.rows(slice(0, 1)), free)
+        self.scenes = draw_scenes(_smooth(self.preset), seed, 0, draws).to(device, torch.float64)
+        self.layout = layout_of(self.preset, self.scenes.rows(slice(0, 1)), free)
         spec = self.preset.image
         self.full = Scale(self.preset, 1)
         self.native = Scale(coarser(self.preset, 1, 1), 1)
         binning = _binning(spec.pixels, spec.pixel_scale)
         self.coarse = Scale(coarser(self.preset, binning, 1), binning)
-        self.scenes = scene
         with torch.no_grad():
             theta = self._coordinates(self.layout)
             self.drawn = self.coarse.model(self.layout).expected(theta)
@@ -154,7 +152,8 @@ class Fitter:
             data = replace(data, offsets=range(data.offset, data.offset + 1))
         layout = self.layout
         if data.sigma is not None:
-            layout = layout.without("source_brightness", "sky").with_blocks(scale())
+            # The unit is what all of these would change.
+            layout = layout.without("source_brightness", "sky", "exposure").with_blocks(scale())
         return self._climb(data, layout)
 
     def _climb(self, data: Data, layout: Layout) -> tuple[Data, Layout, Optimum, int]:
@@ -209,11 +208,11 @@ class Fitter:
         return layout.coordinates(get)
 
 
-def _smooth(scene: Scene) -> Scene:
-    """The same lenses without substructure."""
-    none = torch.zeros(len(scene), 1, dtype=torch.float64)
-    nowhere: dict[str, Any] = {name: none for name in UNITS if name.startswith("subhalo_")}
-    return replace(scene, f_sub=none[:, 0], line_mass=none[:, 0], **nowhere)
+def _smooth(preset: Preset) -> Preset:
+    """A preset of the same lenses without substructure."""
+    none = dict.fromkeys(("subhalos", "halos", "line"))
+    update = {"task": "classification", "classes": {"no": "no"}} | none
+    return preset.model_copy(update=update)
 
 
 def _binning(pixels: int, pixel_scale: float) -> int:

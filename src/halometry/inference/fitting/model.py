@@ -14,6 +14,7 @@ from torch.nn import functional
 from halometry.inference.fitting.parameters import Layout
 from halometry.simulation import render
 from halometry.simulation.preset import Preset
+from halometry.simulation.render import gaussian_kernel
 
 FLOOR = 1e-3  # counts, below which no pixel's expectation falls
 
@@ -205,11 +206,8 @@ def _with_image(preset: Preset, **changes: float) -> Preset:
 
 def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
     """Each image (B, H, W) convolved with a Gaussian of its own width (B,), in pixels."""
-    reach = max(1, round(4 * float(sigma.detach().max())))
-    steps = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
-    kernel = torch.exp(-0.5 * (steps / sigma[:, None]) ** 2)
-    kernel = (kernel / kernel.sum(dim=1, keepdim=True))[:, None]
-    padded = functional.pad(images[None], (reach,) * 4, mode="replicate")
+    kernel = gaussian_kernel(sigma, images.shape[-1] - 1)[:, None]
+    padded = functional.pad(images[None], (kernel.shape[-1] // 2,) * 4, mode="replicate")
     count = len(images)
     rows = functional.conv2d(padded, kernel[:, :, None, :], groups=count)
     return functional.conv2d(rows, kernel[:, :, :, None], groups=count)[0]

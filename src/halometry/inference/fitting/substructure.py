@@ -9,10 +9,11 @@ import torch
 from caustics.lenses.func import reduced_deflection_angle_point
 from torch import Tensor
 
+from halometry.inference.fitting.blocks import line, subhalo
 from halometry.inference.fitting.data import Data
 from halometry.inference.fitting.model import Scale
 from halometry.inference.fitting.optimise import Optimum, maximise
-from halometry.inference.fitting.parameters import Layout, line, subhalo
+from halometry.inference.fitting.parameters import Layout
 from halometry.inference.fitting.scores import Scores, scores_of
 from halometry.simulation.lenses import SOFTENING
 from halometry.simulation.preset import Preset
