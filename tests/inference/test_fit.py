@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image as Picture
 
 from halometry.data.images import Image, read_image
@@ -226,3 +227,53 @@ def test_real_images_agree_with_the_recovered_recipe(shared_data: Path, name: st
     path = shared_data / "common_test_1" / f"{name}.npy"
     found = Fitter("common_test_1").fit(read_image(path))
     assert found.reduced_chi_square == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("preset", "free", "message"),
+    [
+        ("demo_classification", "source_raduis", "did you mean 'source_radius'"),
+        ("demo_classification", "lens_light_radius", "demo_classification has no such part"),
+        ("demo_classification", "exposure", "demo_classification has no such part"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(preset: str, free: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Fitter(preset, [free], draws=4)
+
+
+def test_sources_that_are_pictures_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "galaxy.npy", np.random.default_rng(0).random((16, 16)))
+    content = yaml.safe_load(load_preset(PRESET).to_yaml())
+    content["source"] |= {"picture": {"file": "galaxy.npy"}}
+    del content["source"]["sersic_index"], content["source"]["axis_ratio"]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(UsageError, match="and its are pictures"):
+        Fitter(str(tmp_path / "mine.yaml"))
+
+
+def test_an_image_of_one_value_is_refused(fitter: Fitter) -> None:
+    with pytest.raises(ReadError, match="all its pixels are equal"):
+        fitter.fit(as_image(np.full((1, 48, 48), 7.0)))
+
+
+def test_a_fit_that_misses_its_image_is_called_doubtful(fitter: Fitter, tmp_path: Path) -> None:
+    counts, _ = simulated(2)  # a heavy line, fitted without one
+    np.save(tmp_path / "vortex.npy", counts)
+    (found,) = fit(tmp_path / "vortex.npy", PRESET, tmp_path / "fits", figures=False)
+    assert isinstance(found, Fit)
+    assert found.doubt.startswith("the model does not describe the image")
+    with (tmp_path / "fits/fits.csv").open() as file:
+        assert next(csv.DictReader(file))["doubt"] == found.doubt
+    counts, _ = simulated(0)
+    assert fitter.fit(as_image(counts)).doubt == ""
+
+
+def test_noise_of_another_kind_is_estimated(tmp_path: Path) -> None:
+    preset = load_preset("model_1_as_run")
+    images, scene = sample(preset, 4, 0, 1)
+    found = Fitter(preset, draws=200).fit(as_image(images[0].numpy()))
+    assert not found.counts
+    assert "exposure" not in {e.name for e in found.estimates}
+    estimate = found.estimate("source_x")
+    assert abs(estimate.value - float(scene.source_x)) < 5 * estimate.error

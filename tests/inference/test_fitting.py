@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from halometry.data.images import Image
+from halometry.inference.fitting.blocks import Block, line, subhalo
 from halometry.inference.fitting.counts import noise_of, recover_counts
 from halometry.inference.fitting.data import Data, data_of
 from halometry.inference.fitting.fitter import Fitter
 from halometry.inference.fitting.model import Counts, Model, coarser
 from halometry.inference.fitting.optimise import covariance, maximise
-from halometry.inference.fitting.parameters import KNOWN, Block, Layout, line, subhalo
+from halometry.inference.fitting.parameters import KNOWN, Layout
 from halometry.inference.fitting.scores import scores_of
 from halometry.inference.fitting.substructure import _peaks, _point_kernel
 from halometry.simulation import draw_scenes, load_preset, render

@@ -10,24 +10,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from making import own_file, own_preset
 
 from halometry.errors import ConfigError, UsageError
 from halometry.simulation import draw_scenes, load_preset, presets
 from halometry.simulation.quantity import Quantity
-
-
-def changed(tmp_path: Path, **changes: object) -> Path:
-    """A copy of a preset with some of its keys, written `a.b`, changed."""
-    content = yaml.safe_load(load_preset("demo_classification").to_yaml())
-    for place, value in changes.items():
-        inner = content
-        *path, last = place.split("__")
-        for key in path:
-            inner = inner[key]
-        inner[last] = value
-    file = tmp_path / "mine.yaml"
-    file.write_text(yaml.safe_dump(content))
-    return file
 
 
 def test_a_printed_preset_can_be_read_again(tmp_path: Path) -> None:
@@ -109,7 +96,7 @@ def test_an_unknown_preset_gets_the_nearest_name() -> None:
 def test_a_wrong_key_or_value_is_named(
     tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
-    file = changed(tmp_path, **changes)
+    file = own_file(tmp_path, "demo_classification", **changes)
     with pytest.raises(ConfigError, match=message) as caught:
         load_preset(file)
     assert str(file) in str(caught.value)
@@ -176,11 +163,12 @@ def test_a_bare_no_is_a_word_and_not_false(tmp_path: Path) -> None:
 
 def test_a_preset_travels_without_the_pictures_that_it_names(tmp_path: Path) -> None:
     np.savez(tmp_path / "galaxies.npz", images=np.random.default_rng(0).random((50, 64, 64)))
-    file = changed(tmp_path, source__picture={"file": str(tmp_path / "galaxies.npz")})
-    text = yaml.safe_load(file.read_text())
-    del text["source"]["sersic_index"], text["source"]["axis_ratio"]
-    file.write_text(yaml.safe_dump(text))
-    preset = load_preset(file)
+    preset = own_preset(
+        tmp_path,
+        source__picture={"file": str(tmp_path / "galaxies.npz")},
+        source__sersic_index=None,
+        source__axis_ratio=None,
+    )
     assert preset.source.pictures is not None
     packed = pickle.dumps(preset)
     assert len(packed) < 50_000

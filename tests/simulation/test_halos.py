@@ -1,0 +1,179 @@
+"""Maps of convergence, and halos before and behind the lens."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from making import grid, own_preset
+from torch import Tensor
+
+from halometry.errors import ConfigError, UnavailableError
+from halometry.simulation import Scene, draw_scenes, einstein_radius, load_preset
+from halometry.simulation.convergence import substructure_convergence
+from halometry.simulation.cosmology import mass_within
+from halometry.simulation.lenses import deflection
+from halometry.simulation.preset import Preset
+from halometry.simulation.subhalos import truncated_mass
+
+
+def smoothed(scene: Scene, x: Tensor, y: Tensor) -> tuple[Tensor, float]:
+    kappa = substructure_convergence(scene, x, y, 0.08)[0]
+    step = float(x[0, 1] - x[0, 0])
+    return kappa, step**2
+
+
+@pytest.mark.parametrize(("kind", "at"), [(1, "subhalo"), (2, "line")])
+def test_the_convergence_map_holds_the_mass(kind: int, at: str) -> None:
+    scene = draw_scenes(load_preset("common_test_1"), 3, kind, 1)
+    x, y = grid(6, 600)
+    kappa, area = smoothed(scene, x, y)
+    radius = scene.subhalo_radius[0] if at == "subhalo" else scene.line_radius
+    total = math.pi * float((radius**2).sum())
+    assert float(kappa.sum()) * area == pytest.approx(total, rel=1e-3)
+
+
+def test_the_convergence_of_a_truncated_halo_is_half_its_deflections_divergence() -> None:
+    scene = draw_scenes(load_preset("euclid"), 0, 1, 1)
+    first = scene.subhalo_mass.argmax()
+    mass = torch.zeros_like(scene.subhalo_mass)
+    mass[0, first] = scene.subhalo_mass[0, first]
+    nothing = torch.zeros(1, dtype=torch.float64)
+    scene = replace(scene, subhalo_mass=mass, einstein_radius=scene.einstein_radius)
+    x0, y0 = float(scene.subhalo_x[0, first]), float(scene.subhalo_y[0, first])
+    at = torch.tensor([x0 + 0.3, y0 - 0.2], dtype=torch.float64)
+    bare = replace(scene, shear=nothing, multipole_3=nothing, multipole_4=nothing)
+
+    def without_main(p: Tensor) -> Tensor:
+        with_ = torch.stack(deflection(bare, p[0][None, None], p[1][None, None]))
+        empty = replace(bare, subhalo_mass=torch.zeros_like(mass))
+        return (
+            with_ - torch.stack(deflection(empty, p[0][None, None], p[1][None, None]))
+        ).flatten()
+
+    jacobian = torch.func.jacrev(without_main)(at)
+    kappa = substructure_convergence(scene, at[0][None, None], at[1][None, None], 1e-6)
+    assert float(jacobian.trace() / 2) == pytest.approx(float(kappa), rel=1e-3)
+
+
+def test_halos_before_and_behind_the_lens_reduce_to_one_plane() -> None:
+    """Halos moved to a plane just beside the lens deflect as if they were in it."""
+    scene = draw_scenes(load_preset("euclid"), 0, 1, 1)
+    x, y = grid(2, 21)
+    beside = replace(scene, subhalo_z=scene.subhalo_z + 1e-4)
+    cosmology = load_preset("euclid").cosmology
+    one = torch.stack(deflection(scene, x, y, cosmology))
+    two = torch.stack(deflection(beside, x, y, cosmology))
+    torch.testing.assert_close(one, two, rtol=0, atol=2e-3)
+    assert not torch.equal(one, two)
+
+
+HALOS = {
+    "sigma_sub": {"value": 0.05, "unit": "1/kpc^2", "source": "test"},
+    "line_of_sight": {"value": 1.0, "source": "test"},
+    "host_mass": {"value": 1e13, "unit": "Msun", "source": "test"},
+    "lowest_mass": 3e7,
+    "field": 4.0,
+    "places": 400,
+}
+
+
+def halos_preset(tmp_path: Path, **changes: object) -> Preset:
+    return own_preset(tmp_path, subhalos=None, halos=HALOS | changes)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_halos_of_pyhalo_are_drawn_by_seed_and_bent_as_lenstronomy_does(tmp_path: Path) -> None:
+    pytest.importorskip("pyHalo", reason="needs the extra 'halos'")
+    lens_model = pytest.importorskip("lenstronomy.LensModel.lens_model")
+    preset = halos_preset(tmp_path)
+    state = np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
+    scene, again = (draw_scenes(preset, 7, 1, 1) for _ in range(2))
+    assert (np.random.get_state()[1] == state).all()  # type: ignore[index]  # noqa: NPY002
+    assert torch.equal(scene.subhalo_mass, again.subhalo_mass)
+    present = scene.subhalo_mass[0] > 0
+    assert 20 < int(present.sum()) < 400
+    assert len(set(scene.subhalo_z[0, present].tolist())) > 10
+    assert 0 < float(scene.f_sub) < float(scene.subhalo_mass.sum() / scene.halo_mass)
+    ours, theirs = _by_both(scene, preset, lens_model.LensModel)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-5)
+
+
+def _by_both(scene: Scene, preset: Preset, model: type) -> tuple[Tensor, Tensor]:
+    """The deflection by this package and by lenstronomy's multi-plane lensing, without the main
+    lens, whose profile is not in question."""
+    from halometry.simulation.cosmology import universe
+
+    z_lens, z_source = float(scene.z_lens[0]), float(scene.z_source[0])
+    kind, redshifts, arguments = ["SIS"], [z_lens], [{"theta_E": 1.1, "center_x": 0, "center_y": 0}]
+    zero = torch.zeros(1, dtype=torch.float64)
+    scene = replace(
+        scene,
+        einstein_radius=zero + 1.1,
+        halo_mass=zero + mass_within(1.1, z_lens, z_source, which=preset.cosmology),
+        lens_axis_ratio=zero + 1,
+        lens_slope=zero + 2,
+        shear=zero,
+        multipole_3=zero,
+        multipole_4=zero,
+    )
+    for i in torch.nonzero(scene.subhalo_mass[0] > 0)[:, 0].tolist():
+        z, scale = float(scene.subhalo_z[0, i]), float(scene.subhalo_scale_radius[0, i])
+        cut = float(scene.subhalo_truncation_radius[0, i])
+        radius = float(
+            einstein_radius(float(scene.subhalo_mass[0, i]), z, z_source, which=preset.cosmology)
+        )
+        # truncated_mass of a halo with M200 / (log(1 + c) - c / (1 + c)) = 1
+        share = truncated_mass(math.log(2) - 0.5, 1.0, cut / scale)
+        arguments.append(
+            {
+                "alpha_Rs": radius**2 / share * (1 - math.log(2)) / scale,
+                "Rs": scale,
+                "r_trunc": cut,
+                "center_x": float(scene.subhalo_x[0, i]),
+                "center_y": float(scene.subhalo_y[0, i]),
+            }
+        )
+        kind.append("TNFW")
+        redshifts.append(z)
+    oracle = model(
+        kind,
+        z_source=z_source,
+        lens_redshift_list=redshifts,
+        multi_plane=True,
+        cosmo=universe(preset.cosmology),
+    )
+    x, y = grid(1.9, 6)
+    theirs = np.stack(oracle.alpha(x.numpy().ravel(), y.numpy().ravel(), arguments))
+    ours = torch.cat(deflection(scene, x, y, preset.cosmology))
+    return ours, torch.from_numpy(theirs).reshape(2, 6, 6)
+
+
+def test_warm_dark_matter_has_fewer_halos(tmp_path: Path) -> None:
+    pytest.importorskip("pyHalo", reason="needs the extra 'halos'")
+    half_mode = {"value": 1e9, "unit": "Msun", "source": "test"}
+    cold, warm = halos_preset(tmp_path), None
+    warm = halos_preset(tmp_path, dark_matter="wdm", half_mode_mass=half_mode)
+    number = [int((draw_scenes(p, 0, 1, 1).subhalo_mass > 0).sum()) for p in (cold, warm)]
+    assert number[1] < number[0] / 2
+
+
+def test_halos_have_their_own_numbers(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'mass_scale' must be 1 with 'halos'"):
+        own_preset(tmp_path, subhalos=None, mass_scale=2.0, halos=HALOS)
+    with pytest.raises(ConfigError, match="'half_mode_mass' belongs to 'wdm'"):
+        halos_preset(tmp_path, dark_matter="wdm")
+    with pytest.raises(ConfigError, match="need 'distances: angular_diameter'"):
+        own_preset(tmp_path, subhalos=None, distances="published", halos=HALOS)
+
+
+def test_without_pyhalo_its_halos_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyHalo.PresetModels.cdm", None)
+    with pytest.raises(UnavailableError, match=r"pip install 'halometry\[halos\]'"):
+        draw_scenes(halos_preset(tmp_path), 0, 1, 1)
