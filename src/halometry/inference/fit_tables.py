@@ -155,6 +155,4 @@ def _quality(fit: Fit) -> dict[str, str]:
     elif taken.gains:
         each = ", ".join(f"{gain:.1f}" for gain in taken.gains)
         words["gain in 2 ln L"] = f"{taken.gain:.1f} ({each})"
-    if not fit.converged:
-        words["warning"] = "not quite at an optimum; errors may be too small"
     return words | {"seconds": f"{taken.seconds:.1f}"}

@@ -96,7 +96,7 @@ class Fit:
         """Why not to believe it; nothing if there is no reason."""
         if self.counts and abs(self.reduced_chi_square - 1) > DOUBTFUL * self.scatter:
             return "the model does not describe the image, or a better optimum was missed"
-        return "" if self.converged else "the climb did not end"
+        return "" if self.converged else "not quite at an optimum; its errors may be too small"
 
     def record(self) -> dict[str, Any]:
         """All but the images, as plain data."""
