@@ -11,7 +11,7 @@ from torch import Tensor
 
 from halometry.models import Network, Predictor, Preprocessing, PreprocessingConfig, TargetConfig
 
-BACKBONES = ["mobilenetv3_small", "resnet18", "efficientnet_b5", "convnextv2_atto"]
+BACKBONES = ["mobilenetv3_small", "resnet18", "efficientnet_b5", "d4net", "convnextv2_atto"]
 OUTPUTS = {"classification": 3, "regression": 1}
 HEADS: dict[str, tuple[int, ...]] = {"plain": (), "hidden": (16,)}
 

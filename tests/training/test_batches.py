@@ -31,10 +31,10 @@ def test_batches_do_not_depend_on_where_they_begin() -> None:
     chosen = np.arange(10, 20)
     all_of_them = list(Batches(images, labels, chosen, order, 0, 6))
     later = list(Batches(images, labels, chosen, order, 4, 6))
-    for (a, la), (b, lb) in zip(all_of_them[4:], later, strict=True):
+    for (a, la, _), (b, lb, _) in zip(all_of_them[4:], later, strict=True):
         assert torch.equal(a, b)
         assert torch.equal(la, lb)
-    assert all((labels >= 10).all() for _, labels in all_of_them)
+    assert all((labels >= 10).all() for _, labels, _ in all_of_them)
 
 
 def test_images_on_disk_give_the_same_batches() -> None:
@@ -42,7 +42,7 @@ def test_images_on_disk_give_the_same_batches() -> None:
     order, chosen, labels = Order(20, 6, seed=0), np.arange(20), torch.arange(20)
     memory = Batches(torch.from_numpy(array), labels, chosen, order, 0, 4)
     disk = Batches(array, labels, chosen, order, 0, 4)
-    for (a, la), (b, lb) in zip(memory, disk, strict=True):
+    for (a, la, _), (b, lb, _) in zip(memory, disk, strict=True):
         assert torch.equal(a, b)
         assert torch.equal(la, lb)
 

@@ -14,12 +14,15 @@ import timm
 from torch import nn
 
 from halometry.errors import UnavailableError, UsageError, did_you_mean
+from halometry.models import d4net  # noqa: F401  (timm learns its name)
 
 PLAIN_NAMES = {
     "mobilenetv3_small": "mobilenetv3_small_100",
     "resnet18": "resnet18",
     "efficientnet_b5": "efficientnet_b5",
+    "d4net": "d4net",
 }
+PUBLISHED = ("mobilenetv3_small", "resnet18", "efficientnet_b5")
 HUB = ("huggingface.co", 443)
 
 

@@ -44,6 +44,7 @@ class Predictor(nn.Module):
         network: from preprocessed images (B, C, H, W) to (B, outputs).
         task: classification or regression.
         target: the meaning of a regression network's output.
+        average_symmetries: answer with the mean over the image's flips and quarter turns.
     """
 
     def __init__(
@@ -52,19 +53,37 @@ class Predictor(nn.Module):
         network: nn.Module,
         task: Task,
         target: TargetConfig | None = None,
+        average_symmetries: bool = False,
     ) -> None:
         super().__init__()
         self.preprocessing = preprocessing
         self.network = network
         self.task = task
         self.target = target or TargetConfig()
+        self.average_symmetries = average_symmetries
 
     def forward(self, raw: Tensor) -> Tensor:
         """Map raw images (B, c, H, W) to probabilities (B, K) or mass fractions (B,)."""
-        return self.answer(self.network(self.preprocessing(raw)).float())
+        images = self.preprocessing(raw)
+        if not self.average_symmetries:
+            return self.answer(self.network(images).float())
+        # One form after the other: the memory stays that of one.
+        answers = [self.answer(self.network(form).float()) for form in symmetric_forms(images)]
+        return torch.stack(answers).mean(dim=0)
 
     def answer(self, outputs: Tensor) -> Tensor:
         """What the network's outputs (B, K) mean: probabilities (B, K) or mass fractions (B,)."""
         if self.task == "classification":
             return torch.softmax(outputs, dim=1)
         return self.target.decode(outputs[:, 0])
+
+
+def symmetric_forms(images: Tensor) -> list[Tensor]:
+    """The forms of a batch (B, C, H, W) under flips and quarter turns.
+
+    Returns:
+        Eight tensors of that shape; four where the images are not square.
+    """
+    mirrored = [images, images.flip(-1)]
+    turns = (0, 1, 2, 3) if images.shape[-1] == images.shape[-2] else (0, 2)
+    return [form.rot90(turn, (-2, -1)) for form in mirrored for turn in turns]

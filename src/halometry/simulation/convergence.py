@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,3 +72,45 @@ def _tnfw(r: Tensor, scale: float, tau: float) -> Tensor:
         share = mass_share_tnfw(r, torch.tensor(scale), torch.tensor(tau)).sum()
     (slope,) = torch.autograd.grad(share, r)
     return slope / (2 * r.detach())
+
+
+ALONG = 64  # places on a line whose masses are counted
+
+
+def substructure_mass(
+    parameters: Mapping[str, np.ndarray], side: float, cells: tuple[int, int]
+) -> np.ndarray:
+    """Which share of the halo's mass lies in substructure in each cell of a grid over the image.
+
+    Args:
+        parameters: of B scenes, as `Scene.parameters` gives them and stores keep them.
+        side: width of the image, arcsec; its cells are square.
+        cells: rows h and columns w.
+
+    Returns:
+        (B, h, w) float32; what lies outside the image is left out.
+
+    Example:
+        >>> from halometry.simulation import draw_scenes, load_preset
+        >>> scene = draw_scenes(load_preset("halo_mass"), seed=1, start=0, count=1)
+        >>> share = substructure_mass(scene.parameters(), side=7.5, cells=(19, 19)).sum()
+        >>> bool(abs(share - scene.f_sub.item()) < 1e-6)
+        True
+    """
+    halo = parameters["halo_mass"][:, None]
+    steps = (np.arange(ALONG) + 0.5) / ALONG - 0.5
+    along = parameters["line_length"][:, None] * steps
+    angle = parameters["line_angle"][:, None]
+    line = np.broadcast_to(parameters["line_mass"][:, None] / ALONG, along.shape)
+    x = np.hstack([parameters["subhalo_x"], parameters["line_x"][:, None] + along * np.cos(angle)])
+    y = np.hstack([parameters["subhalo_y"], parameters["line_y"][:, None] + along * np.sin(angle)])
+    share = np.hstack([parameters["subhalo_mass"], line]) / halo
+    rows, columns = cells
+    cell = side / columns
+    column = np.floor(x / cell + columns / 2).astype(np.int64)
+    row = np.floor(y / cell + rows / 2).astype(np.int64)
+    inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+    image = np.broadcast_to(np.arange(len(x))[:, None], x.shape)
+    total = np.zeros((len(x), rows, columns), np.float32)
+    np.add.at(total, (image[inside], row[inside], column[inside]), share[inside])
+    return total

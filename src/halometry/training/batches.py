@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from halometry.training.fresh import Curriculum
+
 
 class Order:
     """The order in which training images are seen: each pass a new permutation.
@@ -48,8 +50,14 @@ def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
+Batch = tuple[Tensor, Tensor, Tensor | None]
+
+
 class Batches:
-    """Batches of (images (B, C, H, W), labels (B,)) for the steps from `start` to `stop`.
+    """Batches for the steps from `start` to `stop`.
+
+    Each is (images (B, C, H, W), labels (B,), maps (B, h, w) or None): stored images, and behind
+    them those made for the step, where there is a curriculum.
 
     Args:
         images: a tensor, or anything that takes sorted integer arrays, such as a set on disk.
@@ -57,22 +65,53 @@ class Batches:
         chosen: positions of the training images in `images`, int64 (n,).
         order: of the training images.
         start, stop: the steps.
+        maps: of the mass in substructure, of all images (N, h, w), or None.
+        curriculum: makes fresh images, or None.
     """
 
     def __init__(
-        self, images: Any, labels: Tensor, chosen: np.ndarray, order: Order, start: int, stop: int
+        self,
+        images: Any,
+        labels: Tensor,
+        chosen: np.ndarray,
+        order: Order,
+        start: int,
+        stop: int,
+        maps: Tensor | None = None,
+        curriculum: Curriculum | None = None,
     ) -> None:
         self.images, self.labels, self.chosen = images, labels, chosen
         self.order, self.start, self.stop = order, start, stop
+        self.maps, self.curriculum = maps, curriculum
 
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         for step in range(self.start, self.stop):
-            # Sorted, since files are read in order, and the order within a batch is of no account.
-            rows = np.sort(self.chosen[self.order.indices(step)])
-            yield take(self.images, rows), self.labels[torch.from_numpy(rows)]
+            yield self._batch(step)
+
+    def _batch(self, step: int) -> Batch:
+        rows = self.chosen[self.order.indices(step)]
+        if self.curriculum is None:
+            return self._stored(rows)
+        images, labels, parameters = self.curriculum.images(step)
+        maps = None
+        if self.maps is not None:
+            maps = self.curriculum.maps(parameters, self.maps.shape[1:]).to(self.maps)
+        stored = rows[: max(0, len(rows) - len(images))]
+        if len(stored) == 0:
+            return images, labels, maps
+        one = self._stored(stored)
+        together = torch.cat([one[2], maps]) if one[2] is not None and maps is not None else None
+        return torch.cat([one[0].to(images), images]), torch.cat([one[1], labels]), together
+
+    def _stored(self, rows: np.ndarray) -> Batch:
+        # Sorted, since files are read in order, and the order within a batch is of no account.
+        rows = np.sort(rows)
+        at = torch.from_numpy(rows)
+        maps = None if self.maps is None else self.maps[at]
+        return take(self.images, rows), self.labels[at], maps
 
 
 def take(images: Any, rows: np.ndarray) -> Tensor:

@@ -56,7 +56,7 @@ class Keeper(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, learner: L.LightningModule, outputs: Any, *_: Any
     ) -> None:
-        self._losses.append(outputs["loss"].detach())
+        self._losses.append(outputs["of_labels"])
 
     def on_validation_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
         assert isinstance(learner, Learner)
@@ -81,7 +81,7 @@ class Keeper(L.Callback):
         self.history.append(row)
         if self._better(row, learner):
             self.best = row
-            write_weights(self.path / WEIGHTS, learner.predictor.network)
+            write_weights(self.path / WEIGHTS, learner.judged)
         self._write_history()
 
     def _better(self, row: dict[str, float], learner: Learner) -> bool:
@@ -117,7 +117,7 @@ class Watcher(L.Callback):
         self, trainer: L.Trainer, learner: L.LightningModule, outputs: Any, *_: Any
     ) -> None:
         if trainer.global_step % 10 == 0:
-            self._loss = f"loss {float(outputs['loss']):.3g}"
+            self._loss = f"loss {float(outputs['of_labels']):.3g}"
         self.tracker.advance(1, f"{self._loss}{self._selection}")
 
     def on_validation_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from halometry.data.split import Split
 from halometry.training.batches import Batches, Order, take
+from halometry.training.fresh import Curriculum
 
 STRETCH = 200  # steps between the points a stopped run can go on from, at most
 
@@ -61,17 +62,34 @@ class Feed(L.LightningDataModule):
     """Gives Lightning the batches of one stretch after the other."""
 
     def __init__(
-        self, images: Any, labels: Tensor, split: Split, order: Order, stretches: Stretches
+        self,
+        images: Any,
+        labels: Tensor,
+        split: Split,
+        order: Order,
+        stretches: Stretches,
+        maps: Tensor | None = None,
+        curriculum: Curriculum | None = None,
     ) -> None:
         super().__init__()
         self.images, self.labels, self.split = images, labels, split
         self.order, self.stretches = order, stretches
+        self.maps, self.curriculum = maps, curriculum
 
     def train_dataloader(self) -> Batches:
         assert self.trainer is not None
         start = self.trainer.global_step
         stop = self.stretches.after(start) if start < self.stretches.ends[-1] else start
-        return Batches(self.images, self.labels, self.split.train, self.order, start, stop)
+        return Batches(
+            self.images,
+            self.labels,
+            self.split.train,
+            self.order,
+            start,
+            stop,
+            self.maps,
+            self.curriculum,
+        )
 
     def val_dataloader(self) -> Selection:
         batch = max(64, self.order.batch_size)

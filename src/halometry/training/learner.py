@@ -7,13 +7,15 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 from torchmetrics import R2Score
 from torchmetrics.classification import MulticlassAUROC
 
 from halometry.models.predictor import Predictor
-from halometry.training.batches import Order, augment, step_seed
+from halometry.training.auxiliary import MassMap
+from halometry.training.batches import Batch, Order, augment, step_seed
 from halometry.training.run import RunConfig
 
 
@@ -27,11 +29,20 @@ class Learner(L.LightningModule):
         predictor: preprocessing, network and the meaning of its output.
         config: of the run.
         order: of the training images.
+        mass_map: what learns the map of the mass in substructure beside, or None.
     """
 
-    def __init__(self, predictor: Predictor, config: RunConfig, order: Order) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        config: RunConfig,
+        order: Order,
+        mass_map: MassMap | None = None,
+    ) -> None:
         super().__init__()
         self.predictor = predictor
+        self.mass_map = mass_map
+        self.averaged = _running_mean(predictor.network, config.recipe.averaging)
         self.config, self.order = config, order
         self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         self.quality = (
@@ -40,33 +51,51 @@ class Learner(L.LightningModule):
         self._selection_loss, self._selection_count = 0.0, 0
 
     def loss(self, outputs: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
-        """Cross-entropy of (B, K) outputs, or squared error of (B, 1) against encoded labels."""
+        """Cross-entropy of (B, K) outputs, or the error of (B, 1) against encoded labels."""
         if self.config.task == "classification":
             return functional.cross_entropy(outputs, labels, reduction=reduction)
         encoded = self.predictor.target.encode(labels).to(outputs.dtype)
+        if (delta := self.config.recipe.huber) is not None:
+            # Twice Huber's, which is the squared error where that is small.
+            return 2 * functional.huber_loss(outputs[:, 0], encoded, reduction, delta)
         return functional.mse_loss(outputs[:, 0], encoded, reduction=reduction)
 
-    def _outputs(self, raw: Tensor) -> Tensor:
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is judged and kept: the running mean, where there is one."""
+        return self.predictor.network if self.averaged is None else self.averaged.module
+
+    def _outputs(self, network: nn.Module, raw: Tensor) -> Tensor:
         images = self.predictor.preprocessing(raw)
         images = images.contiguous(memory_format=self.config.execution.memory_format)
         with self.config.execution.autocast():
-            outputs: Tensor = self.predictor.network(images)
+            outputs: Tensor = network(images)
         return outputs.float()
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        images, labels = batch
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        images, labels, maps = batch
         recipe = self.config.recipe
         seed = step_seed(self.config.seed, self.global_step)
         images = augment(images, recipe.flip_probability, recipe.quarter_turns, seed)
         torch.manual_seed(seed)  # dropout and its kind
-        loss = self.loss(self._outputs(images), labels)
-        self.log("loss", loss)
+        of_labels = self.loss(self._outputs(self.predictor.network, images), labels)
+        loss = of_labels
+        if self.mass_map is not None and maps is not None:
+            maps = augment(maps[:, None], recipe.flip_probability, recipe.quarter_turns, seed)
+            of_maps = self.mass_map.loss(maps[:, 0])
+            self.log("map_loss", of_maps)
+            loss = of_labels + recipe.auxiliary * of_maps
+        self.log("loss", of_labels)
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
-        return loss
+        return {"loss": loss, "of_labels": of_labels.detach()}
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.predictor.network)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
-        outputs = self._outputs(images)
+        outputs = self._outputs(self.judged, images)
         self._selection_loss += float(self.loss(outputs, labels, reduction="sum"))
         self._selection_count += len(labels)
         answers = self.predictor.answer(outputs)
@@ -92,7 +121,8 @@ class Learner(L.LightningModule):
         options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
         if recipe.optimiser == "sgd":
             options["momentum"] = 0.9
-        optimiser = kinds[recipe.optimiser](self.predictor.network.parameters(), **options)
+        learning = [p for p in self.parameters() if p.requires_grad]
+        optimiser = kinds[recipe.optimiser](learning, **options)
         if recipe.schedule == "plateau":
             self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimiser, factor=recipe.plateau_factor, patience=recipe.plateau_patience
@@ -119,3 +149,18 @@ class Learner(L.LightningModule):
             return (step + 1) / rise
         fallen = (step - rise) / max(1, self.config.steps - rise)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, fallen)))
+
+
+def _running_mean(network: nn.Module, memory: float) -> AveragedModel | None:
+    """The running mean of a network's weights and statistics, which begins with a short memory."""
+    if not memory:
+        return None
+
+    def update(kept: Tensor, new: Tensor, steps: Tensor | int) -> Tensor:
+        if not kept.is_floating_point():
+            return new
+        factor = min(memory, (1 + int(steps)) / (10 + int(steps)))
+        return kept.lerp(new, 1 - factor)
+
+    averaged = AveragedModel(network, avg_fn=update, use_buffers=True)
+    return averaged.requires_grad_(False)

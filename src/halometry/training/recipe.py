@@ -32,7 +32,19 @@ class Recipe(Strict):
         pretrained, first_convolution: begin from ImageNet weights, see `create_backbone`.
         zero_init_residual: begin with residual branches switched off.
         head_hidden, head_activation, head_dropout: see `Network`.
+        average_symmetries: an answer is the mean over the image's eight flips and quarter turns
+            (four where it is not square); takes eight times as long.
+        fresh: share of each batch that is simulated anew, by the preset the set was simulated
+            from; images of other origin have none.
+        heaviest: how many times as heavy the substructure of fresh images is at first; it falls
+            to the preset's own, geometrically, over the first `fading` of the steps.
+        auxiliary: weight of a second loss in training: the error of a map of the mass in
+            substructure, which only simulated images have, read from the network's features.
+        averaging: the weights that are judged and kept are a running mean of those of the
+            steps, that forgets a step's by this factor with each that follows; 0 is none.
         target: what a regression network learns: the mass fraction or its natural logarithm.
+        huber: errors of a regression beyond this count linearly, in units of what is learnt (the
+            labels' standard deviation where they are standardised); None squares them all.
         standardise_target: by mean and standard deviation of the training labels.
         optimiser, learning_rate, weight_decay: of the optimiser; `learning_rate` is the peak.
         schedule: `plateau` multiplies the rate by `plateau_factor` after more than
@@ -66,7 +78,14 @@ class Recipe(Strict):
     head_hidden: tuple[int, ...] = ()
     head_activation: Literal["none", "relu"] = "none"
     head_dropout: float = Field(default=0.0, ge=0, lt=1)
+    average_symmetries: bool = False
+    fresh: float = Field(default=0.0, ge=0, le=1)
+    heaviest: float = Field(default=1.0, ge=1, le=20)
+    fading: float = Field(default=0.5, gt=0, le=1)
+    auxiliary: float = Field(default=0.0, ge=0)
+    averaging: float = Field(default=0.0, ge=0, lt=1)
     target: Literal["none", "log"] = "none"
+    huber: float | None = Field(default=None, gt=0)
     standardise_target: bool = False
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0, le=1)

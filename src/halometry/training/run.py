@@ -99,7 +99,13 @@ class RunConfig(Strict):
 
     def predictor(self, network: nn.Module) -> Predictor:
         """The network joined to what belongs to its weights."""
-        return Predictor(Preprocessing(self.preprocessing), network, self.task, self.target)
+        return Predictor(
+            Preprocessing(self.preprocessing),
+            network,
+            self.task,
+            self.target,
+            self.recipe.average_symmetries,
+        )
 
     def misfit(self, shape: tuple[int, ...]) -> str | None:
         """Why images of a shape (C, H, W) cannot be given to this network, or None."""

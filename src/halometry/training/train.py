@@ -26,13 +26,16 @@ from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split, split_dataset
 from halometry.devices import find_device
 from halometry.errors import DataError, RunError, UsageError
+from halometry.models import Network, Preprocessing
 from halometry.progress import duration, say, track
 from halometry.tasks import Task
 from halometry.training import run as folder
-from halometry.training.batches import Order
+from halometry.training.auxiliary import MassMap
+from halometry.training.batches import Order, take
 from halometry.training.callbacks import Keeper, Watcher
 from halometry.training.execution import pinned_threads
 from halometry.training.feed import Feed, Stretches
+from halometry.training.fresh import curriculum, mass_maps
 from halometry.training.learner import Learner
 from halometry.training.prepare import configure, start_note
 from halometry.training.recipe import Recipe, RecipeFile, load_recipe
@@ -197,7 +200,10 @@ def _fit(
     write_text(out / folder.SPLIT, split.to_json())
 
     images, labels = _on_device(data, execution.device)
-    learner = Learner(config.predictor(network), config, order)
+    predictor = config.predictor(network)
+    mass_map, maps = _mass_map(network, config, data, images, split)
+    fresh = curriculum(data, recipe, config.steps, order.batch_size, config.seed, execution.device)
+    learner = Learner(predictor, config, order, mass_map)
     keeper = Keeper(out)
     say(f"{config.backbone}: {execution.summary()}; {config.steps} steps of {order.batch_size}")
     say(f"{config.backbone}: from {config.start}")
@@ -220,11 +226,27 @@ def _fit(
         with _interruptible(trainer):
             trainer.fit(
                 learner,
-                datamodule=Feed(images, labels, split, order, stretches),
+                datamodule=Feed(images, labels, split, order, stretches, maps, fresh),
                 ckpt_path=str(resume) if resume.exists() else None,
                 weights_only=True,
             )
     _finish(out, config, keeper, trainer, order)
+
+
+def _mass_map(
+    network: Network, config: RunConfig, data: LabelledImages, images: Any, split: Split
+) -> tuple[MassMap | None, Tensor | None]:
+    """What reads maps of the mass off the network, and the true maps, where there are any."""
+    if not config.recipe.auxiliary or data.attributes.get("preset_yaml") is None:
+        return None, None
+    rows = np.sort(split.train[:1])
+    example = Preprocessing(config.preprocessing)(take(images, rows)).cpu()
+    mass_map = MassMap(network.backbone, example)
+    maps = mass_maps(data, mass_map.cells)
+    if maps is None:
+        return None, None
+    mass_map.standardise(maps[torch.from_numpy(split.train)])
+    return mass_map, maps.to(config.execution.device)
 
 
 def _trainer_devices(device: str) -> int | list[int]:

@@ -1,0 +1,164 @@
+"""Convolutions that commute with the flips and quarter turns of an image.
+
+A feature is seen in eight forms, one for each element of the dihedral group D4: feature k in the
+form g is channel 8 k + g. Turning or flipping the image turns and flips each map and permutes the
+forms, so that an average over forms and positions does not change at all. Cohen & Welling (2016),
+https://arxiv.org/abs/1602.07576, section 6.2 (there p4m).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+ORDER = 8  # of the group
+
+
+@lru_cache(maxsize=16)
+def filter_forms(size: int) -> np.ndarray:
+    """Where each form of a filter takes its pixels from.
+
+    Args:
+        size: side of the filter in pixels, k.
+
+    Returns:
+        Indices (8, k * k): pixel p of form g is pixel `[g, p]` of the filter.
+    """
+    pixels = np.arange(size * size).reshape(size, size)
+    mirrored = (pixels, pixels[:, ::-1])
+    return np.stack([np.rot90(m, turn).ravel() for m in mirrored for turn in range(4)])
+
+
+@lru_cache(maxsize=1)
+def form_products() -> np.ndarray:
+    """The group's table (8, 8): which form h followed by g makes, at `[g, h]`."""
+    forms = filter_forms(3)
+    number = {tuple(form): g for g, form in enumerate(forms)}
+    return np.array([[number[tuple(h[g])] for h in forms] for g in forms])
+
+
+def inverse_forms() -> np.ndarray:
+    """The form that undoes each (8,)."""
+    return (form_products() == 0).argmax(axis=1)
+
+
+class Lift(nn.Module):
+    """From an image to features in eight forms.
+
+    Args:
+        channels: of the image.
+        features: K.
+        size: side of the filters in pixels, odd.
+    """
+
+    forms: Tensor
+
+    def __init__(self, channels: int, features: int, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.weight = nn.Parameter(torch.empty(features, channels, size * size))
+        nn.init.normal_(self.weight, std=math.sqrt(2 / (channels * size * size)))
+        forms = torch.from_numpy(filter_forms(size))
+        self.register_buffer("forms", forms, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, 8 K, H, W)."""
+        features, channels, _ = self.weight.shape
+        filters = self.weight[:, :, self.forms].transpose(1, 2)
+        filters = filters.reshape(ORDER * features, channels, self.size, self.size)
+        return functional.conv2d(images, filters, padding=self.size // 2)
+
+
+class GroupConvolution(nn.Module):
+    """From features in eight forms to others, each form with the same filters in that form.
+
+    Args:
+        before, after: features K and K'.
+        size: side of the filters in pixels, odd.
+        stride: 1 or 2. Of 2, an even side is halved by averaging first, and an odd side keeps
+            every second pixel, the outermost ones included: either grid is symmetric.
+        gain: of the weights' variance, 2 before a rectifier.
+    """
+
+    sources: Tensor
+
+    def __init__(
+        self, before: int, after: int, size: int = 3, stride: int = 1, gain: float = 2.0
+    ) -> None:
+        super().__init__()
+        self.size, self.stride = size, stride
+        fan_in = before * ORDER * size * size
+        self.weight = nn.Parameter(torch.empty(after, before, ORDER * size * size))
+        nn.init.normal_(self.weight, std=math.sqrt(gain / fan_in))
+        products, inverse, forms = form_products(), inverse_forms(), filter_forms(size)
+        # Form g of the output sees form h of the input with the filter for g^-1 h, in form g.
+        relative = products[inverse]
+        sources = relative[:, :, None] * size * size + forms[:, None, :]
+        flat = torch.from_numpy(sources.reshape(-1))
+        self.register_buffer("sources", flat, persistent=False)
+
+    def filters(self) -> Tensor:
+        """The filters of a plain convolution (8 K', 8 K, k, k)."""
+        after, before, _ = self.weight.shape
+        chosen = self.weight[:, :, self.sources].view(after, before, ORDER, ORDER, -1)
+        chosen = chosen.permute(0, 2, 1, 3, 4)
+        return chosen.reshape(ORDER * after, ORDER * before, self.size, self.size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, 8 K, H, W) to (B, 8 K', H', W')."""
+        filters, padding = self.filters(), self.size // 2
+        if self.stride == 1:
+            return functional.conv2d(features, filters, padding=padding)
+        halved = [2 if side % 2 == 0 else 1 for side in features.shape[-2:]]
+        if halved != [1, 1]:
+            features = functional.avg_pool2d(features, halved)
+        stride = [2 // by for by in halved]
+        return functional.conv2d(features, filters, padding=padding, stride=stride)
+
+
+class GroupBatchNormalisation(nn.Module):
+    """Batch normalisation with one mean, variance, scale and shift for all forms of a feature.
+
+    In training the statistics of a batch are those of each form, whose differences vanish as the
+    batch grows; the running ones, used afterwards, are pooled over the forms, exactly.
+
+    Args:
+        features: K.
+        scale: to begin with; zero switches a residual branch off.
+        momentum: of the running statistics.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, features: int, scale: float = 1.0, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.scale = nn.Parameter(torch.full((features,), scale))
+        self.shift = nn.Parameter(torch.zeros(features))
+        self.register_buffer("running_mean", torch.zeros(ORDER * features))
+        self.register_buffer("running_var", torch.ones(ORDER * features))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, 8 K, H, W) to the same shape."""
+        mean, var = self.running_mean, self.running_var
+        if not self.training:
+            forms = mean.view(-1, ORDER)
+            within = var.view(-1, ORDER).mean(dim=1)
+            var = (within + forms.var(dim=1, correction=0)).repeat_interleave(ORDER)
+            mean = forms.mean(dim=1).repeat_interleave(ORDER)
+        scale, shift = (p.repeat_interleave(ORDER) for p in (self.scale, self.shift))
+        return functional.batch_norm(
+            features, mean, var, scale, shift, self.training, self.momentum
+        )
+
+
+def mean_over_forms(features: Tensor) -> Tensor:
+    """Features (B, 8 K, H, W) to maps (B, K, H, W) that turn and flip as the image does."""
+    batch, channels, *sides = features.shape
+    return features.reshape(batch, channels // ORDER, ORDER, *sides).mean(dim=2)

@@ -1,0 +1,78 @@
+"""A second thing to learn, from which the first is learnt sooner: where the mass is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+REDUCTION = 8  # sides of the image over those of the map, at best
+
+
+class MassMap(nn.Module):
+    """Reads a map of the mass in substructure off a backbone's features, in training only.
+
+    A class is one number an image; a map says in hundreds of places what the network should have
+    seen. It is one linear function of the features in each place, and what is learnt is the
+    logarithm of one and the mass in units of what a place with some has on average, so that a
+    curriculum's heavy substructure does not drown the rest.
+
+    Args:
+        backbone: whose features are read while it is at work.
+        example: a batch of its input (B, C, H, W).
+    """
+
+    def __init__(self, backbone: nn.Module, example: Tensor) -> None:
+        super().__init__()
+        name = _layer(backbone)
+        backbone.get_submodule(name).register_forward_hook(self._read)
+        self._features: Tensor | None = None
+        training = backbone.training
+        with torch.no_grad():
+            backbone.eval()(example)
+        backbone.train(training)
+        _, channels, *self.cells = self._last().shape
+        self.linear = nn.Conv2d(channels, 1, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.register_buffer("unit", torch.ones(()))
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("std", torch.ones(()))
+
+    unit: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def _read(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self._features = output
+
+    def standardise(self, maps: Tensor) -> None:
+        """Let the loss of the mean of some maps (N, h, w) be one."""
+        some = maps[maps > 0]
+        if len(some):
+            self.unit.fill_(float(some.mean()))
+        logarithms = (maps / self.unit).log1p()
+        self.mean.fill_(float(logarithms.mean()))
+        self.std.fill_(float(logarithms.std().clamp_min(1e-12)))
+
+    def loss(self, maps: Tensor) -> Tensor:
+        """Mean squared error of the last batch's maps (B, h, w), in units of their variance."""
+        read = self.linear(self._last().float())[:, 0]
+        self._features = None
+        wanted = ((maps / self.unit).log1p() - self.mean) / self.std
+        return functional.mse_loss(read, wanted)
+
+    def _last(self) -> Tensor:
+        assert self._features is not None
+        return self._features
+
+
+def _layer(backbone: nn.Module) -> str:
+    """The layer whose maps have about an eighth of the image's sides."""
+    layers: Any = getattr(backbone, "feature_info", None) or []
+    fine = [info for info in layers if info["reduction"] <= REDUCTION]
+    if not fine:
+        return ""
+    return str(max(fine, key=lambda info: info["reduction"])["module"])

@@ -1,0 +1,122 @@
+"""Images that training makes for itself, and what else the simulator knows of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from halometry.config import validate
+from halometry.data.labelled import LabelledImages
+from halometry.data.store import is_store, open_store
+from halometry.errors import ConfigError
+from halometry.progress import say
+from halometry.simulation import Preset, sample
+from halometry.simulation.convergence import substructure_mass
+from halometry.training.recipe import Recipe
+
+KNOWN = ("halo_mass", "subhalo_mass", "subhalo_x", "subhalo_y")
+KNOWN_OF_LINES = ("line_mass", "line_length", "line_angle", "line_x", "line_y")
+
+
+def preset_of(data: LabelledImages) -> Preset | None:
+    """The preset a set was simulated from, or None where it was not."""
+    text = data.attributes.get("preset_yaml")
+    if text is None:
+        return None
+    try:
+        return validate(Preset, yaml.safe_load(text), f"the preset in {data.source}")
+    except ConfigError as error:  # one that names files which are not here
+        say(f"no fresh images: {error}")
+        return None
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """Images of a preset that nobody has seen, step by step, heavy substructure first.
+
+    Args:
+        preset: of the set that is trained on.
+        seed: of the images.
+        count: images a step.
+        heaviest: how many times as heavy substructure is in the first step.
+        fading: step from which on it has its own mass.
+        device: where they are made.
+    """
+
+    preset: Preset
+    seed: int
+    count: int
+    heaviest: float
+    fading: int
+    device: str
+
+    def weight(self, step: int) -> float:
+        """How many times as heavy substructure is in a step."""
+        return float(self.heaviest ** max(0.0, 1 - step / self.fading))
+
+    def images(self, step: int) -> tuple[Tensor, Tensor, dict[str, np.ndarray]]:
+        """Counts (n, 1, H, W), labels (n,) and the scenes' parameters."""
+        scale = self.preset.mass_scale * self.weight(step)
+        preset = self.preset.model_copy(update={"mass_scale": scale})
+        images, scene = sample(preset, self.seed, step * self.count, self.count, self.device)
+        return images, scene.labels.to(self.device), scene.parameters()
+
+    def maps(self, parameters: dict[str, np.ndarray], cells: Sequence[int]) -> Tensor:
+        """Where the mass in substructure is (n, h, w), as `mass_maps` has it."""
+        return _maps(self.preset, parameters, cells)
+
+
+def curriculum(
+    data: LabelledImages, recipe: Recipe, steps: int, batch: int, seed: int, device: str
+) -> Curriculum | None:
+    """The fresh images that a recipe wants, or None where it wants none or none can be made.
+
+    Args:
+        data: the set that is trained on.
+        recipe: of the run.
+        steps: of the run.
+        batch: images a step.
+        seed: of the run.
+        device: where images are made.
+    """
+    count = round(recipe.fresh * batch)
+    preset = preset_of(data) if count else None
+    if preset is None or preset.halos is not None:  # halos take seconds an image
+        return None
+    # A stream of its own: the set's seed would make the images that are kept for the test.
+    kinds = [int(data.attributes.get("seed", 0)), seed, 0xF2E54]
+    own = int(np.random.SeedSequence(kinds).generate_state(1)[0])
+    fading = max(1, round(recipe.fading * steps))
+    return Curriculum(preset, own, count, recipe.heaviest, fading, device)
+
+
+def mass_maps(data: LabelledImages, cells: Sequence[int]) -> Tensor | None:
+    """Where the mass in substructure is in each image of a simulated set.
+
+    Args:
+        data: the set, of N images.
+        cells: rows h and columns w of the maps.
+
+    Returns:
+        (N, h, w), shares of the halo's mass; None where the set does not say.
+    """
+    preset = preset_of(data)
+    if preset is None or not is_store(data.source):
+        return None
+    with open_store(data.source) as file:
+        known = file.get("parameters", {})
+        if any(name not in known for name in (*KNOWN, *KNOWN_OF_LINES)):
+            return None
+        every = {name: known[name][:] for name in (*KNOWN, *KNOWN_OF_LINES)}
+    return _maps(preset, every, cells)
+
+
+def _maps(preset: Preset, parameters: dict[str, np.ndarray], cells: Sequence[int]) -> Tensor:
+    rows, columns = cells
+    side = preset.image.pixels * preset.image.pixel_scale
+    return torch.from_numpy(substructure_mass(parameters, side, (rows, columns)))

@@ -1,0 +1,137 @@
+"""What commutes with flips and quarter turns, and what does not change under them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from halometry.models import Network, Predictor, Preprocessing, PreprocessingConfig
+from halometry.models.d4net import D4Net
+from halometry.models.predictor import symmetric_forms
+from halometry.models.symmetry import (
+    ORDER,
+    GroupBatchNormalisation,
+    GroupConvolution,
+    Lift,
+    filter_forms,
+    form_products,
+    inverse_forms,
+    mean_over_forms,
+)
+
+SYMMETRIES: dict[str, Callable[[Tensor], Tensor]] = {
+    f"{'mirrored and ' if flip else ''}turned {90 * turn}": (
+        lambda x, flip=flip, turn=turn: (x.flip(-1) if flip else x).rot90(turn, (-2, -1))
+    )
+    for flip in (False, True)
+    for turn in range(4)
+}
+every_symmetry = pytest.mark.parametrize("symmetry", SYMMETRIES.values(), ids=SYMMETRIES.keys())
+
+
+def settled(net: nn.Module, example: Tensor) -> nn.Module:
+    """A network as training leaves it: no branch switched off, statistics of real batches."""
+    for name, p in net.named_parameters():
+        if "norm" in name:
+            nn.init.uniform_(p, 0.5, 1.5)
+    with torch.no_grad():
+        for _ in range(3):
+            net.train()(example + torch.rand(example.shape))
+    return net.eval()
+
+
+def test_the_forms_are_the_group_of_the_square() -> None:
+    assert len({tuple(form) for form in filter_forms(3)}) == ORDER
+    products, inverse = form_products(), inverse_forms()
+    for table in (products, products.T):
+        assert all(sorted(row) == list(range(ORDER)) for row in table)
+    assert np.array_equal(products[0], np.arange(ORDER))
+    assert all(products[g, inverse[g]] == 0 for g in range(ORDER))
+    for a in range(ORDER):
+        for b in range(ORDER):
+            assert np.array_equal(products[products[a, b]], products[a][products[b]])
+
+
+@every_symmetry
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("side", [9, 12])
+def test_convolutions_turn_their_maps_with_the_image(
+    symmetry: Callable[[Tensor], Tensor], stride: int, side: int
+) -> None:
+    torch.manual_seed(0)
+    lift, then = Lift(2, 3, 5), GroupConvolution(3, 4, 3, stride=stride)
+    images = torch.rand(2, 2, side, side)
+    with torch.no_grad():
+        expected = symmetry(mean_over_forms(then(lift(images)).relu()))
+        maps = mean_over_forms(then(lift(symmetry(images))).relu())
+    torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(expected, mean_over_forms(then(lift(images)).relu())) or (
+        symmetry is SYMMETRIES["turned 0"]
+    )
+
+
+@every_symmetry
+@pytest.mark.parametrize("side", [47, 48, 150, 151])
+def test_the_output_of_d4net_does_not_change(
+    symmetry: Callable[[Tensor], Tensor], side: int
+) -> None:
+    torch.manual_seed(0)
+    images = torch.rand(3, 1, side, side)
+    net = settled(D4Net(channels=1), images)
+    with torch.inference_mode():
+        outputs, turned = net(images), net(symmetry(images))
+        other = net(torch.rand(3, 1, side, side))
+    assert (turned - outputs).abs().max() < 1e-5 * outputs.abs().max()
+    assert (other - outputs).abs().max() > 1e-3 * outputs.abs().max()
+
+
+def test_rectangular_images_may_be_flipped() -> None:
+    torch.manual_seed(0)
+    for sides in ((40, 57), (120, 131)):
+        images = torch.rand(2, 1, *sides)
+        net = settled(D4Net(channels=1), images)
+        with torch.inference_mode():
+            for axes in ((-1,), (-2,), (-1, -2)):
+                torch.testing.assert_close(net(images.flip(axes)), net(images), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_d4net_is_small(outputs: int) -> None:
+    net = Network("d4net", channels=1, outputs=outputs)
+    assert sum(p.numel() for p in net.parameters()) <= 300_000
+
+
+def test_statistics_are_pooled_over_the_forms() -> None:
+    norm = GroupBatchNormalisation(2, momentum=1.0).train()
+    features = torch.randn(4, 2 * ORDER, 6, 6) * torch.rand(2 * ORDER, 1, 1) + 3
+    norm(features)
+    by_feature = features.view(4, 2, -1).transpose(0, 1).reshape(2, -1)
+    normalised = norm.eval()(features).view(4, 2, -1).transpose(0, 1).reshape(2, -1)
+    expected = (by_feature - by_feature.mean(1, keepdim=True)) / by_feature.std(1, keepdim=True)
+    torch.testing.assert_close(normalised, expected, rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize(("sides", "count"), [((6, 6), 8), ((6, 9), 4)])
+def test_symmetric_forms_are_all_there_are(sides: tuple[int, int], count: int) -> None:
+    image = torch.arange(float(np.prod(sides))).view(1, 1, *sides)
+    forms = symmetric_forms(image)
+    assert len({tuple(form.flatten().tolist()) for form in forms}) == count
+    assert all(form.shape == image.shape for form in forms)
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_an_average_over_the_forms_makes_any_network_invariant(task: str) -> None:
+    torch.manual_seed(0)
+    net = Network("mobilenetv3_small", channels=1, outputs=3 if task == "classification" else 1)
+    plain = Predictor(Preprocessing(PreprocessingConfig()), net, task).eval()
+    averaged = Predictor(plain.preprocessing, net, task, average_symmetries=True).eval()
+    images = torch.rand(2, 1, 48, 48)
+    with torch.inference_mode():
+        answers = averaged(images)
+        for symmetry in SYMMETRIES.values():
+            torch.testing.assert_close(averaged(symmetry(images)), answers, rtol=1e-5, atol=1e-7)
+        assert not torch.equal(plain(images.rot90(1, (-2, -1))), plain(images))

@@ -1,0 +1,168 @@
+"""Images made in training, the map learnt beside the label, and the running mean of the weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from halometry.data.dataset import open_dataset
+from halometry.data.labelled import LabelledImages
+from halometry.models import Network
+from halometry.models.backbone import PLAIN_NAMES
+from halometry.simulation import draw_scenes, load_preset
+from halometry.simulation.convergence import substructure_mass
+from halometry.training import train
+from halometry.training.auxiliary import MassMap
+from halometry.training.batches import Batches, Order
+from halometry.training.fresh import Curriculum, curriculum, mass_maps, preset_of
+from halometry.training.recipe import Recipe
+from halometry.training.run import WEIGHTS
+
+
+@pytest.fixture(scope="module")
+def data(masses: Path) -> LabelledImages:
+    return open_dataset(masses, task="regression")
+
+
+def wanted(data: LabelledImages, **options: Any) -> Curriculum | None:
+    return curriculum(data, Recipe(**options), steps=100, batch=16, seed=1, device="cpu")
+
+
+def test_a_simulated_set_knows_its_preset_and_others_have_none(data: LabelledImages) -> None:
+    assert preset_of(data) == load_preset("demo_mass")
+    folder = replace(data, attributes={})
+    assert preset_of(folder) is None
+    assert wanted(folder, fresh=0.5) is None
+    assert mass_maps(folder, (6, 6)) is None
+
+
+def test_no_fresh_images_where_none_are_wanted(data: LabelledImages) -> None:
+    assert wanted(data, fresh=0.0) is None
+
+
+def test_a_preset_that_cannot_be_used_here_is_said(
+    data: LabelledImages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = replace(data, attributes={**data.attributes, "preset_yaml": "name: something"})
+    assert wanted(damaged, fresh=0.5) is None
+    assert "no fresh images" in capsys.readouterr().err
+
+
+def test_fresh_images_follow_from_the_step_and_are_not_those_of_the_set(
+    data: LabelledImages,
+) -> None:
+    fresh = wanted(data, fresh=0.5)
+    assert fresh is not None
+    images, labels, _ = fresh.images(3)
+    assert images.shape == (8, 1, 48, 48)
+    again, same, _ = fresh.images(3)
+    assert torch.equal(images, again)
+    assert torch.equal(labels, same)
+    assert not torch.equal(images, fresh.images(4)[0])
+    assert not np.isin(labels.numpy(), data.labels).any()
+
+
+def test_substructure_is_heavy_at_first_and_fades_to_its_own(data: LabelledImages) -> None:
+    fresh = wanted(data, fresh=1.0, heaviest=2.0, fading=0.5)
+    assert fresh is not None
+    assert [fresh.weight(step) for step in (0, 25, 50, 99)] == [2, pytest.approx(2**0.5), 1, 1]
+    first, later = fresh.images(0)[1].mean(), fresh.images(60)[1].mean()
+    assert 1.5 < float(first / later) < 2.7  # of 16 images
+
+
+def test_stored_and_fresh_images_share_a_batch_with_their_labels_and_maps(
+    data: LabelledImages,
+) -> None:
+    fresh, maps = wanted(data, fresh=0.25), mass_maps(data, (6, 6))
+    assert fresh is not None
+    assert maps is not None
+    order, images = Order(len(data), 16, seed=0), torch.from_numpy(data.images)
+    labels = torch.from_numpy(data.labels)
+    ((batch, truth, where),) = Batches(
+        images, labels, np.arange(len(data)), order, 0, 1, maps, fresh
+    )
+    assert len(batch) == len(truth) == 16
+    assert where is not None
+    # Subhalos of the demonstration may lie outside the image, but not many.
+    torch.testing.assert_close(where.sum((1, 2)).double(), truth, rtol=0.3, atol=0)
+    assert torch.equal(truth[12:], fresh.images(0)[1])
+
+
+def test_all_images_may_be_fresh(data: LabelledImages) -> None:
+    fresh = wanted(data, fresh=1.0)
+    order, images = Order(len(data), 16, seed=0), torch.from_numpy(data.images)
+    labels = torch.from_numpy(data.labels)
+    ((batch, truth, maps),) = Batches(
+        images, labels, np.arange(len(data)), order, 2, 3, None, fresh
+    )
+    assert len(batch) == len(truth) == 16
+    assert maps is None
+
+
+def test_the_mass_of_a_line_lies_along_it() -> None:
+    preset = load_preset("common_test_1")
+    scene = draw_scenes(preset, seed=3, start=0, count=3).rows(slice(2, 3))
+    scene = replace(
+        scene,
+        line_x=torch.tensor([0.0]),
+        line_y=torch.tensor([1.0]),
+        line_angle=torch.tensor([0.0]),
+        line_length=torch.tensor([2.0]),
+    )
+    total = substructure_mass(scene.parameters(), side=7.5, cells=(15, 15))[0]
+    share = float(scene.line_mass / scene.halo_mass)
+    assert total.sum() == pytest.approx(share, rel=1e-5)
+    assert np.flatnonzero(total.sum(axis=1)).tolist() == [9]  # 1.0" up is row 7.5 + 2
+    assert np.flatnonzero(total.sum(axis=0)).tolist() == [5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("backbone", [*PLAIN_NAMES, "convnextv2_atto"])
+def test_a_map_is_read_off_any_network_and_teaches_it(backbone: str) -> None:
+    torch.manual_seed(0)
+    net = Network(backbone, channels=1, outputs=1).train()
+    images = torch.rand(4, 1, 64, 64)
+    mass_map = MassMap(net.backbone, images[:1])
+    side = 16 if backbone == "d4net" else 8  # which does not bin small images
+    assert list(mass_map.cells) == [side, side]
+    maps = torch.rand(4, side, side)
+    mass_map.standardise(maps)
+    torch.nn.init.ones_(mass_map.linear.weight)
+    net(images)
+    mass_map.loss(maps).backward()
+    first = next(net.backbone.parameters()).grad
+    assert first is not None
+    assert first.any()
+
+
+def test_a_map_of_the_mean_has_a_loss_of_one() -> None:
+    net = Network("resnet18", channels=1, outputs=1)
+    mass_map = MassMap(net.backbone, torch.rand(1, 1, 64, 64))
+    maps = torch.rand(50, 8, 8) * (torch.rand(50, 8, 8) > 0.8)
+    mass_map.standardise(maps)
+    net(torch.rand(50, 1, 64, 64))
+    assert mass_map.loss(maps).item() == pytest.approx(1, rel=1e-3)
+
+
+def test_the_running_mean_of_the_weights_is_judged_and_kept(lenses: Path, tmp_path: Path) -> None:
+    quick = {"epochs": 2, "precision": "float32", "channels_last": True, "fresh": 0}
+    runs = [
+        train("classification", lenses, "d4net", tmp_path / name, overrides=quick | options)
+        for name, options in {
+            "last": {"averaging": 0},
+            "mean": {"averaging": 0.999},
+            "constant": {"averaging": 0.999, "learning_rate": 1e-12, "weight_decay": 0},
+        }.items()
+    ]
+    last, mean, constant = (load_file(run.path / WEIGHTS) for run in runs)
+    key = "head.0.weight"
+    assert not torch.equal(last[key], mean[key])
+    start = constant[key]
+    # The mean lies between where training began and where it ended.
+    assert (mean[key] - start).norm() < (last[key] - start).norm()
+    assert (mean[key] - last[key]).norm() < (last[key] - start).norm()
