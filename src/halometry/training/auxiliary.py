@@ -35,8 +35,8 @@ class MassMap(nn.Module):
         backbone.train(training)
         _, channels, *self.cells = self._last().shape
         self.linear = nn.Conv2d(channels, 1, 1)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        for parameter in self.linear.parameters():
+            nn.init.zeros_(parameter)
         self.register_buffer("unit", torch.ones(()))
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("std", torch.ones(()))
