@@ -1,0 +1,89 @@
+"""What a network that saw only simulated images says of real ones.
+
+python research/simulated_to_real.py runs/d4net --data ../shared/data/common_test_1
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+import halometry
+from halometry.data.images import read_image
+from halometry.evaluation.cost import machine
+from halometry.evaluation.figures import stretched
+from halometry.evaluation.style import LENS_MAP, bare, figure, save, styled
+from halometry.inference import predict
+from halometry.inference.predict import Answer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", help="of a classification")
+    parser.add_argument("--data", type=Path, required=True, help="a folder for each class")
+    parser.add_argument("--out", type=Path, default=Path("results/simulated_to_real.json"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/images/simulated_to_real.jpg"))
+    options = parser.parse_args()
+    answers = predict(options.run, options.data)
+    save(montage(answers), options.figure)
+    run = halometry.load_run(options.run)
+    images = [described(answer) for answer in answers]
+    right = sum(image["right"] for image in images)
+    record = {
+        "what": "real images of common_test_1, judged by a network that saw only simulated ones",
+        "command": f"python research/simulated_to_real.py {options.run} --data {options.data}",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": halometry.__version__,
+        "machine": machine(),
+        "network": run.config.backbone,
+        "trained_on": run.config.data.description,
+        "seed": run.config.seed,
+        "right": right,
+        "of": len(images),
+        "images": images,
+    }
+    names = run.config.class_names or ()
+    record["rows"] = [["image", *(f"p({name})" for name in names), ""]]
+    for image in images:
+        shares = [f"{image['probabilities'][name]:.4f}" for name in names]
+        record["rows"].append([image["image"], *shares, "" if image["right"] else "wrong"])
+    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(f"{right} of {len(images)} right -> {options.out}, {options.figure}")
+
+
+def described(answer: Answer) -> dict[str, Any]:
+    """One image's probabilities, and whether its folder's name has the largest."""
+    path = Path(answer.file)
+    return {
+        "image": f"{path.parent.name}/{path.name}",
+        "probabilities": {name: round(value, 6) for name, value in answer.values.items()},
+        "right": answer.best == path.parent.name,
+    }
+
+
+@styled
+def montage(answers: list[Answer]) -> Figure:
+    """The images by class, each with what the network says; what is wrong in red."""
+    classes = sorted({Path(answer.file).parent.name for answer in answers})
+    most = max(sum(Path(a.file).parent.name == name for a in answers) for name in classes)
+    drawn, axes = figure(1.5 * most, 1.75 * len(classes), len(classes), most)
+    for ax in np.ravel(axes):
+        bare(ax)
+    for row, name in enumerate(classes):
+        members = [answer for answer in answers if Path(answer.file).parent.name == name]
+        for ax, answer in zip(axes[row], members, strict=False):
+            ax.imshow(stretched(read_image(Path(answer.file)).pixels), cmap=LENS_MAP)
+            said = f"{answer.best} {100 * answer.values[str(answer.best)]:.1f} %"
+            ax.set_title(said, fontsize=8, color="black" if answer.best == name else "tab:red")
+        axes[row][0].set_ylabel(name)
+    return drawn
+
+
+if __name__ == "__main__":
+    main()
