@@ -37,6 +37,7 @@ from halometry.training.execution import pinned_threads
 from halometry.training.feed import Feed, Stretches
 from halometry.training.fresh import curriculum, mass_maps
 from halometry.training.learner import Learner
+from halometry.training.memory import freed_memory_kept
 from halometry.training.prepare import configure, start_note
 from halometry.training.recipe import Recipe, RecipeFile, load_recipe
 from halometry.training.run import Run, RunConfig
@@ -98,10 +99,11 @@ def train(
             return folder.load_run(out)
     else:
         where = find_device(device)
-        config = configure(task, labelled, split, backbone, resolved, seed, where, start_run)
+        with freed_memory_kept():
+            config = configure(task, labelled, split, backbone, resolved, seed, where, start_run)
         if there:
             shutil.rmtree(out)
-    with pinned_threads(config.execution.threads):
+    with freed_memory_kept(), pinned_threads(config.execution.threads):
         _fit(out, config, labelled, split, start_run)
     return folder.load_run(out)
 
