@@ -134,22 +134,22 @@ def augment(images: Tensor, flip_probability: float, quarter_turns: bool, seed: 
     Returns:
         (B, C, H, W); each image in one of its eight symmetric forms.
     """
-    count = len(images)
-    draw = torch.rand(3, count, generator=torch.Generator().manual_seed(seed)).to(images.device)
-    square = images.shape[-1] == images.shape[-2]
-
-    def where(chosen: Tensor, changed: Tensor) -> Tensor:
-        return torch.where(chosen.view(-1, 1, 1, 1), changed, images)
-
-    if flip_probability:
-        images = where(draw[0] < flip_probability, images.flip(-1))
-        images = where(draw[1] < flip_probability, images.flip(-2))
-    if quarter_turns:
-        turns = (draw[2] * 4).long()
-        images = where(turns >= 2, images.flip((-2, -1)))
-        if square:
-            images = where(turns % 2 == 1, images.rot90(1, (-2, -1)))
-    return images
+    if not (flip_probability or quarter_turns):
+        return images
+    draw = torch.rand(3, len(images), generator=torch.Generator().manual_seed(seed))
+    turns = (draw[2] * 4 * quarter_turns).long()
+    half = turns >= 2  # a half turn is both flips
+    quarter = turns % 2 if images.shape[-1] == images.shape[-2] else 0 * turns
+    left_right, up_down = (draw[:2] < flip_probability) ^ half
+    form = 4 * left_right + 2 * up_down + quarter
+    # Together those of one form, so that each image is moved once, and back to their places.
+    order = form.argsort().to(images.device)
+    parts = []
+    for k, part in enumerate(torch.split(images[order], form.bincount(minlength=8).tolist())):
+        if len(part):
+            part = part.flip([axis for axis, bit in ((-1, 4), (-2, 2)) if k & bit])
+            parts.append(part.rot90(1, (-2, -1)) if k & 1 else part)
+    return torch.cat(parts)[order.argsort()]
 
 
 def step_seed(seed: int, step: int) -> int:
