@@ -1,0 +1,164 @@
+"""Seconds to the same AUC: the published recipe and ours, on the same images.
+
+    python benchmarks/time_to_auc.py --out results/time_to_auc.json
+
+`halometry train` with either recipe, until the AUC of the selection images passes a threshold.
+These are the same for both, and no network learns from them. The seconds begin with the command:
+they hold the start of Python, the choice of precision, validation and everything else. A run that
+does not get there ends at the limit, and the ratio is then a lower one. The published recipe may
+make as many passes as the limit allows, since its schedule does not depend on their number, and
+begins from random weights as ours does.
+
+The same command goes on where it was stopped; the runs stay in `--work`. Each seed is another
+split, order and network; the ratio is the geometric mean of those of the seeds, its interval
+Student's for their logarithms.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measuring import arguments, begin, write
+from scipy import stats
+
+import halometry
+from halometry.progress import say
+from halometry.training.run import CONFIG, HISTORY, is_finished
+
+BAR = 5.0
+OPTIONS = {"default": [], "baseline": ["--no-pretrained", "--epochs", "10000"]}
+POLL = 0.5  # seconds between looks at a run
+
+
+class Race:
+    """One recipe on its way to the threshold, in a run folder that stays.
+
+    Args:
+        run: the folder.
+        words: the command that trains into it.
+        threshold: AUC of the selection images.
+        limit: seconds.
+    """
+
+    def __init__(self, run: Path, words: list[str], threshold: float, limit: float) -> None:
+        self.run, self.words, self.threshold, self.limit = run, words, threshold, limit
+        self.note = run.with_suffix(".setup.json")
+
+    def result(self) -> dict[str, Any]:
+        """Seconds, and whether the threshold was reached by then; trains on where it was not."""
+        if (there := self.outcome()) is not None:
+            return there
+        begin = time.monotonic()
+        with self.run.with_suffix(".log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "halometry", "train", *self.words], stderr=log
+            )
+        try:
+            while (there := self.outcome()) is None:
+                if process.poll():
+                    sys.exit(f"halometry train failed: see {log.name}")
+                if not self.note.exists() and (self.run / CONFIG).exists():
+                    self.note.write_text(json.dumps(time.monotonic() - begin), encoding="utf-8")
+                time.sleep(POLL)
+        finally:
+            process.kill()
+            process.wait()
+        return there
+
+    def outcome(self) -> dict[str, Any] | None:
+        """What the history says; None while nothing is settled."""
+        if not self.note.exists() or not (self.run / HISTORY).exists():
+            return None
+        setup = json.loads(self.note.read_text(encoding="utf-8"))
+        with (self.run / HISTORY).open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            seconds, auc = setup + float(row["seconds"]), float(row["selection_metric"])
+            if auc >= self.threshold and seconds <= self.limit:
+                return _told(seconds, True, row)
+            if seconds > self.limit:
+                return _told(self.limit, False, row)
+        # A recipe that has come to its end would not get there in the time left either.
+        return _told(self.limit, False, rows[-1]) if is_finished(self.run) else None
+
+
+def _told(seconds: float, reached: bool, row: dict[str, str]) -> dict[str, Any]:
+    return {
+        "seconds": round(seconds, 1),
+        "reached": reached,
+        "auc": float(row["selection_metric"]),
+        "images": int(row["images"]),
+    }
+
+
+def compared(runs: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """The geometric mean of the ratios of times, and its 95 % interval where there are seeds."""
+    logs = np.log([one["baseline"]["seconds"] / one["default"]["seconds"] for one in runs])
+    mean, half = float(logs.mean()), math.nan
+    if len(logs) > 1:
+        half = float(stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
+    return {
+        "value": math.exp(mean),
+        "low": math.exp(mean - half),
+        "high": math.exp(mean + half),
+        "at_least": not all(one["baseline"]["reached"] for one in runs),
+    }
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--work", type=Path, default=Path("time-to-auc"), help="where runs stay")
+    parser.add_argument("--preset", default="demo_classification")
+    parser.add_argument("--networks", nargs="+", default=["mobilenetv3_small", "resnet18"])
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--threshold", type=float, default=0.90)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--limit", type=float, default=3600, help="seconds a run")
+    options = parser.parse_args()
+    record = begin(f"seconds to an AUC of {options.threshold:g} on the selection images")
+    record |= {key: getattr(options, key) for key in ("preset", "images", "threshold", "limit")}
+    record |= {"bars": {"baseline / default": BAR}, "networks": {}}
+    place = options.work / f"{options.preset}-{options.images}"
+    store = halometry.simulate(options.preset, options.images, 1, place / "images.h5")
+    record["rows"] = [["network", "baseline (s)", "default (s)", "baseline / default"]]
+    for name in options.networks:
+        runs: list[dict[str, dict[str, Any]]] = []
+        for seed in range(options.seeds):
+            runs.append({})
+            for recipe in OPTIONS:
+                run = place / f"{name}-{recipe}-{seed}"
+                words = ["--task", "classification", "--data", str(store), "--backbone", name]
+                words += ["--out", str(run), "--recipe", recipe, "--seed", str(seed)]
+                race = Race(run, [*words, *OPTIONS[recipe]], options.threshold, options.limit)
+                runs[-1][recipe] = race.result()
+                say(f"{name}, {recipe}, seed {seed}: {runs[-1][recipe]}")
+        record["networks"][name] = {"runs": runs, "ratio": compared(runs)}
+        record["rows"].append(row_of(name, runs))
+    write(record, options.out)
+
+
+def row_of(name: str, runs: list[dict[str, dict[str, Any]]]) -> list[str]:
+    """Seconds of each seed, those that a run did not get there in with a sign, and their ratio."""
+    cells = [
+        ", ".join(
+            f"{'' if one[recipe]['reached'] else '> '}{one[recipe]['seconds']:.0f}" for one in runs
+        )
+        for recipe in ("baseline", "default")
+    ]
+    ratio = compared(runs)
+    told = f"{'at least ' if ratio['at_least'] else ''}{ratio['value']:.3g}"
+    if len(runs) > 1:
+        told += f" [{ratio['low']:.3g}, {ratio['high']:.3g}]"
+    return [name, *cells, told]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""Images a second in training: the published loop, ours, ours on fresh images, and the ceiling.
+
+    python benchmarks/training_loop.py --out results/training_loop.json
+
+All on the same simulated images, each in a process of its own, in turns:
+
+- published: as the community writes it. A dataset that loads one .npy file a sample, resizes it to
+  224 pixels and repeats it to three channels, a DataLoader without workers, batches of 32, Adam,
+  float32, channels first, loss and running accuracy read in each step. The files were just
+  written, so that the system may hold them in memory.
+- ours: `halometry.train` with the default recipe. A round is a whole pass with all that it costs:
+  loading, augmentation, logging, validation on a ninth as many images, writing weights and the
+  way back; images over seconds are those of the run's `metrics.json`.
+- ceiling: the network, precision, memory format, threads and optimiser of ours, stepping on one
+  preprocessed batch that never changes.
+- fresh: steps of ours on images rendered for each of them.
+
+The interval of a ratio is a bootstrap over rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measuring import Contender, Round, arguments, begin, in_turns, quartiles, ratio, told, write
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+import halometry
+from halometry.data.store import open_store
+from halometry.models import Network
+from halometry.models.preprocessing import Preprocessing
+from halometry.progress import console
+from halometry.simulation import load_preset, sample
+from halometry.training.batches import Order, augment, step_seed
+from halometry.training.execution import pinned_threads
+from halometry.training.learner import Learner
+from halometry.training.memory import freed_memory_kept
+from halometry.training.run import METRICS, RunConfig
+
+BARS = {"ours / published": 2.5, "ours / ceiling": 0.90, "fresh / ceiling": 0.75}
+PUBLISHED_SIZE, PUBLISHED_BATCH = 224, 32
+SEED = 20261125
+
+
+class Files(Dataset[tuple[Tensor, int]]):
+    """The published dataset: `CLASS/N.npy`, one read a sample."""
+
+    def __init__(self, root: Path) -> None:
+        self.files = sorted(root.glob("*/*.npy"))
+        self.classes = sorted({file.parent.name for file in self.files})
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        file = self.files[index]
+        image = torch.from_numpy(np.load(file)).float()
+        size = (PUBLISHED_SIZE, PUBLISHED_SIZE)
+        image = functional.interpolate(image[None], size, mode="bilinear", align_corners=False)[0]
+        return image.repeat(3, 1, 1), self.classes.index(file.parent.name)
+
+
+def published(name: str, folder: Path, seconds: float) -> Round:
+    torch.manual_seed(SEED)
+    loader = DataLoader(Files(folder / "train"), batch_size=PUBLISHED_BATCH, shuffle=True)
+    net = Network(name, channels=3, outputs=3).train()
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
+    criterion = nn.CrossEntropyLoss()
+
+    def steps() -> Iterator[int]:
+        while True:
+            running_loss, correct, total = 0.0, 0, 0
+            for images, labels in loader:
+                optimiser.zero_grad()
+                outputs = net(images)
+                loss = criterion(outputs, labels)
+                loss.backward()
+                optimiser.step()
+                running_loss += loss.item() * len(images)
+                correct += (outputs.argmax(1) == labels).sum().item()
+                total += len(labels)
+                yield len(images)
+
+    going = steps()
+    return lambda: timed(lambda: next(going), seconds)
+
+
+def ours(name: str, folder: Path) -> Round:
+    console.quiet = True
+    overrides: dict[str, Any] = {"epochs": 1}
+
+    def one_round() -> dict[str, Any]:
+        run = halometry.train(
+            "classification", folder / "images.h5", name, folder / f"run-{name}", "default",
+            overrides, SEED, "cpu", overwrite=True,
+        )  # fmt: skip
+        execution = run.config.execution
+        # Not chosen anew in every round; the number of threads is.
+        overrides.update(precision=execution.precision, channels_last=execution.channels_last)
+        metrics = json.loads((run.path / METRICS).read_text(encoding="utf-8"))
+        return {key: metrics[key] for key in ("images", "seconds")} | execution.model_dump()
+
+    return one_round
+
+
+def ceiling(name: str, folder: Path, seconds: float) -> Round:
+    def one_round() -> dict[str, Any]:
+        config = halometry.load_run(folder / f"run-{name}").config
+        with open_store(folder / "images.h5") as store:
+            rows = slice(config.recipe.batch_size)
+            raw, labels = store["images"][rows], torch.from_numpy(store["labels"][rows])
+        images = Preprocessing(config.preprocessing)(torch.from_numpy(raw))
+        images = images.contiguous(memory_format=config.execution.memory_format)
+        return stepping(config, seconds, lambda step: (images, labels))
+
+    return one_round
+
+
+def fresh(name: str, folder: Path, preset_name: str, seconds: float) -> Round:
+    # Once a recipe can ask for fresh images, this is `ours` with that recipe.
+    preset, first = load_preset(preset_name), iter(range(10**6, 10**9, 10**5))
+
+    def one_round() -> dict[str, Any]:
+        config = halometry.load_run(folder / f"run-{name}").config
+        preprocess, start = Preprocessing(config.preprocessing), next(first)
+        recipe, count = config.recipe, config.recipe.batch_size
+
+        def batch(step: int) -> tuple[Tensor, Tensor]:
+            counts, scene = sample(preset, SEED, start + step * count, count, "cpu")
+            seed = step_seed(SEED, step)
+            counts = augment(counts, recipe.flip_probability, recipe.quarter_turns, seed)
+            images = preprocess(counts).contiguous(memory_format=config.execution.memory_format)
+            return images, scene.labels
+
+        return stepping(config, seconds, batch, recipe.gradient_clip)
+
+    return one_round
+
+
+def stepping(
+    config: RunConfig,
+    seconds: float,
+    batch: Callable[[int], tuple[Tensor, Tensor]],
+    gradient_clip: float | None = None,
+) -> dict[str, Any]:
+    """Bare steps of the network of a run, as it ran."""
+    torch.manual_seed(SEED)
+    execution = config.execution
+    net = config.build_network().to(memory_format=execution.memory_format).train()
+    order = Order(config.data.images, config.recipe.batch_size, SEED)
+    optimiser = Learner(config.predictor(net), config, order).configure_optimizers()["optimizer"]
+    numbers = iter(range(10**9))
+
+    def step() -> int:
+        images, labels = batch(next(numbers))
+        optimiser.zero_grad()
+        with execution.autocast():
+            outputs = net(images)
+        functional.cross_entropy(outputs.float(), labels).backward()
+        if gradient_clip is not None:
+            nn.utils.clip_grad_norm_(net.parameters(), gradient_clip)
+        optimiser.step()
+        return len(images)
+
+    with freed_memory_kept(), pinned_threads(execution.threads):
+        step()  # allocates
+        return timed(step, seconds)
+
+
+def timed(step: Callable[[], int], seconds: float) -> dict[str, Any]:
+    """Steps for some seconds, two at least: images and the time they took."""
+    images = steps = 0
+    start = time.perf_counter()
+    while steps < 2 or time.perf_counter() - start < seconds:
+        images += step()
+        steps += 1
+    return {"images": images, "seconds": time.perf_counter() - start}
+
+
+def write_images(folder: Path, preset: str, count: int) -> None:
+    """The same images as a store, and as files as they are published, scaled by their extremes."""
+    store = halometry.simulate(preset, count, SEED, folder / "images.h5", "cpu")
+    with open_store(store) as file:
+        for k, (image, label) in enumerate(zip(file["images"], file["labels"], strict=True)):
+            place = folder / "train" / str(label)
+            place.mkdir(parents=True, exist_ok=True)
+            image = image.astype(np.float64)
+            np.save(place / f"{k}.npy", (image - image.min()) / (image.max() - image.min()))
+
+
+def measure(name: str, folder: Path, preset: str, rounds: int, seconds: float) -> dict[str, Any]:
+    """Rates of all ways for one network, and their ratios."""
+    ways = {
+        "published": Contender(published, name, folder, seconds),
+        "ours": Contender(ours, name, folder),
+        "ceiling": Contender(ceiling, name, folder, seconds),
+        "fresh": Contender(fresh, name, folder, preset, seconds),
+    }
+    results = in_turns(ways, rounds)
+    rates = {way: [one["images"] / one["seconds"] for one in all_] for way, all_ in results.items()}
+    last = results["ours"][-1]
+    return {
+        "execution": {key: last[key] for key in ("precision", "channels_last", "threads")},
+        "images_per_second": {way: quartiles(values) for way, values in rates.items()},
+        "ratios": {pair: ratio(*(rates[way] for way in pair.split(" / "))) for pair in BARS},
+        "rounds": rates,
+    }
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--networks", nargs="+", default=["mobilenetv3_small", "resnet18"])
+    parser.add_argument("--preset", default="common_test_1", help="of the images")
+    parser.add_argument("--images", type=int, default=4000, help="of which 81 %% train ours")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=5, help="of a round but ours")
+    options = parser.parse_args()
+    shape = load_preset(options.preset).image.shape
+    what = f"training, images of {shape[1]} x {shape[2]} pixels a second, median and quartiles"
+    record = begin(what) | {"preset": options.preset, "images": options.images, "seed": SEED}
+    record |= {"rounds": options.rounds, "bars": BARS, "networks": {}}
+    with tempfile.TemporaryDirectory(prefix="halometry-") as folder:
+        write_images(Path(folder), options.preset, options.images)
+        for name in options.networks:
+            record["networks"][name] = measure(
+                name, Path(folder), options.preset, options.rounds, options.seconds
+            )
+    record["rows"] = [
+        ["network", "published loop", "ours", "ours on fresh images", "ceiling", *BARS],
+        *(
+            [name]
+            + [told(one["images_per_second"][w]) for w in ("published", "ours", "fresh", "ceiling")]
+            + [told(one["ratios"][pair]) for pair in BARS]
+            for name, one in record["networks"].items()
+        ),
+    ]
+    write(record, options.out)
+
+
+if __name__ == "__main__":
+    main()
