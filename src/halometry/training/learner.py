@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel
 from torchmetrics import R2Score
 from torchmetrics.classification import MulticlassAUROC
 
@@ -157,11 +157,13 @@ def _running_mean(network: nn.Module, memory: float) -> AveragedModel | None:
     if not memory:
         return None
 
-    def update(kept: Tensor, new: Tensor, steps: Tensor | int) -> Tensor:
-        if not kept.is_floating_point():
-            return new
-        factor = min(memory, (1 + int(steps)) / (10 + int(steps)))
-        return kept.lerp(new, 1 - factor)
+    @torch.no_grad()
+    def update(kept: PARAM_LIST, new: PARAM_LIST, steps: Tensor | int) -> None:
+        if kept[0].is_floating_point():  # all are of one type; together they take one pass
+            factor = min(memory, (1 + int(steps)) / (10 + int(steps)))
+            torch._foreach_lerp_(kept, new, 1 - factor)
+        else:
+            torch._foreach_copy_(kept, new)
 
-    averaged = AveragedModel(network, avg_fn=update, use_buffers=True)
+    averaged = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
     return averaged.requires_grad_(False)
