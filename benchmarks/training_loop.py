@@ -1,4 +1,4 @@
-"""Images a second in training: the published loop, ours, ours on fresh images, and the ceiling.
+"""Images a second in training: the published loop, ours, and the ceiling.
 
     python benchmarks/training_loop.py --out results/training_loop.json
 
@@ -8,12 +8,13 @@ All on the same simulated images, each in a process of its own, in turns:
   224 pixels and repeats it to three channels, a DataLoader without workers, batches of 32, Adam,
   float32, channels first, loss and running accuracy read in each step. The files were just
   written, so that the system may hold them in memory.
-- ours: `halometry.train` with the default recipe. A round is a whole pass with all that it costs:
-  loading, augmentation, logging, validation on a ninth as many images, writing weights and the
-  way back; images over seconds are those of the run's `metrics.json`.
-- ceiling: the network, precision, memory format, threads and optimiser of ours, stepping on one
+- default: `halometry.train` with the default recipe as it is. A round is a whole pass with all it
+  costs: rendering a share of each batch, loading, augmentation, averaging, logging, validation on a
+  ninth as many images, writing weights and the way back; images over seconds are those of the run's
+  `metrics.json`.
+- stored: the same without fresh images.
+- ceiling: the network, precision, memory format, threads and optimiser of `stored`, stepping on one
   preprocessed batch that never changes.
-- fresh: steps of ours on images rendered for each of them.
 
 The interval of a ratio is a bootstrap over rounds.
 """
@@ -39,14 +40,15 @@ from halometry.data.store import open_store
 from halometry.models import Network
 from halometry.models.preprocessing import Preprocessing
 from halometry.progress import console
-from halometry.simulation import load_preset, sample
-from halometry.training.batches import Order, augment, step_seed
+from halometry.simulation import load_preset
+from halometry.training.batches import Order
 from halometry.training.execution import pinned_threads
 from halometry.training.learner import Learner
 from halometry.training.memory import freed_memory_kept
-from halometry.training.run import METRICS, RunConfig
+from halometry.training.run import METRICS
 
-BARS = {"ours / published": 2.5, "ours / ceiling": 0.90, "fresh / ceiling": 0.75}
+BARS = {"default / published": 2.5, "stored / ceiling": 0.90, "default / ceiling": 0.75}
+WAYS = ("published", "default", "stored", "ceiling")
 PUBLISHED_SIZE, PUBLISHED_BATCH = 224, 32
 SEED = 20261125
 
@@ -94,13 +96,13 @@ def published(name: str, folder: Path, seconds: float) -> Round:
     return lambda: timed(lambda: next(going), seconds)
 
 
-def ours(name: str, folder: Path) -> Round:
+def ours(name: str, folder: Path, way: str, changed: dict[str, Any]) -> Round:
     console.quiet = True
-    overrides: dict[str, Any] = {"epochs": 1}
+    overrides = changed | {"epochs": 1}
 
     def one_round() -> dict[str, Any]:
         run = halometry.train(
-            "classification", folder / "images.h5", name, folder / f"run-{name}", "default",
+            "classification", folder / "images.h5", name, folder / f"{name}-{way}", "default",
             overrides, SEED, "cpu", overwrite=True,
         )  # fmt: skip
         execution = run.config.execution
@@ -114,66 +116,31 @@ def ours(name: str, folder: Path) -> Round:
 
 def ceiling(name: str, folder: Path, seconds: float) -> Round:
     def one_round() -> dict[str, Any]:
-        config = halometry.load_run(folder / f"run-{name}").config
+        torch.manual_seed(SEED)
+        config = halometry.load_run(folder / f"{name}-stored").config
+        execution = config.execution
         with open_store(folder / "images.h5") as store:
             rows = slice(config.recipe.batch_size)
             raw, labels = store["images"][rows], torch.from_numpy(store["labels"][rows])
         images = Preprocessing(config.preprocessing)(torch.from_numpy(raw))
-        images = images.contiguous(memory_format=config.execution.memory_format)
-        return stepping(config, seconds, lambda step: (images, labels))
+        images = images.contiguous(memory_format=execution.memory_format)
+        net = config.build_network().to(memory_format=execution.memory_format).train()
+        learner = Learner(config.predictor(net), config, Order(len(images), len(images), SEED))
+        optimiser = learner.configure_optimizers()["optimizer"]
+
+        def step() -> int:
+            optimiser.zero_grad()
+            with execution.autocast():
+                outputs = net(images)
+            functional.cross_entropy(outputs.float(), labels).backward()
+            optimiser.step()
+            return len(images)
+
+        with freed_memory_kept(), pinned_threads(execution.threads):
+            step()  # allocates
+            return timed(step, seconds)
 
     return one_round
-
-
-def fresh(name: str, folder: Path, preset_name: str, seconds: float) -> Round:
-    # Once a recipe can ask for fresh images, this is `ours` with that recipe.
-    preset, first = load_preset(preset_name), iter(range(10**6, 10**9, 10**5))
-
-    def one_round() -> dict[str, Any]:
-        config = halometry.load_run(folder / f"run-{name}").config
-        preprocess, start = Preprocessing(config.preprocessing), next(first)
-        recipe, count = config.recipe, config.recipe.batch_size
-
-        def batch(step: int) -> tuple[Tensor, Tensor]:
-            counts, scene = sample(preset, SEED, start + step * count, count, "cpu")
-            seed = step_seed(SEED, step)
-            counts = augment(counts, recipe.flip_probability, recipe.quarter_turns, seed)
-            images = preprocess(counts).contiguous(memory_format=config.execution.memory_format)
-            return images, scene.labels
-
-        return stepping(config, seconds, batch, recipe.gradient_clip)
-
-    return one_round
-
-
-def stepping(
-    config: RunConfig,
-    seconds: float,
-    batch: Callable[[int], tuple[Tensor, Tensor]],
-    gradient_clip: float | None = None,
-) -> dict[str, Any]:
-    """Bare steps of the network of a run, as it ran."""
-    torch.manual_seed(SEED)
-    execution = config.execution
-    net = config.build_network().to(memory_format=execution.memory_format).train()
-    order = Order(config.data.images, config.recipe.batch_size, SEED)
-    optimiser = Learner(config.predictor(net), config, order).configure_optimizers()["optimizer"]
-    numbers = iter(range(10**9))
-
-    def step() -> int:
-        images, labels = batch(next(numbers))
-        optimiser.zero_grad()
-        with execution.autocast():
-            outputs = net(images)
-        functional.cross_entropy(outputs.float(), labels).backward()
-        if gradient_clip is not None:
-            nn.utils.clip_grad_norm_(net.parameters(), gradient_clip)
-        optimiser.step()
-        return len(images)
-
-    with freed_memory_kept(), pinned_threads(execution.threads):
-        step()  # allocates
-        return timed(step, seconds)
 
 
 def timed(step: Callable[[], int], seconds: float) -> dict[str, Any]:
@@ -197,17 +164,17 @@ def write_images(folder: Path, preset: str, count: int) -> None:
             np.save(place / f"{k}.npy", (image - image.min()) / (image.max() - image.min()))
 
 
-def measure(name: str, folder: Path, preset: str, rounds: int, seconds: float) -> dict[str, Any]:
+def measure(name: str, folder: Path, rounds: int, seconds: float) -> dict[str, Any]:
     """Rates of all ways for one network, and their ratios."""
     ways = {
         "published": Contender(published, name, folder, seconds),
-        "ours": Contender(ours, name, folder),
+        "default": Contender(ours, name, folder, "default", {}),
+        "stored": Contender(ours, name, folder, "stored", {"fresh": 0}),
         "ceiling": Contender(ceiling, name, folder, seconds),
-        "fresh": Contender(fresh, name, folder, preset, seconds),
     }
     results = in_turns(ways, rounds)
     rates = {way: [one["images"] / one["seconds"] for one in all_] for way, all_ in results.items()}
-    last = results["ours"][-1]
+    last = results["stored"][-1]
     return {
         "execution": {key: last[key] for key in ("precision", "channels_last", "threads")},
         "images_per_second": {way: quartiles(values) for way, values in rates.items()},
@@ -222,7 +189,9 @@ def main() -> None:
     parser.add_argument("--preset", default="common_test_1", help="of the images")
     parser.add_argument("--images", type=int, default=4000, help="of which 81 %% train ours")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=5, help="of a round but ours")
+    parser.add_argument(
+        "--seconds", type=float, default=5, help="of a round of the published loop and the ceiling"
+    )
     options = parser.parse_args()
     shape = load_preset(options.preset).image.shape
     what = f"training, images of {shape[1]} x {shape[2]} pixels a second, median and quartiles"
@@ -231,14 +200,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="halometry-") as folder:
         write_images(Path(folder), options.preset, options.images)
         for name in options.networks:
-            record["networks"][name] = measure(
-                name, Path(folder), options.preset, options.rounds, options.seconds
-            )
+            measured = measure(name, Path(folder), options.rounds, options.seconds)
+            record["networks"][name] = measured
     record["rows"] = [
-        ["network", "published loop", "ours", "ours on fresh images", "ceiling", *BARS],
+        ["network", *WAYS, *(f"{pair} (aim {bar:g})" for pair, bar in BARS.items())],
         *(
             [name]
-            + [told(one["images_per_second"][w]) for w in ("published", "ours", "fresh", "ceiling")]
+            + [told(one["images_per_second"][way]) for way in WAYS]
             + [told(one["ratios"][pair]) for pair in BARS]
             for name, one in record["networks"].items()
         ),

@@ -15,8 +15,8 @@ def freed_memory_kept() -> Iterator[bool]:
     """Let the C library keep what is freed on the CPU, and give it back at the end.
 
     glibc maps each block above 32 MB anew and unmaps it when freed, so that the kernel clears
-    every page of every activation in every step. Without that MobileNetV3-small trains a quarter
-    faster at 150 pixels, ResNet18 a tenth. Where the C library is another, nothing changes.
+    every page of the largest activations in every step, which takes up to a quarter of it. Where
+    the C library is another, nothing changes.
 
     Yields:
         Whether the C library took the settings.
