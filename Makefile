@@ -7,7 +7,7 @@ TEST_READY := $(VENV)/.test-ready
 DOCS_READY := $(VENV)/.docs-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint docs bench clean
+.PHONY: help setup demo test test-all lint docs bench bench-auc clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,10 +49,14 @@ lint: $(TEST_READY)  ## style and types
 docs: $(DOCS_READY)  ## build the site into site/
 	$(BIN)/mkdocs build --strict
 
-bench: $(READY)  ## time rendering, simulation and training on this machine
+bench: $(READY)  ## time rendering, simulation and training on this machine: an hour
 	$(BIN)/python benchmarks/rendering.py --out results/rendering.json
 	$(BIN)/python benchmarks/simulate.py --out results/simulate.json
 	$(BIN)/python benchmarks/training.py --out results/training_speed.json
+	$(BIN)/python benchmarks/training_loop.py --out results/training_loop.json
+
+bench-auc: $(READY)  ## time the published recipe and ours to the same AUC: hours, can be stopped
+	$(BIN)/python benchmarks/time_to_auc.py --out results/time_to_auc.json
 
 clean:  ## remove what was built; the environment stays
 	rm -rf demo site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from halometry.evaluation.cost import machine
 from halometry.models import Network
 from halometry.models.backbone import PLAIN_NAMES
 from halometry.training.execution import choose_execution
+from halometry.training.memory import freed_memory_kept
 
 PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
 
@@ -35,9 +37,9 @@ def main() -> None:
     for name in PLAIN_NAMES:
         for precision in PRECISIONS:
             for channels_last in (True, False):
-                way = choose_execution(
-                    lambda name=name: Network(name, 1, 3), example, device, precision, channels_last
-                )
+                build = partial(Network, name, 1, 3)
+                with freed_memory_kept():
+                    way = choose_execution(build, example, device, precision, channels_last)
                 rows.append({"network": name} | way.model_dump())
                 print(f"{name:18} {way.summary()}")
     record = {

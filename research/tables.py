@@ -21,6 +21,7 @@ from halometry.evaluation.tables import markdown_table
 from halometry.simulation import parts
 
 ROOT = Path(__file__).resolve().parents[1]
+BUSY = 0.3  # load by others above which rates are doubtful, as in `benchmarks/`
 PARAMETERS = re.compile(r"(<!-- parameters (?P<part>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PLACE = re.compile(r"(<!-- table (?P<file>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -162,6 +163,8 @@ def _caption(record: dict[str, Any]) -> str:
     machine = record["machine"]
     device = "" if machine["device"] == "CPU" else f", {machine['device']}"
     said = f"{record['date'][:10]}, {machine['processor']}, {machine['cores']} cores{device}"
+    if record.get("load_before", 0) > BUSY:
+        said += f"; others were at work (load {record['load_before']:g})"
     if "models" in record:
         said += f"; {record['data']['test']:,} test images; seed {record['seed']}; trained on"
         for model in record["models"]:
