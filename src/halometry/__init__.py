@@ -22,6 +22,7 @@ _HOME = {
     "compare": "halometry.evaluation.compare",
     "show": "halometry.evaluation.show",
     "predict": "halometry.inference.predict",
+    "export": "halometry.inference.export",
     "fit": "halometry.inference.fit",
     "load_preset": "halometry.simulation.preset",
     "presets": "halometry.simulation.preset",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from halometry.evaluation.evaluate import evaluate as evaluate
     from halometry.evaluation.show import show as show
     from halometry.health import doctor as doctor
+    from halometry.inference.export import export as export
     from halometry.inference.fit import fit as fit
     from halometry.inference.predict import predict as predict
     from halometry.models.backbone import backbones as backbones

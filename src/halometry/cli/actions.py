@@ -12,6 +12,7 @@ from halometry.cli.app import (
     DataOption,
     DeviceOption,
     EpochsOption,
+    Format,
     PretrainedOption,
     RecipeOption,
     SeedOption,
@@ -85,7 +86,7 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or an exported .onnx file.")],
     data: DataOption,
     out: Annotated[Path, typer.Option(help="A folder for metrics.json and figures.")],
     device: DeviceOption = "auto",
@@ -132,7 +133,7 @@ def compare(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or an exported .onnx file.")],
     files: Annotated[list[Path], typer.Argument(help="Images, stores, or folders of these.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")] = Path("predictions.csv"),
     device: DeviceOption = "auto",
@@ -149,6 +150,23 @@ def predict(
     tell(f"{len(answers) - len(bad)} of {len(answers)} answered -> {out}")
     if len(bad) == len(answers):
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path, typer.Option(help="The file to write, ending in .onnx.")],
+    format: Annotated[Format, typer.Option(help="Of the file.")] = Format.onnx,
+    check: Annotated[
+        Path | None, typer.Option(help="Images to compare its answers with PyTorch's on.")
+    ] = None,
+) -> None:
+    """Write a run as one file for ONNX Runtime, preprocessing included."""
+    from halometry.inference import export as write
+
+    made = write(run, out, format.value, check)
+    tell(f"{made.path}: {made.bytes / 1e6:.1f} MB, checked on {made.checked}")
+    tell(f"largest difference from PyTorch's answers: {made.difference:.1g}")
 
 
 @app.command()

@@ -47,6 +47,10 @@ class Target(StrEnum):
     log = "log"
 
 
+class Format(StrEnum):
+    onnx = "onnx"
+
+
 TaskOption = Annotated[TaskName, typer.Option(help="What to learn: a class, or a mass fraction.")]
 DataOption = Annotated[
     Path, typer.Option(help="A store, or a folder of labelled images (see the docs on data).")

@@ -190,7 +190,7 @@ def _plain(value: Any) -> Any:
 
 
 def _model(evaluation: Evaluation, cost: dict[str, Any], out: Path) -> dict[str, Any]:
-    run, config = evaluation.run, evaluation.run.config
+    run, config = _folder(evaluation), evaluation.run.config
     confusion = evaluation.confusion
     training = json.loads((run.path / METRICS).read_text(encoding="utf-8"))
     roc = None
@@ -229,6 +229,12 @@ def read_history(run: Run) -> list[dict[str, float]]:
         raise RunError(f"{path}: cannot be read ({error})") from error
 
 
+def _folder(evaluation: Evaluation) -> Run:
+    """The run folder that was judged; what `compare` judges it has trained."""
+    assert isinstance(evaluation.run, Run)
+    return evaluation.run
+
+
 def _costs(
     evaluations: list[Evaluation], data: LabelledImages, device: str
 ) -> dict[str, dict[str, Any]]:
@@ -237,7 +243,7 @@ def _costs(
     predictors: dict[str, Callable[[Tensor], Tensor]] = {}
     costs: dict[str, dict[str, Any]] = {}
     for evaluation in evaluations:
-        run = evaluation.run
+        run = _folder(evaluation)
         predictor: Predictor = run.predictor(device)
         costs[run.name] = model_cost(predictor, raw, run.path / WEIGHTS)
         predictors[run.name] = predictor

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from halometry.data.dataset import open_dataset
 from halometry.data.labelled import LabelledImages
-from halometry.devices import find_device
 from halometry.errors import DataError, RunError
 from halometry.evaluation import figures
 from halometry.evaluation.intervals import Estimate
@@ -26,8 +24,7 @@ from halometry.evaluation.metrics import (
     roc_curves,
 )
 from halometry.progress import say, track
-from halometry.training.batches import take
-from halometry.training.run import Run, load_run
+from halometry.training.exported import Trained, open_trained
 from halometry.writing import check_writable, write_text
 
 
@@ -45,7 +42,7 @@ class Evaluation:
         description: which images these are.
     """
 
-    run: Run
+    run: Trained
     truth: np.ndarray
     outputs: np.ndarray
     names: list[str]
@@ -62,7 +59,7 @@ class Evaluation:
 
 
 def evaluate(
-    run: str | Path | Run,
+    run: str | Path | Trained,
     data: str | Path | LabelledImages,
     out: str | Path | None = None,
     device: str = "auto",
@@ -71,7 +68,7 @@ def evaluate(
     """Measure how good a run is.
 
     Args:
-        run: a run folder.
+        run: a run folder, or an .onnx file that `export` made of one.
         data: a labelled set. Where it is the set the run was trained on, only the test images
             kept aside then are used.
         out: a folder for `metrics.json`, `predictions.csv` and figures.
@@ -81,13 +78,13 @@ def evaluate(
     Raises:
         RunError, DataError: the run cannot be used, or not with these images.
     """
-    run = run if isinstance(run, Run) else load_run(run)
+    run = open_trained(run)
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
     _check(run, labelled)
     rows, description = _test_rows(run, labelled)
     if out is not None:
         check_writable(Path(out) / "metrics.json")
-    outputs = outputs_of(run, labelled, rows, find_device(device))
+    outputs = outputs_of(run, labelled, rows, device)
     truth = labelled.labels[rows]
     names = run.config.class_names
     metrics = (
@@ -103,7 +100,7 @@ def evaluate(
     return evaluation
 
 
-def _check(run: Run, data: LabelledImages) -> None:
+def _check(run: Trained, data: LabelledImages) -> None:
     config = run.config
     if data.task != config.task:
         raise RunError(f"{run.path}: is a run for {config.task}, {data.source} is for {data.task}")
@@ -114,7 +111,7 @@ def _check(run: Run, data: LabelledImages) -> None:
         raise DataError(f"{data.source}: each image {reason}")
 
 
-def _test_rows(run: Run, data: LabelledImages) -> tuple[np.ndarray, str]:
+def _test_rows(run: Trained, data: LabelledImages) -> tuple[np.ndarray, str]:
     """Which images of a set the run may be judged on."""
     trained = run.config.data
     if data.fingerprint == trained.fingerprint:
@@ -133,7 +130,7 @@ def _test_rows(run: Run, data: LabelledImages) -> tuple[np.ndarray, str]:
     return np.arange(len(data)), f"all {len(data):,} images of {data.source}"
 
 
-def _following(run: Run, data: LabelledImages) -> tuple[np.ndarray, str]:
+def _following(run: Trained, data: LabelledImages) -> tuple[np.ndarray, str]:
     """The new images of a set that was simulated from the preset and seed of the training set.
 
     Raises:
@@ -151,7 +148,7 @@ def _following(run: Run, data: LabelledImages) -> tuple[np.ndarray, str]:
 
 
 def outputs_of(
-    run: Run, data: LabelledImages, rows: np.ndarray, device: str = "cpu", batch_size: int = 64
+    run: Trained, data: LabelledImages, rows: np.ndarray, device: str = "cpu", batch_size: int = 64
 ) -> np.ndarray:
     """What a run says of some images.
 
@@ -165,11 +162,12 @@ def outputs_of(
     Returns:
         Probabilities (N, K) or mass fractions (N,), float64.
     """
-    predictor = run.predictor(device)
+    answerer = run.answerer(device)
     parts = []
-    with track(f"judging {run.name}", len(rows)) as progress, torch.inference_mode():
+    with track(f"judging {run.name}", len(rows)) as progress:
         for part in np.array_split(rows, max(1, -(-len(rows) // batch_size))):
-            parts.append(predictor(take(data.images, part).to(device)).double().cpu().numpy())
+            images = np.ascontiguousarray(data.images[part])
+            parts.append(answerer(images).astype(np.float64))
             progress.advance(len(part))
     return np.concatenate(parts)
 

@@ -10,15 +10,13 @@ from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from halometry.data.files import count_images, iter_images
 from halometry.data.images import Image
-from halometry.devices import find_device
 from halometry.errors import DataError, ReadError
-from halometry.models.predictor import Predictor
 from halometry.progress import track
-from halometry.training.run import Run, load_run
+from halometry.training.exported import Trained, open_trained
+from halometry.training.run import Answerer
 from halometry.writing import check_writable, write_text
 
 
@@ -45,7 +43,7 @@ class Answer:
 
 
 def predict(
-    run: str | Path | Run,
+    run: str | Path | Trained,
     files: Sequence[str | Path] | str | Path,
     out: str | Path | None = None,
     batch_size: int = 64,
@@ -54,7 +52,7 @@ def predict(
     """Apply a trained run to images.
 
     Args:
-        run: a run folder.
+        run: a run folder, or an .onnx file that `export` made of one.
         files: images (.npy, pictures, FITS), stores, or folders of these.
         out: a CSV file to write the answers to, one row a file.
         batch_size: images at a time.
@@ -67,29 +65,26 @@ def predict(
         DataError: there is no file to read at all.
         RunError: the run cannot be used.
     """
-    run = run if isinstance(run, Run) else load_run(run)
+    run = open_trained(run)
     paths = [files] if isinstance(files, str | Path) else list(files)
     total = count_images(paths)
     if total == 0:
         raise DataError(f"{', '.join(map(str, paths)) or 'no path given'}: no images found")
     if out is not None:
         check_writable(Path(out))
-    where = find_device(device)
-    predictor = run.predictor(where)
+    answerer = run.answerer(device)
     answers: list[Answer] = []
     with track(f"predicting with {run.name}", total) as progress:
         images = iter_images(paths)
         while batch := list(islice(images, batch_size)):
-            answers += _answer(run, predictor, batch, where)
+            answers += _answer(run, answerer, batch)
             progress.advance(len(batch))
     if out is not None:
         write_answers(Path(out), run, answers)
     return answers
 
 
-def _answer(
-    run: Run, predictor: Predictor, batch: list[Image | ReadError], device: str
-) -> Iterator[Answer]:
+def _answer(run: Trained, answerer: Answerer, batch: list[Image | ReadError]) -> Iterator[Answer]:
     """Answers for one batch of files, in their order; images of one shape go together."""
     answers: dict[int, Answer] = {}
     by_shape: dict[tuple[int, ...], list[int]] = {}
@@ -103,19 +98,17 @@ def _answer(
     for members in by_shape.values():
         group = [batch[i] for i in members]
         pixels = np.stack([item.pixels for item in group if isinstance(item, Image)])
-        with torch.inference_mode():
-            outputs = predictor(torch.from_numpy(pixels).to(device)).cpu().numpy()
-        for i, output in zip(members, outputs, strict=True):
+        for i, output in zip(members, answerer(pixels), strict=True):
             answers[i] = Answer(str(batch[i].path), _values(run, output))
     return (answers[i] for i in range(len(batch)))
 
 
-def _values(run: Run, output: np.ndarray) -> dict[str, float]:
+def _values(run: Trained, output: np.ndarray) -> dict[str, float]:
     names: Iterable[str] = run.config.class_names or ("f_sub",)
     return dict(zip(names, np.atleast_1d(output).astype(float).tolist(), strict=True))
 
 
-def write_answers(path: Path, run: Run, answers: list[Answer]) -> None:
+def write_answers(path: Path, run: Trained, answers: list[Answer]) -> None:
     """Write answers as CSV: file, the class if there are any, values, error.
 
     Raises:

@@ -67,8 +67,12 @@ class Predictor(nn.Module):
         images = self.preprocessing(raw)
         if not self.average_symmetries:
             return self.answer(self.network(images).float())
+        forms = symmetric_forms(images)
+        if torch.compiler.is_exporting():  # one copy of the network, for all forms at once
+            whole = self.answer(self.network(torch.cat(forms)).float())
+            return whole.reshape(len(forms), -1, *whole.shape[1:]).mean(dim=0)
         # One form after the other: the memory stays that of one.
-        answers = [self.answer(self.network(form).float()) for form in symmetric_forms(images)]
+        answers = [self.answer(self.network(form).float()) for form in forms]
         return torch.stack(answers).mean(dim=0)
 
     def answer(self, outputs: Tensor) -> Tensor:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import yaml
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from halometry.config import Strict, read_yaml, validate
 from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split
+from halometry.devices import find_device
 from halometry.errors import ConfigError, RunError
 from halometry.models.network import Network
 from halometry.models.predictor import Predictor, TargetConfig
@@ -27,6 +31,9 @@ from halometry.writing import whole_file, write_text
 CONFIG, WEIGHTS, SPLIT, HISTORY = "config.yaml", "weights.safetensors", "split.json", "history.csv"
 METRICS, RESUME = "metrics.json", "resume.ckpt"
 FORMAT = "halometry-run"
+
+# Raw images (B, c, H, W) to probabilities (B, K) or mass fractions (B,), batch by batch.
+Answerer = Callable[[np.ndarray], np.ndarray]
 
 
 class DataRecord(Strict):
@@ -150,6 +157,26 @@ class Run:
         memory_format = self.config.execution.memory_format
         predictor = self.config.predictor(network).to(device)
         return predictor.to(memory_format=memory_format).eval()
+
+    def answerer(self, device: str = "auto") -> Answerer:
+        """What maps raw images to answers, both NumPy arrays.
+
+        Args:
+            device: `auto`, `cpu`, or as PyTorch names it.
+
+        Raises:
+            RunError: the weights are missing, damaged, or of another network.
+            UsageError: the device does not exist here.
+        """
+        where = find_device(device)
+        predictor = self.predictor(where)
+
+        def answer(images: np.ndarray) -> np.ndarray:
+            with torch.inference_mode():
+                answers: Tensor = predictor(torch.from_numpy(images).to(where))
+                return answers.cpu().numpy()
+
+        return answer
 
 
 def load_weights(path: Path, network: nn.Module) -> None:

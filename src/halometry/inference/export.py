@@ -1,0 +1,255 @@
+"""A run as one ONNX file: raw pixel values in, answers out, whatever runs it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from halometry import __version__
+from halometry.data.files import find_files, iter_images
+from halometry.errors import (
+    DataError,
+    ReadError,
+    RunError,
+    UnavailableError,
+    UsageError,
+    did_you_mean,
+)
+from halometry.models.onnx_predictor import INPUT, INSTALL, OUTPUT, OnnxPredictor
+from halometry.progress import say
+from halometry.training.exported import FORMAT, FORMAT_VERSION, SUFFIX
+from halometry.training.run import Run, RunConfig, load_run
+from halometry.writing import check_writable, whole_file
+
+FORMATS = ("onnx",)
+TOLERANCE = 1e-4  # between the answers of PyTorch and ONNX Runtime
+CHECKED = 16  # images they are compared on
+LARGEST = 2**31 - 2**24  # bytes of weights: Protocol Buffers, which ONNX is kept in, end at 2 GiB
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` wrote.
+
+    Attributes:
+        path: the file.
+        bytes: its size.
+        checked: what its answers were compared on.
+        difference: the largest between them and PyTorch's; of masses, relative to the largest.
+    """
+
+    path: Path
+    bytes: int
+    checked: str
+    difference: float
+
+
+def export(
+    run: str | Path | Run,
+    out: str | Path,
+    format: str = "onnx",
+    check: str | Path | None = None,
+) -> Exported:
+    """Write a run as one ONNX file, from raw pixel values to probabilities or mass fractions.
+
+    The file is written once ONNX Runtime answers with it as PyTorch does, to 1e-4, for images one
+    by one and several at a time. Besides the network it holds what it says of itself: task,
+    classes, shape of the images, and all that the run folder knows but the history.
+
+    Args:
+        run: a run folder.
+        out: the file, ending in `.onnx`.
+        format: `onnx`.
+        check: images to compare the answers on: a file, a folder or a store. Without it the
+            images that the run was trained on are taken where they still are, and noise else.
+
+    Raises:
+        UsageError: another format or ending.
+        UnavailableError: a package is missing.
+        RunError: the run cannot be used, its network cannot be exported, or the answers differ.
+        DataError: no image to check with fits the run.
+        StorageError: the file cannot be written.
+    """
+    out = Path(out)
+    if format not in FORMATS:
+        raise UsageError(f"unknown format '{format}', {did_you_mean(format, FORMATS)}")
+    if out.suffix != SUFFIX:
+        raise UsageError(f"{out}: must end in {SUFFIX}, by which 'halometry predict' knows it")
+    _need_packages()
+    run = run if isinstance(run, Run) else load_run(run)
+    check_writable(out)
+    images, described = _images(run, check)
+    predictor = run.predictor("cpu")
+    content = _to_onnx(predictor, run)
+    say(f"{run.name}: comparing with PyTorch on {described}")
+    difference = _difference(run, content, images, str(out))
+    if not difference <= TOLERANCE:
+        raise RunError(
+            f"{out}: not written, for ONNX Runtime's answers differ from PyTorch's by"
+            f" {difference:.2g} on {described}, more than {TOLERANCE:g}; try other versions of"
+            f" onnxruntime and onnxscript ({INSTALL} --upgrade), and report it"
+        )
+    with whole_file(out) as partial:
+        partial.write_bytes(content)
+    return Exported(out, len(content), described, difference)
+
+
+def _need_packages() -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise UnavailableError(f"export needs the package {name}: {INSTALL}") from error
+
+
+def _to_onnx(predictor: nn.Module, run: Run) -> bytes:
+    """The bytes of an ONNX file with a predictor, and what it says of itself.
+
+    Raises:
+        RunError: PyTorch cannot export this network, or it is too large.
+    """
+    weights = sum(t.nbytes for t in predictor.state_dict().values())
+    if weights > LARGEST:
+        raise RunError(f"{run.path}: has {weights / 2**30:.1f} GiB of weights, ONNX ends at 2 GiB")
+    channels, height, width = run.config.data.shape
+    # Nothing is fixed by this size where the batch is named; a batch of one would be.
+    example = torch.rand(2, channels, height, width)
+    names = {0: "batch"}
+    if run.config.preprocessing.size is not None:
+        names |= {2: "height", 3: "width"}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its remarks on its own workings
+            program: Any = torch.onnx.export(
+                predictor,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({axis: torch.export.Dim(name) for axis, name in names.items()},),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
+        raise RunError(
+            f"{run.path}: PyTorch cannot export '{run.config.backbone}' to ONNX ({reason.strip()})"
+        ) from error
+    model = program.model_proto
+    _clean(model)
+    _describe(model, run)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _clean(model: Any) -> None:
+    """Take out what the exporter notes of each operation: paths of this machine among it."""
+    graph = model.graph
+    del graph.value_info[:]
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+
+
+def _describe(model: Any, run: Run) -> None:
+    """Let the file say what it is and what its answers mean."""
+    import onnx
+
+    config = run.config
+    onnx.helper.set_model_props(model, _metadata(config, run.split().to_json()))
+    model.doc_string = (
+        f"{config.backbone} of halometry {__version__}: raw pixel values ({INPUT}) to"
+        f" {_meaning(config)} ({OUTPUT})"
+    )
+
+
+def _metadata(config: RunConfig, split: str) -> dict[str, str]:
+    any_size = config.preprocessing.size is not None
+    data = config.data.model_copy(update={"path": Path(config.data.path).name})  # others read it
+    config = config.model_copy(update={"data": data})
+    return {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "halometry_version": __version__,
+        "task": config.task,
+        "backbone": config.backbone,
+        "class_names": json.dumps(config.class_names),
+        "image_shape": json.dumps(config.data.shape),
+        "any_size": json.dumps(any_size),
+        "answers": _meaning(config),
+        "run": json.dumps(config.model_dump(mode="json"), separators=(",", ":")),
+        "split": split,
+    }
+
+
+def _meaning(config: RunConfig) -> str:
+    if config.class_names is None:
+        return "mass fraction in subhalos"
+    return f"probabilities of {', '.join(config.class_names)}"
+
+
+def _difference(run: Run, content: bytes, images: list[np.ndarray], name: str) -> float:
+    """The largest difference between the answers of ONNX Runtime and PyTorch.
+
+    Probabilities as they are, mass fractions in units of the largest. Not a number where an
+    answer is none.
+    """
+    mine, theirs = OnnxPredictor(content, name, "cpu"), run.answerer("cpu")
+    by_shape: dict[tuple[int, ...], list[np.ndarray]] = defaultdict(list)
+    for image in images:
+        by_shape[image.shape].append(image)
+    wanted, alone, together = [], [], []
+    for group in map(np.stack, by_shape.values()):
+        wanted.append(theirs(group))
+        alone += [mine(group[i : i + 1]) for i in range(len(group))]
+        together.append(mine(group))
+    expected = np.concatenate(wanted).astype(np.float64)
+    scale = 1.0 if run.config.class_names else np.abs(expected).max()
+    answers = np.stack([np.concatenate(alone), np.concatenate(together)])
+    return float(np.abs(answers - expected).max() / scale)
+
+
+def _images(run: Run, check: str | Path | None) -> tuple[list[np.ndarray], str]:
+    """Images (C, H, W) to compare answers on, and what they are.
+
+    Raises:
+        DataError: none of those given fits the run.
+    """
+    if check is not None:
+        images, reasons = _fitting(Path(check), run)
+        if not images:
+            raise DataError(
+                f"--check {check}: no image fits the run; {(*reasons, 'none found')[0]}"
+            )
+        return images, f"images of {check} ({len(images)})"
+    trained_on = Path(run.config.data.path)
+    if trained_on.exists() and (images := _fitting(trained_on, run)[0]):
+        return images, f"images of {trained_on} ({len(images)})"
+    rng = np.random.default_rng(0)
+    counts = 10 ** rng.uniform(0.5, 3, (CHECKED, 1, 1, 1))
+    noise = rng.poisson(counts, (CHECKED, *run.config.data.shape)).astype(np.float32)
+    return list(noise), f"{CHECKED} images of noise, for want of real ones (--check FOLDER)"
+
+
+def _fitting(path: Path, run: Run) -> tuple[list[np.ndarray], list[str]]:
+    """A few images that the run could answer for, from all over a folder; why it cannot else."""
+    files = find_files(path)
+    every = max(1, len(files) // CHECKED)
+    images: list[np.ndarray] = []
+    reasons: list[str] = []
+    for item in islice(iter_images(files[::every]), 2 * CHECKED):
+        if isinstance(item, ReadError):
+            reasons.append(f"{item.path} {item.reason}")
+        elif (reason := run.config.misfit(item.pixels.shape)) is not None:
+            reasons.append(f"{item.path} {reason}")
+        elif len(images) < CHECKED:
+            images.append(item.pixels)
+    return images, reasons

@@ -1,0 +1,105 @@
+"""A predictor in an ONNX file, run by ONNX Runtime; see `halometry.inference.export`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from halometry.errors import RunError, UnavailableError, UsageError
+
+INPUT, OUTPUT = "images", "answers"
+INSTALL = "pip install 'halometry[onnx]'"
+AT_ONCE = 8  # images; more are no faster on a CPU, and take memory
+
+
+class OnnxPredictor:
+    """From raw images to class probabilities or mass fractions, as `Predictor`, on NumPy arrays.
+
+    Args:
+        source: a file, or what is in one.
+        name: of the file, for messages.
+        device: `auto`, `cpu`, or `cuda` with or without a number. A GPU needs the package
+            onnxruntime-gpu; `auto` takes it where it is there.
+
+    Raises:
+        RunError: it is not an ONNX file, or is damaged.
+        UnavailableError: ONNX Runtime is not installed.
+        UsageError: the device does not exist here.
+    """
+
+    def __init__(self, source: Path | bytes, name: str, device: str = "auto") -> None:
+        runtime = _runtime()
+        self.name = name
+        content = str(source) if isinstance(source, Path) else source
+        providers = _providers(runtime, device)
+        try:
+            session = runtime.InferenceSession(content, _options(runtime), providers=providers)
+        except Exception as error:  # its exceptions have no common ancestor of their own
+            raise RunError(
+                f"{name}: is not an ONNX file, or is damaged ({_first_line(error)}); export it"
+                " again with 'halometry export'"
+            ) from error
+        self._session: Any = session
+        self.metadata: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Map raw images (B, c, H, W) of any type to probabilities (B, K) or masses (B,).
+
+        One channel does for three equal ones.
+
+        Raises:
+            RunError: the file cannot answer for images of this shape.
+        """
+        channels = self._session.get_inputs()[0].shape[1]
+        raw = np.asarray(images, dtype=np.float32)
+        if raw.shape[1] == 1:
+            raw = np.broadcast_to(raw, (len(raw), channels, *raw.shape[2:]))
+        parts = [raw[i : i + AT_ONCE] for i in range(0, len(raw), AT_ONCE)]
+        try:
+            answers = [
+                self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(part)})[0]
+                for part in parts
+            ]
+        except Exception as error:  # as above
+            raise RunError(
+                f"{self.name}: cannot answer for images of shape {images.shape}"
+                f" ({_first_line(error)})"
+            ) from error
+        return np.concatenate(answers)
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UnavailableError(f".onnx files need the package onnxruntime: {INSTALL}") from error
+    return onnxruntime
+
+
+def _options(runtime: Any) -> Any:
+    options = runtime.SessionOptions()
+    # Without a number it takes all cores, those that this process may not use among them.
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors; they also come as exceptions
+    return options
+
+
+def _providers(runtime: Any, device: str) -> list[Any]:
+    kind, _, number = device.partition(":")
+    gpu = "CUDAExecutionProvider" in runtime.get_available_providers()
+    if kind == "cpu" or (kind == "auto" and not gpu):
+        return ["CPUExecutionProvider"]
+    if kind not in ("auto", "cuda") or not gpu:
+        raise UsageError(
+            f"device '{device}' is not usable by ONNX Runtime here (a GPU needs the package"
+            " onnxruntime-gpu); use --device cpu"
+        )
+    return [("CUDAExecutionProvider", {"device_id": int(number or 0)}), "CPUExecutionProvider"]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

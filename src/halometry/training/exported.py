@@ -1,0 +1,94 @@
+"""A run in one ONNX file, which predicts and is judged like the folder it was made from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from halometry.config import validate
+from halometry.data.split import Split
+from halometry.errors import ConfigError, RunError
+from halometry.models.onnx_predictor import OnnxPredictor
+from halometry.training.run import Answerer, Run, RunConfig, load_run
+
+SUFFIX = ".onnx"
+FORMAT, FORMAT_VERSION = "halometry-onnx", 1
+
+
+@dataclass(frozen=True)
+class ExportedRun:
+    """What `export` made of a run; see `load_exported`.
+
+    Attributes:
+        path: the file.
+        config: of the run it was made from.
+        metadata: all that the file says of itself.
+    """
+
+    path: Path
+    config: RunConfig
+    metadata: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.config.backbone
+
+    def split(self) -> Split:
+        """Which images of its set trained the run, chose its checkpoint, and were kept aside.
+
+        Raises:
+            RunError: the file does not say.
+        """
+        try:
+            return Split.from_json(self.metadata["split"])
+        except (ValueError, KeyError) as error:
+            raise RunError(f"{self.path}: does not say how its images were split") from error
+
+    def answerer(self, device: str = "auto") -> Answerer:
+        """What maps raw images to answers, by ONNX Runtime.
+
+        Raises:
+            UsageError: the device does not exist here, or not for ONNX Runtime.
+        """
+        return OnnxPredictor(self.path, str(self.path), device)
+
+
+def load_exported(path: str | Path) -> ExportedRun:
+    """Open a file that `export` wrote.
+
+    Raises:
+        RunError: there is none, it is damaged, or another program's.
+        UnavailableError: ONNX Runtime is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RunError(f"{path}: no such file; give one that 'halometry export' wrote")
+    metadata = dict(OnnxPredictor(path, str(path), "cpu").metadata)
+    if metadata.get("format") != FORMAT:
+        raise RunError(
+            f"{path}: is an ONNX file, but not one that 'halometry export' wrote (it does not say"
+            " what its answers mean)"
+        )
+    try:
+        config = validate(RunConfig, json.loads(metadata["run"]), str(path))
+    except (ConfigError, ValueError, KeyError) as error:
+        version = metadata.get("halometry_version", "an unknown version")
+        raise RunError(
+            f"{path}: cannot be used here ({error}); it was written by halometry {version}"
+        ) from error
+    return ExportedRun(path, config, metadata)
+
+
+Trained = Run | ExportedRun
+
+
+def open_trained(run: str | Path | Trained) -> Trained:
+    """A run folder, or what was exported from one; either answers, and knows its own test images.
+
+    Raises:
+        RunError: it is neither, or cannot be used.
+    """
+    if isinstance(run, Run | ExportedRun):
+        return run
+    return load_exported(run) if Path(run).suffix == SUFFIX else load_run(run)
