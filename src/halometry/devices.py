@@ -20,3 +20,21 @@ def find_device(name: str = "auto") -> str:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device '{name}' is not usable here; use --device cpu") from error
     return name
+
+
+def check_devices(device: str, devices: int, nodes: int = 1) -> str:
+    """The device, if there are so many of its kind on this machine.
+
+    Raises:
+        UsageError: fewer GPUs, or one that is named by its number.
+    """
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and devices * nodes > 1:
+        if number:
+            raise UsageError(f"--device {device}: is one GPU; use --device cuda")
+        if devices > (there := torch.cuda.device_count()):
+            raise UsageError(
+                f"--devices {devices}: this machine has {there} GPU{'s' if there != 1 else ''};"
+                f" use --devices {there}, or --device cpu"
+            )
+    return device

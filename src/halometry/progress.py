@@ -22,6 +22,11 @@ def say(message: str) -> None:
     console.print(message, markup=False)
 
 
+def hush() -> None:
+    """Say nothing more in this process, which is not the one that speaks."""
+    console.quiet = True
+
+
 class Tracker:
     """Counts work done; see `track`."""
 

@@ -27,7 +27,8 @@ def main() -> None:
     except HalometryError as error:
         if debug:
             raise
-        errors.print(f"error: {error}", markup=False, style="red")
+        if str(error):
+            errors.print(f"error: {error}", markup=False, style="red")
         sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code == INTERRUPTED:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from halometry.cli.app import (
     DataOption,
     DeviceOption,
+    DevicesOption,
     EpochsOption,
     Format,
     PretrainedOption,
@@ -75,13 +76,32 @@ def train(
         Path | None, typer.Option(help="Begin from the weights of this finished run.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Throw away the run that is there.")] = False,
+    devices: DevicesOption = 1,
+    nodes: Annotated[
+        int, typer.Option(help="Machines; torchrun or srun starts the command on each.")
+    ] = 1,
 ) -> None:
     """Train a network; repeat the same command to go on where it was stopped."""
     from halometry.training import train as run
+    from halometry.training.group import is_first_process
 
     overrides = _overrides(task, target, epochs, pretrained, set_)
-    run(task.value, data, backbone, out, recipe, overrides, seed, device, start, overwrite)
-    tell(f"run -> {out}\nhalometry evaluate {out} --data {data}")
+    run(
+        task.value,
+        data,
+        backbone,
+        out,
+        recipe,
+        overrides,
+        seed,
+        device,
+        start,
+        overwrite,
+        devices,
+        nodes,
+    )
+    if is_first_process():
+        tell(f"run -> {out}\nhalometry evaluate {out} --data {data}")
 
 
 @app.command()
@@ -121,13 +141,26 @@ def compare(
     start: Annotated[
         Path | None, typer.Option(help="Begin from the runs in this folder, by their names.")
     ] = None,
+    devices: DevicesOption = 1,
 ) -> None:
     """Train and judge several networks on the same images; repeat to go on."""
     from halometry.evaluation.compare import compare as run
 
     overrides = _overrides(task, target, epochs, pretrained, set_)
     names = [name.strip() for name in backbones.split(",") if name.strip()]
-    _print_comparison(run(task.value, data, names, out, recipe, overrides, seed, device, start))
+    found = run(
+        task.value,
+        data,
+        names,
+        out,
+        recipe,
+        overrides,
+        seed,
+        device,
+        start,
+        devices=devices,
+    )
+    _print_comparison(found)
     tell(f"report: {out / 'report.html'}")
 
 

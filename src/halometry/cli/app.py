@@ -57,6 +57,9 @@ DataOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+DevicesOption = Annotated[
+    int, typer.Option(help="Processes on each machine that train together, one a device.")
+]
 RecipeOption = Annotated[str, typer.Option(help="A recipe's name or a YAML file of your own.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change one value of the recipe: key=value.")

@@ -39,6 +39,9 @@ class LazyImages:
     def __getitem__(self, rows: Any) -> np.ndarray:
         return np.asarray(self._file["images"][rows])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LazyImages, (self.path,)  # another process opens the file for itself
+
     def close(self) -> None:
         self._file.close()
 

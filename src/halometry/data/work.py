@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ import torch
 from halometry.data.shards import Shard, checksum
 from halometry.data.store import StoreWriter
 from halometry.errors import StorageError, UnavailableError
+from halometry.processes import begin_as_child, no_interrupt
 from halometry.progress import Tracker
 from halometry.simulation import Preset, sample, units_of
 
@@ -109,7 +107,7 @@ def make_in_processes(
     pool = ProcessPoolExecutor(workers, context, _begin, (done, stop))
     waiting: set[Future[Shard]] = set()
     try:
-        with _no_interrupt():
+        with no_interrupt():
             waiting = {pool.submit(_work, k, task) for k, task in enumerate(tasks)}
         before = progress.done
         while waiting:
@@ -137,19 +135,6 @@ def _note_the_rest(futures: set[Future[Shard]], finished: Finished) -> None:
                 finished(future.result())
 
 
-@contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Start processes that Ctrl-C on the terminal does not reach: they stop when told."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 class _Board:
     """What a worker shares with the process that started it."""
 
@@ -163,17 +148,8 @@ class _StoppedError(Exception):
 
 def _begin(done: Any, stop: Any) -> None:
     _Board.done, _Board.stop = done, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    begin_as_child()
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A process whose parent was killed would wait for work for ever."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 def _work(k: int, task: ShardTask) -> Shard:

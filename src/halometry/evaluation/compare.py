@@ -31,6 +31,7 @@ from halometry.models.predictor import Predictor
 from halometry.progress import say
 from halometry.tasks import Task
 from halometry.training.batches import take
+from halometry.training.group import find_group
 from halometry.training.prepare import versions
 from halometry.training.recipe import RecipeFile, load_recipe
 from halometry.training.run import HISTORY, METRICS, WEIGHTS, Run
@@ -74,6 +75,7 @@ def compare(
     device: str = "auto",
     start: str | Path | None = None,
     note: str | None = None,
+    devices: int = 1,
 ) -> Comparison:
     """Compare networks by accuracy and cost; what is trained already in `out` is kept.
 
@@ -88,11 +90,14 @@ def compare(
         device: `auto`, `cpu`, or as PyTorch names it.
         start: a folder of finished runs, named as the backbones are, to begin from.
         note: a word on the data for the report.
+        devices: processes on this machine that train a network together, see `train`.
 
     Raises:
         HalometryError: as `train` and `evaluate`.
     """
     out = Path(out)
+    if find_group(devices, 1).processes > 1:
+        raise UsageError("compare: starts its processes itself; use it without torchrun or srun")
     if len(set(backbones)) < len(backbones) or not backbones:
         raise UsageError("--backbones: give one or more names, each once, separated by commas")
     for name in backbones:
@@ -112,6 +117,7 @@ def compare(
             seed,
             device,
             start=Path(start) / name if start else None,
+            devices=devices,
         )
         evaluations.append(evaluate(run, labelled, out / "evaluations" / name, device))
     say(f"timing {len(backbones)} networks, one image and batches, in turns")

@@ -6,6 +6,7 @@ Nothing here keeps a state, so a run that was stopped goes on with the same batc
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,49 @@ import torch
 from torch import Tensor
 
 from halometry.training.fresh import Curriculum
+
+
+@dataclass(frozen=True)
+class Share:
+    """What is one process's of a batch that several share; all of it for one alone.
+
+    Attributes:
+        rank: of the process.
+        processes: how many share.
+    """
+
+    rank: int = 0
+    processes: int = 1
+
+    def of(self, *counts: int) -> np.ndarray:
+        """Positions in a batch, an int64 array, increasing.
+
+        Args:
+            counts: images of the batch; of its parts, where each is to be shared by all.
+        """
+        shares, first = [], 0
+        for count in counts:
+            shares.append(first + np.array_split(np.arange(count), self.processes)[self.rank])
+            first += count
+        return np.concatenate(shares)
+
+    def positions(self, *counts: int) -> np.ndarray:
+        """The same; where it is nothing, the first image, which then has no weight.
+
+        All processes go through the network equally often, or they would wait for each other.
+        """
+        mine = self.of(*counts)
+        return mine if len(mine) else np.zeros(1, np.int64)
+
+    def weight(self, *counts: int) -> float:
+        """What the mean over this share counts in the mean of all processes' means.
+
+        That is then the mean over the batch, though the shares may differ by an image.
+        """
+        return len(self.of(*counts)) * self.processes / sum(counts)
+
+
+ALL = Share()
 
 
 class Order:
@@ -37,6 +81,10 @@ class Order:
         epoch, batch = divmod(step, self.steps_per_epoch)
         start = batch * self.batch_size
         return _permutation(self.count, self.seed, epoch)[start : start + self.batch_size]
+
+    def parts(self, step: int, fresh: int = 0) -> tuple[int, int]:
+        """How many stored images a step has, and how many that are made for it, `fresh`."""
+        return max(0, len(self.indices(step)) - fresh), fresh
 
     def images_seen(self, steps: int) -> int:
         """How many images were shown in the first `steps` steps, repeats counted."""
@@ -67,6 +115,7 @@ class Batches:
         start, stop: the steps.
         maps: of the mass in substructure, of all images (N, h, w), or None.
         curriculum: makes fresh images, or None.
+        share: of each batch, what is given.
     """
 
     def __init__(
@@ -79,10 +128,11 @@ class Batches:
         stop: int,
         maps: Tensor | None = None,
         curriculum: Curriculum | None = None,
+        share: Share = ALL,
     ) -> None:
         self.images, self.labels, self.chosen = images, labels, chosen
         self.order, self.start, self.stop = order, start, stop
-        self.maps, self.curriculum = maps, curriculum
+        self.maps, self.curriculum, self.share = maps, curriculum, share
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -94,21 +144,25 @@ class Batches:
     def _batch(self, step: int) -> Batch:
         rows = self.chosen[self.order.indices(step)]
         if self.curriculum is None:
+            return self._stored(np.sort(rows)[self.share.positions(len(rows))])
+        parts = self.order.parts(step, self.curriculum.count)
+        mine = self.share.positions(*parts)
+        stored, fresh = mine[mine < parts[0]], mine[mine >= parts[0]] - parts[0]
+        rows = np.sort(rows[: parts[0]])[stored]
+        if len(fresh) == 0:
             return self._stored(rows)
-        images, labels, parameters = self.curriculum.images(step)
+        images, labels, parameters = self.curriculum.images(step, int(fresh[0]), len(fresh))
         maps = None
         if self.maps is not None:
             maps = self.curriculum.maps(parameters, self.maps.shape[1:]).to(self.maps)
-        stored = rows[: max(0, len(rows) - len(images))]
         if len(stored) == 0:
             return images, labels, maps
-        one = self._stored(stored)
+        one = self._stored(rows)
         together = torch.cat([one[2], maps]) if one[2] is not None and maps is not None else None
         return torch.cat([one[0].to(images), images]), torch.cat([one[1], labels]), together
 
     def _stored(self, rows: np.ndarray) -> Batch:
-        # Sorted, since files are read in order, and the order within a batch is of no account.
-        rows = np.sort(rows)
+        """Images at rows that are sorted, since files are read in order."""
         at = torch.from_numpy(rows)
         maps = None if self.maps is None else self.maps[at]
         return take(self.images, rows), self.labels[at], maps
@@ -121,7 +175,14 @@ def take(images: Any, rows: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images[rows]))
 
 
-def augment(images: Tensor, flip_probability: float, quarter_turns: bool, seed: int) -> Tensor:
+def augment(
+    images: Tensor,
+    flip_probability: float,
+    quarter_turns: bool,
+    seed: int,
+    share: Share = ALL,
+    counts: tuple[int, ...] = (),
+) -> Tensor:
     """Flip and turn each image of a batch at random, on its device.
 
     Args:
@@ -130,13 +191,17 @@ def augment(images: Tensor, flip_probability: float, quarter_turns: bool, seed: 
         quarter_turns: turn by 0, 90, 180 or 270 degrees with equal chances; images that are
             not square are turned by 0 or 180 degrees.
         seed: of this batch.
+        share, counts: which images of a batch these are, and how many it has, see `Share.of`.
 
     Returns:
         (B, C, H, W); each image in one of its eight symmetric forms.
     """
     if not (flip_probability or quarter_turns):
         return images
-    draw = torch.rand(3, len(images), generator=torch.Generator().manual_seed(seed))
+    counts = counts or (len(images),)
+    # Drawn for all the batch: an image is flipped the same way, whoever has it.
+    every = torch.rand(3, sum(counts), generator=torch.Generator().manual_seed(seed))
+    draw = every[:, torch.from_numpy(share.positions(*counts))]
     turns = (draw[2] * 4 * quarter_turns).long()
     half = turns >= 2  # a half turn is both flips
     quarter = turns % 2 if images.shape[-1] == images.shape[-2] else 0 * turns

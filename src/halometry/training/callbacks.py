@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from torch import distributed
 
 from halometry.errors import DataError
 from halometry.progress import Tracker
@@ -61,6 +62,7 @@ class Keeper(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
         assert isinstance(learner, Learner)
         metrics = trainer.callback_metrics
+        self._share_losses(trainer)
         loss = float(torch.stack(self._losses).mean()) if self._losses else math.nan
         self._losses = []
         step = trainer.global_step
@@ -81,8 +83,10 @@ class Keeper(L.Callback):
         self.history.append(row)
         if self._better(row, learner):
             self.best = row
-            write_weights(self.path / WEIGHTS, learner.judged)
-        self._write_history()
+            if trainer.is_global_zero:
+                write_weights(self.path / WEIGHTS, learner.judged)
+        if trainer.is_global_zero:
+            self._write_history()
 
     def _better(self, row: dict[str, float], learner: Learner) -> bool:
         if self.best is None:
@@ -99,8 +103,31 @@ class Keeper(L.Callback):
         write_text(self.path / HISTORY, text.getvalue())
 
     def on_train_epoch_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
+        self._share_losses(trainer)
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.path / RESUME)  # takes part, but writes nothing
+            return
         with whole_file(self.path / RESUME) as partial:
             trainer.save_checkpoint(partial)
+
+    def _share_losses(self, trainer: L.Trainer) -> None:
+        """Put the mean of all processes in the place of each loss."""
+        if self._losses:
+            means = trainer.strategy.reduce(torch.stack(self._losses), reduce_op="mean")
+            self._losses = list(means.unbind())
+
+
+class Statistics(L.Callback):
+    """Let all processes judge the network that the first one keeps.
+
+    Running statistics of batch normalisation may differ, and Lightning makes them equal only
+    when training goes on.
+    """
+
+    def on_validation_start(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
+        if trainer.world_size > 1:
+            for buffer in learner.buffers():
+                distributed.broadcast(buffer, 0)
 
 
 class Watcher(L.Callback):

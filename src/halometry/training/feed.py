@@ -11,17 +11,25 @@ import torch
 from torch import Tensor
 
 from halometry.data.split import Split
-from halometry.training.batches import Batches, Order, take
+from halometry.training.batches import ALL, Batches, Order, Share, take
 from halometry.training.fresh import Curriculum
 
 STRETCH = 200  # steps between the points a stopped run can go on from, at most
 
 
 class Selection:
-    """The selection set in batches, in order."""
+    """The selection set in batches, in order; a share of it, where several look at it."""
 
-    def __init__(self, images: Any, labels: Tensor, rows: np.ndarray, batch_size: int) -> None:
+    def __init__(
+        self,
+        images: Any,
+        labels: Tensor,
+        rows: np.ndarray,
+        batch_size: int,
+        share: Share = ALL,
+    ) -> None:
         self.images, self.labels = images, labels
+        rows = rows[share.of(len(rows))]
         self.parts = np.array_split(rows, max(1, -(-len(rows) // batch_size)))
 
     def __len__(self) -> int:
@@ -70,10 +78,11 @@ class Feed(L.LightningDataModule):
         stretches: Stretches,
         maps: Tensor | None = None,
         curriculum: Curriculum | None = None,
+        share: Share = ALL,
     ) -> None:
         super().__init__()
         self.images, self.labels, self.split = images, labels, split
-        self.order, self.stretches = order, stretches
+        self.order, self.stretches, self.share = order, stretches, share
         self.maps, self.curriculum = maps, curriculum
 
     def train_dataloader(self) -> Batches:
@@ -89,8 +98,10 @@ class Feed(L.LightningDataModule):
             stop,
             self.maps,
             self.curriculum,
+            self.share,
         )
 
     def val_dataloader(self) -> Selection:
         batch = max(64, self.order.batch_size)
-        return Selection(self.images, self.labels, np.sort(self.split.selection), batch)
+        rows = np.sort(self.split.selection)
+        return Selection(self.images, self.labels, rows, batch, self.share)

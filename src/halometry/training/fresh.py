@@ -59,11 +59,14 @@ class Curriculum:
         """How many times as heavy substructure is in a step."""
         return float(self.heaviest ** max(0.0, 1 - step / self.fading))
 
-    def images(self, step: int) -> tuple[Tensor, Tensor, dict[str, np.ndarray]]:
-        """Counts (n, 1, H, W), labels (n,) and the scenes' parameters."""
+    def images(
+        self, step: int, first: int = 0, count: int | None = None
+    ) -> tuple[Tensor, Tensor, dict[str, np.ndarray]]:
+        """Counts (n, 1, H, W), labels (n,) and the scenes' parameters of `count` of a step's."""
+        count = self.count if count is None else count
         scale = self.preset.mass_scale * self.weight(step)
         preset = self.preset.model_copy(update={"mass_scale": scale})
-        images, scene = sample(preset, self.seed, step * self.count, self.count, self.device)
+        images, scene = sample(preset, self.seed, step * self.count + first, count, self.device)
         return images, scene.labels.to(self.device), scene.parameters()
 
     def maps(self, parameters: dict[str, np.ndarray], cells: Sequence[int]) -> Tensor:

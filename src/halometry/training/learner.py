@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAUROC
 
 from halometry.models.predictor import Predictor
 from halometry.training.auxiliary import MassMap
-from halometry.training.batches import Batch, Order, augment, step_seed
+from halometry.training.batches import ALL, Batch, Order, Share, augment, step_seed
 from halometry.training.run import RunConfig
 
 
@@ -30,6 +30,8 @@ class Learner(L.LightningModule):
         config: of the run.
         order: of the training images.
         mass_map: what learns the map of the mass in substructure beside, or None.
+        share: of each batch, what is given to this process.
+        fresh: images of each batch that are made for it.
     """
 
     def __init__(
@@ -38,12 +40,15 @@ class Learner(L.LightningModule):
         config: RunConfig,
         order: Order,
         mass_map: MassMap | None = None,
+        share: Share = ALL,
+        fresh: int = 0,
     ) -> None:
         super().__init__()
         self.predictor = predictor
         self.mass_map = mass_map
         self.averaged = _running_mean(predictor.network, config.recipe.averaging)
         self.config, self.order = config, order
+        self.share, self.fresh = share, fresh
         self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         self.quality = (
             MulticlassAUROC(config.outputs) if config.task == "classification" else R2Score()
@@ -76,13 +81,20 @@ class Learner(L.LightningModule):
         images, labels, maps = batch
         recipe = self.config.recipe
         seed = step_seed(self.config.seed, self.global_step)
-        images = augment(images, recipe.flip_probability, recipe.quarter_turns, seed)
-        torch.manual_seed(seed)  # dropout and its kind
-        of_labels = self.loss(self._outputs(self.predictor.network, images), labels)
+        parts = self.order.parts(self.global_step, self.fresh)
+        weight = self.share.weight(*parts)
+
+        def moved(batch: Tensor) -> Tensor:
+            return augment(
+                batch, recipe.flip_probability, recipe.quarter_turns, seed, self.share, parts
+            )
+
+        images = moved(images)
+        torch.manual_seed(seed + self.share.rank)  # dropout and its kind
+        of_labels = weight * self.loss(self._outputs(self.predictor.network, images), labels)
         loss = of_labels
         if self.mass_map is not None and maps is not None:
-            maps = augment(maps[:, None], recipe.flip_probability, recipe.quarter_turns, seed)
-            of_maps = self.mass_map.loss(maps[:, 0])
+            of_maps = weight * self.mass_map.loss(moved(maps[:, None])[:, 0])
             self.log("map_loss", of_maps)
             loss = of_labels + recipe.auxiliary * of_maps
         self.log("loss", of_labels)
@@ -106,7 +118,9 @@ class Learner(L.LightningModule):
         self.quality.reset()
 
     def on_validation_epoch_end(self) -> None:
-        loss = self._selection_loss / max(self._selection_count, 1)
+        found = torch.tensor([self._selection_loss, self._selection_count], dtype=torch.float64)
+        total = self.trainer.strategy.reduce(found.to(self.device), reduce_op="sum")
+        loss = float(total[0] / total[1].clamp_min(1))
         self.log("selection_loss", loss if math.isfinite(loss) else float("inf"))
         self.log("selection_metric", float(self.quality.compute()))
 

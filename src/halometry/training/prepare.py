@@ -32,6 +32,7 @@ def configure(
     seed: int,
     device: str,
     start: Run | None,
+    processes: int = 1,
 ) -> RunConfig:
     """What a run's `config.yaml` will say; measures how the machine at hand runs it fastest.
 
@@ -40,6 +41,7 @@ def configure(
         split: of the set.
         recipe: resolved for this task and backbone.
         start: the run whose weights it begins from.
+        processes: that share each batch.
 
     Raises:
         UsageError: a channel number that the images cannot give.
@@ -77,12 +79,15 @@ def configure(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     order = Order(len(split.train), recipe.batch_size, seed)
-    rows = np.sort(split.train[: order.batch_size])
+    rows = np.sort(split.train[: -(-order.batch_size // processes)])
     example = Preprocessing(preprocessing)(take(data.images, rows))
     _try_out(config, example[:1])
     execution = choose_execution(
         config.build_network, example, device, recipe.precision, recipe.channels_last
     )
+    if execution.images_per_second:
+        together = processes * execution.images_per_second
+        execution = execution.model_copy(update={"images_per_second": together})
     steps = recipe.epochs * order.steps_per_epoch
     if recipe.max_seconds is not None and execution.images_per_second:
         speed = SUSTAINED * execution.images_per_second / order.batch_size

@@ -19,23 +19,26 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 
 from halometry.data.dataset import open_dataset
 from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split, split_dataset
-from halometry.devices import find_device
+from halometry.devices import check_devices, find_device
 from halometry.errors import DataError, RunError, UsageError
 from halometry.models import Network, Preprocessing
-from halometry.progress import duration, say, track
+from halometry.progress import duration, hush, say, track
 from halometry.tasks import Task
 from halometry.training import run as folder
 from halometry.training.auxiliary import MassMap
 from halometry.training.batches import Order, take
-from halometry.training.callbacks import Keeper, Watcher
+from halometry.training.callbacks import Keeper, Statistics, Watcher
 from halometry.training.execution import pinned_threads
 from halometry.training.feed import Feed, Stretches
 from halometry.training.fresh import curriculum, mass_maps
+from halometry.training.group import Group, find_group
+from halometry.training.launch import run_in_processes
 from halometry.training.learner import Learner
 from halometry.training.memory import freed_memory_kept
 from halometry.training.prepare import configure, start_note
@@ -57,6 +60,8 @@ def train(
     device: str = "auto",
     start: str | Path | None = None,
     overwrite: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
 ) -> Run:
     """Train a network and write its run folder; go on where an earlier call was stopped.
 
@@ -71,6 +76,10 @@ def train(
         device: `auto`, `cpu`, or as PyTorch names it.
         start: a finished run of the same network whose weights to begin from.
         overwrite: throw an earlier run in `out` away.
+        devices: processes on each machine that share the work, one a device. Alone on one
+            machine, they are started here; a script then needs the usual
+            `if __name__ == "__main__":`, since Python imports the script in each of them.
+        nodes: machines. On several, torchrun or SLURM starts the same program on each.
 
     Returns:
         The finished run.
@@ -82,30 +91,61 @@ def train(
         >>> run = train("classification", "demo.h5", "resnet18", "runs/r18")  # doctest: +SKIP
     """
     out = Path(out)
+    group = find_group(devices, nodes)
+    if not group.is_first:
+        hush()
+    where = check_devices(find_device(device), devices, nodes)
     recipe_file = recipe if isinstance(recipe, RecipeFile) else load_recipe(recipe)
     resolved = recipe_file.resolve(task, backbone, overrides)
-    there = out.is_dir() and any(out.iterdir())
-    if there and not folder.is_run_folder(out):
+    if _is_there(out) and not folder.is_run_folder(out):
         raise RunError(f"{out}: is not empty and not a run folder; choose another --out")
-    labelled = data if isinstance(data, LabelledImages) else open_dataset(data, task=task)
-    check_labels(labelled, task, resolved)
-    split = split_dataset(labelled, seed=seed)
-    start_run = load_start(start, task, backbone, out) if start is not None else None
-    if start_run is not None:
-        _check_start(start_run, labelled, split)
-    if there and not overwrite:
-        config = _same_run(out, task, backbone, resolved, labelled, seed, start_run)
-        if folder.is_finished(out):
-            return folder.load_run(out)
-    else:
-        where = find_device(device)
-        with freed_memory_kept():
-            config = configure(task, labelled, split, backbone, resolved, seed, where, start_run)
-        if there:
-            shutil.rmtree(out)
-    with freed_memory_kept(), pinned_threads(config.execution.threads):
-        _fit(out, config, labelled, split, start_run)
+    together = devices * nodes
+    with group.joined(where):
+        labelled = (
+            data
+            if isinstance(data, LabelledImages)
+            else group.in_turn(lambda: open_dataset(data, task=task))
+        )
+        check_labels(labelled, task, resolved)
+        split = split_dataset(labelled, seed=seed)
+        check_shares(together, split, resolved)
+        start_run = load_start(start, task, backbone, out) if start is not None else None
+        if start_run is not None:
+            _check_start(start_run, labelled, split)
+
+        def settle() -> RunConfig | None:
+            if _is_there(out) and not overwrite:
+                config = _same_run(out, task, backbone, resolved, labelled, seed, start_run)
+                return None if folder.is_finished(out) else config
+            config = configure(
+                task, labelled, split, backbone, resolved, seed, where, start_run, together
+            )
+            if _is_there(out):
+                shutil.rmtree(out)
+            return config
+
+        starting = together > 1 and group.processes == 1
+        threads = max(1, torch.get_num_threads() // (devices if starting else 1))
+        with freed_memory_kept(), pinned_threads(threads):
+            config = group.agreed(settle)
+        if config is not None:
+            if together > 1 and config.execution.device != where:
+                raise UsageError(
+                    f"{out}: was begun on {config.execution.device}, not on {where}; go on with"
+                    " --device as it was, or with --devices 1"
+                )
+            job = (out, config, labelled, split, start_run)
+            if starting:
+                run_in_processes(devices, config.execution.device, threads, _fit, *job)
+            else:
+                _fit(*job, group)
+    if config is not None and not group.is_first:
+        return Run(out, config)  # another machine may see the files later
     return folder.load_run(out)
+
+
+def _is_there(out: Path) -> bool:
+    return out.is_dir() and any(out.iterdir())
 
 
 def load_start(path: str | Path, task: Task, backbone: str, out: Path) -> Run:
@@ -138,6 +178,21 @@ def _check_start(start: Run, data: LabelledImages, split: Split) -> None:
             f"--start {start.path}: it was trained on {len(both)} of the {len(split.test)} test"
             f" images; use its seed (--seed {start.config.seed}), or start from other images"
         )
+
+
+def check_shares(processes: int, split: Split, recipe: Recipe) -> None:
+    """Refuse more processes than there is work for.
+
+    Raises:
+        UsageError: a batch, or the selection set, has fewer images than there are processes.
+    """
+    batch = min(recipe.batch_size, len(split.train))
+    for what, count in (("a batch", batch), ("the selection set", len(split.selection))):
+        if processes > count:
+            raise UsageError(
+                f"--devices, --nodes: {processes} processes cannot share the {count} images of"
+                f" {what}; use fewer"
+            )
 
 
 def check_labels(labelled: LabelledImages, task: Task, recipe: Recipe) -> None:
@@ -186,39 +241,73 @@ def _same_run(
 
 
 def _fit(
-    out: Path, config: RunConfig, data: LabelledImages, split: Split, start: Run | None
+    out: Path,
+    config: RunConfig,
+    data: LabelledImages,
+    split: Split,
+    start: Run | None,
+    group: Group,
+) -> None:
+    """Train, in one of the processes of a group."""
+    threads = config.execution.threads
+    if group.processes > 1:
+        threads = min(threads, torch.get_num_threads())  # others want some too
+    with freed_memory_kept(), pinned_threads(threads):
+        _fit_here(out, config, data, split, start, group)
+
+
+def _fit_here(
+    out: Path,
+    config: RunConfig,
+    data: LabelledImages,
+    split: Split,
+    start: Run | None,
+    group: Group,
 ) -> None:
     recipe, execution = config.recipe, config.execution
     order = Order(len(split.train), recipe.batch_size, config.seed)
     stretches = Stretches(order, config.steps, recipe.validations_per_epoch)
     torch.manual_seed(config.seed)
     resume = out / folder.RESUME
-    pretrained = recipe.pretrained and start is None and not resume.exists()
+    goes_on = group.agreed(resume.exists)  # other machines may see it later
+    pretrained = recipe.pretrained and start is None and not goes_on
     network = config.build_network(pretrained)
     if start is not None:
         folder.load_weights(start.path, network)
     network = network.to(memory_format=execution.memory_format)
-    folder.write_config(out, config)
-    write_text(out / folder.SPLIT, split.to_json())
+    if group.processes > 1 and execution.device.startswith("cuda"):
+        network = convert_sync_batchnorm(network)
+    if group.is_first:
+        folder.write_config(out, config)
+        write_text(out / folder.SPLIT, split.to_json())
 
     images, labels = _on_device(data, execution.device)
     predictor = config.predictor(network)
     mass_map, maps = _mass_map(network, config, data, images, split)
     fresh = curriculum(data, recipe, config.steps, order.batch_size, config.seed, execution.device)
-    learner = Learner(predictor, config, order, mass_map)
+    learner = Learner(
+        predictor, config, order, mass_map, group.share, fresh.count if fresh is not None else 0
+    )
     keeper = Keeper(out)
     say(f"{config.backbone}: {execution.summary()}; {config.steps} steps of {order.batch_size}")
     say(f"{config.backbone}: from {config.start}")
     with track(f"training {config.backbone}", config.steps) as tracker, _quiet():
         trainer = L.Trainer(
             accelerator="gpu" if execution.device.startswith("cuda") else "cpu",
-            devices=_trainer_devices(execution.device),
+            devices=_trainer_devices(execution.device, group),
+            num_nodes=group.nodes,
+            strategy=group.strategy(),
             max_epochs=len(stretches),
             check_val_every_n_epoch=stretches.per_validation,
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
             gradient_clip_val=recipe.gradient_clip,
-            callbacks=[*_stopping(recipe), keeper, Watcher(tracker, METRICS[config.task])],
+            callbacks=[
+                *_stopping(recipe),
+                Statistics(),
+                keeper,
+                Watcher(tracker, METRICS[config.task]),
+            ],
             logger=TensorBoardLogger(str(out), name="", version="tensorboard"),
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -228,11 +317,12 @@ def _fit(
         with _interruptible(trainer):
             trainer.fit(
                 learner,
-                datamodule=Feed(images, labels, split, order, stretches, maps, fresh),
-                ckpt_path=str(resume) if resume.exists() else None,
+                datamodule=Feed(images, labels, split, order, stretches, maps, fresh, group.share),
+                ckpt_path=str(resume) if goes_on else None,
                 weights_only=True,
             )
-    _finish(out, config, keeper, trainer, order)
+    if group.is_first:
+        _finish(out, config, keeper, trainer, order)
 
 
 def _mass_map(
@@ -251,8 +341,10 @@ def _mass_map(
     return mass_map, maps.to(config.execution.device)
 
 
-def _trainer_devices(device: str) -> int | list[int]:
-    """What Lightning calls `cuda:1`."""
+def _trainer_devices(device: str, group: Group) -> int | list[int]:
+    """What Lightning calls `cuda:1`, or how many devices each machine gives."""
+    if group.processes > 1:
+        return group.devices
     kind, _, number = device.partition(":")
     return [int(number)] if kind == "cuda" and number else 1
 
@@ -305,6 +397,7 @@ def _finish(out: Path, config: RunConfig, keeper: Keeper, trainer: L.Trainer, or
         "epochs": round(seen / order.count, 2),
         "seconds": round(keeper.seconds, 1),
         "images_per_second": round(seen / keeper.seconds, 1),
+        "processes": trainer.world_size,
         "precision": config.execution.precision,
         "stopped": "early" if steps < config.steps else "at the planned number of steps",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
