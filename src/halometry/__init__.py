@@ -24,10 +24,12 @@ _HOME = {
     "predict": "halometry.inference.predict",
     "export": "halometry.inference.export",
     "fit": "halometry.inference.fit",
+    "publish": "halometry.inference.publish",
     "load_preset": "halometry.simulation.preset",
     "presets": "halometry.simulation.preset",
     "instruments": "halometry.simulation.instrument",
     "backbones": "halometry.models.backbone",
+    "weights": "halometry.shipped",
     "doctor": "halometry.health",
     "demo": "halometry.demonstration",
 }
@@ -45,7 +47,9 @@ if TYPE_CHECKING:
     from halometry.inference.export import export as export
     from halometry.inference.fit import fit as fit
     from halometry.inference.predict import predict as predict
+    from halometry.inference.publish import publish as publish
     from halometry.models.backbone import backbones as backbones
+    from halometry.shipped import weights as weights
     from halometry.simulation.instrument import instruments as instruments
     from halometry.simulation.preset import load_preset as load_preset
     from halometry.simulation.preset import presets as presets

@@ -1,16 +1,21 @@
-"""YAML files by name: those that come with the package, and the user's own."""
+"""What comes with the package, by name: YAML files beside the user's own, and trained weights."""
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
 
 from halometry.errors import UsageError, did_you_mean
 
 OWN = (".yaml", ".yml")  # how the name of a user's own file ends
+WEIGHTS = "weights"
 
 
 def names(folder: str) -> list[str]:
@@ -47,9 +52,45 @@ def located(folder: str, name: str | Path) -> Iterator[Path]:
         yield path
 
 
+def weights() -> list[str]:
+    """The trained weights that come with the package, as `SET/NAME`; `load_run` takes these."""
+    home = _folder(WEIGHTS)
+    sets = [one for one in home.iterdir() if one.is_dir()] if home.is_dir() else []
+    return sorted(
+        f"{one.name}/{run.name}"
+        for one in sets
+        for run in one.iterdir()
+        if run.joinpath("config.yaml").is_file()
+    )
+
+
+def weights_folder(name: str) -> Path:
+    """The run folder of one of `weights()`."""
+    there = _folder(f"{WEIGHTS}/{name}")
+    return there if isinstance(there, Path) else _unpacked(name)
+
+
+def weights_name(folder: Path) -> str:
+    """What a run folder is called: where it is one of the package's, its name there."""
+    home = _folder(WEIGHTS)
+    if isinstance(home, Path) and folder.resolve().is_relative_to(home.resolve()):
+        return folder.resolve().relative_to(home.resolve()).as_posix()
+    return folder.name
+
+
+@cache
+def _unpacked(name: str) -> Path:
+    """The same where the package is in an archive: a copy that lasts as long as the process."""
+    copy = Path(tempfile.mkdtemp(prefix="halometry-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    for file in _folder(f"{WEIGHTS}/{name}").iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    return copy
+
+
 def _kind(folder: str) -> str:
     return folder.rpartition("/")[2].removesuffix("s")
 
 
-def _folder(folder: str) -> Any:
+def _folder(folder: str) -> Traversable:
     return resources.files("halometry").joinpath(*folder.split("/"))

@@ -18,6 +18,7 @@ from PIL import Image as Picture
 from rich.console import Console
 
 from halometry.data.generate import simulate
+from halometry.data.split import Split
 from halometry.errors import DataError, RunError, StorageError, UsageError
 from halometry.evaluation import figures
 from halometry.evaluation.compare import Comparison, compare
@@ -186,9 +187,9 @@ def test_the_markdown_table_marks_the_best(classes: Comparison) -> None:
 def test_a_run_is_judged_only_on_what_was_kept_aside(classes: Comparison, lenses: Path) -> None:
     run = classes.evaluations[0].run
     found = evaluate(run, lenses)
-    split = json.loads((run.path / "split.json").read_text())
-    np.testing.assert_array_equal(found.rows, sorted(split["test"]))
-    assert not set(found.rows) & (set(split["train"]) | set(split["selection"]))
+    split = Split.from_json((run.path / "split.json").read_text())
+    np.testing.assert_array_equal(found.rows, split.test)
+    assert not set(found.rows) & (set(split.train) | set(split.selection))
     assert "kept aside in training" in found.description
 
 

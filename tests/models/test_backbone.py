@@ -6,16 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from halometry import hub
 from halometry.errors import UnavailableError, UsageError
 from halometry.models import Network, backbones, create_backbone
 from halometry.models import backbones as listing
-from halometry.models.backbone import (
-    PUBLISHED,
-    _reachable,
-    feature_width,
-    pretraining_note,
-    timm_name,
-)
+from halometry.models.backbone import PUBLISHED, feature_width, pretraining_note, timm_name
 from halometry.models.network import switch_off_residuals
 
 
@@ -72,10 +67,10 @@ def test_pretrained_weights_that_cannot_be_fetched_are_a_clear_error(
 
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    _reachable.cache_clear()
+    hub.answers.cache_clear()
     with pytest.raises(UnavailableError, match=r"ImageNet weights of 'resnet18'.*--no-pretrained"):
         create_backbone("resnet18", channels=1, pretrained=True)
-    _reachable.cache_clear()
+    hub.answers.cache_clear()
 
 
 def test_a_pretrained_first_convolution_is_begun_anew_only_where_asked(

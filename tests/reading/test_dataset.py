@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -408,8 +409,14 @@ def test_a_split_is_complete_stratified_and_comes_back(tree: Tree) -> None:
     together = np.concatenate([split.train, split.selection, split.test])
     np.testing.assert_array_equal(np.sort(together), np.arange(80))
     np.testing.assert_array_equal(np.bincount(data.labels[split.test]), [5, 3])
-    again = Split.from_json(split.to_json())
-    np.testing.assert_array_equal(again.train, split.train)
+    rows = {name: getattr(split, name) for name in ("train", "selection", "test")}
+    as_lists = json.dumps({"seed": 1} | {name: part.tolist() for name, part in rows.items()})
+    for text in (split.to_json(), as_lists):
+        again = Split.from_json(text)
+        assert again.seed == 1
+        for name, part in rows.items():
+            np.testing.assert_array_equal(getattr(again, name), part)
+    assert len(split.to_json()) < 80 + 40
     other = split_dataset(data, seed=2)
     assert not np.array_equal(other.test, split.test)
 

@@ -16,6 +16,7 @@ from halometry.cli.app import (
     Format,
     PretrainedOption,
     RecipeOption,
+    RunArgument,
     SeedOption,
     SetOption,
     Target,
@@ -73,7 +74,7 @@ def train(
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     start: Annotated[
-        Path | None, typer.Option(help="Begin from the weights of this finished run.")
+        str | None, typer.Option(help="Begin from the weights of this finished run, as RUN.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Throw away the run that is there.")] = False,
     devices: DevicesOption = 1,
@@ -106,7 +107,7 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder, or an exported .onnx file.")],
+    run: RunArgument,
     data: DataOption,
     out: Annotated[Path, typer.Option(help="A folder for metrics.json and figures.")],
     device: DeviceOption = "auto",
@@ -115,12 +116,7 @@ def evaluate(
     from halometry.evaluation.evaluate import evaluate as judge
 
     evaluation = judge(run, data, out, device)
-    tell(f"{evaluation.run.name}: {evaluation.description}")
-    table = listing("metric", "value", "95 % interval")
-    for name, estimate in evaluation.metrics.items():
-        value, _, interval = str(estimate).partition(" ")
-        table.add_row(name, value, escape(interval))
-    out_console.print(table)
+    _print_metrics(evaluation)
 
 
 @app.command()
@@ -166,7 +162,7 @@ def compare(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder, or an exported .onnx file.")],
+    run: RunArgument,
     files: Annotated[list[Path], typer.Argument(help="Images, stores, or folders of these.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")] = Path("predictions.csv"),
     device: DeviceOption = "auto",
@@ -229,6 +225,27 @@ def fit(
 
 
 @app.command()
+def publish(
+    run: RunArgument,
+    data: DataOption,
+    to: Annotated[str, typer.Option(help="A new folder, or hf://USER/REPO.")],
+    licence: Annotated[
+        str | None, typer.Option("--license", help="Of the weights, such as mit; see the Hub's.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Make a run small, judge it and write its card, for others to use."""
+    from halometry.inference import publish as put
+
+    made = put(run, data, to, licence, device)
+    _print_metrics(made.evaluation)
+    if made.change is not None:
+        of = "probability" if made.evaluation.run.config.class_names else "standard deviation"
+        tell(f"half precision changed no answer by more than {made.change:.2g} ({of})")
+    tell(f"weights and card -> {made.where}")
+
+
+@app.command()
 def show(
     what: Annotated[str, typer.Argument(help="A store, a folder, an image, or a preset.")],
     out: Annotated[
@@ -259,6 +276,15 @@ def demo(
     for comparison in made.comparisons:
         _print_comparison(comparison)
     tell(f"report: {made.report}")
+
+
+def _print_metrics(evaluation: Any) -> None:
+    tell(f"{evaluation.run.name}: {evaluation.description}")
+    table = listing("metric", "value", "95 % interval")
+    for name, estimate in evaluation.metrics.items():
+        value, _, interval = str(estimate).partition(" ")
+        table.add_row(name, value, escape(interval))
+    out_console.print(table)
 
 
 def _print_comparison(comparison: Any) -> None:

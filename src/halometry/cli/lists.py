@@ -26,6 +26,28 @@ def backbones(
 
 
 @app.command()
+def weights(
+    name: Annotated[
+        str | None, typer.Argument(help="One of them, or hf://USER/REPO: its card.")
+    ] = None,
+) -> None:
+    """List the trained weights there are, or show the card of one."""
+    from halometry.inference.cards import card_of, summary_of
+    from halometry.shipped import weights as names
+
+    if name is not None:
+        tell(card_of(name).rstrip())
+        return
+    if not names():
+        tell("no weights came with this halometry; see 'halometry train'")
+        return
+    table = listing("name", "task", "parameters", "how good", "on")
+    for known in names():
+        table.add_row(known, *map(escape, summary_of(known)))
+    out_console.print(table)
+
+
+@app.command()
 def presets(
     name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
 ) -> None:

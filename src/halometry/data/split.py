@@ -11,6 +11,7 @@ from halometry.data.labelled import LabelledImages
 from halometry.errors import DataError
 
 SMALLEST = 10  # images, below which no split makes sense
+LETTERS = {"train": "t", "selection": "s", "test": "x"}  # an image's part, as it is written down
 
 
 @dataclass(frozen=True)
@@ -28,20 +29,25 @@ class Split:
     seed: int
 
     def to_json(self) -> str:
-        """The split as JSON."""
-        parts = {name: getattr(self, name).tolist() for name in ("train", "selection", "test")}
-        return json.dumps({"seed": self.seed} | parts, separators=(",", ":")) + "\n"
+        """The split as JSON, with a letter for each image: see `LETTERS`."""
+        rows = np.concatenate([self.train, self.selection, self.test])
+        letters = np.full(rows.max(initial=-1) + 1, "-")
+        for name, letter in LETTERS.items():
+            letters[getattr(self, name)] = letter
+        return json.dumps({"seed": self.seed, "images": "".join(letters)}) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Split:
-        """A split from what `to_json` made.
+        """A split from what `to_json` made, or from lists of rows, as earlier versions wrote it.
 
         Raises:
             ValueError, KeyError: it is not that.
         """
         content = json.loads(text)
-        parts = ("train", "selection", "test")
-        rows = {name: np.array(content[name], dtype=np.int64) for name in parts}
+        if "images" in content:
+            letters = np.array(list(content["images"]))
+            content |= {name: np.flatnonzero(letters == of) for name, of in LETTERS.items()}
+        rows = {name: np.array(content[name], dtype=np.int64) for name in LETTERS}
         return cls(**rows, seed=int(content["seed"]))
 
 

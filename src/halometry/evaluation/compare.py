@@ -34,7 +34,7 @@ from halometry.training.batches import take
 from halometry.training.group import find_group
 from halometry.training.prepare import versions
 from halometry.training.recipe import RecipeFile, load_recipe
-from halometry.training.run import HISTORY, METRICS, WEIGHTS, Run
+from halometry.training.run import HISTORY, WEIGHTS, Run
 from halometry.training.train import train
 from halometry.writing import write_text
 
@@ -198,7 +198,6 @@ def _plain(value: Any) -> Any:
 def _model(evaluation: Evaluation, cost: dict[str, Any], out: Path) -> dict[str, Any]:
     run, config = _folder(evaluation), evaluation.run.config
     confusion = evaluation.confusion
-    training = json.loads((run.path / METRICS).read_text(encoding="utf-8"))
     roc = None
     if config.class_names:
         curves = roc_curves(evaluation.truth, evaluation.outputs, config.class_names)
@@ -214,7 +213,7 @@ def _model(evaluation: Evaluation, cost: dict[str, Any], out: Path) -> dict[str,
         "confusion": confusion.tolist() if confusion is not None else None,
         "roc": roc,
         "cost": cost,
-        "training": training,
+        "training": run.record(),
         "history": read_history(run),
     }
 

@@ -68,7 +68,7 @@ def evaluate(
     """Measure how good a run is.
 
     Args:
-        run: a run folder, or an .onnx file that `export` made of one.
+        run: a run, as `load_run` takes it, or an .onnx file that `export` made of one.
         data: a labelled set. Where it is the set the run was trained on, only the test images
             kept aside then are used.
         out: a folder for `metrics.json`, `predictions.csv` and figures.
@@ -103,10 +103,12 @@ def evaluate(
 def _check(run: Trained, data: LabelledImages) -> None:
     config = run.config
     if data.task != config.task:
-        raise RunError(f"{run.path}: is a run for {config.task}, {data.source} is for {data.task}")
+        raise RunError(
+            f"{run.source}: is a run for {config.task}, {data.source} is for {data.task}"
+        )
     if config.class_names is not None and data.class_names != config.class_names:
         there, here = ", ".join(data.class_names or ()), ", ".join(config.class_names)
-        raise DataError(f"{data.source}: has classes {there}; {run.path} was trained on {here}")
+        raise DataError(f"{data.source}: has classes {there}; {run.source} was trained on {here}")
     if (reason := config.misfit(data.images.shape[1:])) is not None:
         raise DataError(f"{data.source}: each image {reason}")
 
@@ -124,8 +126,8 @@ def _test_rows(run: Trained, data: LabelledImages) -> tuple[np.ndarray, str]:
         return rows, f"the {len(rows):,} test images of {data.source}"
     if Path(data.source).resolve() == Path(run.config.data.path).resolve():
         say(
-            f"warning: {data.source} has changed since {run.path} was trained on it; images it was"
-            " trained on are among those it is judged on now"
+            f"warning: {data.source} has changed since {run.source} was trained on it; images it"
+            " was trained on are among those it is judged on now"
         )
     return np.arange(len(data)), f"all {len(data):,} images of {data.source}"
 
@@ -175,11 +177,27 @@ def outputs_of(
 def write_evaluation(evaluation: Evaluation, out: Path, data: LabelledImages) -> None:
     """Write `metrics.json`, `predictions.csv` and the figures of one run."""
     out.mkdir(parents=True, exist_ok=True)
-    config = evaluation.run.config
+    config, confusion = evaluation.run.config, evaluation.confusion
+    if confusion is not None and config.class_names is not None:
+        curves = {config.backbone: roc_of(evaluation)}
+        figures.save(figures.roc_figure(curves), out / "roc.png")
+        matrices = {config.backbone: confusion}
+        figures.save(figures.confusion_figure(matrices, config.class_names), out / "confusion.png")
+    else:
+        pairs = {config.backbone: (evaluation.truth, evaluation.outputs)}
+        figures.save(figures.regression_figure(pairs), out / "true_against_predicted.png")
+    write_text(out / "metrics.json", json.dumps(record_of(evaluation, data), indent=1) + "\n")
+    write_text(out / "predictions.csv", _predictions_csv(evaluation))
+    say(f"{config.backbone}: {evaluation.description} -> {out}")
+
+
+def record_of(evaluation: Evaluation, data: LabelledImages) -> dict[str, Any]:
+    """What `metrics.json` holds of an evaluation."""
+    config, confusion = evaluation.run.config, evaluation.confusion
     record: dict[str, Any] = {
         "format": "halometry-metrics",
         "version": 1,
-        "run": str(evaluation.run.path),
+        "run": evaluation.run.source,
         "backbone": config.backbone,
         "task": config.task,
         "data": data.source,
@@ -190,19 +208,9 @@ def write_evaluation(evaluation: Evaluation, out: Path, data: LabelledImages) ->
         "versions": config.versions,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    confusion = evaluation.confusion
     if confusion is not None and config.class_names is not None:
         record |= {"class_names": list(config.class_names), "confusion": confusion.tolist()}
-        curves = {config.backbone: roc_of(evaluation)}
-        figures.save(figures.roc_figure(curves), out / "roc.png")
-        matrices = {config.backbone: confusion}
-        figures.save(figures.confusion_figure(matrices, config.class_names), out / "confusion.png")
-    else:
-        pairs = {config.backbone: (evaluation.truth, evaluation.outputs)}
-        figures.save(figures.regression_figure(pairs), out / "true_against_predicted.png")
-    write_text(out / "metrics.json", json.dumps(record, indent=1) + "\n")
-    write_text(out / "predictions.csv", _predictions_csv(evaluation))
-    say(f"{config.backbone}: {evaluation.description} -> {out}")
+    return record
 
 
 def roc_of(evaluation: Evaluation) -> dict[str, Any]:

@@ -1,8 +1,20 @@
-"""What users do: apply a trained run to images, take it elsewhere, or fit images."""
+"""What users do: apply a run to images, fit them, export a run, or publish it for others."""
 
 from halometry.inference.export import Exported, export
 from halometry.inference.fit import fit
 from halometry.inference.fitting import Estimate, Fit, Fitter
 from halometry.inference.predict import Answer, predict
+from halometry.inference.publish import Published, publish
 
-__all__ = ["Answer", "Estimate", "Exported", "Fit", "Fitter", "export", "fit", "predict"]
+__all__ = [
+    "Answer",
+    "Estimate",
+    "Exported",
+    "Fit",
+    "Fitter",
+    "Published",
+    "export",
+    "fit",
+    "predict",
+    "publish",
+]

@@ -52,7 +52,7 @@ def predict(
     """Apply a trained run to images.
 
     Args:
-        run: a run folder, or an .onnx file that `export` made of one.
+        run: a run, as `load_run` takes it, or an .onnx file that `export` made of one.
         files: images (.npy, pictures, FITS), stores, or folders of these.
         out: a CSV file to write the answers to, one row a file.
         batch_size: images at a time.

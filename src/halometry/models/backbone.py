@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
-import urllib.request
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import timm
 from torch import nn
 
+from halometry import hub
 from halometry.errors import UnavailableError, UsageError, did_you_mean
 from halometry.models import d4net  # noqa: F401  (timm learns its name)
 
@@ -23,7 +20,6 @@ PLAIN_NAMES = {
     "d4net": "d4net",
 }
 PUBLISHED = ("mobilenetv3_small", "resnet18", "efficientnet_b5")
-HUB = ("huggingface.co", 443)
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,7 @@ def _pretrained(full_name: str, channels: int) -> nn.Module:
             " --no-pretrained"
         )
     # Without a connection the hub's client retries for most of a minute; its own cache may do.
-    offline = not (_elsewhere() or _reachable())
+    offline = not hub.connected()
     before = huggingface_hub.constants.HF_HUB_OFFLINE
     level = logging.getLogger("timm").level
     huggingface_hub.constants.HF_HUB_OFFLINE = offline or before
@@ -129,25 +125,11 @@ def _pretrained(full_name: str, channels: int) -> nn.Module:
     except (OSError, RuntimeError) as error:
         raise UnavailableError(
             f"ImageNet weights of '{full_name}' are not on this machine and could not be fetched"
-            f" from {HUB[0]}; connect once, or begin from random weights with --no-pretrained"
+            f" from {hub.HOST}; connect once, or begin from random weights with --no-pretrained"
         ) from error
     finally:
         huggingface_hub.constants.HF_HUB_OFFLINE = before
         logging.getLogger("timm").setLevel(level)
-
-
-def _elsewhere() -> bool:
-    """Whether the hub is reached by another way than a direct connection."""
-    return bool(os.environ.get("HF_ENDPOINT") or urllib.request.getproxies().get("https"))
-
-
-@lru_cache(maxsize=1)
-def _reachable(timeout: float = 3.0) -> bool:
-    try:
-        socket.create_connection(HUB, timeout=timeout).close()
-    except OSError:
-        return False
-    return True
 
 
 def feature_width(backbone: nn.Module) -> int:

@@ -111,7 +111,7 @@ def _try_out(config: RunConfig, example: torch.Tensor) -> None:
 def start_note(backbone: str, recipe: Recipe, channels: int, start: Run | None) -> str:
     """What the weights are before training, in words."""
     if start is not None:
-        return f"weights of the run {start.path} on {start.config.data.preset or 'other images'}"
+        return f"weights of the run {start.source} on {start.config.data.preset or 'other images'}"
     if recipe.pretrained:
         return pretraining_note(backbone, channels, recipe.first_convolution)
     return "random weights"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from halometry import hub
 from halometry.config import Strict, read_yaml, validate
 from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split
 from halometry.devices import find_device
-from halometry.errors import ConfigError, RunError
+from halometry.errors import ConfigError, RunError, did_you_mean
 from halometry.models.network import Network
 from halometry.models.predictor import Predictor, TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
+from halometry.progress import say
+from halometry.shipped import weights, weights_folder
 from halometry.tasks import Task
 from halometry.training.execution import Execution
 from halometry.training.recipe import Recipe
@@ -126,10 +130,17 @@ class RunConfig(Strict):
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, read from its folder; see `load_run`."""
+    """A finished run, read from its folder; see `load_run`.
+
+    Attributes:
+        path: the folder.
+        config: what it says of itself.
+        source: what it was asked for by: the folder, a name, or an address on the Hub.
+    """
 
     path: Path
     config: RunConfig
+    source: str
 
     @property
     def name(self) -> str:
@@ -145,6 +156,18 @@ class Run:
             return Split.from_json((self.path / SPLIT).read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError) as error:
             raise RunError(f"{self.path / SPLIT}: cannot be read ({error}); train again") from error
+
+    def record(self) -> dict[str, Any]:
+        """What training was like; of published weights also how good they are.
+
+        Raises:
+            RunError: `metrics.json` is damaged.
+        """
+        try:
+            record: dict[str, Any] = json.loads((self.path / METRICS).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path / METRICS}: cannot be read ({error})") from error
+        return record
 
     def predictor(self, device: str = "cpu") -> Predictor:
         """The trained network, ready to answer, in evaluation mode.
@@ -197,26 +220,52 @@ def load_weights(path: Path, network: nn.Module) -> None:
 
 
 def load_run(path: str | Path, task: Task | None = None) -> Run:
-    """Open a run folder.
+    """Open a run.
 
     Args:
-        path: the folder that `train` wrote.
+        path: the folder that `train` or `publish` wrote; the name of weights that come with the
+            package (`halometry.weights()`), unless there is such a folder here; or
+            `hf://USER/REPO`, on the Hugging Face Hub.
         task: raise if the run is of another task.
 
     Raises:
-        RunError: not a run folder, not finished, damaged, or of the other task.
+        RunError: not a run, not finished, damaged, or of the other task.
+        UnavailableError: it is on the Hub and cannot be fetched.
     """
-    path = Path(path)
-    if not path.is_dir():
-        raise RunError(f"{path}: no such folder; give the folder that 'halometry train' wrote")
-    if not (path / CONFIG).is_file():
-        raise RunError(f"{path}: is not a run folder (it has no {CONFIG})")
-    config = read_config(path)
-    if not is_finished(path):
-        raise RunError(f"{path}: training has not finished; repeat its 'train' command to go on")
+    source = str(path) if hub.is_address(path) else str(Path(path))
+    folder = _find(source)
+    if not (folder / CONFIG).is_file():
+        raise RunError(f"{source}: is not a run folder (it has no {CONFIG})")
+    config = read_config(folder)
+    if not is_finished(folder):
+        raise RunError(f"{source}: training has not finished; repeat its 'train' command to go on")
     if task is not None and config.task != task:
-        raise RunError(f"{path}: is a run for {config.task}, not for {task}")
-    return Run(path, config)
+        raise RunError(f"{source}: is a run for {config.task}, not for {task}")
+    return Run(folder, config, source)
+
+
+def _find(source: str) -> Path:
+    """The folder that a path, a name, or an address leads to.
+
+    Raises:
+        RunError: nowhere.
+        UnavailableError: it is on the Hub and cannot be fetched.
+    """
+    if hub.is_address(source):
+        return hub.fetch(source)
+    path, known = Path(source), weights()
+    if path.is_dir():
+        if path.as_posix() in known:
+            say(f"{source}: the folder here, not the weights of that name that come with halometry")
+        return path
+    if path.as_posix() in known:
+        return weights_folder(path.as_posix())
+    hint = did_you_mean(path.as_posix(), known)
+    if hint.startswith("known"):
+        hint = (
+            "give the folder that 'halometry train' wrote, or a name that 'halometry weights' lists"
+        )
+    raise RunError(f"{source}: no such folder; {hint}")
 
 
 def is_finished(path: Path) -> bool:
@@ -255,8 +304,12 @@ def write_config(path: Path, config: RunConfig) -> None:
 
 def write_weights(path: Path, network: nn.Module) -> None:
     """Write a network's weights as safetensors, whole or not at all."""
-    tensors: dict[str, Any] = {
-        key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
-    }
+    write_tensors(path, network.state_dict())
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors as safetensors, whole or not at all."""
     with whole_file(path) as partial:
-        save_file(tensors, partial)
+        save_file(
+            {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial
+        )

@@ -74,7 +74,8 @@ def train(
         overrides: single values of the recipe, such as `{"epochs": 5}`.
         seed: of weights, order, augmentation and split.
         device: `auto`, `cpu`, or as PyTorch names it.
-        start: a finished run of the same network whose weights to begin from.
+        start: a finished run of the same network, as `load_run` takes it, whose weights to begin
+            from.
         overwrite: throw an earlier run in `out` away.
         devices: processes on each machine that share the work, one a device. Alone on one
             machine, they are started here; a script then needs the usual
@@ -175,7 +176,7 @@ def _check_start(start: Run, data: LabelledImages, split: Split) -> None:
     both = np.intersect1d(np.concatenate([seen.train, seen.selection]), split.test)
     if len(both):
         raise UsageError(
-            f"--start {start.path}: it was trained on {len(both)} of the {len(split.test)} test"
+            f"--start {start.source}: it was trained on {len(both)} of the {len(split.test)} test"
             f" images; use its seed (--seed {start.config.seed}), or start from other images"
         )
 

@@ -1,0 +1,133 @@
+"""What weights are, where they come from and what they are good for: the Hub's model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from halometry.errors import RunError
+from halometry.evaluation.conclude import TITLES, key_metric
+from halometry.evaluation.intervals import Estimate, rounded
+from halometry.evaluation.report import METRIC_TITLES
+from halometry.training.recipe import Recipe
+from halometry.training.run import RunConfig, load_run
+
+CARD = "README.md"
+HUB_METRICS = {"auc": "roc_auc", "r2": "r_squared"}  # where the Hub has a name of its own
+PIPELINES = {"classification": "image-classification", "regression": "other"}  # it knows no masses
+
+
+def card(name: str, config: RunConfig, record: dict[str, Any]) -> str:
+    """A model card as the Hugging Face Hub reads it, in Markdown with a YAML head.
+
+    Args:
+        name: what the weights are loaded by.
+        config: of the run.
+        record: `metrics.json` of published weights.
+
+    Reference:
+        Mitchell et al. (2019), Model Cards for Model Reporting, FAT* '19.
+    """
+    environment = Environment(
+        loader=PackageLoader("halometry.inference"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    recipe = config.recipe.model_dump(mode="json", exclude={"name", "description"})
+    plain = Recipe().model_dump(mode="json")
+    return environment.get_template("card.md.j2").render(
+        head=head(name, config, record).to_yaml(),
+        name=name,
+        config=config,
+        record=record,
+        test=record["test"],
+        figures=_figures(record),
+        recipe=yaml.safe_dump({k: v for k, v in recipe.items() if v != plain[k]}, sort_keys=False),
+    )
+
+
+def card_of(run: str | Path) -> str:
+    """The card of published weights.
+
+    Args:
+        run: as `load_run` takes it.
+
+    Raises:
+        RunError: it has none.
+    """
+    found = load_run(run)
+    try:
+        return (found.path / CARD).read_text(encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{run}: has no card; 'halometry publish' writes one") from error
+
+
+def summary_of(run: str | Path) -> tuple[str, str, str, str]:
+    """Task, parameters, the metric that counts with its interval, and the images, as text."""
+    found = load_run(run)
+    record, task = found.record(), found.config.task
+    key = key_metric({"task": task})
+    estimate = Estimate(**record["test"]["metrics"][key])
+    parameters = f"{record['parameters'] / 1e6:.2f} M"
+    return task, parameters, f"{TITLES[key]} {estimate}", record["test"]["images"]
+
+
+def head(name: str, config: RunConfig, record: dict[str, Any]) -> ModelCardData:
+    """The card's YAML head: what the Hub searches and shows."""
+    test = record["test"]
+    results = [
+        EvalResult(
+            task_type=f"image-{config.task}",
+            dataset_type=test["preset"] or "images",
+            dataset_name=test["data"],
+            dataset_split="test",
+            metric_type=hub_metric(key),
+            metric_name=f"{title(key)}, 95 % interval {' to '.join(_texts(numbers)[1:])}",
+            metric_value=numbers["value"],
+        )
+        for key, numbers in test["metrics"].items()
+    ]
+    return ModelCardData(
+        model_name=name,
+        license=record["licence"],
+        library_name="halometry",
+        pipeline_tag=PIPELINES[config.task],
+        tags=["gravitational-lensing", "dark-matter", "astronomy", config.task, config.backbone],
+        eval_results=results,
+    )
+
+
+def hub_metric(key: str) -> str:
+    """What the Hub calls a metric.
+
+    Example:
+        >>> hub_metric("auc"), hub_metric("auc_vort"), hub_metric("mse")
+        ('roc_auc', 'roc_auc_vort', 'mse')
+    """
+    first, _, rest = key.partition("_")
+    return "_".join(filter(None, [HUB_METRICS.get(first, first), rest]))
+
+
+def title(key: str) -> str:
+    """What people call a metric."""
+    return METRIC_TITLES.get(key, key.replace("auc_", "AUC of "))
+
+
+def _figures(record: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Rows of the card's table: metric, value, interval."""
+    rows = []
+    for key, numbers in record["test"]["metrics"].items():
+        value, low, high = _texts(numbers)
+        rows.append((title(key), value, f"{low} to {high}"))
+    return rows
+
+
+def _texts(numbers: dict[str, float]) -> tuple[str, str, str]:
+    estimate = Estimate(**numbers)
+    return rounded(estimate.value, estimate.low, estimate.high)

@@ -1,0 +1,191 @@
+"""A finished run as others can use it: half the size, judged, with a card, perhaps on the Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from halometry import hub
+from halometry.data.dataset import open_dataset
+from halometry.data.labelled import LabelledImages
+from halometry.errors import StorageError
+from halometry.evaluation.evaluate import Evaluation, evaluate, record_of
+from halometry.inference.cards import CARD, card
+from halometry.progress import say
+from halometry.shipped import weights, weights_name
+from halometry.training.run import (
+    METRICS,
+    SPLIT,
+    WEIGHTS,
+    Run,
+    RunConfig,
+    load_run,
+    write_config,
+    write_tensors,
+)
+from halometry.writing import check_writable, partial_path, write_text
+
+LARGEST_CHANGE = 0.01  # of a probability, or of a mass in standard deviations of the true ones
+_START = re.compile(r"weights of the run (?P<run>.+) on (?P<images>.+)")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What `publish` made.
+
+    Attributes:
+        where: the folder, or the page on the Hub.
+        evaluation: of the weights as published.
+        change: the largest change of an answer that half precision made; None where it made
+            too large a one, so that the weights are in single precision.
+    """
+
+    where: str
+    evaluation: Evaluation
+    change: float | None
+
+
+def publish(
+    run: str | Path | Run,
+    data: str | Path | LabelledImages,
+    to: str | Path,
+    licence: str | None = None,
+    device: str = "auto",
+) -> Published:
+    """Make of a finished run what others can use, in a new folder or on the Hugging Face Hub.
+
+    That is a small run folder: weights in half precision, unless that changes answers, the
+    configuration without paths of this machine, the split, figures of merit and a card.
+
+    Args:
+        run: a run, as `load_run` takes it.
+        data: labelled images to judge it on; see `evaluate` for which of them.
+        to: a folder that does not exist yet, or `hf://USER/REPO`.
+        licence: of the weights, as the Hub abbreviates them, such as `mit`.
+        device: `auto`, `cpu`, or as PyTorch names it.
+
+    Raises:
+        RunError, DataError: the run cannot be used, or not with these images.
+        StorageError: the folder is there already, or cannot be written.
+        UnavailableError: no connection to the Hub, or no permission to write there.
+
+    Example:
+        >>> made = publish("runs/kinds", "test.h5", "weights/kinds")  # doctest: +SKIP
+        >>> made.change  # doctest: +SKIP
+        0.00031
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    _check_place(to)
+    labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
+    split = run.split()
+    before = evaluate(run, labelled, device=device, resamples=1)
+    with TemporaryDirectory(prefix="halometry-") as temporary:
+        folder = Path(temporary)
+        write_config(folder, without_paths(run.config))
+        write_text(folder / SPLIT, split.to_json())
+        write_text(folder / METRICS, "{}")
+        tensors = load_file(run.path / WEIGHTS)
+        write_tensors(folder / WEIGHTS, halved(tensors))
+        after = evaluate(load_run(folder), labelled, device=device)
+        change: float | None = _change(before, after)
+        if change is not None and change > LARGEST_CHANGE:
+            say(f"half precision would change an answer by {change:.2g}: weights stay as they are")
+            write_tensors(folder / WEIGHTS, tensors)
+            after, change = evaluate(load_run(folder), labelled, device=device), None
+        name = str(to) if hub.is_address(to) else weights_name(Path(to))
+        record = _record(run, after, labelled, change, licence)
+        write_text(folder / METRICS, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        write_text(folder / CARD, card(name, after.run.config, record))
+        where = hub.push(folder, str(to)) if hub.is_address(to) else _put(folder, Path(to))
+    return Published(where, after, change)
+
+
+def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in half precision, but for integers and for tensors with numbers beyond its range."""
+    largest = torch.finfo(torch.float16).max
+    return {
+        key: value.half() if value.is_floating_point() and (value.abs() <= largest).all() else value
+        for key, value in tensors.items()
+    }
+
+
+def without_paths(config: RunConfig) -> RunConfig:
+    """A configuration that says what the images were, and not where they lay."""
+    data = config.data
+    path = _called(data.path, data.preset, data.seed)
+    changed: dict[str, Any] = {"data": data.model_copy(update={"path": path})}
+    start = _START.fullmatch(config.start)
+    if start is not None and not (hub.is_address(start["run"]) or start["run"] in weights()):
+        run = Path(start["run"]).name
+        changed["start"] = f"weights of the run {run} on {start['images']}"
+    return config.model_copy(update=changed)
+
+
+def _called(path: str, preset: Any, seed: Any) -> str:
+    """What a set is called where its path says nothing."""
+    return f"{preset}, seed {seed}" if preset else Path(path).name
+
+
+def _change(before: Evaluation, after: Evaluation) -> float:
+    """The largest change of an answer: of a probability, or of a mass in standard deviations."""
+    unit = 1.0 if before.run.config.task == "classification" else float(before.truth.std())
+    return float(np.abs(after.outputs - before.outputs).max() / unit)
+
+
+def _record(
+    run: Run,
+    evaluation: Evaluation,
+    data: LabelledImages,
+    change: float | None,
+    licence: str | None,
+) -> dict[str, Any]:
+    """What training was like, and how good the weights are."""
+    split, network = run.split(), run.config.build_network()
+    preset, seed = data.attributes.get("preset"), data.attributes.get("seed")
+    called = _called(data.source, preset, seed)
+    judged = record_of(evaluation, data)
+    images = evaluation.description.replace(data.source, called)
+    test = {"data": called, "preset": preset, "images": images}
+    kept = ("count", "interval", "metrics", "class_names", "confusion", "date")
+    return run.record() | {
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "precision_of_weights": "float32" if change is None else "float16",
+        "largest_change_by_precision": change,
+        "licence": licence,
+        "split": {part: len(getattr(split, part)) for part in ("train", "selection", "test")},
+        "test": test | {key: judged[key] for key in kept if key in judged},
+    }
+
+
+def _check_place(to: str | Path) -> None:
+    """Find out before the work whether its result has a place."""
+    if hub.is_address(to):
+        hub.check_push(str(to))
+        return
+    if Path(to).exists():
+        raise StorageError(f"{to}: is there already; remove it, or choose another folder")
+    check_writable(Path(to))
+
+
+def _put(folder: Path, to: Path) -> str:
+    """Copy a folder to its place, whole or not at all."""
+    partial = partial_path(to)
+    try:
+        shutil.copytree(folder, partial)
+        os.replace(partial, to)
+    except (OSError, shutil.Error) as error:
+        raise StorageError(f"{to}: cannot be written ({error}); choose another folder") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return str(to)
