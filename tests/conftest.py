@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import pytest
 
+import halometry.shipped
 from halometry.data.generate import simulate
+from halometry.inference import publish
+from halometry.training import train
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +40,29 @@ def masses(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small set for regression."""
     path = tmp_path_factory.mktemp("sets") / "masses.h5"
     return simulate("demo_mass", 90, seed=1, out=path)
+
+
+@pytest.fixture(scope="session")
+def published(lenses: Path, masses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `runs/` and, made of them, `weights/` as the package has them; all tiny."""
+    home = tmp_path_factory.mktemp("published")
+    options = {"epochs": 1, "precision": "float32", "channels_last": True}
+    for task, data, preset in (
+        ("classification", lenses, "demo_classification"),
+        ("regression", masses, "demo_mass"),
+    ):
+        run = train(task, data, "test_resnet", home / "runs" / preset, overrides=options)
+        publish(run, data, home / "weights" / preset / "tiny", licence="mit", device="cpu")
+    return home
+
+
+@pytest.fixture
+def shipped(published: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As if the package came with the weights of `published`, and with no others."""
+    before = halometry.shipped._folder
+
+    def folder(name: str) -> Traversable:
+        return published / name if name.startswith("weights") else before(name)
+
+    monkeypatch.setattr("halometry.shipped._folder", folder)
+    return published

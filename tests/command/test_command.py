@@ -87,8 +87,9 @@ def test_from_images_to_answers(command: Command, tmp_path: Path) -> None:
 
 
 def test_the_demonstration_goes_through_and_is_not_repeated(
-    command: Command, tmp_path: Path
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("halometry.evaluation.at_work.COUNT", 30)
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(
         "name: tiny\ndescription: A test.\nscale: minmax\nepochs: 1\nsize: 32\n"
@@ -110,6 +111,36 @@ def test_the_demonstration_goes_through_and_is_not_repeated(
     second = command(*words)
     assert second.status == 0
     assert weights == {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
+
+
+def test_a_run_is_published_listed_and_used_by_name(
+    command: Command, shipped: Path, lenses: Path, tmp_path: Path
+) -> None:
+    run, to = shipped / "runs" / "demo_classification", tmp_path / "mine"
+    made = command("publish", run, "--data", lenses, "--to", to, "--license", "mit")
+    assert made.status == 0
+    assert "half precision changed no answer by more than" in made.out
+    assert made.out.endswith(f"weights and card -> {to}\n")
+    assert "model-index" in command("weights", to).out
+    listed = command("weights").out
+    for words in ("demo_classification/tiny", "AUC", "0.37 M", "demo_mass/tiny", "R²"):
+        assert words in listed
+    name, out = "demo_classification/tiny", tmp_path / "p.csv"
+    assert command("predict", name, lenses, "--out", out).out == f"90 of 90 answered -> {out}\n"
+    wrong = command("predict", "demo_classification/tinny", lenses)
+    assert (wrong.status, "did you mean 'demo_classification/tiny'?" in wrong.err) == (1, True)
+    nowhere = command("predict", "hf://lenses", lenses)
+    assert (nowhere.status, "write it as hf://USER/REPO" in nowhere.err) == (2, True)
+
+
+def test_without_weights_the_list_says_so(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("halometry.shipped._folder", lambda name: tmp_path / name)
+    listed = command("weights")
+    assert (listed.status, listed.out) == (
+        0, "no weights came with this halometry; see 'halometry train'\n"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", ["backbones", "presets", "recipes"])
@@ -415,14 +446,16 @@ def test_help_is_quick_and_names_every_verb() -> None:
     script = shutil.which("halometry", path=str(Path(sys.executable).parent))
     words = [script] if script else [sys.executable, "-m", "halometry"]
     shown = subprocess.run([*words, "--help"], capture_output=True, text=True, check=True)
-    for verb in ("simulate", "train", "evaluate", "compare", "predict", "show", "backbones",
-                 "instruments", "presets", "recipes", "doctor", "demo"):  # fmt: skip
+    for verb in ("simulate", "train", "evaluate", "compare", "predict", "publish", "show",
+                 "backbones", "instruments", "presets", "recipes", "weights", "doctor",
+                 "demo"):  # fmt: skip
         assert verb in shown.stdout
     code = "import sys, halometry.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_every_verb_is_a_function_of_the_package() -> None:
-    for verb in ("simulate", "train", "evaluate", "compare", "predict", "show", "backbones",
-                 "instruments", "presets", "recipes", "doctor", "demo"):  # fmt: skip
+    for verb in ("simulate", "train", "evaluate", "compare", "predict", "publish", "show",
+                 "backbones", "instruments", "presets", "recipes", "weights", "doctor",
+                 "demo"):  # fmt: skip
         assert callable(getattr(halometry, verb))

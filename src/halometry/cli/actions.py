@@ -271,10 +271,13 @@ def demo(
 ) -> None:
     """Run the whole experiment in small: about ten minutes on two cores."""
     from halometry.demonstration import demo as run
+    from halometry.evaluation.tables import print_trained
 
     made = run(out, count, seed, recipe, device)
     for comparison in made.comparisons:
         _print_comparison(comparison)
+    for record in made.trained:
+        print_trained(record, out_console)
     tell(f"report: {made.report}")
 
 

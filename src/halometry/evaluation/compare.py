@@ -122,7 +122,7 @@ def compare(
         evaluations.append(evaluate(run, labelled, out / "evaluations" / name, device))
     say(f"timing {len(backbones)} networks, one image and batches, in turns")
     record = _record(task, labelled, recipe_file, evaluations, out, seed, device, note)
-    gallery = _gallery(labelled, evaluations, out, seed)
+    gallery = gallery_of(labelled, {e.run.name: e for e in evaluations}, seed)
     comparison = Comparison(record, gallery, evaluations, out)
     write_comparison(comparison)
     return comparison
@@ -257,17 +257,23 @@ def _costs(
     return {name: costs[name] | speeds[name] for name in predictors}
 
 
-def _gallery(data: LabelledImages, evaluations: list[Evaluation], out: Path, seed: int) -> Gallery:
-    """Pictures for the report: what the images look like, and what was most mistaken."""
-    first = evaluations[0]
+def gallery_of(data: LabelledImages, evaluations: dict[str, Evaluation], seed: int) -> Gallery:
+    """Pictures for the report: what the images look like, and what was most mistaken.
+
+    Args:
+        data: the images.
+        evaluations: of each network on the same of them.
+        seed: of the choice of samples.
+    """
+    named, first = evaluations.items(), next(iter(evaluations.values()))
     truth, rows = first.truth, first.rows
     rng = np.random.default_rng(seed)
     if data.class_names:
-        wrong = np.mean([1 - e.outputs[np.arange(len(truth)), truth] for e in evaluations], axis=0)
+        wrong = np.mean([1 - e.outputs[np.arange(len(truth)), truth] for _, e in named], axis=0)
         shown = [rng.permutation(np.flatnonzero(truth == k))[:SAMPLES] for k in np.unique(truth)]
         picks = np.concatenate(shown)
     else:
-        wrong = np.mean([(e.outputs - truth) ** 2 for e in evaluations], axis=0)
+        wrong = np.mean([(e.outputs - truth) ** 2 for _, e in named], axis=0)
         ranks = np.linspace(0, len(truth) - 1, 3 * SAMPLES).astype(int)
         picks = np.argsort(truth)[ranks]
 
@@ -285,14 +291,14 @@ def _gallery(data: LabelledImages, evaluations: list[Evaluation], out: Path, see
 
     return Gallery(
         truth=truth,
-        outputs={e.run.name: e.outputs for e in evaluations},
+        outputs={name: e.outputs for name, e in named},
         samples=[(image(i), label(i)) for i in picks],
         worst=[
             {
                 "name": first.names[i],
                 "image": image(i),
                 "truth": label(i),
-                "predicted": {e.run.name: said(e, i) for e in evaluations},
+                "predicted": {name: said(e, i) for name, e in named},
             }
             for i in np.argsort(-wrong)[:WORST]
         ],

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 from PIL import Image as Picture
 
 from halometry.evaluation import figures
@@ -55,12 +56,14 @@ def write_report(
     comparisons: Sequence[tuple[dict[str, Any], Gallery]],
     title: str,
     intro: str | None = None,
+    trained: Sequence[tuple[dict[str, Any], Gallery]] = (),
 ) -> Path:
     """Write the page.
 
     Args:
         path: the HTML file.
         comparisons: each a record as `results.json` holds it, and its gallery.
+        trained: the same of weights that came trained, as `at_work` gives it.
         title, intro: of the page.
 
     Raises:
@@ -75,7 +78,11 @@ def write_report(
     )
     sections = [_section(record, gallery) for record, gallery in comparisons]
     page = environment.get_template("report.html.j2").render(
-        title=title, intro=intro, sections=sections, record=comparisons[0][0]
+        title=title,
+        intro=intro,
+        sections=sections,
+        record=comparisons[0][0],
+        trained=[_trained(record, gallery) for record, gallery in trained],
     )
     write_text(Path(path), page)
     return Path(path)
@@ -92,11 +99,9 @@ def _section(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
     }
     if record["task"] == "classification":
         made["roc"] = figures.roc_figure(_curves(record))
-        matrices = {model["name"]: np.array(model["confusion"]) for model in models}
-        made["confusion"] = figures.confusion_figure(matrices, record["data"]["class_names"])
+        made["confusion"] = _confusion(record)
     else:
-        pairs = {name: (gallery.truth, output) for name, output in gallery.outputs.items()}
-        made["regression"] = figures.regression_figure(pairs)
+        made["regression"] = _regression(gallery)
     return {
         "record": record,
         "name": record["task"],
@@ -108,6 +113,29 @@ def _section(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
         "samples": [{"picture": picture(image), "label": text} for image, text in gallery.samples],
         "worst": [one | {"picture": picture(one["image"])} for one in gallery.worst],
     }
+
+
+def _trained(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
+    """What the template needs of weights that came trained."""
+    classes = record["task"] == "classification"
+    made = _confusion(record) if classes else _regression(gallery)
+    return {
+        "record": record,
+        "metrics": _metric_rows(record),
+        "colours": colours(gallery.outputs),
+        "figure": Markup(figures.to_svg(made)),
+        "worst": [one | {"picture": picture(one["image"])} for one in gallery.worst],
+    }
+
+
+def _confusion(record: dict[str, Any]) -> Figure:
+    matrices = {model["name"]: np.array(model["confusion"]) for model in record["models"]}
+    return figures.confusion_figure(matrices, record["data"]["class_names"])
+
+
+def _regression(gallery: Gallery) -> Figure:
+    pairs = {name: (gallery.truth, output) for name, output in gallery.outputs.items()}
+    return figures.regression_figure(pairs)
 
 
 def _headline(record: dict[str, Any], best: dict[str, Any], key: str) -> list[dict[str, str]]:

@@ -53,15 +53,28 @@ def _engineering(count: float) -> str:
 
 def print_table(record: dict[str, Any], console: Console) -> None:
     """Print the table; narrow enough for 80 columns."""
+    title = f"{record['task']}: {record['data']['test']:,} test images, 95 % intervals"
+    cells = [cost_cells(model)["latency"] for model in record["models"]]
+    console.print(_table(record, title, "one image", cells))
+
+
+def print_trained(record: dict[str, Any], console: Console) -> None:
+    """Print what weights that came trained make of new images, as `at_work` found it."""
+    data = record["data"]
+    title = f"trained weights on {data['test']:,} new images of {data['preset']}"
+    cells = [model["parameters"] for model in record["models"]]
+    console.print(_table(record, title, "parameters", cells))
+
+
+def _table(record: dict[str, Any], title: str, heading: str, last: list[str]) -> Table:
+    """Metrics with intervals, a row a model, and one column more."""
     columns = COLUMNS[record["task"]]
     best = best_values(record)
-    count = record["data"]["test"]
-    title = f"{record['task']}: {count:,} test images, 95 % intervals"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("network", no_wrap=True)
-    for heading in (*columns.values(), "one image"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for model in record["models"]:
+    for one in (*columns.values(), heading):
+        table.add_column(one, justify="right", no_wrap=True)
+    for model, cell in zip(record["models"], last, strict=True):
         cells = [model["name"]]
         for key in columns:
             estimate = Estimate(**model["metrics"][key])
@@ -69,8 +82,8 @@ def print_table(record: dict[str, Any], console: Console) -> None:
             style = "bold" if estimate.value == best[key] else "default"
             to = " to " if low.startswith("-") else "–"
             cells.append(f"[{style}]{value}[/]\n[dim]{low}{to}{high}[/]")
-        table.add_row(*cells, cost_cells(model)["latency"])
-    console.print(table)
+        table.add_row(*cells, cell)
+    return table
 
 
 def write_csv(path: Path, record: dict[str, Any]) -> None:

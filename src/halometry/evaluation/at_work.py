@@ -1,0 +1,78 @@
+"""The weights that come with the package, at work on images made a moment ago."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from halometry.data.dataset import open_dataset
+from halometry.data.generate import simulate
+from halometry.evaluation.compare import gallery_of
+from halometry.evaluation.conclude import TITLES, key_metric
+from halometry.evaluation.evaluate import Evaluation, evaluate
+from halometry.evaluation.intervals import Estimate
+from halometry.evaluation.report import Gallery
+from halometry.progress import say
+from halometry.shipped import weights
+from halometry.training.run import load_run
+
+COUNT = 200  # images
+LATER = 1_000_000  # added to the seed: far from those that weights are trained and judged with
+
+
+def at_work(
+    preset: str, out: Path, seed: int = 1, device: str = "auto"
+) -> tuple[dict[str, Any], Gallery] | None:
+    """Judge the package's weights of a preset on new images of it.
+
+    Args:
+        preset: its name.
+        out: a folder for the images and each network's evaluation; images there are kept.
+        seed: another gives other images.
+        device: `auto`, `cpu`, or as PyTorch names it.
+
+    Returns:
+        A record and pictures for the report; None where no weights of this preset came with
+        the package.
+    """
+    names = [name for name in weights() if name.startswith(f"{preset}/")]
+    if not names:
+        return None
+    seed += LATER
+    store = out / f"{preset}_{seed}.h5"
+    if not store.exists():
+        say(f"{COUNT} new images of {preset} for the weights that come with halometry")
+        simulate(preset, COUNT, seed=seed, out=store, device=device)
+    data = open_dataset(store)
+    evaluations = {
+        name.rpartition("/")[2]: evaluate(load_run(name), data, out / name, device)
+        for name in names
+    }
+    first = next(iter(evaluations.values()))
+    task = first.run.config.task
+    record: dict[str, Any] = {
+        "task": task,
+        "key": TITLES[key_metric({"task": task})],
+        "data": {
+            "preset": preset,
+            "seed": seed,
+            "test": len(first.truth),
+            "class_names": data.class_names,
+        },
+        "models": [_model(name, evaluation) for name, evaluation in evaluations.items()],
+    }
+    return record, gallery_of(data, evaluations, seed)
+
+
+def _model(name: str, evaluation: Evaluation) -> dict[str, Any]:
+    config, published = evaluation.run.config, evaluation.run.record()
+    confusion = evaluation.confusion
+    key = key_metric({"task": config.task})
+    return {
+        "name": name,
+        "start": config.start,
+        "parameters": f"{published['parameters'] / 1e6:.2f} M",
+        "card": str(Estimate(**published["test"]["metrics"][key])),
+        "metrics": {key: value.to_dict() for key, value in evaluation.metrics.items()},
+        "confusion": confusion.tolist() if confusion is not None else None,
+    }

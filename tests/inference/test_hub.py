@@ -1,0 +1,144 @@
+"""Runs on the Hub, with a local folder in its place: pushed, fetched, and refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub import errors
+
+from halometry import hub
+from halometry.errors import RunError, UnavailableError, UsageError
+from halometry.inference import predict, publish
+from halometry.inference.cards import card_of
+from halometry.training import load_run
+
+
+class Hub:
+    """Repositories as folders, behind the calls that are made of the Hub's client."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.failure: Exception | None = None
+
+    def fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    def repo_exists(self, _: Any, repo: str) -> bool:
+        self.fail()
+        return (self.home / repo).is_dir()
+
+    def list_repo_files(self, _: Any, repo: str) -> list[str]:
+        return [file.name for file in (self.home / repo).iterdir()]
+
+    def create_repo(self, _: Any, repo: str, exist_ok: bool) -> str:
+        self.fail()
+        (self.home / repo).mkdir(parents=True, exist_ok=exist_ok)
+        return f"https://huggingface.co/{repo}"
+
+    def upload_folder(
+        self, _: Any, repo_id: str, folder_path: Path, allow_patterns: list[str], **__: str
+    ) -> None:
+        for name in allow_patterns:
+            shutil.copy(Path(folder_path) / name, self.home / repo_id / name)
+
+    def snapshot_download(self, repo: str, local_files_only: bool, **options: Any) -> str:
+        self.fail()
+        if local_files_only:
+            raise errors.LocalEntryNotFoundError("not in the cache")
+        if options["revision"] not in (None, "main"):
+            raise refusal(errors.RevisionNotFoundError, 404)
+        if not (self.home / repo).is_dir():
+            raise refusal(errors.RepositoryNotFoundError, 404)
+        return str(self.home / repo)
+
+
+def refusal(kind: type[errors.HfHubHTTPError], status: int) -> errors.HfHubHTTPError:
+    """What the client raises, whichever library it speaks HTTP with."""
+    error = kind.__new__(kind, "said no")
+    error.response = SimpleNamespace(status_code=status)  # type: ignore[assignment]
+    return error
+
+
+@pytest.fixture
+def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    made = Hub(tmp_path / "hub")
+    for name in ("repo_exists", "list_repo_files", "create_repo", "upload_folder"):
+        call = getattr(made, name)
+        monkeypatch.setattr(huggingface_hub.HfApi, name, lambda *a, call=call, **k: call(*a, **k))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", made.snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_mine")
+    monkeypatch.setattr(hub, "connected", lambda: True)
+    return made
+
+
+def test_a_run_goes_to_the_hub_and_comes_back(at: Hub, published: Path, lenses: Path) -> None:
+    run = published / "runs" / "demo_classification"
+    for _ in range(2):  # the second is a new revision
+        made = publish(run, lenses, "hf://me/lenses")
+    assert made.where == "https://huggingface.co/me/lenses"
+    assert sorted(f.name for f in (at.home / "me/lenses").iterdir()) == sorted(hub.FILES)
+    back = load_run("hf://me/lenses@main")
+    assert back.source == "hf://me/lenses@main"
+    assert back.config.class_names == ("no", "sphere", "vort")
+    assert len(predict("hf://me/lenses", lenses)) == 90
+    assert "halometry predict hf://me/lenses image.npy" in card_of("hf://me/lenses")
+
+
+def test_addresses_are_checked(at: Hub) -> None:
+    with pytest.raises(UsageError, match="write it as hf://USER/REPO"):
+        load_run("hf://lenses")
+    with pytest.raises(UsageError, match="a push makes a new revision; give hf://me/lenses"):
+        hub.check_push("hf://me/lenses@v1")
+
+
+def test_what_is_not_there_is_said(at: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnavailableError, match="the Hub has no such model, or it is private"):
+        load_run("hf://me/gone")
+    with pytest.raises(UnavailableError, match="me/gone has no revision 'v9'"):
+        load_run("hf://me/gone@v9")
+    (at.home / "me/cats").mkdir(parents=True)
+    with pytest.raises(RunError, match="hf://me/cats: is not a run folder"):
+        load_run("hf://me/cats")
+    at.failure = refusal(errors.HfHubHTTPError, 500)
+    with pytest.raises(UnavailableError, match="hf://me/cats: cannot be fetched"):
+        load_run("hf://me/cats")
+
+
+def test_without_a_connection_nothing_is_tried_for_long(
+    at: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "connected", lambda: False)
+    with pytest.raises(UnavailableError, match=r"is not on this machine, for .* cannot be reached"):
+        load_run("hf://me/lenses")
+    with pytest.raises(UnavailableError, match=r"cannot be pushed to, for huggingface\.co"):
+        hub.check_push("hf://me/lenses")
+
+
+def test_an_offline_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert not hub.connected()
+
+
+def test_pushing_is_refused_before_the_work(
+    at: Hub, published: Path, lenses: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (at.home / "me/cats").mkdir(parents=True)
+    (at.home / "me/cats/model.bin").touch()
+    run = published / "runs" / "demo_classification"
+    with pytest.raises(UsageError, match="hf://me/cats: the name is taken by something else"):
+        publish(run, lenses, "hf://me/cats")
+    at.failure = refusal(errors.HfHubHTTPError, 403)
+    with pytest.raises(UnavailableError, match="the Hub refuses this token"):
+        publish(run, lenses, "hf://you/lenses")
+    at.failure = OSError("broken pipe")
+    with pytest.raises(UnavailableError, match=r"cannot be pushed to \(broken pipe\)"):
+        publish(run, lenses, "hf://me/lenses")
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    with pytest.raises(UnavailableError, match="the Hub asks who you are; log in"):
+        publish(run, lenses, "hf://me/lenses")

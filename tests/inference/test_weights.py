@@ -1,0 +1,35 @@
+"""The weights that come with the package: each loads, answers, and has a card that is true."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+import halometry
+from halometry.inference.cards import card, card_of, hub_metric
+from halometry.shipped import weights_folder
+from halometry.training import load_run
+
+MEGABYTE = 1_000_000
+
+
+def test_they_are_small() -> None:
+    files = [f for name in halometry.weights() for f in weights_folder(name).iterdir()]
+    assert sum(file.stat().st_size for file in files) < 4 * MEGABYTE
+
+
+@pytest.mark.parametrize("name", halometry.weights())
+def test_each_answers_and_its_card_is_true(name: str) -> None:
+    run = load_run(name)
+    record = run.record()
+    assert run.config.data.preset == name.split("/")[0]
+    assert len(run.split().train) == record["split"]["train"]
+    answers = run.predictor()(100 * torch.rand(2, *run.config.data.shape))
+    assert answers.isfinite().all()
+    assert len(answers) == 2
+    text = card_of(name)
+    assert text == card(name, run.config, record)
+    found = {r.metric_type: r.metric_value for r in ModelCard(text).data.eval_results}
+    assert found == {hub_metric(k): m["value"] for k, m in record["test"]["metrics"].items()}
+    assert record["licence"] == "mit"
