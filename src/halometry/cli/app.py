@@ -53,7 +53,11 @@ class Format(StrEnum):
 
 TaskOption = Annotated[TaskName, typer.Option(help="What to learn: a class, or a mass fraction.")]
 RunArgument = Annotated[
-    str, typer.Argument(help="A run folder, a name from 'halometry weights', or hf://USER/REPO.")
+    str,
+    typer.Argument(
+        help="A run folder, an exported .onnx file, a name from 'halometry weights', or"
+        " hf://USER/REPO."
+    ),
 ]
 DataOption = Annotated[
     Path, typer.Option(help="A store, or a folder of labelled images (see the docs on data).")

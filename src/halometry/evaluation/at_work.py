@@ -14,7 +14,7 @@ from halometry.evaluation.intervals import Estimate
 from halometry.evaluation.report import Gallery
 from halometry.progress import say
 from halometry.shipped import weights
-from halometry.training.run import load_run
+from halometry.training.run import Run, load_run
 
 COUNT = 200  # images
 LATER = 1_000_000  # added to the seed: far from those that weights are trained and judged with
@@ -65,6 +65,7 @@ def at_work(
 
 
 def _model(name: str, evaluation: Evaluation) -> dict[str, Any]:
+    assert isinstance(evaluation.run, Run)
     config, published = evaluation.run.config, evaluation.run.record()
     confusion = evaluation.confusion
     key = key_metric({"task": config.task})

@@ -34,6 +34,10 @@ class ExportedRun:
     def name(self) -> str:
         return self.config.backbone
 
+    @property
+    def source(self) -> str:
+        return str(self.path)
+
     def split(self) -> Split:
         """Which images of its set trained the run, chose its checkpoint, and were kept aside.
 

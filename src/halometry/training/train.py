@@ -141,7 +141,7 @@ def train(
             else:
                 _fit(*job, group)
     if config is not None and not group.is_first:
-        return Run(out, config)  # another machine may see the files later
+        return Run(out, config, str(out))  # another machine may see the files later
     return folder.load_run(out)
 
 
