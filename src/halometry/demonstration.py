@@ -1,4 +1,4 @@
-"""The main job on an embedded default: two small sets, six networks, one report.
+"""The main job on an embedded default: two small sets, eight networks, one report.
 
 Beside them stand the weights that come with the package, on new images of the published sets.
 """
@@ -79,7 +79,7 @@ def demo(
     report = write_report(
         out / "report.html",
         [(c.record, c.gallery) for c in comparisons],
-        "Dark matter in simulated lenses: three networks compared on two tasks",
+        f"Dark matter in simulated lenses: {len(names)} networks compared on two tasks",
         INTRO,
         trained,
     )

@@ -104,7 +104,7 @@ def test_the_demonstration_goes_through_and_is_not_repeated(
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "several times heavier" in page
     weights = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
-    assert len(weights) == 6
+    assert len(weights) == 8
     other = command("demo", "--out", out, "--count", 90, "--recipe", recipe)
     assert other.status == 2
     assert "holds a demonstration with --count 60 --seed 1; give the same to go on" in other.err

@@ -126,7 +126,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="A folder for runs, results and the report.")],
     backbones: Annotated[
         str, typer.Option(help="Names, separated by commas.")
-    ] = "mobilenetv3_small,resnet18,efficientnet_b5",
+    ] = "mobilenetv3_small,resnet18,efficientnet_b5,d4net",
     recipe: RecipeOption = "default",
     target: TargetOption = None,
     epochs: EpochsOption = None,

@@ -1,4 +1,4 @@
-"""The networks that look at images: timm's by name, the three published ones by plain names."""
+"""The networks that look at images: timm's by name, the three published ones and ours by plain names."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def pretraining_note(name: str, channels: int, first_convolution: FirstConvoluti
 
 
 def backbones(names: list[str] | None = None) -> list[BackboneInfo]:
-    """What is known of each backbone: by default of the three published ones."""
+    """What is known of each backbone: by default of those with plain names."""
     infos = []
     for name in names or PLAIN_NAMES:
         net = create_backbone(name, channels=1)
