@@ -164,7 +164,7 @@ def _caption(record: dict[str, Any]) -> str:
     device = "" if machine["device"] == "CPU" else f", {machine['device']}"
     said = f"{record['date'][:10]}, {machine['processor']}, {machine['cores']} cores{device}"
     if record.get("load_before", 0) > BUSY:
-        said += f"; others were at work (load {record['load_before']:g})"
+        said += f"; the load was {record['load_before']:g} when it began"
     if "models" in record:
         said += f"; {record['data']['test']:,} test images; seed {record['seed']}; trained on"
         for model in record["models"]:
