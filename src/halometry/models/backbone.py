@@ -1,4 +1,4 @@
-"""The networks that look at images: timm's by name, the three published ones and ours by plain names."""
+"""The networks that look at images: timm's by name, the published ones and ours by plain names."""
 
 from __future__ import annotations
 
