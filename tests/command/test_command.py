@@ -87,8 +87,9 @@ def test_from_images_to_answers(command: Command, tmp_path: Path) -> None:
 
 
 def test_the_demonstration_goes_through_and_is_not_repeated(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("halometry.demonstration.PUBLISHED", ("demo_mass", "halo_mass"))
     monkeypatch.setattr("halometry.evaluation.at_work.COUNT", 30)
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(
@@ -103,6 +104,10 @@ def test_the_demonstration_goes_through_and_is_not_repeated(
     assert first.out.count("efficientnet_b5") >= 2
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "several times heavier" in page
+    assert "trained weights on 30 new images of demo_mass" in first.out
+    assert '<a href="#trained">' in page
+    assert "demo_mass: regression, 30 images, seed 1000001" in page
+    assert "halo_mass" not in page
     weights = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
     assert len(weights) == 8
     other = command("demo", "--out", out, "--count", 90, "--recipe", recipe)

@@ -41,7 +41,8 @@ def weights(
     if not names():
         tell("no weights came with this halometry; see 'halometry train'")
         return
-    table = listing("name", "task", "parameters", "how good", "on")
+    table = listing("name", "task", "parameters", "on test images")
+    table.columns[1].no_wrap = True
     for known in names():
         table.add_row(known, *map(escape, summary_of(known)))
     out_console.print(table)

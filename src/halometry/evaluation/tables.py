@@ -63,7 +63,7 @@ def print_trained(record: dict[str, Any], console: Console) -> None:
     data = record["data"]
     title = f"trained weights on {data['test']:,} new images of {data['preset']}"
     cells = [model["parameters"] for model in record["models"]]
-    console.print(_table(record, title, "parameters", cells))
+    console.print(_table(record, title, "size", cells))
 
 
 def _table(record: dict[str, Any], title: str, heading: str, last: list[str]) -> Table:

@@ -68,14 +68,14 @@ def card_of(run: str | Path) -> str:
         raise RunError(f"{run}: has no card; 'halometry publish' writes one") from error
 
 
-def summary_of(run: str | Path) -> tuple[str, str, str, str]:
-    """Task, parameters, the metric that counts with its interval, and the images, as text."""
+def summary_of(run: str | Path) -> tuple[str, str, str]:
+    """Task, parameters, and the metric that counts with its interval, as text."""
     found = load_run(run)
     record, task = found.record(), found.config.task
     key = key_metric({"task": task})
     estimate = Estimate(**record["test"]["metrics"][key])
     parameters = f"{record['parameters'] / 1e6:.2f} M"
-    return task, parameters, f"{TITLES[key]} {estimate}", record["test"]["images"]
+    return task, parameters, f"{TITLES[key]} {estimate}"
 
 
 def head(name: str, config: RunConfig, record: dict[str, Any]) -> ModelCardData:
