@@ -10,7 +10,6 @@ from halometry.data.generate import simulate
 from halometry.evaluation.compare import gallery_of
 from halometry.evaluation.conclude import TITLES, key_metric
 from halometry.evaluation.evaluate import Evaluation, evaluate
-from halometry.evaluation.intervals import Estimate
 from halometry.evaluation.report import Gallery
 from halometry.progress import say
 from halometry.shipped import weights
@@ -73,7 +72,7 @@ def _model(name: str, evaluation: Evaluation) -> dict[str, Any]:
         "name": name,
         "start": config.start,
         "parameters": f"{published['parameters'] / 1e6:.2f} M",
-        "card": str(Estimate(**published["test"]["metrics"][key])),
+        "card": published["test"]["metrics"][key],
         "metrics": {key: value.to_dict() for key, value in evaluation.metrics.items()},
         "confusion": confusion.tolist() if confusion is not None else None,
     }

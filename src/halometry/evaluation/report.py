@@ -119,9 +119,11 @@ def _trained(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
     """What the template needs of weights that came trained."""
     classes = record["task"] == "classification"
     made = _confusion(record) if classes else _regression(gallery)
+    cards = [str(Estimate(**model["card"])).partition(" ") for model in record["models"]]
     return {
         "record": record,
         "metrics": _metric_rows(record),
+        "cards": [{"value": value, "interval": interval} for value, _, interval in cards],
         "colours": colours(gallery.outputs),
         "figure": Markup(figures.to_svg(made)),
         "worst": [one | {"picture": picture(one["image"])} for one in gallery.worst],
