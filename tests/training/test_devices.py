@@ -229,6 +229,23 @@ def test_torchrun_starts_the_processes_as_well(alone: Path, lenses: Path, tmp_pa
 
 
 @pytest.mark.slow
+def test_torchrun_starts_anew_where_one_was_killed(
+    alone: Path, lenses: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*torchrun, "--max-restarts=1", "-m", "halometry", *words(lenses, out, "--devices=2")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_for((out / RESUME).exists, process)
+    trained_by = psutil.Process(process.pid).children()
+    trained_by[0].kill()
+    _, said = process.communicate(timeout=250)
+    assert process.returncode == 0
+    assert said.count("from random weights") == 2
+    assert_same(alone, out)
+
+
+@pytest.mark.slow
 def test_slurm_starts_the_processes_as_well(alone: Path, lenses: Path, tmp_path: Path) -> None:
     processes = slurm(words(lenses, tmp_path / "run", "--nodes=2"))
     said = [process.communicate(timeout=250)[1] for process in processes]

@@ -18,6 +18,8 @@ from lightning.fabric.plugins.environments import (
 )
 from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 
 from halometry.errors import HalometryError, UnavailableError, UsageError
 from halometry.training.batches import Share
@@ -100,12 +102,20 @@ class Group:
             torch.cuda.set_device(self.local_rank)
             options |= {"backend": "nccl", "device_id": torch.device("cuda", self.local_rank)}
         if store is None:
-            assert self.environment is not None
-            os.environ["MASTER_ADDR"] = self.environment.main_address
-            os.environ["MASTER_PORT"] = str(self.environment.main_port)
+            store = self._meeting_place()
         distributed.init_process_group(
             store=store, rank=self.rank, world_size=self.processes, **options
         )
+
+    def _meeting_place(self) -> Any:
+        """A store at the address that the environment gives."""
+        assert self.environment is not None
+        os.environ["MASTER_ADDR"] = self.environment.main_address
+        os.environ["MASTER_PORT"] = str(self.environment.main_port)
+        meeting = rendezvous("env://", self.rank, self.processes, timeout=TIMEOUT)
+        # torchrun keeps its store when it starts anew: what the dead wrote there is not for us.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        return PrefixStore(attempt, next(meeting)[0])
 
     @contextmanager
     def _losses(self) -> Iterator[None]:
