@@ -9,7 +9,7 @@ from pathlib import Path
 from halometry.config import validate
 from halometry.data.split import Split
 from halometry.errors import ConfigError, RunError
-from halometry.models.onnx_predictor import OnnxPredictor
+from halometry.models.onnx_predictor import AT_ONCE, OnnxPredictor
 from halometry.training.run import Answerer, Run, RunConfig, load_run
 
 SUFFIX = ".onnx"
@@ -55,7 +55,8 @@ class ExportedRun:
         Raises:
             UsageError: the device does not exist here, or not for ONNX Runtime.
         """
-        return OnnxPredictor(self.path, str(self.path), device)
+        at_once = 1 if self.config.recipe.average_symmetries else AT_ONCE  # in eight forms each
+        return OnnxPredictor(self.path, str(self.path), device, at_once)
 
 
 def load_exported(path: str | Path) -> ExportedRun:

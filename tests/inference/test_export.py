@@ -1,0 +1,287 @@
+"""A run in one ONNX file: it answers as PyTorch does, and says so where it cannot be used."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image as Picture
+
+from halometry.data.images import read_image
+from halometry.data.store import open_store
+from halometry.errors import DataError, RunError, UnavailableError, UsageError
+from halometry.evaluation.evaluate import evaluate
+from halometry.inference import Answer, export, predict
+from halometry.models import Predictor, Preprocessing
+from halometry.models.onnx_predictor import OnnxPredictor
+from halometry.training import Run, load_run, train
+from halometry.training.exported import load_exported
+from halometry.training.run import WEIGHTS, load_weights, write_weights
+
+QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
+
+
+@pytest.fixture(scope="module")
+def kinds(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Resized, three channels, scaled by each image's range."""
+    out = tmp_path_factory.mktemp("runs") / "kinds"
+    overrides = QUICK | {"size": 32, "channels": 3, "scale": "minmax"}
+    run = train("classification", lenses, "mobilenetv3_small", out, overrides=overrides)
+    settle(run, images_of(lenses))
+    return run
+
+
+@pytest.fixture(scope="module")
+def masses_run(masses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The images' own size, the mean over eight forms."""
+    out = tmp_path_factory.mktemp("runs") / "masses"
+    overrides = QUICK | {"average_symmetries": True}
+    run = train("regression", masses, "d4net", out, overrides=overrides)
+    settle(run, images_of(masses))
+    return run
+
+
+def settle(run: Run, images: np.ndarray) -> None:
+    """Let answers differ from image to image, as they do once batch statistics have settled."""
+    network = run.config.build_network()
+    load_weights(run.path, network)
+    for module in network.modules():
+        if hasattr(module, "momentum"):
+            module.momentum = 1.0
+    with torch.no_grad():
+        network.train()(Preprocessing(run.config.preprocessing)(torch.from_numpy(images)))
+        network.head[0].weight *= 10
+    write_weights(run.path / WEIGHTS, network)
+
+
+@pytest.fixture(scope="module")
+def kinds_file(kinds: Run) -> Path:
+    return export(kinds, kinds.path.parent / "kinds.onnx").path
+
+
+@pytest.fixture(scope="module")
+def masses_file(masses_run: Run) -> Path:
+    return export(masses_run.path, masses_run.path.parent / "masses.onnx").path
+
+
+def table(answers: list[Answer]) -> np.ndarray:
+    assert [a.error for a in answers] == [None] * len(answers)
+    return np.array([list(answer.values.values()) for answer in answers])
+
+
+def images_of(store: Path) -> np.ndarray:
+    with open_store(store) as opened:
+        return np.asarray(opened["images"][:])
+
+
+def test_a_file_answers_as_the_run_folder(
+    kinds: Run, kinds_file: Path, masses_run: Run, masses_file: Path, lenses: Path, masses: Path
+) -> None:
+    for run, file, images in ((kinds, kinds_file, lenses), (masses_run, masses_file, masses)):
+        mine, theirs = (table(predict(one, images, batch_size=7)) for one in (file, run.path))
+        assert theirs.std(axis=0).min() > 1e-2  # else nothing would be shown
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 64])
+def test_any_number_of_images_at_once(kinds_file: Path, lenses: Path, batch: int) -> None:
+    images = np.resize(images_of(lenses), (batch, 1, 48, 48))
+    raw = onnxruntime.InferenceSession(kinds_file, providers=["CPUExecutionProvider"])
+    (whole,) = raw.run(None, {"images": images.astype(np.float32)})
+    answers = OnnxPredictor(kinds_file, "kinds.onnx", "cpu")(images)
+    np.testing.assert_allclose(answers, whole, atol=1e-5)
+    assert answers.shape == (batch, 3)
+
+
+def test_what_files_hold_goes_in_as_it_is(
+    kinds: Run, kinds_file: Path, lenses: Path, tmp_path: Path
+) -> None:
+    image = images_of(lenses)[4, 0]
+    scaled = (255 * (image - image.min()) / np.ptp(image)).astype(np.uint8)
+    Picture.fromarray(scaled).save(tmp_path / "eight.png")
+    Picture.fromarray(image.astype(np.uint16)).save(tmp_path / "sixteen.png")
+    np.save(tmp_path / "minmax.npy", (image - image.min()) / np.ptp(image))
+    np.save(tmp_path / "other_size.npy", np.random.default_rng(0).random((75, 61)) * 1000)
+    np.save(tmp_path / "long.npy", image.astype(np.int64))
+    mine, theirs = (table(predict(one, tmp_path)) for one in (kinds_file, kinds.path))
+    np.testing.assert_allclose(mine, theirs, atol=1e-5)
+    raw = image[None, None]
+    one, two = (OnnxPredictor(kinds_file, "", "cpu")(raw.astype(t)) for t in (np.int32, np.float64))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_colour_runs_take_grey_images(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(8):
+            np.save(tmp_path / "set" / name / f"{i}.npy", rng.random((3, 32, 32)))
+    run = train("classification", tmp_path / "set", "d4net", tmp_path / "run", overrides=QUICK)
+    settle(run, rng.random((8, 3, 32, 32)))
+    file = export(run, tmp_path / "a.onnx").path
+    np.save(tmp_path / "grey.npy", rng.random((32, 32)))
+    np.save(tmp_path / "colour.npy", rng.random((3, 32, 32)))
+    files = [tmp_path / "grey.npy", tmp_path / "colour.npy"]
+    mine, theirs = (table(predict(one, files)) for one in (file, run.path))
+    np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_it_is_judged_on_the_images_kept_aside(
+    kinds: Run, kinds_file: Path, lenses: Path, masses: Path, tmp_path: Path
+) -> None:
+    mine, theirs = (evaluate(one, lenses, resamples=20) for one in (kinds_file, kinds.path))
+    assert mine.description == theirs.description == "9 test images kept aside in training"
+    np.testing.assert_array_equal(mine.rows, theirs.rows)
+    np.testing.assert_allclose(mine.outputs, theirs.outputs, atol=1e-5)
+    evaluate(kinds_file, lenses, tmp_path / "judged", resamples=20)
+    record = json.loads((tmp_path / "judged" / "metrics.json").read_text())
+    assert record["run"] == str(kinds_file)
+    with pytest.raises(RunError, match=r"kinds\.onnx: is a run for classification"):
+        evaluate(kinds_file, masses)
+
+
+def test_the_file_says_what_it_is_without_this_machines_paths(
+    kinds: Run, kinds_file: Path, masses_file: Path
+) -> None:
+    model = onnx.load(kinds_file)
+    onnx.checker.check_model(model, full_check=True)
+    said = {prop.key: prop.value for prop in model.metadata_props}
+    assert said["format"] == "halometry-onnx"
+    assert said["task"] == "classification"
+    assert json.loads(said["class_names"]) == ["no", "sphere", "vort"]
+    assert json.loads(said["image_shape"]) == [1, 48, 48]
+    assert said["answers"] == "probabilities of no, sphere, vort"
+    shapes = [
+        [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for file in (kinds_file, masses_file)
+        for value in (*onnx.load(file).graph.input, *onnx.load(file).graph.output)
+    ]
+    assert shapes[0] == ["batch", 1, "height", "width"]
+    assert shapes[1] == ["batch", 3]
+    assert shapes[2:] == [["batch", 1, 48, 48], ["batch"]]
+    for place in (Path(__file__).parents[2], kinds.path.parent, Path(kinds.config.data.path)):
+        assert str(place).encode() not in kinds_file.read_bytes()
+
+
+def test_images_that_do_not_fit_are_rows(masses_file: Path, masses: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "1_good.npy", images_of(masses)[0])
+    np.save(tmp_path / "2_small.npy", images_of(masses)[0, :, :20, :20])
+    good, small = predict(masses_file, tmp_path)
+    assert good.error is None
+    assert small.error == "is 20 x 20 pixels, the run was trained on 48 x 48"
+    with pytest.raises(RunError, match=r"m\.onnx: cannot answer for images of shape \(1, 1, 9, 9"):
+        OnnxPredictor(masses_file, "m.onnx", "cpu")(np.zeros((1, 1, 9, 9)))
+
+
+def test_damaged_files_and_those_of_others_are_named(kinds_file: Path, tmp_path: Path) -> None:
+    content = kinds_file.read_bytes()
+    cut, text, other = (tmp_path / f"{name}.onnx" for name in ("cut", "text", "other"))
+    cut.write_bytes(content[: len(content) // 2])
+    text.write_text("hello")
+    for file in (cut, text):
+        with pytest.raises(RunError, match=f"{file.name}: is not an ONNX file, or is damaged"):
+            load_exported(file)
+    model = onnx.load(kinds_file)
+    for prop in model.metadata_props:
+        if prop.key == "run":
+            prop.value = json.dumps(json.loads(prop.value) | {"later": 1})
+    onnx.save(model, other)
+    with pytest.raises(RunError, match=r"unknown key 'later'.*written by halometry \d"):
+        load_exported(other)
+    del model.metadata_props[:]
+    onnx.save(model, other)
+    with pytest.raises(RunError, match=r"other\.onnx: is an ONNX file, but not one that"):
+        predict(other, tmp_path)
+    with pytest.raises(RunError, match=r"gone\.onnx: no such file"):
+        predict(tmp_path / "gone.onnx", tmp_path)
+
+
+def test_missing_packages_are_named(
+    kinds: Run, kinds_file: Path, lenses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, name, None)
+            message = rf"export needs the package {name}: pip install 'halometry\[onnx\]'"
+            with pytest.raises(UnavailableError, match=message):
+                export(kinds, tmp_path / "a.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UnavailableError, match=r"package onnxruntime: pip install 'halometry\[onn"):
+        predict(kinds_file, lenses)
+
+
+def exported_before(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    """Let PyTorch's exporter, which takes its time, give what is in a file already."""
+    module = sys.modules[export.__module__]
+    monkeypatch.setattr(module, "_to_onnx", lambda *_: file.read_bytes())
+
+
+def test_answers_that_differ_are_not_written(
+    kinds: Run, kinds_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported_before(monkeypatch, kinds_file)
+    out = tmp_path / "a.onnx"
+    right = OnnxPredictor.__call__
+    for wrong in (lambda answers: answers + 2e-4, lambda answers: answers * np.nan):
+        monkeypatch.setattr(OnnxPredictor, "__call__", lambda *a, wrong=wrong: wrong(right(*a)))
+        with pytest.raises(RunError, match=r"a\.onnx: not written, for .* differ .* than 0\.0001"):
+            export(kinds, out)
+        assert not out.exists()
+
+
+def test_what_the_answers_are_compared_on(
+    masses_run: Run, masses_file: Path, shared_data: Path, masses: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    exported_before(monkeypatch, masses_file)
+    known = export(masses_run, tmp_path / "a.onnx")
+    assert known.checked == f"images of {masses} (16)"
+    assert known.difference < 1e-5
+    with pytest.raises(DataError, match=r"no image fits the run; .*1\.npy is 150 x 150 pixels"):
+        export(masses_run, tmp_path / "a.onnx", check=shared_data / "common_test_1")
+    with pytest.raises(DataError, match=r"--check .*gone: no image fits the run; .*no such file"):
+        export(masses_run, tmp_path / "a.onnx", check=tmp_path / "gone")
+    data = masses_run.config.data.model_copy(update={"path": str(tmp_path / "gone")})
+    moved = replace(masses_run, config=masses_run.config.model_copy(update={"data": data}))
+    assert export(moved, tmp_path / "b.onnx").checked.startswith("16 images of noise, for want")
+
+
+def test_real_images_are_answered_alike(
+    kinds: Run, kinds_file: Path, shared_data: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    exported_before(monkeypatch, kinds_file)
+    made = export(kinds, tmp_path / "a.onnx", check=shared_data / "common_test_1")
+    assert made.checked.endswith("common_test_1 (16)")
+    files = sorted((shared_data / "common_test_1").rglob("*.npy"))
+    answers = OnnxPredictor(made.path, "", "cpu")(np.stack([read_image(f).pixels for f in files]))
+    mine = table(predict(kinds.path, files))
+    np.testing.assert_allclose(answers, mine, atol=1e-5)
+
+
+def test_wrong_options_are_named(kinds: Run, kinds_file: Path, lenses: Path) -> None:
+    with pytest.raises(UsageError, match=r"a\.pt: must end in \.onnx"):
+        export(kinds, "a.pt")
+    with pytest.raises(UsageError, match="unknown format 'onx', did you mean 'onnx'?"):
+        export(kinds, "a.onnx", "onx")
+    with pytest.raises(UsageError, match="device 'cuda:9' is not usable by ONNX Runtime here"):
+        predict(kinds_file, lenses, device="cuda:9")
+
+
+def test_a_network_that_cannot_be_exported_is_named(
+    kinds: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def depends_on_values(self: Predictor, raw: Any) -> Any:
+        return raw if raw.sum() > 0 else -raw
+
+    monkeypatch.setattr(Predictor, "forward", depends_on_values)
+    with pytest.raises(RunError, match="PyTorch cannot export 'mobilenetv3_small' to ONNX"):
+        export(load_run(kinds.path), tmp_path / "a.onnx")
