@@ -451,7 +451,7 @@ def test_help_is_quick_and_names_every_verb() -> None:
     script = shutil.which("halometry", path=str(Path(sys.executable).parent))
     words = [script] if script else [sys.executable, "-m", "halometry"]
     shown = subprocess.run([*words, "--help"], capture_output=True, text=True, check=True)
-    for verb in ("simulate", "train", "evaluate", "compare", "predict", "publish", "show",
+    for verb in ("simulate", "train", "evaluate", "compare", "predict", "export", "publish", "show",
                  "backbones", "instruments", "presets", "recipes", "weights", "doctor",
                  "demo"):  # fmt: skip
         assert verb in shown.stdout
@@ -460,7 +460,7 @@ def test_help_is_quick_and_names_every_verb() -> None:
 
 
 def test_every_verb_is_a_function_of_the_package() -> None:
-    for verb in ("simulate", "train", "evaluate", "compare", "predict", "publish", "show",
+    for verb in ("simulate", "train", "evaluate", "compare", "predict", "export", "publish", "show",
                  "backbones", "instruments", "presets", "recipes", "weights", "doctor",
                  "demo"):  # fmt: skip
         assert callable(getattr(halometry, verb))

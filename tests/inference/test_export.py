@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import torch
 from PIL import Image as Picture
 
+from halometry import cli
 from halometry.data.images import read_image
 from halometry.data.store import open_store
 from halometry.errors import DataError, RunError, UnavailableError, UsageError
@@ -221,7 +223,7 @@ def test_missing_packages_are_named(
 def exported_before(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
     """Let PyTorch's exporter, which takes its time, give what is in a file already."""
     module = sys.modules[export.__module__]
-    monkeypatch.setattr(module, "_to_onnx", lambda *_: file.read_bytes())
+    monkeypatch.setattr(module, "_content", lambda _: file.read_bytes())
 
 
 def test_answers_that_differ_are_not_written(
@@ -283,5 +285,61 @@ def test_a_network_that_cannot_be_exported_is_named(
         return raw if raw.sum() > 0 else -raw
 
     monkeypatch.setattr(Predictor, "forward", depends_on_values)
-    with pytest.raises(RunError, match="PyTorch cannot export 'mobilenetv3_small' to ONNX"):
+    with pytest.raises(RunError, match=r"\(mobilenetv3_small\): PyTorch cannot export it"):
         export(load_run(kinds.path), tmp_path / "a.onnx")
+
+
+def test_a_network_too_large_for_the_format_is_named(
+    kinds: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("halometry.models.onnx_graph.LARGEST", 1000)
+    with pytest.raises(RunError, match="has 0.0 GiB of weights, ONNX ends at 2 GiB"):
+        export(kinds, tmp_path / "a.onnx")
+
+
+def test_the_python_of_the_page_runs(
+    kinds_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "export.md"
+    (code,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "my_images").mkdir()
+    np.save(tmp_path / "my_images" / "1.npy", np.random.default_rng(0).random((32, 32)))
+    (tmp_path / "resnet18.onnx").write_bytes(kinds_file.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    (answer,) = predict(kinds_file, tmp_path / "my_images")
+    said = dict(zip(found["names"], found["answers"][0].tolist(), strict=True))
+    assert said == pytest.approx(answer.values, abs=1e-5)
+
+
+def test_the_command(
+    kinds: Run, kinds_file: Path, lenses: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def command(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["halometry", *map(str, words)])
+        capsys.readouterr()
+        try:
+            cli.main()
+        except SystemExit as end:
+            return int(end.code or 0), *capsys.readouterr()
+        return 0, *capsys.readouterr()
+
+    exported_before(monkeypatch, kinds_file)
+    monkeypatch.setenv("COLUMNS", "100")
+    file = tmp_path / "model.onnx"
+    status, out, _ = command("export", kinds.path, "--format", "onnx", "--out", file)
+    assert status == 0
+    assert f"{file}: 6." in out
+    assert f" MB, checked on images of {lenses} (16)" in out
+    assert "largest difference from PyTorch's answers: " in out
+    status, out, _ = command("predict", file, lenses, "--out", tmp_path / "p.csv")
+    assert (status, out) == (0, f"90 of 90 answered -> {tmp_path / 'p.csv'}\n")
+    status, out, _ = command("evaluate", file, "--data", lenses, "--out", tmp_path / "judged")
+    assert status == 0
+    assert "9 test images kept aside in training" in out
+    status, _, err = command("export", kinds.path, "--out", tmp_path / "model.pb")
+    assert status == 2
+    assert "model.pb: must end in .onnx" in err
+    assert len(err.strip().splitlines()) == 1

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from halometry import __version__
 from halometry.data.files import find_files, iter_images
@@ -25,6 +21,7 @@ from halometry.errors import (
     UsageError,
     did_you_mean,
 )
+from halometry.models.onnx_graph import to_onnx
 from halometry.models.onnx_predictor import INPUT, INSTALL, OUTPUT, OnnxPredictor
 from halometry.progress import say
 from halometry.training.exported import FORMAT, FORMAT_VERSION, SUFFIX
@@ -34,7 +31,6 @@ from halometry.writing import check_writable, whole_file
 FORMATS = ("onnx",)
 TOLERANCE = 1e-4  # between the answers of PyTorch and ONNX Runtime
 CHECKED = 16  # images they are compared on
-LARGEST = 2**31 - 2**24  # bytes of weights: Protocol Buffers, which ONNX is kept in, end at 2 GiB
 
 
 @dataclass(frozen=True)
@@ -89,8 +85,7 @@ def export(
     run = run if isinstance(run, Run) else load_run(run)
     check_writable(out)
     images, described = _images(run, check)
-    predictor = run.predictor("cpu")
-    content = _to_onnx(predictor, run)
+    content = _content(run)
     say(f"{run.name}: comparing with PyTorch on {described}")
     difference = _difference(run, content, images, str(out))
     if not difference <= TOLERANCE:
@@ -112,63 +107,25 @@ def _need_packages() -> None:
             raise UnavailableError(f"export needs the package {name}: {INSTALL}") from error
 
 
-def _to_onnx(predictor: nn.Module, run: Run) -> bytes:
-    """The bytes of an ONNX file with a predictor, and what it says of itself.
+def _content(run: Run) -> bytes:
+    """The bytes of an ONNX file with a run's predictor, and what it says of itself.
 
     Raises:
         RunError: PyTorch cannot export this network, or it is too large.
     """
-    weights = sum(t.nbytes for t in predictor.state_dict().values())
-    if weights > LARGEST:
-        raise RunError(f"{run.path}: has {weights / 2**30:.1f} GiB of weights, ONNX ends at 2 GiB")
-    channels, height, width = run.config.data.shape
-    # Nothing is fixed by this size where the batch is named; a batch of one would be.
-    example = torch.rand(2, channels, height, width)
-    names = {0: "batch"}
-    if run.config.preprocessing.size is not None:
-        names |= {2: "height", 3: "width"}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its remarks on its own workings
-            program: Any = torch.onnx.export(
-                predictor,
-                (example,),
-                dynamo=True,
-                dynamic_shapes=({axis: torch.export.Dim(name) for axis, name in names.items()},),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                verbose=False,
-            )
-    except torch.onnx.errors.OnnxExporterError as error:
-        reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
-        raise RunError(
-            f"{run.path}: PyTorch cannot export '{run.config.backbone}' to ONNX ({reason.strip()})"
-        ) from error
-    model = program.model_proto
-    _clean(model)
-    _describe(model, run)
-    content: bytes = model.SerializeToString()
-    return content
-
-
-def _clean(model: Any) -> None:
-    """Take out what the exporter notes of each operation: paths of this machine among it."""
-    graph = model.graph
-    del graph.value_info[:]
-    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]
-
-
-def _describe(model: Any, run: Run) -> None:
-    """Let the file say what it is and what its answers mean."""
     import onnx
 
     config = run.config
+    any_size = config.preprocessing.size is not None
+    name = f"{run.path} ({config.backbone})"
+    model = to_onnx(run.predictor("cpu"), config.data.shape, any_size, name)
     onnx.helper.set_model_props(model, _metadata(config, run.split().to_json()))
     model.doc_string = (
         f"{config.backbone} of halometry {__version__}: raw pixel values ({INPUT}) to"
         f" {_meaning(config)} ({OUTPUT})"
     )
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def _metadata(config: RunConfig, split: str) -> dict[str, str]:
