@@ -78,7 +78,7 @@ def montage(answers: list[Answer]) -> Figure:
     for row, name in enumerate(classes):
         members = [answer for answer in answers if Path(answer.file).parent.name == name]
         for ax, answer in zip(axes[row], members, strict=False):
-            ax.imshow(stretched(read_image(Path(answer.file)).pixels), cmap=LENS_MAP)
+            ax.imshow(stretched(read_image(Path(answer.file)).pixels[0]), cmap=LENS_MAP)
             said = f"{answer.best} {100 * answer.values[str(answer.best)]:.1f} %"
             ax.set_title(said, fontsize=8, color="black" if answer.best == name else "tab:red")
         axes[row][0].set_ylabel(name)
