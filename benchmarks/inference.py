@@ -1,0 +1,159 @@
+"""Latency, throughput and memory of answering: PyTorch against ONNX Runtime, in turns.
+
+python benchmarks/inference.py --out results/inference.json
+
+Weights are random, batch statistics those of simulated images, so that the answers differ from
+image to image as a trained network's do. Preprocessing is part of what is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor
+
+from halometry.evaluation.cost import machine, measure_speed
+from halometry.models import Network, Predictor, Preprocessing, PreprocessingConfig
+from halometry.models.backbone import PLAIN_NAMES
+from halometry.models.onnx_graph import to_onnx
+from halometry.models.onnx_predictor import OnnxPredictor
+from halometry.simulation import FreshImages
+
+PIXELS = 150
+SETTINGS = {
+    "150 px, one channel": PreprocessingConfig(scale="minmax"),
+    "224 px, three channels, as published": PreprocessingConfig(
+        scale="minmax", size=224, channels=3
+    ),
+}
+BATCH = 64
+IMAGES = 64  # on which answers are compared
+LAYOUTS = {
+    "PyTorch, channels last": torch.channels_last,
+    "PyTorch, channels first": torch.contiguous_format,
+}
+ONNX = "ONNX Runtime"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, help="a JSON file to write")
+    parser.add_argument("--backbones", default=",".join(PLAIN_NAMES))
+    parser.add_argument("--seconds", type=float, default=60.0, help="for each network's timing")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    batches = FreshImages("common_test_1", options.seed, batch_size=IMAGES, batches=1)
+    images = next(iter(batches))[0].float()
+    before = machine()
+    rows = []
+    for setting, config in SETTINGS.items():
+        for name in options.backbones.split(","):
+            row = measure(name, config, images, options)
+            rows.append({"network": name, "setting": setting} | row)
+            print(summary(rows[-1]), flush=True)
+    record = {
+        "what": "raw images to probabilities; one image, and batches of 64; quartiles",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": "python benchmarks/inference.py " + " ".join(sys.argv[1:]),
+        "seed": options.seed,
+        "machine": before | {"threads": options.threads, "onnxruntime": onnxruntime.__version__},
+        "rows": rows,
+    }
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def measure(
+    name: str, config: PreprocessingConfig, images: Tensor, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Everything about one network in one setting."""
+    predictors = {
+        layout: build(name, config, images, options.seed).to(memory_format=memory_format)
+        for layout, memory_format in LAYOUTS.items()
+    }
+    first = next(iter(predictors.values()))
+    shape = (1, PIXELS, PIXELS)
+    model = to_onnx(first, shape, config.size is not None, name).SerializeToString()
+    onnx = OnnxPredictor(model, name, "cpu")
+    ways: dict[str, Callable[[Tensor], Any]] = {**predictors, ONNX: lambda raw: onnx(raw.numpy())}
+    speeds = measure_speed(ways, images[:1], BATCH, options.seconds)
+    eager = [speeds[layout] for layout in LAYOUTS]
+    latency = min(way["latency_ms"]["median"] for way in eager)
+    throughput = max(way["throughput"]["median"] for way in eager)
+    mine = speeds[ONNX]
+    with torch.inference_mode():
+        expected = first(images).numpy()
+    return {
+        "ways": speeds,
+        "latency_ratio": latency / mine["latency_ms"]["median"],
+        "throughput_ratio": mine["throughput"]["median"] / throughput,
+        "largest_difference": float(np.abs(onnx(images.numpy()) - expected).max()),
+        "answers_vary_by": float(expected.std(axis=0).min()),
+        "file_bytes": len(model),
+        "peak_memory_bytes": memory(name, config, model, options.threads),
+    }
+
+
+def build(name: str, config: PreprocessingConfig, images: Tensor, seed: int) -> Predictor:
+    """A predictor of random weights whose normalisation has seen images."""
+    torch.manual_seed(seed)
+    network = Network(name, config.channels, 3)
+    for module in network.modules():
+        if hasattr(module, "momentum"):
+            module.momentum = 1.0
+    preprocessing = Preprocessing(config)
+    with torch.no_grad():
+        network.train()(preprocessing(images[:16]))
+        network.head[0].weight *= 10
+    return Predictor(preprocessing, network, "classification").eval()
+
+
+def memory(
+    name: str, config: PreprocessingConfig, model: bytes, threads: int
+) -> dict[str, dict[str, int]]:
+    """Peak resident memory of a process that answers for one image, and for a batch, each way."""
+    found: dict[str, dict[str, int]] = {}
+    script = [sys.executable, str(Path(__file__).with_name("peak_memory.py"))]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        file.write_bytes(model)
+        for way, what in (("pytorch", name), ("halometry", file), ("onnxruntime", file)):
+            words = [*script, way, str(what), "--channels", str(config.channels)]
+            words += ["--size", str(config.size)] if config.size else []
+            words += ["--pixels", str(PIXELS), "--threads", str(threads)]
+            found[way] = {
+                key: int(subprocess.check_output([*words, "--batch", str(count)], text=True))
+                for key, count in (("one", 1), ("batch", BATCH))
+            }
+    return found
+
+
+def summary(row: dict[str, Any]) -> str:
+    """One line for the person who waits."""
+    latency = {way: values["latency_ms"]["median"] for way, values in row["ways"].items()}
+    megabytes = {way: peak["batch"] / 1e6 for way, peak in row["peak_memory_bytes"].items()}
+    return (
+        f"{row['network']}, {row['setting']}: "
+        + ", ".join(f"{way} {ms:.2f} ms" for way, ms in latency.items())
+        + f"; {row['latency_ratio']:.2f} times in latency, {row['throughput_ratio']:.2f} in"
+        f" throughput; differ by {row['largest_difference']:.1g};"
+        f" batch of {BATCH}: " + ", ".join(f"{way} {mb:.0f} MB" for way, mb in megabytes.items())
+    )
+
+
+if __name__ == "__main__":
+    main()
