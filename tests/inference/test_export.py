@@ -251,9 +251,14 @@ def test_what_the_answers_are_compared_on(
         export(masses_run, tmp_path / "a.onnx", check=shared_data / "common_test_1")
     with pytest.raises(DataError, match=r"--check .*gone: no image fits the run; .*no such file"):
         export(masses_run, tmp_path / "a.onnx", check=tmp_path / "gone")
-    data = masses_run.config.data.model_copy(update={"path": str(tmp_path / "gone")})
-    moved = replace(masses_run, config=masses_run.config.model_copy(update={"data": data}))
-    assert export(moved, tmp_path / "b.onnx").checked.startswith("16 images of noise, for want")
+    for preset, checked in (
+        ("demo_mass", "images simulated from demo_mass (16)"),
+        (None, "images of noise (16; better give some with --check)"),
+    ):
+        gone = {"path": str(tmp_path / "gone"), "preset": preset}
+        data = masses_run.config.data.model_copy(update=gone)
+        moved = replace(masses_run, config=masses_run.config.model_copy(update={"data": data}))
+        assert export(moved, tmp_path / "b.onnx").checked == checked
 
 
 def test_real_images_are_answered_alike(

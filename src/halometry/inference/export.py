@@ -24,6 +24,7 @@ from halometry.errors import (
 from halometry.models.onnx_graph import to_onnx
 from halometry.models.onnx_predictor import INPUT, INSTALL, OUTPUT, OnnxPredictor
 from halometry.progress import say
+from halometry.simulation import FreshImages, presets
 from halometry.training.exported import FORMAT, FORMAT_VERSION, SUFFIX
 from halometry.training.run import Run, RunConfig, load_run
 from halometry.writing import check_writable, whole_file
@@ -67,7 +68,8 @@ def export(
         out: the file, ending in `.onnx`.
         format: `onnx`.
         check: images to compare the answers on: a file, a folder or a store. Without it the
-            images that the run was trained on are taken where they still are, and noise else.
+            images that the run was trained on are taken where they still are, others simulated
+            from their preset where they have one, and noise else.
 
     Raises:
         UsageError: another format or ending.
@@ -190,10 +192,15 @@ def _images(run: Run, check: str | Path | None) -> tuple[list[np.ndarray], str]:
     trained_on = Path(run.config.data.path)
     if trained_on.exists() and (images := _fitting(trained_on, run)[0]):
         return images, f"images of {trained_on} ({len(images)})"
+    preset = run.config.data.preset
+    if preset in presets():
+        ((simulated, _),) = FreshImages(preset, seed=0, batch_size=CHECKED, batches=1)
+        if run.config.misfit(tuple(simulated.shape[1:])) is None:
+            return list(simulated.numpy()), f"images simulated from {preset} ({CHECKED})"
     rng = np.random.default_rng(0)
     counts = 10 ** rng.uniform(0.5, 3, (CHECKED, 1, 1, 1))
     noise = rng.poisson(counts, (CHECKED, *run.config.data.shape)).astype(np.float32)
-    return list(noise), f"{CHECKED} images of noise, for want of real ones (--check FOLDER)"
+    return list(noise), f"images of noise ({CHECKED}; better give some with --check)"
 
 
 def _fitting(path: Path, run: Run) -> tuple[list[np.ndarray], list[str]]:
