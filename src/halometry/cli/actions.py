@@ -183,7 +183,10 @@ def predict(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[
+        str,
+        typer.Argument(help="A run folder, a name from 'halometry weights', or hf://USER/REPO."),
+    ],
     out: Annotated[Path, typer.Option(help="The file to write, ending in .onnx.")],
     format: Annotated[Format, typer.Option(help="Of the file.")] = Format.onnx,
     check: Annotated[

@@ -64,7 +64,7 @@ def export(
     classes, shape of the images, and all that the run folder knows but the history.
 
     Args:
-        run: a run folder.
+        run: a run, as `load_run` takes it.
         out: the file, ending in `.onnx`.
         format: `onnx`.
         check: images to compare the answers on: a file, a folder or a store. Without it the
@@ -119,7 +119,7 @@ def _content(run: Run) -> bytes:
 
     config = run.config
     any_size = config.preprocessing.size is not None
-    name = f"{run.path} ({config.backbone})"
+    name = f"{run.source} ({config.backbone})"
     model = to_onnx(run.predictor("cpu"), config.data.shape, any_size, name)
     onnx.helper.set_model_props(model, _metadata(config, run.split().to_json()))
     model.doc_string = (
