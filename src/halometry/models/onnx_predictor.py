@@ -89,8 +89,9 @@ def _options(runtime: Any) -> Any:
     options = runtime.SessionOptions()
     # Without a number it takes all cores, those that this process may not use among them.
     options.intra_op_num_threads = torch.get_num_threads()
-    # Threads that spin while they wait take the cores from whatever else runs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that spin while they wait are quick to go on, but take the cores from whatever else
+    # runs: without end they make a busy machine half as fast, for this long they do not.
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "100")
     options.log_severity_level = 3  # errors; they also come as exceptions
     return options
 
