@@ -4,8 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from halometry.models import Preprocessing, PreprocessingConfig, TargetConfig
+from halometry.models.preprocessing import resize
 
 
 def test_minmax_is_by_image() -> None:
@@ -63,3 +65,10 @@ def test_a_target_decodes_what_it_encodes(
 def test_a_size_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match="greater than or equal to 16"):
         PreprocessingConfig(size=3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(150, 150), (97, 160), (300, 31), (224, 20)])
+def test_resizing_is_what_torch_calls_bilinear(height: int, width: int) -> None:
+    raw = torch.rand(2, 3, height, width, dtype=torch.float64)
+    expected = functional.interpolate(raw, (224, 224), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(resize(raw, 224), expected, atol=1e-12, rtol=0)

@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from halometry.config import Strict
 
@@ -62,10 +61,31 @@ class Preprocessing(nn.Module):
         elif config.stretch == "log":
             images = torch.log1p(images.clamp_min(0) / LOG_SOFTENING)
         if config.size is not None and images.shape[-2:] != (config.size, config.size):
-            images = functional.interpolate(
-                images, (config.size, config.size), mode="bilinear", align_corners=False
-            )
+            images = resize(images, config.size)
         images = (images - config.mean) / config.std
         if images.shape[1] == 1 and config.channels > 1:
             images = images.expand(-1, config.channels, -1, -1)
         return images
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Images (B, C, H, W) to (B, C, size, size), bilinear without antialiasing.
+
+    The same as `torch.nn.functional.interpolate`, as two matrix products. What others call
+    bilinear differs in how positions are rounded, and a deep network makes much of it: with ONNX
+    Runtime's, answers of an EfficientNet-B5 differed by 1e-4.
+
+    Example:
+        >>> resize(torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]]), 4)[0, 0, 0]
+        tensor([0.0000, 0.2500, 0.7500, 1.0000])
+    """
+    height, width = images.shape[-2:]
+    rows, columns = (_shares(size, side).to(images) for side in (height, width))
+    return rows @ images @ columns.T
+
+
+def _shares(size: int, side: int) -> Tensor:
+    """How much of each of `side` pixels is in each of `size`, (size, side)."""
+    at = (torch.arange(size, dtype=torch.float64) + 0.5) * (side / size) - 0.5
+    distance = at.clamp(0, side - 1)[:, None] - torch.arange(side)
+    return (1 - distance.abs()).clamp_min(0)
