@@ -41,7 +41,7 @@ from halometry.models import Network
 from halometry.models.preprocessing import Preprocessing
 from halometry.progress import console
 from halometry.simulation import load_preset
-from halometry.training.batches import Order
+from halometry.training.batches import Batches, Order
 from halometry.training.execution import pinned_threads
 from halometry.training.learner import Learner
 from halometry.training.memory import freed_memory_kept
@@ -125,7 +125,9 @@ def ceiling(name: str, folder: Path, seconds: float) -> Round:
         images = Preprocessing(config.preprocessing)(torch.from_numpy(raw))
         images = images.contiguous(memory_format=execution.memory_format)
         net = config.build_network().to(memory_format=execution.memory_format).train()
-        learner = Learner(config.predictor(net), config, Order(len(images), len(images), SEED))
+        order = Order(len(images), len(images), SEED)
+        batches = Batches(images, labels, np.arange(len(images)), order)
+        learner = Learner(config.predictor(net), config, batches)
         optimiser = learner.configure_optimizers()["optimizer"]
 
         def step() -> int:

@@ -29,8 +29,8 @@ def test_batches_do_not_depend_on_where_they_begin() -> None:
     images, labels = torch.arange(20.0).view(20, 1, 1, 1), torch.arange(20)
     order = Order(10, 4, seed=0)
     chosen = np.arange(10, 20)
-    all_of_them = list(Batches(images, labels, chosen, order, 0, 6))
-    later = list(Batches(images, labels, chosen, order, 4, 6))
+    all_of_them = list(Batches(images, labels, chosen, order).between(0, 6))
+    later = list(Batches(images, labels, chosen, order).between(4, 6))
     for (a, la, _), (b, lb, _) in zip(all_of_them[4:], later, strict=True):
         assert torch.equal(a, b)
         assert torch.equal(la, lb)
@@ -40,8 +40,8 @@ def test_batches_do_not_depend_on_where_they_begin() -> None:
 def test_images_on_disk_give_the_same_batches() -> None:
     array = np.arange(20.0).reshape(20, 1, 1, 1)
     order, chosen, labels = Order(20, 6, seed=0), np.arange(20), torch.arange(20)
-    memory = Batches(torch.from_numpy(array), labels, chosen, order, 0, 4)
-    disk = Batches(array, labels, chosen, order, 0, 4)
+    memory = Batches(torch.from_numpy(array), labels, chosen, order).between(0, 4)
+    disk = Batches(array, labels, chosen, order).between(0, 4)
     for (a, la, _), (b, lb, _) in zip(memory, disk, strict=True):
         assert torch.equal(a, b)
         assert torch.equal(la, lb)

@@ -20,7 +20,7 @@ from halometry.simulation.convergence import substructure_mass
 from halometry.training import train
 from halometry.training.auxiliary import MassMap
 from halometry.training.batches import Batches, Order
-from halometry.training.fresh import Curriculum, curriculum, mass_maps, preset_of
+from halometry.training.fresh import Curriculum, curriculum, has_mass, mass_maps, preset_of
 from halometry.training.recipe import Recipe
 from halometry.training.run import WEIGHTS
 
@@ -39,7 +39,8 @@ def test_a_simulated_set_knows_its_preset_and_others_have_none(data: LabelledIma
     folder = replace(data, attributes={})
     assert preset_of(folder) is None
     assert wanted(folder, fresh=0.5) is None
-    assert mass_maps(folder, (6, 6)) is None
+    assert not has_mass(folder)
+    assert has_mass(data)
 
 
 def test_no_fresh_images_where_none_are_wanted(data: LabelledImages) -> None:
@@ -81,12 +82,10 @@ def test_stored_and_fresh_images_share_a_batch_with_their_labels_and_maps(
 ) -> None:
     fresh, maps = wanted(data, fresh=0.25), mass_maps(data, (6, 6))
     assert fresh is not None
-    assert maps is not None
     order, images = Order(len(data), 16, seed=0), torch.from_numpy(data.images)
     labels = torch.from_numpy(data.labels)
-    ((batch, truth, where),) = Batches(
-        images, labels, np.arange(len(data)), order, 0, 1, maps, fresh
-    )
+    batches = Batches(images, labels, np.arange(len(data)), order, maps, fresh)
+    batch, truth, where = batches.of(0)
     assert len(batch) == len(truth) == 16
     assert where is not None
     # Subhalos of the demonstration may lie outside the image, but not many.
@@ -98,9 +97,8 @@ def test_all_images_may_be_fresh(data: LabelledImages) -> None:
     fresh = wanted(data, fresh=1.0)
     order, images = Order(len(data), 16, seed=0), torch.from_numpy(data.images)
     labels = torch.from_numpy(data.labels)
-    ((batch, truth, maps),) = Batches(
-        images, labels, np.arange(len(data)), order, 2, 3, None, fresh
-    )
+    batches = Batches(images, labels, np.arange(len(data)), order, curriculum=fresh)
+    batch, truth, maps = batches.of(2)
     assert len(batch) == len(truth) == 16
     assert maps is None
 

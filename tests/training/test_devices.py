@@ -29,7 +29,7 @@ from halometry.errors import DataError, HalometryError, RunError, UnavailableErr
 from halometry.evaluation.compare import compare
 from halometry.evaluation.evaluate import outputs_of
 from halometry.training import train
-from halometry.training.batches import Batch, Batches, Order, Share, augment
+from halometry.training.batches import Batches, Order, Share, augment
 from halometry.training.feed import Selection
 from halometry.training.fresh import curriculum, mass_maps
 from halometry.training.group import LostError, find_group
@@ -305,9 +305,9 @@ def test_shares_make_up_the_batch(counts: list[int], processes: int) -> None:
 def test_each_process_sees_its_images_as_one_alone_would() -> None:
     images, labels = torch.rand(20, 1, 4, 4), torch.arange(20)
     order = Order(20, 7, seed=0)
-    whole = list(Batches(images, labels, np.arange(20), order, 0, 3))
+    whole = list(Batches(images, labels, np.arange(20), order).between(0, 3))
     shared = [
-        list(Batches(images, labels, np.arange(20), order, 0, 3, share=Share(rank, 3)))
+        list(Batches(images, labels, np.arange(20), order, share=Share(rank, 3)).between(0, 3))
         for rank in range(3)
     ]
     for step, (batch, truth, _) in enumerate(whole):
@@ -328,16 +328,15 @@ def test_fresh_images_and_maps_are_shared_out_too(masses: Path) -> None:
     images, labels = torch.from_numpy(data.images[:]), torch.from_numpy(data.labels)
     maps = mass_maps(data, (6, 6))
 
-    def batches(share: Share) -> list[Batch]:
-        return list(Batches(images, labels, rows, order, 0, 4, maps, fresh, share))
-
-    whole = batches(Share())
-    assert [len(batch[1]) for batch in whole] == [10, 10, 10, 4]  # the last is of fresh ones alone
+    whole = Batches(images, labels, rows, order, maps, fresh)
+    counts = [whole.parts(step) for step in range(4)]
+    assert counts == [(6, 4), (6, 4), (6, 4), (0, 4)]
     for rank in range(3):
         share = Share(rank, 3)
-        for step, parts in enumerate(batches(share)):
-            mine = torch.from_numpy(share.positions(*order.parts(step, fresh.count)))
-            for part, all_of_it in zip(parts, whole[step], strict=True):
+        shared = Batches(images, labels, rows, order, maps, fresh, share)
+        for step, count in enumerate(counts):
+            mine = torch.from_numpy(share.positions(*count))
+            for part, all_of_it in zip(shared.of(step), whole.of(step), strict=True):
                 assert part is not None
                 assert all_of_it is not None
                 torch.testing.assert_close(part, all_of_it[mine])

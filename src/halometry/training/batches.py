@@ -82,10 +82,6 @@ class Order:
         start = batch * self.batch_size
         return _permutation(self.count, self.seed, epoch)[start : start + self.batch_size]
 
-    def parts(self, step: int, fresh: int = 0) -> tuple[int, int]:
-        """How many stored images a step has, and how many that are made for it, `fresh`."""
-        return max(0, len(self.indices(step)) - fresh), fresh
-
     def images_seen(self, steps: int) -> int:
         """How many images were shown in the first `steps` steps, repeats counted."""
         epochs, batches = divmod(steps, self.steps_per_epoch)
@@ -102,17 +98,16 @@ Batch = tuple[Tensor, Tensor, Tensor | None]
 
 
 class Batches:
-    """Batches for the steps from `start` to `stop`.
+    """What each step of a training is given: (images (B, C, H, W), labels (B,), maps or None).
 
-    Each is (images (B, C, H, W), labels (B,), maps (B, h, w) or None): stored images, and behind
-    them those made for the step, where there is a curriculum.
+    Stored images, and behind them those made for the step, where there is a curriculum; maps are
+    (B, h, w).
 
     Args:
         images: a tensor, or anything that takes sorted integer arrays, such as a set on disk.
         labels: a tensor (N,).
         chosen: positions of the training images in `images`, int64 (n,).
         order: of the training images.
-        start, stop: the steps.
         maps: of the mass in substructure, of all images (N, h, w), or None.
         curriculum: makes fresh images, or None.
         share: of each batch, what is given.
@@ -124,28 +119,30 @@ class Batches:
         labels: Tensor,
         chosen: np.ndarray,
         order: Order,
-        start: int,
-        stop: int,
         maps: Tensor | None = None,
         curriculum: Curriculum | None = None,
         share: Share = ALL,
     ) -> None:
-        self.images, self.labels, self.chosen = images, labels, chosen
-        self.order, self.start, self.stop = order, start, stop
+        self.images, self.labels, self.chosen, self.order = images, labels, chosen, order
         self.maps, self.curriculum, self.share = maps, curriculum, share
 
-    def __len__(self) -> int:
-        return self.stop - self.start
+    def parts(self, step: int) -> tuple[int, ...]:
+        """How many images of a step's whole batch are stored, and how many are made for it."""
+        count = len(self.order.indices(step))
+        if self.curriculum is None:
+            return (count,)
+        return max(0, count - self.curriculum.count), self.curriculum.count
 
-    def __iter__(self) -> Iterator[Batch]:
-        for step in range(self.start, self.stop):
-            yield self._batch(step)
+    def between(self, start: int, stop: int) -> Steps:
+        """The batches of the steps from `start` to `stop`."""
+        return Steps(self, range(start, stop))
 
-    def _batch(self, step: int) -> Batch:
+    def of(self, step: int) -> Batch:
+        """The share of a step's batch."""
         rows = self.chosen[self.order.indices(step)]
         if self.curriculum is None:
             return self._stored(np.sort(rows)[self.share.positions(len(rows))])
-        parts = self.order.parts(step, self.curriculum.count)
+        parts = self.parts(step)
         mine = self.share.positions(*parts)
         stored, fresh = mine[mine < parts[0]], mine[mine >= parts[0]] - parts[0]
         rows = np.sort(rows[: parts[0]])[stored]
@@ -166,6 +163,20 @@ class Batches:
         at = torch.from_numpy(rows)
         maps = None if self.maps is None else self.maps[at]
         return take(self.images, rows), self.labels[at], maps
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The batches of some steps, one after the other."""
+
+    batches: Batches
+    steps: range
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.batches.of, self.steps)
 
 
 def take(images: Any, rows: np.ndarray) -> Tensor:

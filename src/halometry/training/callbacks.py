@@ -68,7 +68,7 @@ class Keeper(L.Callback):
         step = trainer.global_step
         row = {
             "step": step,
-            "images": learner.order.images_seen(step),
+            "images": learner.batches.order.images_seen(step),
             "seconds": round(self.seconds, 2),
             "loss": loss,
             "selection_loss": float(metrics["selection_loss"]),

@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halometry.data.split import Split
-from halometry.training.batches import ALL, Batches, Order, Share, take
-from halometry.training.fresh import Curriculum
+from halometry.training.batches import ALL, Batches, Order, Share, Steps, take
 
 STRETCH = 200  # steps between the points a stopped run can go on from, at most
 
@@ -67,41 +65,23 @@ class Stretches:
 
 
 class Feed(L.LightningDataModule):
-    """Gives Lightning the batches of one stretch after the other."""
+    """Gives Lightning the batches of one stretch after the other, and the selection set.
 
-    def __init__(
-        self,
-        images: Any,
-        labels: Tensor,
-        split: Split,
-        order: Order,
-        stretches: Stretches,
-        maps: Tensor | None = None,
-        curriculum: Curriculum | None = None,
-        share: Share = ALL,
-    ) -> None:
+    Args:
+        batches: of the training images.
+        selection: what chooses the checkpoint.
+        stretches: in which training goes.
+    """
+
+    def __init__(self, batches: Batches, selection: Selection, stretches: Stretches) -> None:
         super().__init__()
-        self.images, self.labels, self.split = images, labels, split
-        self.order, self.stretches, self.share = order, stretches, share
-        self.maps, self.curriculum = maps, curriculum
+        self.batches, self.selection, self.stretches = batches, selection, stretches
 
-    def train_dataloader(self) -> Batches:
+    def train_dataloader(self) -> Steps:
         assert self.trainer is not None
         start = self.trainer.global_step
         stop = self.stretches.after(start) if start < self.stretches.ends[-1] else start
-        return Batches(
-            self.images,
-            self.labels,
-            self.split.train,
-            self.order,
-            start,
-            stop,
-            self.maps,
-            self.curriculum,
-            self.share,
-        )
+        return self.batches.between(start, stop)
 
     def val_dataloader(self) -> Selection:
-        batch = max(64, self.order.batch_size)
-        rows = np.sort(self.split.selection)
-        return Selection(self.images, self.labels, rows, batch, self.share)
+        return self.selection

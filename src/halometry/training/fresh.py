@@ -19,8 +19,10 @@ from halometry.simulation import Preset, sample
 from halometry.simulation.convergence import substructure_mass
 from halometry.training.recipe import Recipe
 
-KNOWN = ("halo_mass", "subhalo_mass", "subhalo_x", "subhalo_y")
-KNOWN_OF_LINES = ("line_mass", "line_length", "line_angle", "line_x", "line_y")
+KNOWN = (  # parameters that say where the mass is
+    *("halo_mass", "subhalo_mass", "subhalo_x", "subhalo_y"),
+    *("line_mass", "line_length", "line_angle", "line_x", "line_y"),
+)
 
 
 def preset_of(data: LabelledImages) -> Preset | None:
@@ -98,25 +100,28 @@ def curriculum(
     return Curriculum(preset, own, count, recipe.heaviest, fading, device)
 
 
-def mass_maps(data: LabelledImages, cells: Sequence[int]) -> Tensor | None:
-    """Where the mass in substructure is in each image of a simulated set.
+def has_mass(data: LabelledImages) -> bool:
+    """Whether a set says where the mass in substructure is in its images."""
+    if preset_of(data) is None or not is_store(data.source):
+        return False
+    with open_store(data.source) as file:
+        return all(name in file.get("parameters", {}) for name in KNOWN)
+
+
+def mass_maps(data: LabelledImages, cells: Sequence[int]) -> Tensor:
+    """Where the mass in substructure is in each image of a set that `has_mass`.
 
     Args:
         data: the set, of N images.
         cells: rows h and columns w of the maps.
 
     Returns:
-        (N, h, w), shares of the halo's mass; None where the set does not say.
+        (N, h, w), shares of the halo's mass.
     """
     preset = preset_of(data)
-    if preset is None or not is_store(data.source):
-        return None
+    assert preset is not None
     with open_store(data.source) as file:
-        known = file.get("parameters", {})
-        if any(name not in known for name in (*KNOWN, *KNOWN_OF_LINES)):
-            return None
-        every = {name: known[name][:] for name in (*KNOWN, *KNOWN_OF_LINES)}
-    return _maps(preset, every, cells)
+        return _maps(preset, {name: file["parameters"][name][:] for name in KNOWN}, cells)
 
 
 def _maps(preset: Preset, parameters: dict[str, np.ndarray], cells: Sequence[int]) -> Tensor:

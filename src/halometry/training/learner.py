@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAUROC
 
 from halometry.models.predictor import Predictor
 from halometry.training.auxiliary import MassMap
-from halometry.training.batches import ALL, Batch, Order, Share, augment, step_seed
+from halometry.training.batches import Batch, Batches, augment, step_seed
 from halometry.training.run import RunConfig
 
 
@@ -28,27 +28,22 @@ class Learner(L.LightningModule):
     Args:
         predictor: preprocessing, network and the meaning of its output.
         config: of the run.
-        order: of the training images.
+        batches: that it is given.
         mass_map: what learns the map of the mass in substructure beside, or None.
-        share: of each batch, what is given to this process.
-        fresh: images of each batch that are made for it.
     """
 
     def __init__(
         self,
         predictor: Predictor,
         config: RunConfig,
-        order: Order,
+        batches: Batches,
         mass_map: MassMap | None = None,
-        share: Share = ALL,
-        fresh: int = 0,
     ) -> None:
         super().__init__()
         self.predictor = predictor
         self.mass_map = mass_map
         self.averaged = _running_mean(predictor.network, config.recipe.averaging)
-        self.config, self.order = config, order
-        self.share, self.fresh = share, fresh
+        self.config, self.batches = config, batches
         self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         self.quality = (
             MulticlassAUROC(config.outputs) if config.task == "classification" else R2Score()
@@ -81,16 +76,14 @@ class Learner(L.LightningModule):
         images, labels, maps = batch
         recipe = self.config.recipe
         seed = step_seed(self.config.seed, self.global_step)
-        parts = self.order.parts(self.global_step, self.fresh)
-        weight = self.share.weight(*parts)
+        share, parts = self.batches.share, self.batches.parts(self.global_step)
+        weight = share.weight(*parts)
 
         def moved(batch: Tensor) -> Tensor:
-            return augment(
-                batch, recipe.flip_probability, recipe.quarter_turns, seed, self.share, parts
-            )
+            return augment(batch, recipe.flip_probability, recipe.quarter_turns, seed, share, parts)
 
         images = moved(images)
-        torch.manual_seed(seed + self.share.rank)  # dropout and its kind
+        torch.manual_seed(seed + share.rank)  # dropout and its kind
         of_labels = weight * self.loss(self._outputs(self.predictor.network, images), labels)
         loss = of_labels
         if self.mass_map is not None and maps is not None:

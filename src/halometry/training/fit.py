@@ -1,0 +1,240 @@
+"""The training itself, in one of the processes that share it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import TensorBoardLogger
+from timm.layers import convert_sync_batchnorm
+from torch import Tensor
+
+from halometry.data.labelled import LabelledImages
+from halometry.data.split import Split
+from halometry.models import Network, Preprocessing
+from halometry.progress import duration, say, track
+from halometry.training import run as folder
+from halometry.training.auxiliary import MassMap
+from halometry.training.batches import Batches, Order, take
+from halometry.training.callbacks import Keeper, Statistics, Watcher
+from halometry.training.execution import pinned_threads
+from halometry.training.feed import Feed, Selection, Stretches
+from halometry.training.fresh import curriculum, has_mass, mass_maps
+from halometry.training.group import Group
+from halometry.training.learner import Learner
+from halometry.training.memory import freed_memory_kept
+from halometry.training.recipe import Recipe
+from halometry.training.run import Run, RunConfig
+from halometry.writing import write_text
+
+METRICS = {"classification": "AUC", "regression": "R²"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be trained; settled, checked, and the same in all processes.
+
+    Attributes:
+        out: the run folder.
+        config: of the run.
+        data, split: the set, and what its images are for.
+        start: the run whose weights it begins from, if any.
+    """
+
+    out: Path
+    config: RunConfig
+    data: LabelledImages
+    split: Split
+    start: Run | None
+
+
+def fit(job: Job, group: Group) -> None:
+    """Train, as one of the processes of a group."""
+    threads = job.config.execution.threads
+    if group.processes > 1:
+        threads = min(threads, torch.get_num_threads())  # others want some too
+    with freed_memory_kept(), pinned_threads(threads):
+        _fit(job, group)
+
+
+def _fit(job: Job, group: Group) -> None:
+    config, recipe = job.config, job.config.recipe
+    order = Order(len(job.split.train), recipe.batch_size, config.seed)
+    stretches = Stretches(order, config.steps, recipe.validations_per_epoch)
+    resume = job.out / folder.RESUME
+    goes_on = group.agreed(resume.exists)  # other machines may see it later
+    network = _network(job, group, goes_on)
+    if group.is_first:
+        folder.write_config(job.out, config)
+        write_text(job.out / folder.SPLIT, job.split.to_json())
+
+    device, steps = config.execution.device, config.steps
+    images, labels = _on_device(job.data, device)
+    mass_map, maps = _mass_map(network, job, images)
+    fresh = curriculum(job.data, recipe, steps, order.batch_size, config.seed, device)
+    batches = Batches(images, labels, job.split.train, order, maps, fresh, group.share)
+    rows = np.sort(job.split.selection)
+    selection = Selection(images, labels, rows, max(64, order.batch_size), group.share)
+    learner = Learner(config.predictor(network), config, batches, mass_map)
+    keeper = Keeper(job.out)
+    say(f"{config.backbone}: {config.execution.summary()}; {steps} steps of {order.batch_size}")
+    say(f"{config.backbone}: from {config.start}")
+    with track(f"training {config.backbone}", config.steps) as tracker, _quiet():
+        callbacks = [Statistics(), keeper, Watcher(tracker, METRICS[config.task])]
+        trainer = _trainer(job, group, stretches, callbacks)
+        with _interruptible(trainer):
+            trainer.fit(
+                learner,
+                datamodule=Feed(batches, selection, stretches),
+                ckpt_path=str(resume) if goes_on else None,
+                weights_only=True,
+            )
+    if group.is_first:
+        _finish(job, keeper, trainer, order)
+
+
+def _network(job: Job, group: Group, goes_on: bool) -> Network:
+    """The network as training begins, or for what was written on the way to be put into."""
+    config = job.config
+    torch.manual_seed(config.seed)
+    network = config.build_network(config.recipe.pretrained and job.start is None and not goes_on)
+    if job.start is not None:
+        folder.load_weights(job.start.path, network)
+    network = network.to(memory_format=config.execution.memory_format)
+    if group.processes > 1 and config.execution.device.startswith("cuda"):
+        network = convert_sync_batchnorm(network)
+    return network
+
+
+def _mass_map(network: Network, job: Job, images: Any) -> tuple[MassMap | None, Tensor | None]:
+    """What reads maps of the mass off the network, and the true maps, where there are any."""
+    if not job.config.recipe.auxiliary or not has_mass(job.data):
+        return None, None
+    example = take(images, np.sort(job.split.train[:1])).cpu()
+    mass_map = MassMap(network.backbone, Preprocessing(job.config.preprocessing)(example))
+    maps = mass_maps(job.data, mass_map.cells)
+    mass_map.standardise(maps[torch.from_numpy(job.split.train)])
+    return mass_map, maps.to(job.config.execution.device)
+
+
+def _trainer(
+    job: Job, group: Group, stretches: Stretches, callbacks: list[L.Callback]
+) -> L.Trainer:
+    recipe, device = job.config.recipe, job.config.execution.device
+    return L.Trainer(
+        accelerator="gpu" if device.startswith("cuda") else "cpu",
+        devices=_trainer_devices(device, group),
+        num_nodes=group.nodes,
+        strategy=group.strategy(),
+        max_epochs=len(stretches),
+        check_val_every_n_epoch=stretches.per_validation,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        gradient_clip_val=recipe.gradient_clip,
+        callbacks=[*_stopping(recipe), *callbacks],
+        logger=TensorBoardLogger(str(job.out), name="", version="tensorboard"),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=20,
+    )
+
+
+def _trainer_devices(device: str, group: Group) -> int | list[int]:
+    """What Lightning calls `cuda:1`, or how many devices each machine gives."""
+    if group.processes > 1:
+        return group.devices
+    kind, _, number = device.partition(":")
+    return [int(number)] if kind == "cuda" and number else 1
+
+
+@contextmanager
+def _interruptible(trainer: L.Trainer) -> Iterator[None]:
+    """Let Ctrl-C end training as it ends anything else; Lightning would leave the process."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from end
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+
+
+def _on_device(data: LabelledImages, device: str) -> tuple[Any, Tensor]:
+    """Images where they are needed: on the device if they fit there, else as they are kept."""
+    labels = torch.from_numpy(data.labels).to(device)
+    if not isinstance(data.images, np.ndarray):
+        return data.images, labels
+    images = torch.from_numpy(data.images)
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device)
+        if images.nbytes < free // 2:
+            return images.to(device), labels
+    return images, labels
+
+
+def _stopping(recipe: Recipe) -> list[L.Callback]:
+    if recipe.early_stopping is None:
+        return []
+    patience = recipe.early_stopping
+    return [EarlyStopping("selection_loss", patience=patience, check_on_train_epoch_end=False)]
+
+
+def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, order: Order) -> None:
+    """Write what training was like, and take the way back away: the run is finished."""
+    assert keeper.best is not None
+    out, config = job.out, job.config
+    steps, seen = trainer.global_step, order.images_seen(trainer.global_step)
+    record = {
+        "selection": {"loss": keeper.best["selection_loss"], "metric": METRICS[config.task]}
+        | {"value": keeper.best["selection_metric"]},
+        "best_step": int(keeper.best["step"]),
+        "steps": steps,
+        "images": seen,
+        "epochs": round(seen / order.count, 2),
+        "seconds": round(keeper.seconds, 1),
+        "images_per_second": round(seen / keeper.seconds, 1),
+        "processes": trainer.world_size,
+        "precision": config.execution.precision,
+        "stopped": "early" if steps < config.steps else "at the planned number of steps",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_text(out / folder.METRICS, json.dumps(record, indent=1) + "\n")
+    (out / folder.RESUME).unlink(missing_ok=True)
+    best = f"{METRICS[config.task]} {keeper.best['selection_metric']:.3f}"
+    say(f"{config.backbone}: {duration(keeper.seconds)}, selection {best} -> {out}")
+
+
+class _quiet:  # noqa: N801  (a context manager, used like a function)
+    """Keep Lightning's own remarks out of the way; ours say what matters."""
+
+    def __enter__(self) -> None:
+        self._caught = warnings.catch_warnings()
+        self._caught.__enter__()
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+        self._levels = {}
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            self._levels[name] = logging.getLogger(name).level
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+    def __exit__(self, *error: object) -> None:
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)
+        self._caught.__exit__(None, None, None)
