@@ -39,7 +39,7 @@ from halometry.training.batches import augment
 from halometry.training.run import HISTORY
 
 PRESET, PUBLISHED_AUC = "common_test_1", 0.9871
-PREPROCESSING = PreprocessingConfig(scale="minmax", stretch="log")
+PREPROCESSING = PreprocessingConfig(scale="minmax", stretch="sqrt")
 SIDES = {"cuda": 8192, "cpu": 1024}  # of the matrices for the peak
 ROUNDS = 7
 

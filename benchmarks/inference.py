@@ -9,21 +9,20 @@ image to image as a trained network's do. Preprocessing is part of what is timed
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import torch
+from measuring import arguments, begin, write
 from torch import Tensor
 
-from halometry.evaluation.cost import machine, measure_speed
+from halometry.evaluation.cost import measure_speed
 from halometry.models import Network, Predictor, Preprocessing, PreprocessingConfig
 from halometry.models.backbone import PLAIN_NAMES
 from halometry.models.onnx_graph import to_onnx
@@ -46,35 +45,37 @@ LAYOUTS = {
 ONNX = "ONNX Runtime"
 
 
+HEAD = ["network", "input", "PyTorch", "ONNX Runtime", "latency", "throughput", "answers differ by",
+        "memory, batch of 64"]  # fmt: skip
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="a JSON file to write")
+    parser = arguments(__doc__)
     parser.add_argument("--backbones", default=",".join(PLAIN_NAMES))
     parser.add_argument("--seconds", type=float, default=60.0, help="for each network's timing")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    record = begin("raw images to probabilities: one image, and batches of 64")
+    record |= {"seed": options.seed, "threads": options.threads, "batch": BATCH}
+    record["onnxruntime"] = onnxruntime.__version__
     batches = FreshImages("common_test_1", options.seed, batch_size=IMAGES, batches=1)
     images = next(iter(batches))[0].float()
-    before = machine()
-    rows = []
-    for setting, config in SETTINGS.items():
-        for name in options.backbones.split(","):
-            row = measure(name, config, images, options)
-            rows.append({"network": name, "setting": setting} | row)
-            print(summary(rows[-1]), flush=True)
-    record = {
-        "what": "raw images to probabilities; one image, and batches of 64; quartiles",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python benchmarks/inference.py " + " ".join(sys.argv[1:]),
-        "seed": options.seed,
-        "machine": before | {"threads": options.threads, "onnxruntime": onnxruntime.__version__},
-        "rows": rows,
-    }
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    record["measured"] = [
+        {"network": name, "input": setting} | measure(name, config, images, options)
+        for setting, config in SETTINGS.items()
+        for name in track_names(options.backbones)
+    ]
+    record["rows"] = [HEAD, *map(row, record["measured"])]
+    write(record, options.out)
+
+
+def track_names(names: str) -> Iterator[str]:
+    """Names separated by commas, each said when its turn comes."""
+    for name in names.split(","):
+        print(f"{name} ...", flush=True)
+        yield name
 
 
 def measure(
@@ -142,17 +143,20 @@ def memory(
     return found
 
 
-def summary(row: dict[str, Any]) -> str:
-    """One line for the person who waits."""
-    latency = {way: values["latency_ms"]["median"] for way, values in row["ways"].items()}
-    megabytes = {way: peak["batch"] / 1e6 for way, peak in row["peak_memory_bytes"].items()}
-    return (
-        f"{row['network']}, {row['setting']}: "
-        + ", ".join(f"{way} {ms:.2f} ms" for way, ms in latency.items())
-        + f"; {row['latency_ratio']:.2f} times in latency, {row['throughput_ratio']:.2f} in"
-        f" throughput; differ by {row['largest_difference']:.1g};"
-        f" batch of {BATCH}: " + ", ".join(f"{way} {mb:.0f} MB" for way, mb in megabytes.items())
-    )
+def row(one: dict[str, Any]) -> list[str]:
+    """What the table says of a network; of PyTorch's two layouts the faster."""
+    latency = {way: values["latency_ms"]["median"] for way, values in one["ways"].items()}
+    peaks = [one["peak_memory_bytes"][way]["batch"] / 1e6 for way in ("pytorch", "halometry")]
+    return [
+        one["network"],
+        one["input"],
+        f"{min(latency[layout] for layout in LAYOUTS):.2f} ms",
+        f"{latency[ONNX]:.2f} ms",
+        f"{one['latency_ratio']:.1f} times",
+        f"{one['throughput_ratio']:.1f} times",
+        f"{one['largest_difference']:.0e}",
+        "{:.0f} and {:.0f} MB".format(*peaks),
+    ]
 
 
 if __name__ == "__main__":

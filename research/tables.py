@@ -169,7 +169,10 @@ def _caption(record: dict[str, Any]) -> str:
         said += f"; {record['data']['test']:,} test images; seed {record['seed']}; trained on"
         for model in record["models"]:
             training = model["training"]
-            said += f" {training['images']:,} images ({training['epochs']:g} passes,"
+            said += f" {training['images']:,} images ("
+            if fresh := training.get("fresh_images", 0):
+                said += f"{fresh:,} made for their step and seen once, the others in "
+            said += f"{training['epochs']:g} passes,"
             said += f" {training['images_per_second']:.0f} a second) for {model['name']},"
     return f"*{said.rstrip(',')}.*"
 

@@ -14,7 +14,8 @@ from halometry.training import load_run
 MEGABYTE = 1_000_000
 
 
-def test_they_are_small() -> None:
+def test_they_are_there_and_small() -> None:
+    assert "common_test_1/d4net" in halometry.weights()
     files = [f for name in halometry.weights() for f in weights_folder(name).iterdir()]
     assert sum(file.stat().st_size for file in files) < 4 * MEGABYTE
 

@@ -31,7 +31,9 @@ def data(masses: Path) -> LabelledImages:
 
 
 def wanted(data: LabelledImages, **options: Any) -> Curriculum | None:
-    return curriculum(data, Recipe(**options), steps=100, batch=16, seed=1, device="cpu")
+    return curriculum(
+        data, preset_of(data), Recipe(**options), steps=100, batch=16, seed=1, device="cpu"
+    )
 
 
 def test_a_simulated_set_knows_its_preset_and_others_have_none(data: LabelledImages) -> None:
@@ -80,7 +82,7 @@ def test_substructure_is_heavy_at_first_and_fades_to_its_own(data: LabelledImage
 def test_stored_and_fresh_images_share_a_batch_with_their_labels_and_maps(
     data: LabelledImages,
 ) -> None:
-    fresh, maps = wanted(data, fresh=0.25), mass_maps(data, (6, 6))
+    fresh, maps = wanted(data, fresh=0.25), mass_maps(data, load_preset("demo_mass"), (6, 6))
     assert fresh is not None
     order, images = Order(len(data), 16, seed=0), torch.from_numpy(data.images)
     labels = torch.from_numpy(data.labels)
@@ -91,6 +93,19 @@ def test_stored_and_fresh_images_share_a_batch_with_their_labels_and_maps(
     # Subhalos of the demonstration may lie outside the image, but not many.
     torch.testing.assert_close(where.sum((1, 2)).double(), truth, rtol=0.3, atol=0)
     assert torch.equal(truth[12:], fresh.images(0)[1])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_images_are_counted_as_they_are_given(data: LabelledImages, share: float) -> None:
+    order, images = Order(len(data), 16, seed=0), torch.from_numpy(data.images)
+    labels = torch.from_numpy(data.labels)
+    fresh = wanted(data, fresh=share)
+    batches = Batches(images, labels, np.arange(len(data)), order, curriculum=fresh)
+    for steps in (0, 5, 6, 13):
+        counts = [batches.parts(step) for step in range(steps)]
+        stored = sum(part[0] for part in counts)
+        assert batches.seen(steps) == (stored, sum(map(sum, counts)) - stored)
+    assert len(batches.of(5)[1]) == sum(batches.parts(5))
 
 
 def test_all_images_may_be_fresh(data: LabelledImages) -> None:

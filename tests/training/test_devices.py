@@ -28,10 +28,11 @@ from halometry.devices import check_devices
 from halometry.errors import DataError, HalometryError, RunError, UnavailableError, UsageError
 from halometry.evaluation.compare import compare
 from halometry.evaluation.evaluate import outputs_of
+from halometry.simulation import load_preset
 from halometry.training import train
 from halometry.training.batches import Batches, Order, Share, augment
 from halometry.training.feed import Selection
-from halometry.training.fresh import curriculum, mass_maps
+from halometry.training.fresh import curriculum, mass_maps, preset_of
 from halometry.training.group import LostError, find_group
 from halometry.training.launch import _complain
 from halometry.training.recipe import Recipe
@@ -322,11 +323,13 @@ def test_each_process_sees_its_images_as_one_alone_would() -> None:
 
 def test_fresh_images_and_maps_are_shared_out_too(masses: Path) -> None:
     data = open_dataset(masses)
-    fresh = curriculum(data, Recipe(fresh=0.4), steps=9, batch=10, seed=1, device="cpu")
+    fresh = curriculum(
+        data, preset_of(data), Recipe(fresh=0.4), steps=9, batch=10, seed=1, device="cpu"
+    )
     assert fresh is not None
     order, rows = Order(32, 10, seed=0), np.arange(32)
     images, labels = torch.from_numpy(data.images[:]), torch.from_numpy(data.labels)
-    maps = mass_maps(data, (6, 6))
+    maps = mass_maps(data, load_preset("demo_mass"), (6, 6))
 
     whole = Batches(images, labels, rows, order, maps, fresh)
     counts = [whole.parts(step) for step in range(4)]

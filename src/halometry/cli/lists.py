@@ -34,6 +34,7 @@ def weights(
     """List the trained weights there are, or show the card of one."""
     from halometry.inference.cards import card_of, summary_of
     from halometry.shipped import weights as names
+    from halometry.shipped import weights_folder
 
     if name is not None:
         tell(card_of(name).rstrip())
@@ -44,7 +45,7 @@ def weights(
     table = listing("name", "task", "parameters", "on test images")
     table.columns[1].no_wrap = True
     for known in names():
-        table.add_row(known, *map(escape, summary_of(known)))
+        table.add_row(known, *map(escape, summary_of(weights_folder(known))))
     out_console.print(table)
 
 

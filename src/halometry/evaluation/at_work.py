@@ -12,8 +12,8 @@ from halometry.evaluation.conclude import TITLES, key_metric
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.report import Gallery
 from halometry.progress import say
-from halometry.shipped import weights
-from halometry.training.run import Run, load_run
+from halometry.shipped import weights, weights_folder
+from halometry.training.run import Run
 
 COUNT = 200  # images
 LATER = 1_000_000  # added to the seed: far from those that weights are trained and judged with
@@ -44,7 +44,7 @@ def at_work(
         simulate(preset, COUNT, seed=seed, out=store, device=device)
     data = open_dataset(store)
     evaluations = {
-        name.rpartition("/")[2]: evaluate(load_run(name), data, out / name, device)
+        name.rpartition("/")[2]: evaluate(weights_folder(name), data, out / name, device)
         for name in names
     }
     first = next(iter(evaluations.values()))

@@ -27,6 +27,7 @@ from halometry.progress import say
 from halometry.simulation import FreshImages, presets
 from halometry.training.exported import FORMAT, FORMAT_VERSION, SUFFIX
 from halometry.training.run import Run, RunConfig, load_run
+from halometry.training.start import without_paths
 from halometry.writing import check_writable, whole_file
 
 FORMATS = ("onnx",)
@@ -132,8 +133,7 @@ def _content(run: Run) -> bytes:
 
 def _metadata(config: RunConfig, split: str) -> dict[str, str]:
     any_size = config.preprocessing.size is not None
-    data = config.data.model_copy(update={"path": Path(config.data.path).name})  # others read it
-    config = config.model_copy(update={"data": data})
+    config = without_paths(config)  # others read it
     return {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,24 +19,23 @@ from halometry import hub
 from halometry.data.dataset import open_dataset
 from halometry.data.labelled import LabelledImages
 from halometry.errors import StorageError
-from halometry.evaluation.evaluate import Evaluation, evaluate, record_of
+from halometry.evaluation.evaluate import Evaluation, evaluate, outputs_of, record_of
 from halometry.inference.cards import CARD, card
 from halometry.progress import say
-from halometry.shipped import weights, weights_name
+from halometry.shipped import weights_name
 from halometry.training.run import (
     METRICS,
     SPLIT,
     WEIGHTS,
     Run,
-    RunConfig,
     load_run,
     write_config,
     write_tensors,
 )
+from halometry.training.start import called, without_paths
 from halometry.writing import check_writable, partial_path, write_text
 
 LARGEST_CHANGE = 0.01  # of a probability, or of a mass in standard deviations of the true ones
-_START = re.compile(r"weights of the run (?P<run>.+) on (?P<images>.+)")
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,6 @@ def publish(
     _check_place(to)
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
     split = run.split()
-    before = evaluate(run, labelled, device=device, resamples=1)
     with TemporaryDirectory(prefix="halometry-") as temporary:
         folder = Path(temporary)
         write_config(folder, without_paths(run.config))
@@ -98,8 +95,9 @@ def publish(
         tensors = load_file(run.path / WEIGHTS)
         write_tensors(folder / WEIGHTS, halved(tensors))
         after = evaluate(load_run(folder), labelled, device=device)
+        before = outputs_of(run, labelled, after.rows, device)
         change: float | None = _change(before, after)
-        if change is not None and change > LARGEST_CHANGE:
+        if not (change is not None and change <= LARGEST_CHANGE):  # nor where it is no number
             say(f"half precision would change an answer by {change:.2g}: weights stay as they are")
             write_tensors(folder / WEIGHTS, tensors)
             after, change = evaluate(load_run(folder), labelled, device=device), None
@@ -112,35 +110,22 @@ def publish(
 
 
 def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in half precision, but for integers and for tensors with numbers beyond its range."""
+    """Filters and matrices in half precision, where their numbers are in its range.
+
+    Scales, shifts and statistics are few, and answers depend on them most: they stay as they are.
+    """
     largest = torch.finfo(torch.float16).max
-    return {
-        key: value.half() if value.is_floating_point() and (value.abs() <= largest).all() else value
-        for key, value in tensors.items()
-    }
+
+    def fits(value: Tensor) -> bool:
+        return value.ndim > 1 and value.is_floating_point() and bool((value.abs() <= largest).all())
+
+    return {key: value.half() if fits(value) else value for key, value in tensors.items()}
 
 
-def without_paths(config: RunConfig) -> RunConfig:
-    """A configuration that says what the images were, and not where they lay."""
-    data = config.data
-    path = _called(data.path, data.preset, data.seed)
-    changed: dict[str, Any] = {"data": data.model_copy(update={"path": path})}
-    start = _START.fullmatch(config.start)
-    if start is not None and not (hub.is_address(start["run"]) or start["run"] in weights()):
-        run = Path(start["run"]).name
-        changed["start"] = f"weights of the run {run} on {start['images']}"
-    return config.model_copy(update=changed)
-
-
-def _called(path: str, preset: Any, seed: Any) -> str:
-    """What a set is called where its path says nothing."""
-    return f"{preset}, seed {seed}" if preset else Path(path).name
-
-
-def _change(before: Evaluation, after: Evaluation) -> float:
+def _change(before: np.ndarray, after: Evaluation) -> float:
     """The largest change of an answer: of a probability, or of a mass in standard deviations."""
-    unit = 1.0 if before.run.config.task == "classification" else float(before.truth.std())
-    return float(np.abs(after.outputs - before.outputs).max() / unit)
+    unit = 1.0 if after.run.config.task == "classification" else float(after.truth.std())
+    return float(np.abs(after.outputs - before).max() / unit)
 
 
 def _record(
@@ -153,10 +138,10 @@ def _record(
     """What training was like, and how good the weights are."""
     split, network = run.split(), run.config.build_network()
     preset, seed = data.attributes.get("preset"), data.attributes.get("seed")
-    called = _called(data.source, preset, seed)
+    name_of_set = called(data.source, preset, seed)
     judged = record_of(evaluation, data)
-    images = evaluation.description.replace(data.source, called)
-    test = {"data": called, "preset": preset, "images": images}
+    images = evaluation.description.replace(data.source, name_of_set)
+    test = {"data": name_of_set, "preset": preset, "images": images}
     kept = ("count", "interval", "metrics", "class_names", "confusion", "date")
     return run.record() | {
         "parameters": sum(p.numel() for p in network.parameters()),

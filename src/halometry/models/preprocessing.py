@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from halometry.config import Strict
 
@@ -71,21 +72,25 @@ class Preprocessing(nn.Module):
 def resize(images: Tensor, size: int) -> Tensor:
     """Images (B, C, H, W) to (B, C, size, size), bilinear without antialiasing.
 
-    The same as `torch.nn.functional.interpolate`, as two matrix products. What others call
-    bilinear differs in how positions are rounded, and a deep network makes much of it: with ONNX
-    Runtime's, answers of an EfficientNet-B5 differed by 1e-4.
-
     Example:
         >>> resize(torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]]), 4)[0, 0, 0]
         tensor([0.0000, 0.2500, 0.7500, 1.0000])
     """
-    height, width = images.shape[-2:]
-    rows, columns = (_shares(size, side).to(images) for side in (height, width))
-    return rows @ images @ columns.T
+    if torch.compiler.is_exporting():
+        # What others call bilinear rounds positions otherwise, and a deep network makes much of
+        # it: answers of an EfficientNet-B5 differed by 1e-4.
+        rows, columns = (bilinear_shares(size, side).to(images) for side in images.shape[-2:])
+        return rows @ images @ columns.T
+    return functional.interpolate(images, (size, size), mode="bilinear", align_corners=False)
 
 
-def _shares(size: int, side: int) -> Tensor:
-    """How much of each of `side` pixels is in each of `size`, (size, side)."""
+def bilinear_shares(size: int, side: int) -> Tensor:
+    """How much of each of `side` pixels is in each of `size`, (size, side).
+
+    Example:
+        >>> bilinear_shares(4, 2) @ torch.tensor([0.0, 1.0], dtype=torch.float64)
+        tensor([0.0000, 0.2500, 0.7500, 1.0000], dtype=torch.float64)
+    """
     at = (torch.arange(size, dtype=torch.float64) + 0.5) * (side / size) - 0.5
     distance = at.clamp(0, side - 1)[:, None] - torch.arange(side)
     return (1 - distance.abs()).clamp_min(0)

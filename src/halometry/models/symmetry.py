@@ -60,17 +60,17 @@ class Lift(nn.Module):
 
     def __init__(self, channels: int, features: int, size: int) -> None:
         super().__init__()
-        self.size = size
+        self.channels, self.size = channels, size
         self.weight = nn.Parameter(torch.empty(features, channels, size * size))
         nn.init.normal_(self.weight, std=math.sqrt(2 / (channels * size * size)))
-        forms = torch.from_numpy(filter_forms(size))
-        self.register_buffer("forms", forms, persistent=False)
+        offsets = np.arange(channels)[:, None] * size * size
+        forms = offsets + filter_forms(size)[:, None, :]
+        self.register_buffer("forms", torch.from_numpy(forms.reshape(-1)), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, 8 K, H, W)."""
-        features, channels, _ = self.weight.shape
-        filters = self.weight[:, :, self.forms].transpose(1, 2)
-        filters = filters.reshape(ORDER * features, channels, self.size, self.size)
+        filters = self.weight.flatten(1).index_select(1, self.forms)
+        filters = filters.view(-1, self.channels, self.size, self.size)
         return functional.conv2d(images, filters, padding=self.size // 2)
 
 
@@ -91,7 +91,7 @@ class GroupConvolution(nn.Module):
         self, before: int, after: int, size: int = 3, stride: int = 1, gain: float = 2.0
     ) -> None:
         super().__init__()
-        self.size, self.stride = size, stride
+        self.before, self.size, self.stride = before, size, stride
         fan_in = before * ORDER * size * size
         self.weight = nn.Parameter(torch.empty(after, before, ORDER * size * size))
         nn.init.normal_(self.weight, std=math.sqrt(gain / fan_in))
@@ -99,15 +99,15 @@ class GroupConvolution(nn.Module):
         # Form g of the output sees form h of the input with the filter for g^-1 h, in form g.
         relative = products[inverse]
         sources = relative[:, :, None] * size * size + forms[:, None, :]
-        flat = torch.from_numpy(sources.reshape(-1))
+        # In the order in which a plain convolution wants them, feature by feature.
+        offsets = np.arange(before)[:, None, None] * ORDER * size * size
+        flat = torch.from_numpy((offsets + sources[:, None]).reshape(-1))
         self.register_buffer("sources", flat, persistent=False)
 
     def filters(self) -> Tensor:
         """The filters of a plain convolution (8 K', 8 K, k, k)."""
-        after, before, _ = self.weight.shape
-        chosen = self.weight[:, :, self.sources].view(after, before, ORDER, ORDER, -1)
-        chosen = chosen.permute(0, 2, 1, 3, 4)
-        return chosen.reshape(ORDER * after, ORDER * before, self.size, self.size)
+        chosen = self.weight.flatten(1).index_select(1, self.sources)
+        return chosen.view(-1, ORDER * self.before, self.size, self.size)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, 8 K, H, W) to (B, 8 K', H', W')."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
 REDUCTION = 8  # sides of the image over those of the map, at best
 
@@ -20,19 +21,18 @@ class MassMap(nn.Module):
     curriculum's heavy substructure does not drown the rest.
 
     Args:
-        backbone: whose features are read while it is at work.
+        backbone: one like that whose features are to be read, see `read_from`.
         example: a batch of its input (B, C, H, W).
     """
 
     def __init__(self, backbone: nn.Module, example: Tensor) -> None:
         super().__init__()
-        name = _layer(backbone)
-        backbone.get_submodule(name).register_forward_hook(self._read)
         self._features: Tensor | None = None
-        training = backbone.training
+        hook, training = self.read_from(backbone), backbone.training
         with torch.no_grad():
             backbone.eval()(example)
         backbone.train(training)
+        hook.remove()
         _, channels, *self.cells = self._last().shape
         self.linear = nn.Conv2d(channels, 1, 1)
         for parameter in self.linear.parameters():
@@ -44,6 +44,10 @@ class MassMap(nn.Module):
     unit: Tensor
     mean: Tensor
     std: Tensor
+
+    def read_from(self, backbone: nn.Module) -> RemovableHandle:
+        """Read a backbone's features from now on, whenever it is at work."""
+        return backbone.get_submodule(_layer(backbone)).register_forward_hook(self._read)
 
     def _read(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self._features = output

@@ -133,6 +133,14 @@ class Batches:
             return (count,)
         return max(0, count - self.curriculum.count), self.curriculum.count
 
+    def seen(self, steps: int) -> tuple[int, int]:
+        """How many images the first `steps` steps show: stored ones, repeats counted, and fresh."""
+        fresh = 0 if self.curriculum is None else self.curriculum.count
+        rest = self.order.count % self.order.batch_size
+        short = steps // self.order.steps_per_epoch if rest > 1 else 0  # batches that are smaller
+        displaced = fresh * (steps - short) + min(fresh, rest) * short
+        return self.order.images_seen(steps) - displaced, fresh * steps
+
     def between(self, start: int, stop: int) -> Steps:
         """The batches of the steps from `start` to `stop`."""
         return Steps(self, range(start, stop))

@@ -62,13 +62,13 @@ class Keeper(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
         assert isinstance(learner, Learner)
         metrics = trainer.callback_metrics
-        self._share_losses(trainer)
-        loss = float(torch.stack(self._losses).mean()) if self._losses else math.nan
+        self._share_losses(trainer, learner)
+        loss = float(self._stacked(learner.device).mean()) if self._losses else math.nan
         self._losses = []
         step = trainer.global_step
         row = {
             "step": step,
-            "images": learner.batches.order.images_seen(step),
+            "images": sum(learner.batches.seen(step)),
             "seconds": round(self.seconds, 2),
             "loss": loss,
             "selection_loss": float(metrics["selection_loss"]),
@@ -103,17 +103,22 @@ class Keeper(L.Callback):
         write_text(self.path / HISTORY, text.getvalue())
 
     def on_train_epoch_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
-        self._share_losses(trainer)
+        self._share_losses(trainer, learner)
         if not trainer.is_global_zero:
             trainer.save_checkpoint(self.path / RESUME)  # takes part, but writes nothing
             return
         with whole_file(self.path / RESUME) as partial:
             trainer.save_checkpoint(partial)
 
-    def _share_losses(self, trainer: L.Trainer) -> None:
+    def _stacked(self, device: torch.device) -> torch.Tensor:
+        # Those that were written down come back on the CPU.
+        return torch.stack([loss.to(device) for loss in self._losses])
+
+    def _share_losses(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
         """Put the mean of all processes in the place of each loss."""
         if self._losses:
-            means = trainer.strategy.reduce(torch.stack(self._losses), reduce_op="mean")
+            losses = self._stacked(learner.device)
+            means = trainer.strategy.reduce(losses, reduce_op="mean")
             self._losses = list(means.unbind())
 
 

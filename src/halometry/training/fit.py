@@ -26,13 +26,14 @@ from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split
 from halometry.models import Network, Preprocessing
 from halometry.progress import duration, say, track
+from halometry.simulation import Preset
 from halometry.training import run as folder
 from halometry.training.auxiliary import MassMap
 from halometry.training.batches import Batches, Order, take
 from halometry.training.callbacks import Keeper, Statistics, Watcher
 from halometry.training.execution import pinned_threads
 from halometry.training.feed import Feed, Selection, Stretches
-from halometry.training.fresh import curriculum, has_mass, mass_maps
+from halometry.training.fresh import curriculum, has_mass, mass_maps, preset_of
 from halometry.training.group import Group
 from halometry.training.learner import Learner
 from halometry.training.memory import freed_memory_kept
@@ -83,8 +84,9 @@ def _fit(job: Job, group: Group) -> None:
 
     device, steps = config.execution.device, config.steps
     images, labels = _on_device(job.data, device)
-    mass_map, maps = _mass_map(network, job, images)
-    fresh = curriculum(job.data, recipe, steps, order.batch_size, config.seed, device)
+    preset = preset_of(job.data) if recipe.fresh or recipe.auxiliary else None
+    mass_map, maps = _mass_map(network, job, preset, images)
+    fresh = curriculum(job.data, preset, recipe, steps, order.batch_size, config.seed, device)
     batches = Batches(images, labels, job.split.train, order, maps, fresh, group.share)
     rows = np.sort(job.split.selection)
     selection = Selection(images, labels, rows, max(64, order.batch_size), group.share)
@@ -103,7 +105,7 @@ def _fit(job: Job, group: Group) -> None:
                 weights_only=True,
             )
     if group.is_first:
-        _finish(job, keeper, trainer, order)
+        _finish(job, keeper, trainer, batches)
 
 
 def _network(job: Job, group: Group, goes_on: bool) -> Network:
@@ -119,13 +121,15 @@ def _network(job: Job, group: Group, goes_on: bool) -> Network:
     return network
 
 
-def _mass_map(network: Network, job: Job, images: Any) -> tuple[MassMap | None, Tensor | None]:
+def _mass_map(
+    network: Network, job: Job, preset: Preset | None, images: Any
+) -> tuple[MassMap | None, Tensor | None]:
     """What reads maps of the mass off the network, and the true maps, where there are any."""
-    if not job.config.recipe.auxiliary or not has_mass(job.data):
+    if not job.config.recipe.auxiliary or preset is None or not has_mass(job.data):
         return None, None
     example = take(images, np.sort(job.split.train[:1])).cpu()
     mass_map = MassMap(network.backbone, Preprocessing(job.config.preprocessing)(example))
-    maps = mass_maps(job.data, mass_map.cells)
+    maps = mass_maps(job.data, preset, mass_map.cells)
     mass_map.standardise(maps[torch.from_numpy(job.split.train)])
     return mass_map, maps.to(job.config.execution.device)
 
@@ -196,20 +200,22 @@ def _stopping(recipe: Recipe) -> list[L.Callback]:
     return [EarlyStopping("selection_loss", patience=patience, check_on_train_epoch_end=False)]
 
 
-def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, order: Order) -> None:
+def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, batches: Batches) -> None:
     """Write what training was like, and take the way back away: the run is finished."""
     assert keeper.best is not None
     out, config = job.out, job.config
-    steps, seen = trainer.global_step, order.images_seen(trainer.global_step)
+    steps = trainer.global_step
+    stored, fresh = batches.seen(steps)
     record = {
         "selection": {"loss": keeper.best["selection_loss"], "metric": METRICS[config.task]}
         | {"value": keeper.best["selection_metric"]},
         "best_step": int(keeper.best["step"]),
         "steps": steps,
-        "images": seen,
-        "epochs": round(seen / order.count, 2),
+        "images": stored + fresh,
+        "fresh_images": fresh,
+        "epochs": round(stored / batches.order.count, 2),
         "seconds": round(keeper.seconds, 1),
-        "images_per_second": round(seen / keeper.seconds, 1),
+        "images_per_second": round((stored + fresh) / keeper.seconds, 1),
         "processes": trainer.world_size,
         "precision": config.execution.precision,
         "stopped": "early" if steps < config.steps else "at the planned number of steps",

@@ -33,7 +33,7 @@ def preset_of(data: LabelledImages) -> Preset | None:
     try:
         return validate(Preset, yaml.safe_load(text), f"the preset in {data.source}")
     except ConfigError as error:  # one that names files which are not here
-        say(f"no fresh images: {error}")
+        say(f"no fresh images, nor maps of the mass: {error}")
         return None
 
 
@@ -77,12 +77,19 @@ class Curriculum:
 
 
 def curriculum(
-    data: LabelledImages, recipe: Recipe, steps: int, batch: int, seed: int, device: str
+    data: LabelledImages,
+    preset: Preset | None,
+    recipe: Recipe,
+    steps: int,
+    batch: int,
+    seed: int,
+    device: str,
 ) -> Curriculum | None:
     """The fresh images that a recipe wants, or None where it wants none or none can be made.
 
     Args:
         data: the set that is trained on.
+        preset: it was simulated from, if it was.
         recipe: of the run.
         steps: of the run.
         batch: images a step.
@@ -90,8 +97,7 @@ def curriculum(
         device: where images are made.
     """
     count = round(recipe.fresh * batch)
-    preset = preset_of(data) if count else None
-    if preset is None or preset.halos is not None:  # halos take seconds an image
+    if count == 0 or preset is None or preset.halos is not None:  # halos take seconds an image
         return None
     # A stream of its own: the set's seed would make the images that are kept for the test.
     kinds = [int(data.attributes.get("seed", 0)), seed, 0xF2E54]
@@ -102,24 +108,23 @@ def curriculum(
 
 def has_mass(data: LabelledImages) -> bool:
     """Whether a set says where the mass in substructure is in its images."""
-    if preset_of(data) is None or not is_store(data.source):
+    if not is_store(data.source):
         return False
     with open_store(data.source) as file:
         return all(name in file.get("parameters", {}) for name in KNOWN)
 
 
-def mass_maps(data: LabelledImages, cells: Sequence[int]) -> Tensor:
+def mass_maps(data: LabelledImages, preset: Preset, cells: Sequence[int]) -> Tensor:
     """Where the mass in substructure is in each image of a set that `has_mass`.
 
     Args:
         data: the set, of N images.
+        preset: it was simulated from.
         cells: rows h and columns w of the maps.
 
     Returns:
         (N, h, w), shares of the halo's mass.
     """
-    preset = preset_of(data)
-    assert preset is not None
     with open_store(data.source) as file:
         return _maps(preset, {name: file["parameters"][name][:] for name in KNOWN}, cells)
 

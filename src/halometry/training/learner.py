@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.swa_utils import PARAM_LIST, AveragedModel
 from torchmetrics import R2Score
 from torchmetrics.classification import MulticlassAUROC
 
@@ -42,7 +42,11 @@ class Learner(L.LightningModule):
         super().__init__()
         self.predictor = predictor
         self.mass_map = mass_map
-        self.averaged = _running_mean(predictor.network, config.recipe.averaging)
+        self.averaged = (
+            deepcopy(predictor.network).requires_grad_(False) if config.recipe.averaging else None
+        )
+        if mass_map is not None:  # after the copy, which has no map to be read off
+            mass_map.read_from(predictor.network.get_submodule("backbone"))
         self.config, self.batches = config, batches
         self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         self.quality = (
@@ -63,7 +67,7 @@ class Learner(L.LightningModule):
     @property
     def judged(self) -> nn.Module:
         """The network that is judged and kept: the running mean, where there is one."""
-        return self.predictor.network if self.averaged is None else self.averaged.module
+        return self.predictor.network if self.averaged is None else self.averaged
 
     def _outputs(self, network: nn.Module, raw: Tensor) -> Tensor:
         images = self.predictor.preprocessing(raw)
@@ -96,7 +100,19 @@ class Learner(L.LightningModule):
 
     def on_train_batch_end(self, *_: Any) -> None:
         if self.averaged is not None:
-            self.averaged.update_parameters(self.predictor.network)
+            self._average(self.averaged)
+
+    @torch.no_grad()
+    def _average(self, averaged: nn.Module) -> None:
+        """Let the running mean of weights and statistics follow; its memory is short at first."""
+        factor = min(self.config.recipe.averaging, (self.global_step - 1) / (self.global_step + 8))
+        kept, new = averaged.state_dict().values(), self.predictor.network.state_dict().values()
+        pairs = list(zip(kept, new, strict=True))
+        real = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([k for k, _ in real], [n for _, n in real], 1 - factor)
+        for count, counted in pairs:
+            if not count.is_floating_point():
+                count.copy_(counted)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
@@ -157,20 +173,3 @@ class Learner(L.LightningModule):
             return (step + 1) / rise
         fallen = (step - rise) / max(1, self.config.steps - rise)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, fallen)))
-
-
-def _running_mean(network: nn.Module, memory: float) -> AveragedModel | None:
-    """The running mean of a network's weights and statistics, which begins with a short memory."""
-    if not memory:
-        return None
-
-    @torch.no_grad()
-    def update(kept: PARAM_LIST, new: PARAM_LIST, steps: Tensor | int) -> None:
-        if kept[0].is_floating_point():  # all are of one type; together they take one pass
-            factor = min(memory, (1 + int(steps)) / (10 + int(steps)))
-            torch._foreach_lerp_(kept, new, 1 - factor)
-        else:
-            torch._foreach_copy_(kept, new)
-
-    averaged = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
-    return averaged.requires_grad_(False)

@@ -11,7 +11,6 @@ import torch
 from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split
 from halometry.errors import UsageError
-from halometry.models.backbone import pretraining_note
 from halometry.models.predictor import TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
 from halometry.tasks import Task
@@ -19,6 +18,7 @@ from halometry.training.batches import Order, take
 from halometry.training.execution import Execution, choose_execution
 from halometry.training.recipe import Recipe
 from halometry.training.run import DataRecord, Run, RunConfig
+from halometry.training.start import start_note
 
 SUSTAINED = 0.75  # of the speed measured on bare steps, what is left with all that training does
 
@@ -106,15 +106,6 @@ def _try_out(config: RunConfig, example: torch.Tensor) -> None:
             f"{config.backbone} cannot take images of {width} x {height} pixels"
             f" ({' '.join(str(error).split())}); try --set size=224"
         ) from error
-
-
-def start_note(backbone: str, recipe: Recipe, channels: int, start: Run | None) -> str:
-    """What the weights are before training, in words."""
-    if start is not None:
-        return f"weights of the run {start.source} on {start.config.data.preset or 'other images'}"
-    if recipe.pretrained:
-        return pretraining_note(backbone, channels, recipe.first_convolution)
-    return "random weights"
 
 
 def _standardised(

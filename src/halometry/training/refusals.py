@@ -2,48 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split
-from halometry.errors import DataError, RunError, UsageError
+from halometry.errors import DataError, UsageError
 from halometry.tasks import Task
 from halometry.training.recipe import Recipe
-from halometry.training.run import Run, load_run
-
-
-def load_start(path: str | Path, task: Task, backbone: str, out: Path) -> Run:
-    """The run whose weights the run in `out` begins from.
-
-    Raises:
-        RunError: not a finished run, or of another task or backbone.
-        UsageError: the run in `out` itself.
-    """
-    run = load_run(path, task)
-    if run.path.resolve() == out.resolve():
-        raise UsageError(f"--start {path}: is also the --out folder; choose another --out")
-    if run.config.backbone != backbone:
-        raise RunError(f"{path}: is a {run.config.backbone}, not a {backbone}; see --start")
-    return run
-
-
-def check_start(start: Run, data: LabelledImages, split: Split) -> None:
-    """Refuse to begin from weights that have seen the images this run will be judged on.
-
-    Raises:
-        UsageError: the start learnt from some of them.
-    """
-    if not start.config.data.begins_like(data):
-        return
-    seen = start.split()
-    both = np.intersect1d(np.concatenate([seen.train, seen.selection]), split.test)
-    if len(both):
-        raise UsageError(
-            f"--start {start.source}: it was trained on {len(both)} of the {len(split.test)} test"
-            f" images; use its seed (--seed {start.config.seed}), or start from other images"
-        )
 
 
 def check_shares(processes: int, split: Split, recipe: Recipe) -> None:

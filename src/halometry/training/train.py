@@ -21,10 +21,11 @@ from halometry.training.fit import Job, fit
 from halometry.training.group import find_group
 from halometry.training.launch import run_in_processes
 from halometry.training.memory import freed_memory_kept
-from halometry.training.prepare import configure, start_note
+from halometry.training.prepare import configure
 from halometry.training.recipe import Recipe, RecipeFile, load_recipe
-from halometry.training.refusals import check_labels, check_shares, check_start, load_start
+from halometry.training.refusals import check_labels, check_shares
 from halometry.training.run import Run, RunConfig
+from halometry.training.start import check_start, load_start, start_note
 
 
 def train(
