@@ -39,7 +39,7 @@ def test_published_weights_are_half_the_size_and_answer_the_same(
     sizes = [(run.path / "weights.safetensors").stat().st_size for run in (before, after)]
     assert sizes[1] < 0.55 * sizes[0]
     kinds = {tensor.dtype for tensor in load_file(after.path / "weights.safetensors").values()}
-    assert kinds == {torch.float16, torch.int64}
+    assert kinds == {torch.int64, torch.float32, torch.float16}
     assert {p.dtype for p in after.predictor().parameters()} == {torch.float32}
     answers = [[[*a.values.values()] for a in predict(run, lenses)] for run in (before, after)]
     assert not np.array_equal(answers[0], answers[1])
@@ -108,9 +108,11 @@ def test_training_begins_from_a_name(shipped: Path, lenses: Path, tmp_path: Path
 
 
 def test_numbers_beyond_half_precision_stay_as_they_are() -> None:
-    given = {"large": torch.tensor([1e6, 1.0]), "small": torch.ones(3), "count": torch.tensor(7)}
+    given = {"large": torch.tensor([[1e6, 1.0]]), "matrix": torch.ones(3, 2)}
+    given |= {"scales": torch.ones(3), "count": torch.tensor(7)}
     made = halved(given)
-    assert [made[key].dtype for key in given] == [torch.float32, torch.float16, torch.int64]
+    single, half = torch.float32, torch.float16
+    assert [made[key].dtype for key in given] == [single, half, single, torch.int64]
 
 
 def test_weights_that_half_precision_would_change_stay_single(

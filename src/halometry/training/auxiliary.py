@@ -34,6 +34,7 @@ class MassMap(nn.Module):
         backbone.train(training)
         hook.remove()
         _, channels, *self.cells = self._last().shape
+        self._features = None
         self.linear = nn.Conv2d(channels, 1, 1)
         for parameter in self.linear.parameters():
             nn.init.zeros_(parameter)
