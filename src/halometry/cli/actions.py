@@ -94,12 +94,12 @@ def train(
         out,
         recipe,
         overrides,
-        seed,
-        device,
-        start,
-        overwrite,
-        devices,
-        nodes,
+        seed=seed,
+        device=device,
+        start=start,
+        overwrite=overwrite,
+        devices=devices,
+        nodes=nodes,
     )
     if is_first_process():
         tell(f"run -> {out}\nhalometry evaluate {out} --data {data}")
@@ -151,9 +151,9 @@ def compare(
         out,
         recipe,
         overrides,
-        seed,
-        device,
-        start,
+        seed=seed,
+        device=device,
+        start=start,
         devices=devices,
     )
     _print_comparison(found)

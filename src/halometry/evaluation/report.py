@@ -34,6 +34,16 @@ METRIC_TITLES = {
 }
 
 
+def metric_title(key: str) -> str:
+    """What people call a metric.
+
+    Example:
+        >>> metric_title("r2"), metric_title("auc_vort")
+        ('R²', 'AUC of vort')
+    """
+    return METRIC_TITLES.get(key, key.replace("auc_", "AUC of "))
+
+
 @dataclass(frozen=True)
 class Gallery:
     """Arrays for the report's pictures.
@@ -172,7 +182,7 @@ def _metric_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
         cells = []
         for key, numbers in model["metrics"].items():
             value, low, high = rounded(numbers["value"], numbers["low"], numbers["high"])
-            title = METRIC_TITLES.get(key, key.replace("auc_", "AUC "))
+            title = metric_title(key)
             ranked = key != "bias"
             cells.append(
                 {

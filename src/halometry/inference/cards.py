@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from halometry.errors import RunError
 from halometry.evaluation.conclude import TITLES, key_metric
 from halometry.evaluation.intervals import Estimate, rounded
-from halometry.evaluation.report import METRIC_TITLES
+from halometry.evaluation.report import metric_title
 from halometry.training.recipe import Recipe
 from halometry.training.run import RunConfig, load_run
 
@@ -88,7 +88,7 @@ def head(name: str, config: RunConfig, record: dict[str, Any]) -> ModelCardData:
             dataset_name=test["data"],
             dataset_split="test",
             metric_type=hub_metric(key),
-            metric_name=f"{title(key)}, 95 % interval {' to '.join(_texts(numbers)[1:])}",
+            metric_name=f"{metric_title(key)}, 95 % interval {' to '.join(_texts(numbers)[1:])}",
             metric_value=numbers["value"],
         )
         for key, numbers in test["metrics"].items()
@@ -114,17 +114,12 @@ def hub_metric(key: str) -> str:
     return "_".join(filter(None, [HUB_METRICS.get(first, first), rest]))
 
 
-def title(key: str) -> str:
-    """What people call a metric."""
-    return METRIC_TITLES.get(key, key.replace("auc_", "AUC of "))
-
-
 def _figures(record: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Rows of the card's table: metric, value, interval."""
     rows = []
     for key, numbers in record["test"]["metrics"].items():
         value, low, high = _texts(numbers)
-        rows.append((title(key), value, f"{low} to {high}"))
+        rows.append((metric_title(key), value, f"{low} to {high}"))
     return rows
 
 
