@@ -12,6 +12,9 @@ from halometry.data.generate import simulate
 from halometry.inference import publish
 from halometry.training import train
 
+# No doctests are in them, and --doctest-modules would import all of them by the one name.
+collect_ignore_glob = ["*conftest.py"]
+
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,38 @@
+"""The command inside this process, and what it leaves on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from halometry import cli
+
+QUICK = ["--epochs", "1", "--set", "precision=float32", "--set", "channels_last=true"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left on the terminal."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Command:
+    """Runs the command inside this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> None:
+        self.capsys, self.patch = capsys, patch
+
+    def __call__(self, *words: object) -> Outcome:
+        self.capsys.readouterr()
+        self.patch.setattr(sys, "argv", ["halometry", *map(str, words)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return Outcome(status, *self.capsys.readouterr())

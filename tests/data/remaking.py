@@ -1,0 +1,22 @@
+"""The set that several tests of simulation make, and make again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from halometry.data.generate import simulate
+
+PRESET, COUNT, SEED, SHARD = "demo_mass", 200, 3, 32
+OPTIONS: dict[str, Any] = {"seed": SEED, "shard": SHARD, "test": 20}
+
+
+def again(out: Path, count: int = COUNT, **changed: Any) -> Path:
+    """The set of these tests, or what is left to do of it."""
+    return simulate(PRESET, count, out=out, **(OPTIONS | changed))
+
+
+def content(index: Path) -> dict[str, bytes]:
+    """All files of a set."""
+    files = [index, *index.with_suffix(".shards").iterdir()]
+    return {path.name: path.read_bytes() for path in files}

@@ -1,0 +1,66 @@
+"""Pictures of presets, sets and folders, and what cannot be drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.figure
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from halometry.errors import DataError, StorageError, UsageError
+from halometry.evaluation.show import show
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_show_draws_a_preset(tmp_path: Path, suffix: str) -> None:
+    path = show("demo_classification", tmp_path / f"m.{suffix}", count=3)
+    assert path is not None
+    assert path.stat().st_size > 1000
+
+
+def test_show_draws_a_set_and_a_folder(lenses: Path, shared_data: Path, tmp_path: Path) -> None:
+    for i, what in enumerate((lenses, shared_data / "common_test_1")):
+        path = show(what, tmp_path / f"{i}.png", count=6)
+        assert path is not None
+        with Picture.open(path) as picture:
+            assert np.asarray(picture.convert("L")).std() > 10
+
+
+def test_show_knows_what_was_meant(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="neither a file or folder nor a preset; did you mean"):
+        show("common_test1", tmp_path / "x.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no images found"):
+        show(tmp_path / "empty", tmp_path / "x.png")
+    with pytest.raises(UsageError, match="--count 0: must be at least 1"):
+        show("model_1", tmp_path / "x.png", count=0)
+
+
+def test_a_picture_that_cannot_be_drawn_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match=r"m\.xyz: cannot draw a '\.xyz' file; use \.png, \.svg"):
+        show("demo_mass", tmp_path / "m.xyz", count=1)
+    monkeypatch.setattr("matplotlib.get_backend", lambda: "agg")
+    with pytest.raises(UsageError, match=r"no screen to show a window on; write a file with --out"):
+        show("demo_mass", count=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_figure_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.png"
+    path.write_text("earlier")
+
+    def full(_: object, partial: Path, **__: object) -> None:
+        partial.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", full)
+    with pytest.raises(StorageError, match=r"m\.png: cannot be written \(No space left on device"):
+        show("demo_mass", path, count=1)
+    assert path.read_text() == "earlier"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,125 @@
+"""Processes that torchrun and SLURM start: found, as good as one, and ended together."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from processes import PLAIN, assert_same, wait_for, words
+
+from halometry.errors import UsageError
+from halometry.evaluation.compare import compare
+from halometry.training.group import find_group
+from halometry.training.run import RESUME
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_processes_as_well(alone: Path, lenses: Path, tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*torchrun, "-m", "halometry", *words(lenses, tmp_path / "run", "--devices=2")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.count("run ->") == 1
+    assert done.stderr.count("from random weights") == 1
+    assert_same(alone, tmp_path / "run")
+    refused = subprocess.run([*command, "--seed=1"], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert refused.stderr.count("error: ") == 1
+    assert "holds another run (its seed differ)" in refused.stderr
+
+
+@pytest.mark.slow
+def test_torchrun_starts_anew_where_one_was_killed(
+    alone: Path, lenses: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*torchrun, "--max-restarts=1", "-m", "halometry", *words(lenses, out, "--devices=2")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_for((out / RESUME).exists, process)
+    trained_by = psutil.Process(process.pid).children()
+    trained_by[0].kill()
+    _, said = process.communicate(timeout=250)
+    assert process.returncode == 0
+    assert said.count("from random weights") == 2
+    assert_same(alone, out)
+
+
+@pytest.mark.slow
+def test_slurm_starts_the_processes_as_well(alone: Path, lenses: Path, tmp_path: Path) -> None:
+    processes = slurm(words(lenses, tmp_path / "run", "--nodes=2"))
+    said = [process.communicate(timeout=250)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert "from random weights" in said[0]
+    assert said[1] == ""
+    assert_same(alone, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_one_killed_by_whom_slurm_is_told_ends_the_other(lenses: Path, tmp_path: Path) -> None:
+    processes = slurm(words(lenses, tmp_path / "run", "--nodes=2", epochs=500))
+    wait_for((tmp_path / "run" / RESUME).exists, processes[0])
+    processes[1].kill()
+    _, said = processes[0].communicate(timeout=30)
+    processes[1].communicate()
+    assert processes[0].returncode == 1
+    assert "another of the 2 processes has ended or does not answer" in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+def slurm(words: list[str]) -> list[subprocess.Popen[str]]:
+    """Two processes as SLURM starts them on two nodes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {"SLURM_STEP_NUM_TASKS": 2, "SLURM_NTASKS": 2, "SLURM_NTASKS_PER_NODE": 1}
+    told |= {"SLURM_NNODES": 2, "SLURM_JOB_ID": 1, "SLURM_LOCALID": 0, "MASTER_PORT": port}
+    usual = os.environ | {key: str(value) for key, value in told.items()}
+    usual["SLURM_NODELIST"] = "localhost"
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "halometry", *words],
+            env=usual | {"SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+
+
+def test_compare_is_not_started_by_torchrun(
+    lenses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"TORCHELASTIC_RUN_ID": "a", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+    for key, value in told.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(UsageError, match="compare: starts its processes itself"):
+        compare("classification", lenses, [PLAIN], tmp_path, devices=2)
+
+
+def test_who_started_the_processes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_group(4, 1).processes == 1  # nobody yet
+    told = {"TORCHELASTIC_RUN_ID": "a", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
+    with monkeypatch.context() as torchrun:
+        for key, value in told.items():
+            torchrun.setenv(key, value)
+        group = find_group(2, 2)
+        assert (group.rank, group.local_rank, group.processes) == (3, 1, 4)
+        assert not group.is_first
+        with pytest.raises(UsageError, match="torchrun started 4 processes, but --devices 1 --no"):
+            find_group(1, 1)
+    told = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4", "SLURM_PROCID": "2"}
+    told |= {"SLURM_LOCALID": "0", "SLURM_JOB_NAME": "lenses"}
+    with monkeypatch.context() as srun:
+        for key, value in told.items():
+            srun.setenv(key, value)
+        with pytest.raises(UsageError, match="srun: say how many processes .* --ntasks-per-node"):
+            find_group(2, 2)
+        srun.setenv("SLURM_NTASKS_PER_NODE", "2")
+        group = find_group(2, 2)
+        assert (group.rank, group.local_rank, group.processes) == (2, 0, 4)
