@@ -53,8 +53,13 @@ class UnavailableError(HalometryError):
     """Something that is not on this machine and cannot be fetched."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
     """The end of a message about an unknown name: the nearest known one, or all of them.
+
+    Args:
+        name: what was asked for.
+        known: what there is.
+        otherwise: said in the place of all of them, where none is near.
 
     Example:
         >>> did_you_mean("resnet81", ["resnet18", "mobilenetv3_small"])
@@ -64,4 +69,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
         return f"did you mean '{near[0]}'?"
-    return "known: " + ", ".join(names)
+    return otherwise or "known: " + ", ".join(names)

@@ -167,7 +167,7 @@ def test_names_lead_to_the_package_and_wrong_ones_to_the_nearest(
     assert load_run(KINDS).path == shipped / "weights" / KINDS
     with pytest.raises(RunError, match=f"demo_mas/tiny: no such folder; did you mean '{MASSES}'"):
         load_run("demo_mas/tiny")
-    with pytest.raises(RunError, match="a name that 'halometry weights' lists"):
+    with pytest.raises(RunError, match="a name from 'halometry weights'"):
         load_run("runs/mine")
     capfd.readouterr()
     shutil.copytree(shipped / "runs" / "demo_mass", tmp_path / KINDS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.colors import PowerNorm
@@ -27,7 +26,6 @@ __all__ = [
     "confusion_figure",
     "learning_figure",
     "montage",
-    "pareto_figure",
     "regression_figure",
     "roc_figure",
     "save",
@@ -182,60 +180,6 @@ def learning_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], metr
     for panel in (left, right):
         panel.set_xlabel("images seen, thousands")
         panel.legend(fontsize=9)
-    return made
-
-
-@styled
-def pareto_figure(points: Sequence[Mapping[str, Any]], quality_name: str) -> Figure:
-    """Accuracy against latency, with the front of those that no other beats in both.
-
-    Args:
-        points: `name`, `latency_ms`, `quality`, `low`, `high`, `parameters`, `on_front`.
-        quality_name: of the vertical axis.
-    """
-    made, axes = figure(7.2, 4.2)
-    panel = axes[0, 0]
-    colour = colours(point["name"] for point in points)
-    front = sorted((p for p in points if p["on_front"]), key=lambda p: p["latency_ms"])
-    times = [p["latency_ms"] for p in points]
-    right_end = 3.0 * max(times)
-    steps = [(p["latency_ms"], p["quality"]) for p in front] + [(right_end, front[-1]["quality"])]
-    panel.step(*zip(*steps, strict=True), where="post", color=MUTED, lw=1.2, zorder=1)
-    for point in points:
-        low, high = point["quality"] - point["low"], point["high"] - point["quality"]
-        panel.errorbar(
-            point["latency_ms"],
-            point["quality"],
-            [[max(low, 0)], [max(high, 0)]],
-            fmt="o",
-            ms=9,
-            color=colour[point["name"]],
-            mfc=None if point["on_front"] else "white",
-            mew=2,
-            capsize=0,
-            zorder=3,
-        )
-        panel.annotate(
-            f"{point['name']}\n{point['parameters'] / 1e6:.1f} M",
-            (point["latency_ms"], point["quality"]),
-            xytext=(10, -4),
-            textcoords="offset points",
-            va="top",
-            fontsize=9,
-            color=colour[point["name"]],
-        )
-    panel.set_xscale("log")
-    panel.set_xlim(0.6 * min(times), right_end)
-    panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    panel.xaxis.set_minor_formatter(
-        lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else ""
-    )
-    panel.tick_params(axis="x", which="minor", labelsize=8, labelcolor=MUTED)
-    low_end, high_end = panel.get_ylim()
-    panel.set_ylim(low_end - 0.12 * (high_end - low_end), high_end)
-    panel.set_xlabel("latency of one image, ms")
-    panel.set_ylabel(f"{quality_name} on test images, 95 % interval")
-    panel.set_title("Accuracy against latency; the line is the Pareto front")
     return made
 
 

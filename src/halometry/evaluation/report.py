@@ -18,6 +18,7 @@ from PIL import Image as Picture
 from halometry.evaluation import figures
 from halometry.evaluation.conclude import TITLES, key_metric, latency, learnt, on_front, quality
 from halometry.evaluation.intervals import Estimate, rounded
+from halometry.evaluation.pareto_figure import pareto_figure
 from halometry.evaluation.style import LENS_MAP, colours
 from halometry.evaluation.tables import LOWER_IS_BETTER, best_values, cost_cells
 from halometry.writing import write_text
@@ -225,7 +226,7 @@ def _pareto(record: dict[str, Any], key: str) -> Any:
         }
         for model in record["models"]
     ]
-    return figures.pareto_figure(points, TITLES[key])
+    return pareto_figure(points, TITLES[key])
 
 
 def pareto(record: dict[str, Any]) -> Any:

@@ -49,16 +49,10 @@ def timm_name(name: str) -> str:
     """
     known = PLAIN_NAMES.get(name, name)
     if not timm.is_model(known):
-        candidates = [*PLAIN_NAMES, *timm.list_models()]
-        raise UsageError(f"unknown backbone '{name}', {_nearest(name, candidates)}")
+        otherwise = f"known: {', '.join(PLAIN_NAMES)}, and every name in timm.list_models()"
+        hint = did_you_mean(name, [*PLAIN_NAMES, *timm.list_models()], otherwise)
+        raise UsageError(f"unknown backbone '{name}', {hint}")
     return known
-
-
-def _nearest(name: str, candidates: list[str]) -> str:
-    hint = did_you_mean(name, candidates)
-    if hint.startswith("known"):
-        hint = f"known: {', '.join(PLAIN_NAMES)}, and every name in timm.list_models()"
-    return hint
 
 
 FirstConvolution = Literal["summed", "random"]

@@ -260,11 +260,8 @@ def _find(source: str) -> Path:
         return path
     if path.as_posix() in known:
         return weights_folder(path.as_posix())
-    hint = did_you_mean(path.as_posix(), known)
-    if hint.startswith("known"):
-        hint = (
-            "give the folder that 'halometry train' wrote, or a name that 'halometry weights' lists"
-        )
+    otherwise = "give the folder that 'halometry train' wrote, or a name from 'halometry weights'"
+    hint = did_you_mean(path.as_posix(), known, otherwise)
     raise RunError(f"{source}: no such folder; {hint}")
 
 

@@ -1,0 +1,116 @@
+"""What each part of the default recipe is worth: it is left out, and the rest stays as it is.
+
+    python research/ablation.py --data ct1.h5 --out runs/ablation --set size=75 --set epochs=2
+
+All variants see the same number of images of one simulated set, and are judged on its test images;
+differences from the recipe as it is are paired, image by image. The same command goes on where it
+was stopped. One seed each: a difference holds the choice of test images, not that of the seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import halometry
+from halometry.evaluation.cost import machine
+from halometry.evaluation.evaluate import Evaluation
+from halometry.evaluation.intervals import Estimate
+from halometry.evaluation.metrics import difference
+from halometry.progress import say
+from halometry.training.prepare import versions
+from halometry.training.recipe import load_recipe, parse_overrides
+from halometry.training.run import Run
+
+WHOLE = "default"
+WITHOUT: dict[str, dict[str, Any]] = {
+    WHOLE: {},
+    "without fresh images, and so without heavy ones": {"fresh": 0},
+    "without heavy substructure at first": {"heaviest": 1},
+    "without the map of the mass": {"auxiliary": 0},
+    "without either": {"heaviest": 1, "auxiliary": 0},
+    "without the running mean of weights": {"averaging": 0},
+    "without the square root of counts": {"stretch": "none"},
+    "without warm-up and cosine": {"schedule": "constant"},
+}
+
+
+def main() -> None:
+    options = _options()
+    overrides = parse_overrides(options.set)
+    data = halometry.open_dataset(options.data)
+    task = data.task
+    asked = load_recipe(WHOLE).resolve(task, options.backbone, overrides)
+    evaluations: dict[str, Evaluation] = {}
+    for number, (name, left_out) in enumerate(WITHOUT.items()):
+        say(f"[{number + 1}/{len(WITHOUT)}] {name}")
+        run = halometry.train(
+            task, data, options.backbone, options.out / f"{number}", WHOLE,
+            overrides | left_out, options.seed, options.device,
+        )  # fmt: skip
+        evaluations[name] = halometry.evaluate(run, data, device=options.device)
+        record = {
+            "what": f"the default recipe of {options.backbone} with one part left out",
+            "command": _command(options),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+            "machine": machine(),
+            "data": data.description,
+            "test": len(evaluations[name].truth),
+            "seed": options.seed,
+            "recipe": asked.model_dump(mode="json", exclude={"name", "description"}),
+            "variants": {name: _measured(name, evaluations) for name in evaluations},
+        }
+        record["rows"] = _rows(record["variants"], task)
+        options.results.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _command(options: argparse.Namespace) -> str:
+    """The command, with the data by its name alone."""
+    changed = " ".join(f"--set {pair}" for pair in options.set)
+    return f"python research/ablation.py --data {options.data.name} --out runs/ablation {changed}"
+
+
+def _measured(name: str, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
+    one, whole = evaluations[name], evaluations[WHOLE]
+    assert isinstance(one.run, Run)
+    training = one.run.record()
+    found: dict[str, Any] = {
+        "left_out": WITHOUT[name],
+        "metrics": {key: value.to_dict() for key, value in one.metrics.items()},
+        "selection": training["selection"],
+        "images": training["images"],
+    }
+    if name != WHOLE:
+        worth = difference(whole.truth, one.outputs, whole.outputs)
+        found["difference"] = worth.to_dict() | {"text": str(worth)}
+    return found
+
+
+def _rows(variants: dict[str, Any], task: str) -> list[list[str]]:
+    key, title = ("auc", "AUC") if task == "classification" else ("r2", "R²")
+    rows = [["recipe", title, "difference"]]
+    for name, one in variants.items():
+        worth = one.get("difference", {"text": ""})["text"]
+        rows.append([name, str(Estimate(**one["metrics"][key])), worth])
+    return rows
+
+
+def _options() -> argparse.Namespace:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="a simulated store")
+    parser.add_argument("--out", type=Path, required=True, help="a folder for the runs")
+    parser.add_argument("--results", type=Path, default=Path("results/ablation.json"))
+    parser.add_argument("--backbone", default="d4net")
+    parser.add_argument("--set", action="append", default=[], help="key=value of the recipe")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
