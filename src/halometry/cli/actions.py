@@ -28,6 +28,7 @@ from halometry.cli.app import (
     out_console,
     tell,
 )
+from halometry.cli.posteriors import print_coverage, print_masses
 
 
 @app.command()
@@ -171,6 +172,7 @@ def predict(
     from halometry.inference import predict as apply
 
     answers = apply(run, files, out, device=device)
+    print_masses(answers)
     bad = [answer for answer in answers if answer.error]
     for answer in bad[:3]:
         tell(f"not read: {answer.file}: {answer.error}")
@@ -291,6 +293,7 @@ def _print_metrics(evaluation: Any) -> None:
         value, _, interval = str(estimate).partition(" ")
         table.add_row(name, value, escape(interval))
     out_console.print(table)
+    print_coverage(evaluation)
 
 
 def _print_comparison(comparison: Any) -> None:

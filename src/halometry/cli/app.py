@@ -56,7 +56,7 @@ RunArgument = Annotated[
     str,
     typer.Argument(
         help="A run folder, an exported .onnx file, a name from 'halometry weights', or"
-        " hf://USER/REPO."
+        " hf://USER/REPO; several answer together, with commas between them."
     ),
 ]
 DataOption = Annotated[

@@ -24,6 +24,7 @@ from halometry.evaluation.conclude import conclusion, key_metric, learnt
 from halometry.evaluation.cost import machine, measure_speed, model_cost
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import difference, roc_curves
+from halometry.evaluation.posteriors import posterior_record
 from halometry.evaluation.report import Gallery, pareto, write_report
 from halometry.evaluation.tables import write_csv
 from halometry.models.backbone import timm_name
@@ -205,6 +206,9 @@ def _model(evaluation: Evaluation, cost: dict[str, Any], out: Path) -> dict[str,
             name: [np.round(fpr, 5).tolist(), np.round(tpr, 5).tolist()]
             for name, (fpr, tpr) in curves.items()
         }
+    posterior = None
+    if evaluation.posterior is not None:
+        posterior = posterior_record(evaluation.truth, evaluation.posterior)
     return {
         "name": run.name,
         "run": str(run.path.relative_to(out)) if run.path.is_relative_to(out) else str(run.path),
@@ -212,6 +216,7 @@ def _model(evaluation: Evaluation, cost: dict[str, Any], out: Path) -> dict[str,
         "metrics": {key: value.to_dict() for key, value in evaluation.metrics.items()},
         "confusion": confusion.tolist() if confusion is not None else None,
         "roc": roc,
+        "posterior": posterior,
         "cost": cost,
         "training": run.record(),
         "history": read_history(run),

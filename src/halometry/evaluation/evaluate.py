@@ -7,6 +7,7 @@ import io
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,18 @@ from halometry.evaluation.metrics import (
     regression_metrics,
     roc_curves,
 )
+from halometry.evaluation.posterior_figures import posterior_figure
+from halometry.evaluation.posteriors import (
+    points_of,
+    posterior_metrics,
+    posterior_of,
+    posterior_record,
+)
+from halometry.models.posterior import LEVELS, Posterior
 from halometry.progress import say, track
-from halometry.training.exported import Trained, open_trained
+from halometry.training.ensemble import Ensemble
+from halometry.training.exported import ExportedRun, Trained, open_trained
+from halometry.training.run import Run
 from halometry.writing import check_writable, write_text
 
 
@@ -35,11 +46,12 @@ class Evaluation:
     Attributes:
         run: the run.
         truth: labels (N,): class indices or mass fractions.
-        outputs: probabilities (N, K) or mass fractions (N,).
+        outputs: probabilities (N, K) or mass fractions (N,), the means of posteriors.
         names: of the images.
         rows: positions of the images in the set.
         metrics: each with its 95 % interval.
         description: which images these are.
+        posterior: of the masses, where the run gives any.
     """
 
     run: Trained
@@ -49,6 +61,7 @@ class Evaluation:
     rows: np.ndarray
     metrics: dict[str, Estimate]
     description: str
+    posterior: Posterior | None = None
 
     @property
     def confusion(self) -> np.ndarray | None:
@@ -68,7 +81,8 @@ def evaluate(
     """Measure how good a run is.
 
     Args:
-        run: a run, as `load_run` takes it, or an .onnx file that `export` made of one.
+        run: a run, as `load_run` takes it, or an .onnx file that `export` made of one; or several
+            of these, with commas between them.
         data: a labelled set. Where it is the set the run was trained on, only the test images
             kept aside then are used.
         out: a folder for `metrics.json`, `predictions.csv` and figures.
@@ -84,7 +98,8 @@ def evaluate(
     rows, description = _test_rows(run, labelled)
     if out is not None:
         check_writable(Path(out) / "metrics.json")
-    outputs = outputs_of(run, labelled, rows, device)
+    answers = answers_of(run, labelled, rows, device)
+    outputs, posterior = points_of(run, answers), posterior_of(run, answers)
     truth = labelled.labels[rows]
     names = run.config.class_names
     metrics = (
@@ -92,9 +107,10 @@ def evaluate(
         if names
         else regression_metrics(truth, outputs, resamples=resamples)
     )
-    evaluation = Evaluation(
-        run, truth, outputs, [labelled.names[i] for i in rows], rows, metrics, description
-    )
+    if posterior is not None:
+        metrics |= posterior_metrics(truth, posterior, resamples)
+    image_names = [labelled.names[i] for i in rows]
+    evaluation = Evaluation(run, truth, outputs, image_names, rows, metrics, description, posterior)
     if out is not None:
         write_evaluation(evaluation, Path(out), labelled)
     return evaluation
@@ -115,6 +131,8 @@ def _check(run: Trained, data: LabelledImages) -> None:
 
 def _test_rows(run: Trained, data: LabelledImages) -> tuple[np.ndarray, str]:
     """Which images of a set the run may be judged on."""
+    if isinstance(run, Ensemble):
+        return _common_rows(run, data)
     trained = run.config.data
     if data.fingerprint == trained.fingerprint:
         test = np.sort(run.split().test)
@@ -132,7 +150,25 @@ def _test_rows(run: Trained, data: LabelledImages) -> tuple[np.ndarray, str]:
     return np.arange(len(data)), f"all {len(data):,} images of {data.source}"
 
 
-def _following(run: Trained, data: LabelledImages) -> tuple[np.ndarray, str]:
+def _common_rows(run: Ensemble, data: LabelledImages) -> tuple[np.ndarray, str]:
+    """The images that all runs of an ensemble may be judged on.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = [_test_rows(member, data) for member in run.members]
+    rows: np.ndarray = reduce(np.intersect1d, [rows for rows, _ in found])
+    if len(rows) == 0:
+        raise DataError(
+            f"{data.source}: has no image that all of {run.source} were kept from in training;"
+            " judge them on other images, or train them on a set with a test part of its own"
+        )
+    if all(len(part) == len(rows) for part, _ in found):
+        return rows, found[0][1]
+    return rows, f"the {len(rows):,} images of {data.source} that none of the runs has seen"
+
+
+def _following(run: Run | ExportedRun, data: LabelledImages) -> tuple[np.ndarray, str]:
     """The new images of a set that was simulated from the preset and seed of the training set.
 
     Raises:
@@ -152,7 +188,20 @@ def _following(run: Trained, data: LabelledImages) -> tuple[np.ndarray, str]:
 def outputs_of(
     run: Trained, data: LabelledImages, rows: np.ndarray, device: str = "cpu", batch_size: int = 64
 ) -> np.ndarray:
-    """What a run says of some images.
+    """What a run says of some images, of posteriors their mean.
+
+    Args: as `answers_of`.
+
+    Returns:
+        Probabilities (N, K) or mass fractions (N,), float64.
+    """
+    return points_of(run, answers_of(run, data, rows, device, batch_size))
+
+
+def answers_of(
+    run: Trained, data: LabelledImages, rows: np.ndarray, device: str = "cpu", batch_size: int = 64
+) -> np.ndarray:
+    """A run's answers for some images, as they are.
 
     Args:
         run: the run.
@@ -162,7 +211,7 @@ def outputs_of(
         batch_size: images at a time.
 
     Returns:
-        Probabilities (N, K) or mass fractions (N,), float64.
+        Probabilities (N, K), mass fractions (N,) or their densities (N, G), float64.
     """
     answerer = run.answerer(device)
     parts = []
@@ -178,17 +227,21 @@ def write_evaluation(evaluation: Evaluation, out: Path, data: LabelledImages) ->
     """Write `metrics.json`, `predictions.csv` and the figures of one run."""
     out.mkdir(parents=True, exist_ok=True)
     config, confusion = evaluation.run.config, evaluation.confusion
+    name = evaluation.run.name
     if confusion is not None and config.class_names is not None:
-        curves = {config.backbone: roc_of(evaluation)}
+        curves = {name: roc_of(evaluation)}
         figures.save(figures.roc_figure(curves), out / "roc.png")
-        matrices = {config.backbone: confusion}
+        matrices = {name: confusion}
         figures.save(figures.confusion_figure(matrices, config.class_names), out / "confusion.png")
     else:
-        pairs = {config.backbone: (evaluation.truth, evaluation.outputs)}
+        pairs = {name: (evaluation.truth, evaluation.outputs)}
         figures.save(figures.regression_figure(pairs), out / "true_against_predicted.png")
+    if evaluation.posterior is not None:
+        reliability = {name: posterior_record(evaluation.truth, evaluation.posterior)}
+        figures.save(posterior_figure(reliability), out / "posterior.png")
     write_text(out / "metrics.json", json.dumps(record_of(evaluation, data), indent=1) + "\n")
     write_text(out / "predictions.csv", _predictions_csv(evaluation))
-    say(f"{config.backbone}: {evaluation.description} -> {out}")
+    say(f"{name}: {evaluation.description} -> {out}")
 
 
 def record_of(evaluation: Evaluation, data: LabelledImages) -> dict[str, Any]:
@@ -198,7 +251,7 @@ def record_of(evaluation: Evaluation, data: LabelledImages) -> dict[str, Any]:
         "format": "halometry-metrics",
         "version": 1,
         "run": evaluation.run.source,
-        "backbone": config.backbone,
+        "backbone": evaluation.run.name,
         "task": config.task,
         "data": data.source,
         "images": evaluation.description,
@@ -210,6 +263,9 @@ def record_of(evaluation: Evaluation, data: LabelledImages) -> dict[str, Any]:
     }
     if confusion is not None and config.class_names is not None:
         record |= {"class_names": list(config.class_names), "confusion": confusion.tolist()}
+    if evaluation.posterior is not None:
+        record["interval"] += "; of coverages Wilson's"
+        record["posterior"] = posterior_record(evaluation.truth, evaluation.posterior)
     return record
 
 
@@ -227,10 +283,14 @@ def _predictions_csv(evaluation: Evaluation) -> str:
     names = evaluation.run.config.class_names
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "truth", *(names or ("predicted",))])
-    for name, truth, output in zip(
-        evaluation.names, evaluation.truth, evaluation.outputs, strict=True
-    ):
+    header = list(names or ("predicted",))
+    columns = evaluation.outputs.reshape(len(evaluation.outputs), -1)
+    if (posterior := evaluation.posterior) is not None:
+        header += ["median", *(f"{end}_{name}" for name in LEVELS for end in ("low", "high"))]
+        intervals = [posterior.interval(level) for level in LEVELS.values()]
+        columns = np.column_stack([columns, posterior.median, *intervals])
+    writer.writerow(["image", "truth", *header])
+    for name, truth, values in zip(evaluation.names, evaluation.truth, columns, strict=True):
         label = names[int(truth)] if names else f"{truth:.6g}"
-        writer.writerow([name, label, *(f"{value:.6g}" for value in np.atleast_1d(output))])
+        writer.writerow([name, label, *(f"{value:.6g}" for value in values)])
     return text.getvalue()

@@ -174,7 +174,8 @@ def learning_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], metr
     left.set_title("loss: selection (line), training (dashed)")
     right.set_title(f"{metric} on the selection set")
     losses = [line["selection_loss"] for lines in histories.values() for line in lines]
-    left.set_ylim(0, 1.15 * float(np.quantile(losses, 0.95)))
+    top = float(np.quantile(losses, 0.95))  # those of densities may be negative
+    left.set_ylim(min(0.0, 1.15 * min(losses)), top + 0.15 * abs(top))
     if metric == "R²":
         right.set_ylim(-0.3, 1)
     for panel in (left, right):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from scipy.stats import binomtest
 
 LEVEL = 0.95
 CHUNK = 4_000_000  # numbers resampled at a time, to bound memory
@@ -75,3 +76,21 @@ def bootstrap(
     edges = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     low, high = np.nanquantile(np.concatenate(values), edges)
     return Estimate(float(value), float(low), float(high))
+
+
+def share(hits: int, count: int) -> Estimate:
+    """A share of images with Wilson's interval, which is sound near 0 and 1 and for few images.
+
+    Args:
+        hits: images that have what is counted.
+        count: of all images, at least one.
+
+    Reference:
+        Wilson (1927), JASA 22, 209; advised by Brown, Cai & DasGupta (2001), Stat. Sci. 16, 101.
+
+    Example:
+        >>> str(share(68, 100))
+        '0.680 [0.583, 0.763]'
+    """
+    interval = binomtest(hits, count).proportion_ci(LEVEL, method="wilson")
+    return Estimate(hits / count, float(interval.low), float(interval.high))

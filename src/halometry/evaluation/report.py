@@ -19,8 +19,9 @@ from halometry.evaluation import figures
 from halometry.evaluation.conclude import TITLES, key_metric, latency, learnt, on_front, quality
 from halometry.evaluation.intervals import Estimate, rounded
 from halometry.evaluation.pareto_figure import pareto_figure
+from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.evaluation.style import LENS_MAP, colours
-from halometry.evaluation.tables import LOWER_IS_BETTER, best_values, cost_cells
+from halometry.evaluation.tables import LOWER_IS_BETTER, UNRANKED, best_values, cost_cells
 from halometry.writing import write_text
 
 METRIC_TITLES = {
@@ -32,6 +33,10 @@ METRIC_TITLES = {
     "mae": "MAE",
     "r2": "R²",
     "bias": "bias",
+    "nll": "NLL",
+    "crps": "CRPS",
+    "coverage_68": "68 % coverage",
+    "coverage_95": "95 % coverage",
 }
 
 
@@ -113,6 +118,9 @@ def _section(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
         made["confusion"] = _confusion(record)
     else:
         made["regression"] = _regression(gallery)
+    posteriors = {m["name"]: m["posterior"] for m in models if m.get("posterior") is not None}
+    if posteriors:
+        made["posterior"] = posterior_figure(posteriors)
     return {
         "record": record,
         "name": record["task"],
@@ -184,7 +192,7 @@ def _metric_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
         for key, numbers in model["metrics"].items():
             value, low, high = rounded(numbers["value"], numbers["low"], numbers["high"])
             title = metric_title(key)
-            ranked = key != "bias"
+            ranked = key not in UNRANKED
             cells.append(
                 {
                     "title": title,

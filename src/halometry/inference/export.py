@@ -150,6 +150,9 @@ def _metadata(config: RunConfig, split: str) -> dict[str, str]:
 
 
 def _meaning(config: RunConfig) -> str:
+    if (grid := config.grid) is not None:
+        cells = f"{grid.cells} cells from {grid.low:g} to {grid.high:g}"
+        return f"probability density of the mass fraction in subhalos, in {cells}"
     if config.class_names is None:
         return "mass fraction in subhalos"
     return f"probabilities of {', '.join(config.class_names)}"

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ import numpy as np
 from halometry.data.files import count_images, iter_images
 from halometry.data.images import Image
 from halometry.errors import DataError, ReadError
+from halometry.evaluation.posteriors import posterior_of
+from halometry.models.posterior import LEVELS, Posterior
 from halometry.progress import track
 from halometry.training.exported import Trained, open_trained
 from halometry.training.run import Answerer
@@ -26,13 +28,24 @@ class Answer:
 
     Attributes:
         file: its path; for an image of a store, with `#` and its number.
-        values: probability of each class, or the mass fraction as `f_sub`; empty on an error.
+        values: probability of each class, or the mass fraction as `f_sub`, of a posterior the
+            median; empty on an error.
         error: why there is no answer, or None.
+        posterior: of the mass fraction, of this one image, where the run gives any.
     """
 
     file: str
     values: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+    posterior: Posterior | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """The ends of the mass's 68 and 95 % intervals, of a posterior; nothing else."""
+        if self.posterior is None:
+            return {}
+        ends = {name: self.posterior.interval(level)[0] for name, level in LEVELS.items()}
+        return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
     @property
     def best(self) -> str | None:
@@ -52,7 +65,8 @@ def predict(
     """Apply a trained run to images.
 
     Args:
-        run: a run, as `load_run` takes it, or an .onnx file that `export` made of one.
+        run: a run, as `load_run` takes it, or an .onnx file that `export` made of one; or several
+            of these, with commas between them, whose mean is taken.
         files: images (.npy, pictures, FITS), stores, or folders of these.
         out: a CSV file to write the answers to, one row a file.
         batch_size: images at a time.
@@ -98,8 +112,12 @@ def _answer(run: Trained, answerer: Answerer, batch: list[Image | ReadError]) ->
     for members in by_shape.values():
         group = [batch[i] for i in members]
         pixels = np.stack([item.pixels for item in group if isinstance(item, Image)])
-        for i, output in zip(members, answerer(pixels), strict=True):
-            answers[i] = Answer(str(batch[i].path), _values(run, output))
+        outputs = answerer(pixels)
+        posterior = posterior_of(run, outputs)
+        for k, i in enumerate(members):
+            one = None if posterior is None else posterior[k : k + 1]
+            values = _values(run, outputs[k] if one is None else one.median)
+            answers[i] = Answer(str(batch[i].path), values, posterior=one)
     return (answers[i] for i in range(len(batch)))
 
 
@@ -109,18 +127,23 @@ def _values(run: Trained, output: np.ndarray) -> dict[str, float]:
 
 
 def write_answers(path: Path, run: Trained, answers: list[Answer]) -> None:
-    """Write answers as CSV: file, the class if there are any, values, error.
+    """Write answers as CSV: file, the class if there are any, values, intervals, error.
 
     Raises:
         StorageError: no room or no permission.
     """
     names = run.config.class_names
-    header = ["file", *(["class", *names] if names else ["f_sub"]), "error"]
+    levels = LEVELS if run.config.grid is not None else {}
+    ends = [f"{end}_{level}" for level in levels for end in ("low", "high")]
+    header = ["file", *(["class", *names] if names else ["f_sub"]), *ends, "error"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     for answer in answers:
         values = [f"{answer.values[n]:.6g}" if answer.values else "" for n in names or ("f_sub",)]
         best = [answer.best or ""] if names else []
-        writer.writerow(list(chain([answer.file], best, values, [answer.error or ""])))
+        found = answer.intervals
+        interval = [f"{end:.6g}" for level in levels for end in found.get(level, ())]
+        blank = [""] * (len(ends) - len(interval))
+        writer.writerow([answer.file, *best, *values, *interval, *blank, answer.error or ""])
     write_text(path, text.getvalue())

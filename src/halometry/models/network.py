@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ class Network(nn.Module):
         zero_init_residual: begin with every residual branch switched off (its last
             normalisation's weight zero), as in Goyal et al. (2017), section 5.1; it lets deep
             networks learn from few images.
+        freeze_backbone: let only the head learn; the backbone keeps weights and statistics.
 
     Example:
         >>> net = Network("resnet18", channels=1, outputs=3)
@@ -43,6 +44,7 @@ class Network(nn.Module):
         pretrained: bool = False,
         first_convolution: FirstConvolution = "summed",
         zero_init_residual: bool = False,
+        freeze_backbone: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = create_backbone(backbone, channels, pretrained, first_convolution)
@@ -57,6 +59,16 @@ class Network(nn.Module):
         self.head = nn.Sequential(*layers)
         if zero_init_residual and not pretrained:
             switch_off_residuals(self.backbone)
+        self.freeze_backbone = freeze_backbone
+        if freeze_backbone:
+            self.backbone.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training or evaluation mode; what is frozen is always in the latter."""
+        super().train(mode)
+        if self.freeze_backbone:
+            self.backbone.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Map preprocessed images (B, C, H, W) to (B, outputs)."""

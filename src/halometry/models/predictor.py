@@ -9,6 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from halometry.config import Strict
+from halometry.models.densities import FAMILIES, Family, on_cells
+from halometry.models.posterior import Grid
 from halometry.models.preprocessing import Preprocessing
 from halometry.tasks import Task
 
@@ -35,9 +37,13 @@ class TargetConfig(Strict):
         values = outputs * self.std + self.mean
         return values.exp() if self.transform == "log" else values
 
+    def log_slope(self, labels: Tensor) -> Tensor:
+        """The logarithm of what is encoded's change with the label, for labels (B,)."""
+        return -torch.log(labels * self.std if self.transform == "log" else self.std + 0 * labels)
+
 
 class Predictor(nn.Module):
-    """From raw images to class probabilities or mass fractions.
+    """From raw images to class probabilities, mass fractions, or posteriors of these.
 
     Args:
         preprocessing: of the raw pixel values.
@@ -45,6 +51,9 @@ class Predictor(nn.Module):
         task: classification or regression.
         target: the meaning of a regression network's output.
         average_symmetries: answer with the mean over the image's flips and quarter turns.
+        family: of the densities whose parameters a regression network puts out; `none` where it
+            puts out the mass itself.
+        grid: of mass fractions (G cells), on which such densities are given.
     """
 
     def __init__(
@@ -54,6 +63,8 @@ class Predictor(nn.Module):
         task: Task,
         target: TargetConfig | None = None,
         average_symmetries: bool = False,
+        family: Family = "none",
+        grid: Grid | None = None,
     ) -> None:
         super().__init__()
         self.preprocessing = preprocessing
@@ -61,9 +72,14 @@ class Predictor(nn.Module):
         self.task = task
         self.target = target or TargetConfig()
         self.average_symmetries = average_symmetries
+        self.density = None if grid is None else FAMILIES[family]
+        self.grid = grid
 
     def forward(self, raw: Tensor) -> Tensor:
-        """Map raw images (B, c, H, W) to probabilities (B, K) or mass fractions (B,)."""
+        """Map raw images (B, c, H, W) to probabilities (B, K) or mass fractions (B,).
+
+        With a grid, to the density of the mass fraction in each of its cells (B, G).
+        """
         images = self.preprocessing(raw)
         if not self.average_symmetries:
             return self.answer(self.network(images).float())
@@ -76,10 +92,26 @@ class Predictor(nn.Module):
         return torch.stack(answers).mean(dim=0)
 
     def answer(self, outputs: Tensor) -> Tensor:
-        """What the network's outputs (B, K) mean: probabilities (B, K) or mass fractions (B,)."""
+        """What the network's outputs (B, K) mean: see `forward`."""
         if self.task == "classification":
             return torch.softmax(outputs, dim=1)
-        return self.target.decode(outputs[:, 0])
+        if self.density is None or self.grid is None:
+            return self.target.decode(outputs[:, 0])
+        masses = self._masses(self.grid).to(outputs)
+        values = self.target.encode(masses)[None]
+        density = self.density.log_density(outputs, values) + self.target.log_slope(masses)
+        return on_cells(density, self.grid.width)
+
+    def points(self, answers: Tensor) -> Tensor:
+        """Answers with each posterior (B, G) replaced by its mean (B,); others as they are."""
+        if self.grid is None:
+            return answers
+        return answers @ self._masses(self.grid).to(answers) * self.grid.width
+
+    @staticmethod
+    def _masses(grid: Grid) -> Tensor:
+        """The centres of the cells, by operations that can be exported."""
+        return grid.low + grid.width * (torch.arange(grid.cells) + 0.5)
 
 
 def symmetric_forms(images: Tensor) -> list[Tensor]:

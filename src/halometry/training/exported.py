@@ -10,6 +10,7 @@ from halometry.config import validate
 from halometry.data.split import Split
 from halometry.errors import ConfigError, RunError
 from halometry.models.onnx_predictor import AT_ONCE, OnnxPredictor
+from halometry.training.ensemble import SEPARATOR, Ensemble
 from halometry.training.run import Answerer, Run, RunConfig, load_run
 
 SUFFIX = ".onnx"
@@ -85,15 +86,22 @@ def load_exported(path: str | Path) -> ExportedRun:
     return ExportedRun(path, config, metadata)
 
 
-Trained = Run | ExportedRun
+Trained = Run | ExportedRun | Ensemble
 
 
 def open_trained(run: str | Path | Trained) -> Trained:
-    """A run folder, or what was exported from one; either answers, and knows its own test images.
+    """A run folder, what was exported from one, or several of these with commas between them.
 
     Raises:
-        RunError: it is neither, or cannot be used.
+        RunError: it is none of these, or cannot be used.
     """
-    if isinstance(run, Run | ExportedRun):
+    if isinstance(run, Run | ExportedRun | Ensemble):
         return run
+    if SEPARATOR in str(run) and not Path(run).exists():
+        names = filter(None, map(str.strip, str(run).split(SEPARATOR)))
+        return Ensemble(tuple(_open_one(name) for name in names))
+    return _open_one(run)
+
+
+def _open_one(run: str | Path) -> Run | ExportedRun:
     return load_exported(run) if Path(run).suffix == SUFFIX else load_run(run)

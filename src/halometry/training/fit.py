@@ -39,6 +39,7 @@ from halometry.training.learner import Learner
 from halometry.training.memory import freed_memory_kept
 from halometry.training.recipe import Recipe
 from halometry.training.run import Run, RunConfig
+from halometry.training.start import has_other_head
 from halometry.writing import write_text
 
 METRICS = {"classification": "AUC", "regression": "R²"}
@@ -114,7 +115,10 @@ def _network(job: Job, group: Group, goes_on: bool) -> Network:
     torch.manual_seed(config.seed)
     network = config.build_network(config.recipe.pretrained and job.start is None and not goes_on)
     if job.start is not None:
-        folder.load_weights(job.start.path, network)
+        if has_other_head(job.start, config.recipe):
+            folder.load_weights(job.start.path, network.backbone, "backbone")
+        else:
+            folder.load_weights(job.start.path, network)
     network = network.to(memory_format=config.execution.memory_format)
     if group.processes > 1 and config.execution.device.startswith("cuda"):
         network = convert_sync_batchnorm(network)

@@ -55,10 +55,16 @@ class Learner(L.LightningModule):
         self._selection_loss, self._selection_count = 0.0, 0
 
     def loss(self, outputs: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
-        """Cross-entropy of (B, K) outputs, or the error of (B, 1) against encoded labels."""
+        """Cross-entropy of (B, K) outputs, or the error of (B, 1) against encoded labels.
+
+        Of a density's parameters (B, P), the negative logarithm of what it is there.
+        """
         if self.config.task == "classification":
             return functional.cross_entropy(outputs, labels, reduction=reduction)
         encoded = self.predictor.target.encode(labels).to(outputs.dtype)
+        if (density := self.predictor.density) is not None:
+            losses = -density.log_density(outputs, encoded[:, None])
+            return losses.sum() if reduction == "sum" else losses.mean()
         if (delta := self.config.recipe.huber) is not None:
             # Twice Huber's, which is the squared error where that is small.
             return 2 * functional.huber_loss(outputs[:, 0], encoded, reduction, delta)
@@ -119,7 +125,7 @@ class Learner(L.LightningModule):
         outputs = self._outputs(self.judged, images)
         self._selection_loss += float(self.loss(outputs, labels, reduction="sum"))
         self._selection_count += len(labels)
-        answers = self.predictor.answer(outputs)
+        answers = self.predictor.points(self.predictor.answer(outputs))
         self.quality.update(answers, labels.to(answers.dtype) if answers.ndim == 1 else labels)
 
     def on_validation_epoch_start(self) -> None:

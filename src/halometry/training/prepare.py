@@ -11,6 +11,7 @@ import torch
 from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split
 from halometry.errors import UsageError
+from halometry.models.posterior import Grid
 from halometry.models.predictor import TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
 from halometry.tasks import Task
@@ -62,6 +63,7 @@ def configure(
         recipe=recipe,
         preprocessing=preprocessing,
         target=_target(data, split, recipe),
+        grid=None if recipe.posterior == "none" else Grid.around(data.labels[split.train]),
         data=DataRecord(
             path=data.source,
             description=data.description,
@@ -124,7 +126,7 @@ def _target(data: LabelledImages, split: Split, recipe: Recipe) -> TargetConfig:
     if data.task == "classification":
         return TargetConfig()
     target = TargetConfig(transform=recipe.target)
-    if recipe.standardise_target:
+    if recipe.standardise_target or recipe.posterior != "none":
         encoded = target.encode(torch.from_numpy(data.labels[split.train]))
         target = TargetConfig(
             transform=recipe.target, mean=float(encoded.mean()), std=float(encoded.std())

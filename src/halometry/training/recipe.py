@@ -11,6 +11,7 @@ from pydantic import Field
 from halometry.config import Strict, read_yaml, validate
 from halometry.errors import ConfigError, UsageError, did_you_mean
 from halometry.models.backbone import PLAIN_NAMES, FirstConvolution, timm_name
+from halometry.models.densities import Family
 from halometry.models.preprocessing import Scale, Stretch
 from halometry.shipped import called, located, names
 from halometry.tasks import TASKS, Task
@@ -43,6 +44,9 @@ class Recipe(Strict):
         averaging: the weights that are judged and kept are a running mean of those of the
             steps, that forgets a step's by this factor with each that follows; 0 is none.
         target: what a regression network learns: the mass fraction or its natural logarithm.
+        posterior: what it puts out: the mass itself, or its probability density, a `gaussian` or a
+            normalising `flow`, which is trained by likelihood (`huber` has no part in it).
+        freeze_backbone: let only the head learn, from the features of the run it begins from.
         huber: errors of a regression beyond this count linearly, in units of what is learnt (the
             labels' standard deviation where they are standardised); None squares them all.
         standardise_target: by mean and standard deviation of the training labels.
@@ -85,6 +89,8 @@ class Recipe(Strict):
     auxiliary: float = Field(default=0.0, ge=0)
     averaging: float = Field(default=0.0, ge=0, lt=1)
     target: Literal["none", "log"] = "none"
+    posterior: Family = "none"
+    freeze_backbone: bool = False
     huber: float | None = Field(default=None, gt=0)
     standardise_target: bool = False
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"

@@ -30,12 +30,17 @@ def check_labels(labelled: LabelledImages, task: Task, recipe: Recipe) -> None:
     """Refuse labels that this task or recipe cannot learn.
 
     Raises:
-        UsageError: labels of the other task.
+        UsageError: labels of the other task, or a posterior of classes.
         DataError: labels that are all equal, or not positive where their logarithm is wanted.
     """
     if labelled.task != task:
         other = "mass fractions" if labelled.task == "regression" else "classes"
         raise UsageError(f"{labelled.source}: holds {other}; use --task {labelled.task}")
+    if task == "classification" and recipe.posterior != "none":
+        raise UsageError(
+            f"posterior={recipe.posterior} is for --task regression; probabilities of classes are"
+            " what a classification answers anyway"
+        )
     if task == "regression":
         if np.ptp(labelled.labels) == 0:
             raise DataError(f"{labelled.source}: all labels are {labelled.labels[0]:g}")

@@ -22,7 +22,9 @@ from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split
 from halometry.devices import find_device
 from halometry.errors import ConfigError, RunError, did_you_mean
+from halometry.models.densities import FAMILIES
 from halometry.models.network import Network
+from halometry.models.posterior import Grid
 from halometry.models.predictor import Predictor, TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
 from halometry.progress import say
@@ -36,7 +38,7 @@ CONFIG, WEIGHTS, SPLIT, HISTORY = "config.yaml", "weights.safetensors", "split.j
 METRICS, RESUME = "metrics.json", "resume.ckpt"
 FORMAT = "halometry-run"
 
-# Raw images (B, c, H, W) to probabilities (B, K) or mass fractions (B,), batch by batch.
+# Raw images (B, c, H, W) to probabilities (B, K), mass fractions (B,), or their densities (B, G).
 Answerer = Callable[[np.ndarray], np.ndarray]
 
 
@@ -65,6 +67,7 @@ class RunConfig(Strict):
         task, backbone, class_names: what the network answers, and what it is.
         recipe: resolved for this task and backbone, overrides included.
         preprocessing, target: what belongs to the weights.
+        grid: of mass fractions, on which posteriors are given; None where answers are masses.
         data: the set it was trained on.
         execution: how it was run.
         steps: of training in all.
@@ -81,6 +84,7 @@ class RunConfig(Strict):
     recipe: Recipe
     preprocessing: PreprocessingConfig
     target: TargetConfig
+    grid: Grid | None = None
     data: DataRecord
     execution: Execution
     steps: int = Field(ge=1)
@@ -91,21 +95,26 @@ class RunConfig(Strict):
 
     @property
     def outputs(self) -> int:
+        if self.grid is not None:
+            return FAMILIES[self.recipe.posterior].parameters
         return len(self.class_names) if self.class_names else 1
 
     def build_network(self, pretrained: bool = False) -> Network:
         """The network of this run, with fresh weights."""
         recipe = self.recipe
+        density = FAMILIES.get(recipe.posterior)
+        usual = density is not None and not recipe.head_hidden
         return Network(
             self.backbone,
             channels=self.preprocessing.channels,
             outputs=self.outputs,
-            hidden=recipe.head_hidden,
-            activation=recipe.head_activation,
+            hidden=density.hidden if usual else recipe.head_hidden,
+            activation="relu" if usual else recipe.head_activation,
             dropout=recipe.head_dropout,
             pretrained=pretrained,
             first_convolution=recipe.first_convolution,
             zero_init_residual=recipe.zero_init_residual,
+            freeze_backbone=recipe.freeze_backbone,
         )
 
     def predictor(self, network: nn.Module) -> Predictor:
@@ -116,6 +125,8 @@ class RunConfig(Strict):
             self.task,
             self.target,
             self.recipe.average_symmetries,
+            self.recipe.posterior,
+            self.grid,
         )
 
     def misfit(self, shape: tuple[int, ...]) -> str | None:
@@ -202,15 +213,23 @@ class Run:
         return answer
 
 
-def load_weights(path: Path, network: nn.Module) -> None:
+def load_weights(path: Path, network: nn.Module, part: str = "") -> None:
     """Put the weights of a run folder into a network.
+
+    Args:
+        path: the folder.
+        network: the network; or a part of it, such as its backbone.
+        part: what that part is called in the network.
 
     Raises:
         RunError: they are missing, damaged, or of another network.
     """
-    weights = path / WEIGHTS
+    weights, prefix = path / WEIGHTS, f"{part}." if part else ""
     try:
-        network.load_state_dict(load_file(weights))
+        tensors = load_file(weights).items()
+        network.load_state_dict(
+            {key.removeprefix(prefix): value for key, value in tensors if key.startswith(prefix)}
+        )
     except (OSError, SafetensorError) as error:
         raise RunError(f"{weights}: cannot be read ({error}); train again") from error
     except RuntimeError as error:

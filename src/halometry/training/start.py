@@ -19,6 +19,7 @@ from halometry.training.recipe import Recipe
 from halometry.training.run import Run, RunConfig, load_run
 
 START = "weights of the run {} on {}"
+ANEW = ", with a new head"
 _FROM_A_RUN = re.compile(START.format("(?P<run>.+)", "(?P<images>.+)"))
 
 
@@ -54,13 +55,29 @@ def check_start(start: Run, data: LabelledImages, split: Split) -> None:
         )
 
 
+def check_frozen(recipe: Recipe, start: Run | None) -> None:
+    """Refuse to freeze a backbone that has learnt nothing.
+
+    Raises:
+        UsageError: there is neither a run to begin from, nor ImageNet weights.
+    """
+    if recipe.freeze_backbone and start is None and not recipe.pretrained:
+        raise UsageError("freeze_backbone=true needs a trained backbone; give one with --start RUN")
+
+
 def start_note(backbone: str, recipe: Recipe, channels: int, start: Run | None) -> str:
     """What the weights are before training, in words."""
     if start is not None:
-        return START.format(start.source, start.config.data.preset or "other images")
+        note = START.format(start.source, start.config.data.preset or "other images")
+        return note + ANEW if has_other_head(start, recipe) else note
     if recipe.pretrained:
         return pretraining_note(backbone, channels, recipe.first_convolution)
     return "random weights"
+
+
+def has_other_head(start: Run, recipe: Recipe) -> bool:
+    """Whether only the backbone's weights can be taken, since the answers are of another kind."""
+    return start.config.recipe.posterior != recipe.posterior
 
 
 def without_paths(config: RunConfig) -> RunConfig:

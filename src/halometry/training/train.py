@@ -25,7 +25,7 @@ from halometry.training.prepare import configure
 from halometry.training.recipe import Recipe, RecipeFile, load_recipe
 from halometry.training.refusals import check_labels, check_shares
 from halometry.training.run import Run, RunConfig
-from halometry.training.start import check_start, load_start, start_note
+from halometry.training.start import check_frozen, check_start, load_start, start_note
 
 
 def train(
@@ -90,6 +90,7 @@ def train(
         split = split_dataset(labelled, seed=seed)
         check_shares(together, split, resolved)
         start_run = load_start(start, task, backbone, out) if start is not None else None
+        check_frozen(resolved, start_run)
         if start_run is not None:
             check_start(start_run, labelled, split)
 

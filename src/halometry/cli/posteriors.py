@@ -1,0 +1,46 @@
+"""Posteriors on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from halometry.cli.app import listing, out_console, tell
+
+if TYPE_CHECKING:
+    from halometry.evaluation.evaluate import Evaluation
+    from halometry.inference import Answer
+
+SHOWN = 10  # answers
+
+
+def print_masses(answers: Sequence[Answer]) -> None:
+    """The first few masses with their intervals; nothing where a run gives none."""
+    found = [answer for answer in answers if answer.posterior is not None]
+    if not found:
+        return
+    table = listing("file", "f_sub", *(f"{level} % interval" for level in found[0].intervals))
+    for answer in found[:SHOWN]:
+        ends = [f"{low:.4f} to {high:.4f}" for low, high in answer.intervals.values()]
+        table.add_row(escape(answer.file), f"{answer.values['f_sub']:.4f}", *ends)
+    out_console.print(table)
+    if len(found) > SHOWN:
+        tell(f"... and {len(found) - SHOWN} more")
+
+
+def print_coverage(evaluation: Evaluation) -> None:
+    """How often the intervals hold the truth, in each third of the images."""
+    from halometry.evaluation.intervals import Estimate
+    from halometry.evaluation.posteriors import coverage_rows
+
+    if evaluation.posterior is None:
+        return
+    rows = coverage_rows(evaluation.truth, evaluation.posterior)
+    table = listing("share held by the", "images", "68 % interval", "95 % interval")
+    for row in rows:
+        of = "all" if row["by"] == "all" else f"{row['third']} third by {row['by']}"
+        shares = [escape(str(Estimate(**row[level]))) for level in ("68", "95")]
+        table.add_row(of, f"{row['count']:,}", *shares)
+    out_console.print(table)

@@ -1,0 +1,110 @@
+"""The figure of posteriors' reliability: are they as wide as the errors they stand for?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import binom
+
+from halometry.evaluation.posteriors import THIRDS
+from halometry.evaluation.style import GRID, INK, MUTED, colours, figure, styled
+from halometry.models.posterior import LEVELS
+
+BAND = (0.025, 0.975)  # of what chance does to right posteriors
+
+
+@styled
+def posterior_figure(models: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """PIT histogram, expected coverage, and the intervals' coverage by thirds of the images.
+
+    Args:
+        models: for each network its `posterior_record`; of the same images.
+
+    Reference:
+        Dawid (1984), J. R. Stat. Soc. A 147, 278; Hermans et al. (2022),
+        https://arxiv.org/abs/2110.06581.
+    """
+    made, axes = figure(11.4, 3.9, 1, 3)
+    colour = colours(models)
+    count = next(iter(models.values()))["count"]
+    _pit(axes[0, 0], models, colour, count)
+    _expected(axes[0, 1], models, colour, count)
+    _thirds(axes[0, 2], models, colour)
+    return made
+
+
+def _pit(
+    panel: Axes, models: Mapping[str, Mapping[str, Any]], colour: dict[str, str], count: int
+) -> None:
+    bins = len(next(iter(models.values()))["pit"])
+    edges = np.linspace(0, 1, bins + 1)
+    low, high = binom.ppf(BAND, count, 1 / bins) / count * bins
+    panel.axhspan(low, high, color=GRID, zorder=0)
+    panel.axhline(1, color=MUTED, lw=1, ls=":")
+    for name, record in models.items():
+        density = np.array(record["pit"]) / record["count"] * bins
+        panel.stairs(density, edges, color=colour[name], lw=2, label=name)
+        if len(models) == 1:
+            panel.stairs(density, edges, color=colour[name], fill=True, alpha=0.25)
+    panel.set_xlim(0, 1)
+    panel.set_ylim(0, None)
+    panel.set_title("Where the truth lies")
+    panel.set_xlabel("posterior probability below it (PIT)")
+    panel.set_ylabel("images, relative to right posteriors")
+
+
+def _expected(
+    panel: Axes, models: Mapping[str, Mapping[str, Any]], colour: dict[str, str], count: int
+) -> None:
+    level = np.linspace(0, 1, 201)
+    low, high = (binom.ppf(q, count, level) / count for q in BAND)
+    panel.fill_between(level, low, high, color=GRID, lw=0, zorder=0)
+    panel.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=":")
+    for name, record in models.items():
+        curve = record["expected_coverage"]
+        panel.plot(curve["level"], curve["share"], color=colour[name], lw=2, label=name)
+    panel.set_xlim(0, 1)
+    panel.set_ylim(0, 1)
+    panel.set_box_aspect(1)
+    panel.set_title("Expected coverage")
+    panel.set_xlabel("credibility of the densest region")
+    panel.set_ylabel("share of images that it holds")
+    panel.text(0.97, 0.1, "overconfident", ha="right", fontsize=8.5, color=MUTED)
+    panel.text(0.03, 0.92, "underconfident", fontsize=8.5, color=MUTED)
+    panel.legend(loc="lower right", bbox_to_anchor=(1, 0.13), fontsize=8.5)
+
+
+def _thirds(panel: Axes, models: Mapping[str, Mapping[str, Any]], colour: dict[str, str]) -> None:
+    for level in LEVELS.values():
+        panel.axhline(level, color=MUTED, lw=1, ls=":")
+    offsets = np.linspace(-0.12, 0.12, len(models)) if len(models) > 1 else [0.0]
+    places = {"all": 0.0} | {f"truth {t}": 1.3 + i for i, t in enumerate(THIRDS)}
+    places |= {f"median {t}": 4.6 + i for i, t in enumerate(THIRDS)}
+    for offset, (name, record) in zip(offsets, models.items(), strict=True):
+        for row in record["coverage"]:
+            key = row["by"] if row["by"] == "all" else f"{row['by']} {row['third']}"
+            for level in LEVELS:
+                value, low, high = (row[level][end] for end in ("value", "low", "high"))
+                panel.errorbar(
+                    places[key] + offset, value, [[value - low], [high - value]],
+                    fmt="o", ms=4.5, lw=1.4, color=colour[name],
+                )  # fmt: skip
+    panel.set_xticks(
+        list(places.values()),
+        ["all"] + 2 * list(THIRDS),
+        rotation=40,
+        ha="right",
+        rotation_mode="anchor",
+    )
+    for middle, text in ((2.3, "by true mass"), (5.6, "by median")):
+        panel.text(
+            middle, 0.02, text, ha="center", color=INK, fontsize=9,
+            transform=panel.get_xaxis_transform(),
+        )  # fmt: skip
+    panel.set_ylim(0.4, 1.01)
+    panel.set_title("68 and 95 % intervals, by thirds")
+    panel.set_ylabel("share of images held")

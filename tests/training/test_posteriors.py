@@ -1,0 +1,280 @@
+"""Runs whose answers are posteriors: trained, begun from plain ones, applied and judged."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from halometry.cli import app
+from halometry.data.dataset import open_dataset
+from halometry.data.generate import simulate
+from halometry.errors import DataError, RunError, UsageError
+from halometry.evaluation.compare import compare
+from halometry.evaluation.evaluate import evaluate, outputs_of
+from halometry.inference import export, predict, publish
+from halometry.models.posterior import Posterior
+from halometry.training import Run, load_run, train
+from halometry.training.exported import open_trained
+from halometry.training.run import WEIGHTS
+from halometry.training.start import without_paths
+
+QUICK: dict[str, Any] = {
+    "epochs": 1,
+    "precision": "float32",
+    "channels_last": True,
+    "auxiliary": 0,
+    "fresh": 0,
+}
+NETWORK = "test_resnet"
+
+
+def trained(masses: Path, out: Path, seed: int = 0, **overrides: Any) -> Run:
+    return train("regression", masses, NETWORK, out, overrides=QUICK | overrides, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images that no run of this file is trained on."""
+    return simulate("demo_mass", 40, seed=2, out=tmp_path_factory.mktemp("sets") / "others.h5")
+
+
+@pytest.fixture(scope="module")
+def plain(masses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return trained(masses, tmp_path_factory.mktemp("runs") / "plain")
+
+
+@pytest.fixture(scope="module")
+def flow(masses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return trained(masses, tmp_path_factory.mktemp("runs") / "flow", posterior="flow")
+
+
+@pytest.fixture(scope="module")
+def gaussian(masses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("runs") / "gaussian"
+    return trained(masses, out, seed=1, posterior="gaussian", target="log")
+
+
+def test_answers_are_densities_on_the_grid_that_the_run_keeps(
+    flow: Run, gaussian: Run, others: Path
+) -> None:
+    for run in (flow, gaussian):
+        grid = load_run(run.path).config.grid
+        assert grid is not None
+        assert grid.low == 0
+        images = np.random.default_rng(0).poisson(20, (3, 1, 48, 48)).astype(np.float32)
+        answers = run.answerer("cpu")(images)
+        assert answers.shape == (3, grid.cells)
+        np.testing.assert_allclose(answers.sum(axis=1) * grid.width, 1, rtol=1e-4)
+
+
+def test_the_evaluation_judges_the_mean_and_the_posterior(
+    flow: Run, others: Path, tmp_path: Path
+) -> None:
+    found = evaluate(flow, others, tmp_path, device="cpu", resamples=20)
+    assert found.posterior is not None
+    np.testing.assert_array_equal(found.outputs, found.posterior.mean)
+    errors = (found.posterior.mean - found.truth) ** 2
+    assert found.metrics["mse"].value == pytest.approx(errors.mean())
+    assert {"nll", "crps", "coverage_68", "coverage_95"} <= set(found.metrics)
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert sum(record["posterior"]["pit"]) == record["count"] == 40
+    assert (tmp_path / "posterior.png").stat().st_size > 10_000
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    ends = ["low_95", "low_68", "median", "high_68", "high_95"]
+    assert list(rows[0]) == ["image", "truth", "predicted", "median", "low_68", "high_68",
+                             "low_95", "high_95"]  # fmt: skip
+    for row in rows:
+        values = [float(row[end]) for end in ends]
+        assert values == sorted(values)
+
+
+def test_a_plain_run_is_judged_as_before(plain: Run, others: Path, tmp_path: Path) -> None:
+    found = evaluate(plain, others, tmp_path, device="cpu", resamples=20)
+    assert found.posterior is None
+    assert list(found.metrics) == ["mse", "rmse", "mae", "r2", "bias"]
+    assert not (tmp_path / "posterior.png").exists()
+    assert (tmp_path / "predictions.csv").read_text().startswith("image,truth,predicted\n")
+
+
+def test_predict_gives_the_median_and_the_intervals(
+    flow: Run, others: Path, tmp_path: Path
+) -> None:
+    answers = predict(flow, others, tmp_path / "p.csv", device="cpu")
+    with (tmp_path / "p.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["file", "f_sub", "low_68", "high_68", "low_95", "high_95", "error"]
+    for answer, row in zip(answers, rows, strict=True):
+        assert answer.posterior is not None
+        assert answer.best is None
+        assert answer.values["f_sub"] == answer.posterior.median[0]
+        (low, high), (lower, higher) = answer.intervals["68"], answer.intervals["95"]
+        assert lower < low < answer.values["f_sub"] < high < higher
+        assert float(row["low_95"]) == pytest.approx(lower, rel=1e-4)
+        assert float(row["high_68"]) == pytest.approx(high, rel=1e-4)
+
+
+def test_a_bad_file_among_posteriors_is_a_row_without_numbers(
+    flow: Run, others: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "good.npy", np.ones((48, 48)))
+    (tmp_path / "bad.npy").write_bytes(b"no array")
+    predict(flow, tmp_path, tmp_path / "p.csv", device="cpu")
+    with (tmp_path / "p.csv").open(newline="") as file:
+        bad, good = csv.DictReader(file)
+    assert bad["error"]
+    assert [bad[key] for key in ("f_sub", "low_68", "high_95")] == ["", "", ""]
+    assert not good["error"]
+
+
+def test_the_command_tells_intervals_and_coverage(flow: Run, others: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        app, ["predict", str(flow.path), str(others), "--out", str(tmp_path / "p.csv")]
+    )
+    assert done.exit_code == 0, done.output
+    assert "68 % interval" in done.output
+    assert "... and 30 more" in done.output
+    done = CliRunner().invoke(
+        app, ["evaluate", str(flow.path), "--data", str(others), "--out", str(tmp_path / "e")]
+    )
+    assert done.exit_code == 0, done.output
+    assert "heaviest third by truth" in done.output
+    assert "crps" in done.output
+
+
+def test_a_flow_begins_from_a_plain_run_with_a_new_head(
+    plain: Run, masses: Path, tmp_path: Path
+) -> None:
+    run = train(
+        "regression", masses, NETWORK, tmp_path / "run", start=plain.path,
+        overrides=QUICK | {"posterior": "flow", "freeze_backbone": True},
+    )  # fmt: skip
+    assert run.config.start == f"weights of the run {plain.path} on demo_mass, with a new head"
+    assert without_paths(run.config).start.startswith("weights of the run plain on demo_mass,")
+    before, after = load_file(plain.path / WEIGHTS), load_file(run.path / WEIGHTS)
+    backbone = [key for key in before if key.startswith("backbone.")]
+    assert len(backbone) > 10
+    for key in backbone:  # statistics of batch normalisation among them
+        torch.testing.assert_close(after[key], before[key], rtol=1e-5, atol=1e-7)
+    assert after["head.0.weight"].shape != before["head.0.weight"].shape
+
+
+def test_without_freezing_the_backbone_goes_on_learning(
+    plain: Run, masses: Path, tmp_path: Path
+) -> None:
+    run = train(
+        "regression", masses, NETWORK, tmp_path / "run", start=plain.path,
+        overrides=QUICK | {"posterior": "gaussian"},
+    )  # fmt: skip
+    before, after = load_file(plain.path / WEIGHTS), load_file(run.path / WEIGHTS)
+    weights = [key for key in before if key.startswith("backbone.") and before[key].ndim == 4]
+    assert all((after[key] != before[key]).any() for key in weights)
+
+
+def test_what_cannot_be_is_refused(
+    lenses: Path, masses: Path, plain: Run, flow: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="posterior=flow is for --task regression"):
+        train("classification", lenses, NETWORK, tmp_path / "a",
+              overrides=QUICK | {"posterior": "flow"})  # fmt: skip
+    with pytest.raises(UsageError, match="freeze_backbone=true needs a trained backbone"):
+        trained(masses, tmp_path / "b", posterior="flow", freeze_backbone=True)
+    with pytest.raises(RunError, match="some give posteriors and others only masses"):
+        open_trained(f"{plain.path},{flow.path}")
+
+
+def test_an_ensemble_of_posteriors_answers_with_the_mean_density(
+    flow: Run, gaussian: Run, others: Path, tmp_path: Path
+) -> None:
+    both = f"{flow.path},{gaussian.path}"
+    ensemble = open_trained(both)
+    assert (ensemble.name, ensemble.source) == (f"2 x {NETWORK}", both)
+    found = evaluate(both, others, tmp_path, device="cpu", resamples=20)
+    assert found.posterior is not None
+    singles = [evaluate(run, others, device="cpu", resamples=20) for run in (flow, gaussian)]
+    parts = [one.posterior for one in singles]
+    assert parts[0] is not None
+    assert parts[1] is not None
+    assert parts[0].grid != parts[1].grid
+    np.testing.assert_allclose(
+        found.outputs, np.mean([one.outputs for one in singles], axis=0), rtol=1e-3
+    )
+    grid = found.posterior.grid
+    mixture = Posterior(grid, parts[0].on(grid).density + parts[1].on(grid).density)
+    np.testing.assert_allclose(found.posterior.density, mixture.density, atol=1e-6)
+    assert json.loads((tmp_path / "metrics.json").read_text())["backbone"] == f"2 x {NETWORK}"
+    answers = predict(both, others, device="cpu")
+    assert answers[3].values["f_sub"] == pytest.approx(found.posterior.median[3], rel=1e-4)
+
+
+def test_an_ensemble_of_masses_answers_with_their_mean(
+    plain: Run, masses: Path, others: Path, tmp_path: Path
+) -> None:
+    again = trained(masses, tmp_path / "again", seed=1)
+    rows = np.arange(10)
+    data = open_dataset(others)
+    both, one, other = (
+        outputs_of(open_trained(name), data, rows)
+        for name in (f"{plain.path}, {again.path}", plain.path, again.path)
+    )
+    np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-6)
+    # Two seeds keep different tenths aside: none of the images is new to both, or a few.
+    common = np.intersect1d(plain.split().test, again.split().test)
+    if len(common) < 2:
+        with pytest.raises(DataError):
+            evaluate(f"{plain.path},{again.path}", masses, device="cpu")
+    else:
+        found = evaluate(f"{plain.path},{again.path}", masses, device="cpu")
+        np.testing.assert_array_equal(found.rows, common)
+
+
+def test_a_posterior_is_the_same_in_onnx(
+    flow: Run, masses: Path, others: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    made = export(flow, tmp_path / "flow.onnx", check=others)
+    assert made.difference <= 1e-4
+    mine, theirs = (predict(one, others, device="cpu") for one in (flow, made.path))
+    for a, b in zip(mine, theirs, strict=True):
+        np.testing.assert_allclose(a.intervals["95"], b.intervals["95"], rtol=1e-3)
+    together = open_trained(f"{flow.path},{made.path}")
+    assert predict(together, others, device="cpu")[0].values["f_sub"] == pytest.approx(
+        mine[0].values["f_sub"], rel=1e-3
+    )
+
+
+def test_posteriors_are_published_and_compared(
+    gaussian: Run, masses: Path, others: Path, tmp_path: Path
+) -> None:
+    made = publish(gaussian, others, tmp_path / "small", device="cpu")
+    assert made.evaluation.posterior is not None
+    assert "| CRPS |" in (tmp_path / "small" / "README.md").read_text()
+    assert "as a posterior" in (tmp_path / "small" / "README.md").read_text()
+    found = compare("regression", masses, [NETWORK], tmp_path / "cmp",
+                    overrides=QUICK | {"posterior": "gaussian"})  # fmt: skip
+    assert found.record["models"][0]["posterior"]["count"] == 9
+    assert "Where the truth lies" not in found.report.read_text()  # text is drawn as paths
+    assert "<h3>Posteriors</h3>" in found.report.read_text()
+
+
+def test_the_python_of_the_page_on_posteriors_runs(
+    flow: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs/posteriors.md"
+    (code,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "flow").symlink_to(flow.path)
+    (tmp_path / "my_images").mkdir()
+    np.save(tmp_path / "my_images" / "1.npy", np.ones((48, 48)))
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("my_images/1.npy 0.")
