@@ -22,6 +22,7 @@ _HOME = {
     "compare": "halometry.evaluation.compare",
     "show": "halometry.evaluation.show",
     "predict": "halometry.inference.predict",
+    "calibrate": "halometry.inference.calibrate",
     "export": "halometry.inference.export",
     "fit": "halometry.inference.fit",
     "publish": "halometry.inference.publish",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from halometry.evaluation.evaluate import evaluate as evaluate
     from halometry.evaluation.show import show as show
     from halometry.health import doctor as doctor
+    from halometry.inference.calibrate import calibrate as calibrate
     from halometry.inference.export import export as export
     from halometry.inference.fit import fit as fit
     from halometry.inference.predict import predict as predict

@@ -44,9 +44,8 @@ def test_results_hold_every_figure_of_merit_and_every_cost(classes: Comparison) 
     record = json.loads((classes.out / "results.json").read_text(encoding="utf-8"))
     assert [m["name"] for m in record["models"]] == NETWORKS
     for model in record["models"]:
-        assert {"auc", "auc_no", "auc_sphere", "auc_vort", "accuracy", "loss"} == set(
-            model["metrics"]
-        )
+        areas = {"auc", "auc_no", "auc_sphere", "auc_vort"}
+        assert areas | {"accuracy", "loss", "ece"} == set(model["metrics"])
         for estimate in model["metrics"].values():
             assert estimate["low"] <= estimate["value"] <= estimate["high"]
         cost = model["cost"]
@@ -59,7 +58,8 @@ def test_results_hold_every_figure_of_merit_and_every_cost(classes: Comparison) 
         assert np.array(model["confusion"]).sum() == record["data"]["test"]
     assert record["machine"]["processor"]
     assert record["seed"] == 0
-    assert record["data"]["train"] + record["data"]["selection"] + record["data"]["test"] == 90
+    parts = ("train", "selection", "calibration", "test")
+    assert sum(record["data"][part] for part in parts) == 90
 
 
 def test_masses_have_their_own_figures_of_merit(fractions: Comparison) -> None:

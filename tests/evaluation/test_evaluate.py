@@ -41,7 +41,8 @@ def test_another_set_is_used_whole(classes: Comparison, tmp_path: Path) -> None:
     found = evaluate(classes.evaluations[0].run, other, tmp_path / "out", resamples=50)
     assert len(found.truth) == 30
     names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert names == {"metrics.json", "predictions.csv", "roc.png", "confusion.png"}
+    figures = {"roc.png", "confusion.png", "reliability.png"}
+    assert names == {"metrics.json", "predictions.csv"} | figures
     rows = rows_of(tmp_path / "out/predictions.csv")
     assert len(rows) == 30
     assert sum(float(rows[0][c]) for c in ("no", "sphere", "vort")) == pytest.approx(1, abs=1e-4)

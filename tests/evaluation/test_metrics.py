@@ -18,7 +18,6 @@ from halometry.evaluation.metrics import (
     area_under_roc,
     classification_metrics,
     confusion_matrix,
-    difference,
     regression_metrics,
     roc_curves,
 )
@@ -73,28 +72,6 @@ def test_regression_against_another_package() -> None:
     assert found["mae"].value == pytest.approx(mean_absolute_error(truth, predicted))
     assert found["rmse"].value == pytest.approx(math.sqrt(found["mse"].value))
     assert found["bias"].value == pytest.approx((predicted - truth).mean())
-
-
-@pytest.mark.parametrize("task", ["classification", "regression"])
-def test_a_difference_is_that_of_the_metrics_and_knows_the_images_are_the_same(task: str) -> None:
-    rng = np.random.default_rng(1)
-    if task == "classification":
-        truth, first = answers()
-        second = 0.8 * first + 0.2 * rng.dirichlet(np.ones(3), len(truth))
-        key, measure = "auc", lambda outputs: classification_metrics(truth, outputs, NAMES)
-    else:
-        truth = rng.normal(size=300)
-        first = truth + rng.normal(size=300)
-        second = first + 0.3 * rng.normal(size=300)
-        key, measure = "r2", lambda outputs: regression_metrics(truth, outputs)
-    ours, theirs = measure(first)[key], measure(second)[key]
-    lead = difference(truth, first, second)
-    assert lead.value == pytest.approx(ours.value - theirs.value)
-    assert lead.low < lead.value < lead.high
-    apart = np.hypot(ours.high - ours.low, theirs.high - theirs.low)  # were they independent
-    assert lead.high - lead.low < 0.6 * apart
-    none = difference(truth, first, first)
-    assert (none.value, none.low, none.high) == (0, 0, 0)
 
 
 def test_a_perfect_and_a_useless_answer() -> None:

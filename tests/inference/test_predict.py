@@ -125,7 +125,7 @@ def test_masses_are_one_number(mass_run: Path, image: np.ndarray, tmp_path: Path
     names = [Path(a.file).name for a in answers]
     assert names == ["image_1.npy", "image_2.npy", "image_10.npy"]
     lines = out.read_text().splitlines()
-    assert lines[0] == "file,f_sub,error"
+    assert lines[0] == "file,f_sub,conformal_low_90,conformal_high_90,error"
     assert 0 <= float(lines[1].split(",")[1]) < 1
     assert answers[0].best is None
 

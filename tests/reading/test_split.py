@@ -11,7 +11,7 @@ from folders import Tree
 
 from halometry.data.dataset import open_dataset
 from halometry.data.generate import simulate
-from halometry.data.split import Split, split_dataset
+from halometry.data.split import LETTERS, Split, split_dataset
 from halometry.errors import DataError
 
 
@@ -20,8 +20,10 @@ def test_in_published_folders_only_the_selection_set_is_carved(tree: Tree) -> No
     data = open_dataset(tree(counts))
     split = split_dataset(data, seed=3)
     assert [data.names[i].split("/")[0] for i in split.test] == ["val"] * 10
-    assert {data.names[i].split("/")[0] for i in [*split.train, *split.selection]} == {"train"}
-    assert (len(split.train), len(split.selection)) == (36, 4)
+    assert {
+        data.names[i].split("/")[0] for i in [*split.train, *split.selection, *split.calibration]
+    } == {"train"}
+    assert (len(split.train), len(split.selection), len(split.calibration)) == (36, 2, 2)
 
 
 def test_a_store_may_set_a_test_set_aside(tmp_path: Path) -> None:
@@ -33,10 +35,10 @@ def test_a_store_may_set_a_test_set_aside(tmp_path: Path) -> None:
 def test_a_split_is_complete_stratified_and_comes_back(tree: Tree) -> None:
     data = open_dataset(tree({"a": 50, "b": 30}))
     split = split_dataset(data, seed=1)
-    together = np.concatenate([split.train, split.selection, split.test])
+    together = np.concatenate([getattr(split, name) for name in LETTERS])
     np.testing.assert_array_equal(np.sort(together), np.arange(80))
     np.testing.assert_array_equal(np.bincount(data.labels[split.test]), [5, 3])
-    rows = {name: getattr(split, name) for name in ("train", "selection", "test")}
+    rows = {name: getattr(split, name) for name in LETTERS}
     as_lists = json.dumps({"seed": 1} | {name: part.tolist() for name, part in rows.items()})
     for text in (split.to_json(), as_lists):
         again = Split.from_json(text)
@@ -44,6 +46,9 @@ def test_a_split_is_complete_stratified_and_comes_back(tree: Tree) -> None:
         for name, part in rows.items():
             np.testing.assert_array_equal(getattr(again, name), part)
     assert len(split.to_json()) < 80 + 40
+    del rows["calibration"]
+    earlier = {"seed": 1} | {name: part.tolist() for name, part in rows.items()}
+    assert len(Split.from_json(json.dumps(earlier)).calibration) == 0
     other = split_dataset(data, seed=2)
     assert not np.array_equal(other.test, split.test)
 
@@ -65,10 +70,10 @@ def test_a_small_class_has_images_for_everything(tree: Tree) -> None:
 def test_few_masses_leave_two_to_select_and_two_to_test(tmp_path: Path) -> None:
     data = open_dataset(simulate("demo_mass", 10, out=tmp_path / "a.h5"))
     split = split_dataset(data, seed=0)
-    assert (len(split.train), len(split.selection), len(split.test)) == (6, 2, 2)
+    assert [len(getattr(split, name)) for name in LETTERS] == [6, 2, 0, 2]
 
 
 def test_the_published_shares(tmp_path: Path) -> None:
     data = open_dataset(simulate("demo_mass", 1000, out=tmp_path / "a.h5"))
     split = split_dataset(data, seed=0)
-    assert (len(split.train), len(split.selection), len(split.test)) == (810, 90, 100)
+    assert [len(getattr(split, name)) for name in LETTERS] == [810, 45, 45, 100]

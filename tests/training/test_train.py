@@ -43,7 +43,7 @@ def run(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_folder_holds_what_is_needed_and_no_pickle(run: Path) -> None:
     names = {p.name for p in run.iterdir()}
     expected = {"config.yaml", "weights.safetensors", "split.json", "history.csv", "metrics.json"}
-    assert names == expected | {"tensorboard"}
+    assert names == expected | {"conformal.json", "tensorboard"}
     for file in run.iterdir():
         if file.is_file():
             assert file.read_bytes()[:2] not in (b"\x80\x02", b"\x80\x04", b"PK")

@@ -167,11 +167,15 @@ def predict(
     files: Annotated[list[Path], typer.Argument(help="Images, stores, or folders of these.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")] = Path("predictions.csv"),
     device: DeviceOption = "auto",
+    level: Annotated[
+        float | None,
+        typer.Option(help="How often a set or interval is to hold the truth.", show_default="0.9"),
+    ] = None,
 ) -> None:
     """Apply a run to images: one row a file."""
     from halometry.inference import predict as apply
 
-    answers = apply(run, files, out, device=device)
+    answers = apply(run, files, out, device=device, level=level)
     print_masses(answers)
     bad = [answer for answer in answers if answer.error]
     for answer in bad[:3]:
@@ -181,6 +185,21 @@ def predict(
     tell(f"{len(answers) - len(bad)} of {len(answers)} answered -> {out}")
     if len(bad) == len(answers):
         raise typer.Exit(1)
+
+
+@app.command()
+def calibrate(
+    run: Annotated[str, typer.Argument(help="A run folder, which is written to.")],
+    data: DataOption,
+    device: DeviceOption = "auto",
+) -> None:
+    """Calibrate a finished run anew: probabilities, sets and intervals."""
+    from halometry.inference import calibrate as settle
+
+    made = settle(run, data, device)
+    if made.run.config.class_names:
+        tell(f"temperature {made.temperature:.3f}")
+    tell(f"sets and intervals from {made.conformal.images} -> {run}")
 
 
 @app.command()
@@ -287,6 +306,8 @@ def demo(
 
 
 def _print_metrics(evaluation: Any) -> None:
+    from halometry.evaluation.calibration import told
+
     tell(f"{evaluation.run.name}: {evaluation.description}")
     table = listing("metric", "value", "95 % interval")
     for name, estimate in evaluation.metrics.items():
@@ -294,12 +315,15 @@ def _print_metrics(evaluation: Any) -> None:
         table.add_row(name, value, escape(interval))
     out_console.print(table)
     print_coverage(evaluation)
+    for line in told(evaluation.trust):
+        tell(line)
 
 
 def _print_comparison(comparison: Any) -> None:
-    from halometry.evaluation.tables import print_table
+    from halometry.evaluation.tables import print_differences, print_table
 
     print_table(comparison.record, out_console)
+    print_differences(comparison.record, out_console)
     for sentence in comparison.record["conclusion"]:
         out_console.print(sentence, markup=False)
 

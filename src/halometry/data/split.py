@@ -11,7 +11,8 @@ from halometry.data.labelled import LabelledImages
 from halometry.errors import DataError
 
 SMALLEST = 10  # images, below which no split makes sense
-LETTERS = {"train": "t", "selection": "s", "test": "x"}  # an image's part, as it is written down
+# An image's part, as it is written down.
+LETTERS = {"train": "t", "selection": "s", "calibration": "c", "test": "x"}
 
 
 @dataclass(frozen=True)
@@ -19,18 +20,20 @@ class Split:
     """Rows of a set by what they are for; each an int64 array.
 
     Attributes:
-        train, selection, test: rows; `test` keeps the set's order.
+        train, selection, calibration, test: rows; `test` keeps the set's order. Splits of earlier
+            versions have nothing for calibration.
         seed: the split was made with.
     """
 
     train: np.ndarray
     selection: np.ndarray
+    calibration: np.ndarray
     test: np.ndarray
     seed: int
 
     def to_json(self) -> str:
         """The split as JSON, with a letter for each image: see `LETTERS`."""
-        rows = np.concatenate([self.train, self.selection, self.test])
+        rows = np.concatenate([getattr(self, name) for name in LETTERS])
         letters = np.full(rows.max(initial=-1) + 1, "-")
         for name, letter in LETTERS.items():
             letters[getattr(self, name)] = letter
@@ -47,6 +50,7 @@ class Split:
         if "images" in content:
             letters = np.array(list(content["images"]))
             content |= {name: np.flatnonzero(letters == of) for name, of in LETTERS.items()}
+        content.setdefault("calibration", [])
         rows = {name: np.array(content[name], dtype=np.int64) for name in LETTERS}
         return cls(**rows, seed=int(content["seed"]))
 
@@ -61,7 +65,8 @@ def split_dataset(
             the selection set is carved from the others.
         seed: of the split.
         test: share of all images.
-        selection: share of the rest, for choosing the checkpoint.
+        selection: share of the rest, half of it for choosing the checkpoint, half for
+            calibration.
 
     Raises:
         DataError: too few images.
@@ -70,7 +75,7 @@ def split_dataset(
     rows = np.arange(len(data))
     fewest = 1 if data.task == "classification" else 2  # of which something can be said
     fixed = data.roles is not None and bool((data.roles == "test").any())
-    parts: dict[str, list[np.ndarray]] = {"train": [], "selection": [], "test": []}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in LETTERS}
     groups = (
         [rows[data.labels == k] for k in np.unique(data.labels)]
         if data.task == "classification"
@@ -86,14 +91,16 @@ def split_dataset(
             held, rest = np.split(mixed, [max(fewest, round(test * len(mixed)))])
         chosen, train = np.split(rest, [max(fewest, round(selection * len(rest)))])
         parts["test"].append(held)
-        parts["selection"].append(chosen)
+        half = max(fewest, -(-len(chosen) // 2))
+        parts["selection"].append(chosen[:half])
+        parts["calibration"].append(chosen[half:])
         parts["train"].append(train)
         if min(len(held), len(chosen), len(train)) < fewest:
             raise DataError(_too_few(data, group))
     joined = {name: np.sort(np.concatenate(of)).astype(np.int64) for name, of in parts.items()}
     if len(rows) < SMALLEST:
         raise DataError(_too_few(data, rows))
-    return Split(joined["train"], joined["selection"], joined["test"], seed)
+    return Split(**joined, seed=seed)
 
 
 def _too_few(data: LabelledImages, rows: np.ndarray) -> str:

@@ -22,11 +22,12 @@ from halometry.errors import RunError, UsageError
 from halometry.evaluation import figures
 from halometry.evaluation.conclude import conclusion, key_metric, learnt
 from halometry.evaluation.cost import machine, measure_speed, model_cost
+from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
-from halometry.evaluation.metrics import difference, roc_curves
+from halometry.evaluation.metrics import roc_curves
 from halometry.evaluation.posteriors import posterior_record
 from halometry.evaluation.report import Gallery, pareto, write_report
-from halometry.evaluation.tables import write_csv
+from halometry.evaluation.tables import write_csv, write_differences
 from halometry.models.backbone import timm_name
 from halometry.models.predictor import Predictor
 from halometry.progress import say
@@ -84,7 +85,8 @@ def compare(
         task: classification or regression.
         data: a labelled set or the path of one.
         backbones: names; see `halometry.models.backbone`.
-        out: gets `runs/`, `evaluations/`, `results.csv`, `results.json`, figures, `report.html`.
+        out: gets `runs/`, `evaluations/`, `results.csv`, `differences.csv`, `results.json`,
+            figures, `report.html`.
         recipe: a name, a YAML file, or a recipe; see `train`.
         overrides: values that win over the recipe's.
         seed: of the split and of all training.
@@ -130,10 +132,11 @@ def compare(
 
 
 def write_comparison(comparison: Comparison) -> None:
-    """Write `results.json`, `results.csv`, the accuracy-against-latency plot and the report."""
+    """Write `results.json`, the tables, the accuracy-against-latency plot and the report."""
     out, record = comparison.out, comparison.record
     write_text(out / "results.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     write_csv(out / "results.csv", record)
+    write_differences(out / "differences.csv", record)
     figures.save(pareto(record), out / "accuracy_against_latency.png")
     title = f"{len(record['models'])} networks compared: {record['task']}"
     write_report(comparison.report, [(record, comparison.gallery)], title)
@@ -163,6 +166,7 @@ def _record(
             "images": len(data),
             "train": len(split.train),
             "selection": len(split.selection),
+            "calibration": len(split.calibration),
             "test": len(split.test),
             "shape": list(data.images.shape[1:]),
             "class_names": list(data.class_names) if data.class_names else None,
@@ -178,18 +182,21 @@ def _record(
         "machine": machine(where),
         "models": [_model(e, costs[e.run.name], out) for e in evaluations],
     }
-    record["lead"] = _lead(record, evaluations)
+    answers = {e.run.name: e.outputs for e in evaluations}
+    found = differences(evaluations[0].truth, answers)
+    record["differences"] = [one.to_dict() for one in found]
+    record["lead"] = _lead(record)
     record["conclusion"] = conclusion(record)
     return record
 
 
-def _lead(record: dict[str, Any], evaluations: list[Evaluation]) -> dict[str, float] | None:
+def _lead(record: dict[str, Any]) -> dict[str, float] | None:
     """How much better the best network is than the next, on the same images."""
-    answers = {e.run.name: e.outputs for e in evaluations}
-    ranked = [answers[model["name"]] for model in learnt(record["models"], key_metric(record))]
+    key = key_metric(record)
+    ranked = [model["name"] for model in learnt(record["models"], key)]
     if len(ranked) < 2:
         return None
-    return difference(evaluations[0].truth, ranked[0], ranked[1]).to_dict()
+    return between(record["differences"], key, *ranked[:2]).to_dict()
 
 
 def _plain(value: Any) -> Any:
@@ -214,6 +221,7 @@ def _model(evaluation: Evaluation, cost: dict[str, Any], out: Path) -> dict[str,
         "run": str(run.path.relative_to(out)) if run.path.is_relative_to(out) else str(run.path),
         "start": config.start,
         "metrics": {key: value.to_dict() for key, value in evaluation.metrics.items()},
+        "trust": evaluation.trust,
         "confusion": confusion.tolist() if confusion is not None else None,
         "roc": roc,
         "posterior": posterior,

@@ -58,7 +58,7 @@ def conclusion(record: dict[str, Any]) -> list[str]:
     ]
     if not ranked:
         return sentences
-    best = ranked[0]
+    best, names = ranked[0], [model["name"] for model in ranked]
     sentences.insert(0, f"{best['name']} is the most accurate: {title} {_shown(best, key)}.")
     if len(ranked) > 1:
         lead = Estimate(**record["lead"])
@@ -74,7 +74,23 @@ def conclusion(record: dict[str, Any]) -> list[str]:
             said += f" {faster['name']} is the faster."
             ranked.remove(slower)
         sentences.insert(1, said)
+    sentences += _not_told_apart(record, key, names)
     return sentences + _choices(ranked, key)
+
+
+def _not_told_apart(record: dict[str, Any], key: str, ranked: list[str]) -> list[str]:
+    """Which networks the images do not tell apart, but the first two, already spoken of."""
+    pairs = [
+        f"{one['first']} and {one['second']}"
+        for one in record.get("differences", ())
+        if one["metric"] == key
+        and one["better"] is None
+        and {one["first"], one["second"]} <= set(ranked)
+        and {one["first"], one["second"]} != set(ranked[:2])
+    ]
+    if not pairs:
+        return []
+    return [f"Too close in {TITLES[key]} for these images to tell apart: {'; '.join(pairs)}."]
 
 
 def _shown(model: dict[str, Any], key: str) -> str:

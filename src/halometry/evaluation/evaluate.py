@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
@@ -17,6 +17,8 @@ from halometry.data.dataset import open_dataset
 from halometry.data.labelled import LabelledImages
 from halometry.errors import DataError, RunError
 from halometry.evaluation import figures
+from halometry.evaluation.calibration import calibration_record, coverage_record
+from halometry.evaluation.calibration_figure import reliability_figure
 from halometry.evaluation.intervals import Estimate
 from halometry.evaluation.metrics import (
     classification_metrics,
@@ -32,6 +34,7 @@ from halometry.evaluation.posteriors import (
     posterior_record,
 )
 from halometry.models.posterior import LEVELS, Posterior
+from halometry.models.temperature import tempered
 from halometry.progress import say, track
 from halometry.training.ensemble import Ensemble
 from halometry.training.exported import ExportedRun, Trained, open_trained
@@ -52,6 +55,7 @@ class Evaluation:
         metrics: each with its 95 % interval.
         description: which images these are.
         posterior: of the masses, where the run gives any.
+        trust: `calibration` and `conformal`, as `metrics.json` holds them.
     """
 
     run: Trained
@@ -62,6 +66,12 @@ class Evaluation:
     metrics: dict[str, Estimate]
     description: str
     posterior: Posterior | None = None
+    trust: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def untempered(self) -> np.ndarray:
+        """Probabilities before the temperature (N, K)."""
+        return tempered(self.outputs, 1 / self.run.config.temperature)
 
     @property
     def confusion(self) -> np.ndarray | None:
@@ -94,7 +104,7 @@ def evaluate(
     """
     run = open_trained(run)
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
-    _check(run, labelled)
+    check_fit(run, labelled)
     rows, description = _test_rows(run, labelled)
     if out is not None:
         check_writable(Path(out) / "metrics.json")
@@ -111,12 +121,34 @@ def evaluate(
         metrics |= posterior_metrics(truth, posterior, resamples)
     image_names = [labelled.names[i] for i in rows]
     evaluation = Evaluation(run, truth, outputs, image_names, rows, metrics, description, posterior)
+    evaluation.trust.update(_trust(evaluation, resamples))
+    if names:
+        evaluation.metrics["ece"] = Estimate(**evaluation.trust["calibration"]["after"]["ece"])
     if out is not None:
         write_evaluation(evaluation, Path(out), labelled)
     return evaluation
 
 
-def _check(run: Trained, data: LabelledImages) -> None:
+def _trust(evaluation: Evaluation, resamples: int) -> dict[str, Any]:
+    """Whether the answers are as sure as they should be, and sets and intervals hold the truth."""
+    names, conformal = evaluation.run.config.class_names, evaluation.run.conformal()
+    truth, outputs = evaluation.truth, evaluation.outputs
+    trust = {}
+    if names:
+        trust["calibration"] = calibration_record(truth, outputs, evaluation.untempered, resamples)
+        trust["calibration"]["temperature"] = evaluation.run.config.temperature
+    if conformal is not None:
+        trust["conformal"] = coverage_record(truth, outputs, conformal, names, resamples)
+    return trust
+
+
+def check_fit(run: Trained, data: LabelledImages) -> None:
+    """Refuse images that a run cannot answer for.
+
+    Raises:
+        RunError: they are for the other task.
+        DataError: they have other classes, or another shape.
+    """
     config = run.config
     if data.task != config.task:
         raise RunError(
@@ -147,6 +179,9 @@ def _test_rows(run: Trained, data: LabelledImages) -> tuple[np.ndarray, str]:
             f"warning: {data.source} has changed since {run.source} was trained on it; images it"
             " was trained on are among those it is judged on now"
         )
+    conformal = run.conformal()
+    if conformal is not None and conformal.fingerprint == data.fingerprint:
+        say(f"warning: {run.source} was calibrated on images of {data.source}; judge it on others")
     return np.arange(len(data)), f"all {len(data):,} images of {data.source}"
 
 
@@ -233,6 +268,8 @@ def write_evaluation(evaluation: Evaluation, out: Path, data: LabelledImages) ->
         figures.save(figures.roc_figure(curves), out / "roc.png")
         matrices = {name: confusion}
         figures.save(figures.confusion_figure(matrices, config.class_names), out / "confusion.png")
+        drawn = {config.backbone: (evaluation.truth, evaluation.outputs, evaluation.untempered)}
+        figures.save(reliability_figure(drawn), out / "reliability.png")
     else:
         pairs = {name: (evaluation.truth, evaluation.outputs)}
         figures.save(figures.regression_figure(pairs), out / "true_against_predicted.png")
@@ -256,11 +293,12 @@ def record_of(evaluation: Evaluation, data: LabelledImages) -> dict[str, Any]:
         "data": data.source,
         "images": evaluation.description,
         "count": len(evaluation.truth),
-        "interval": "95 %, percentile bootstrap over images",
+        "interval": "95 %, percentile bootstrap over images; that of ece allows for its bias",
         "metrics": {key: value.to_dict() for key, value in evaluation.metrics.items()},
         "versions": config.versions,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    record |= evaluation.trust
     if confusion is not None and config.class_names is not None:
         record |= {"class_names": list(config.class_names), "confusion": confusion.tolist()}
     if evaluation.posterior is not None:

@@ -66,6 +66,22 @@ def bootstrap(
     Reference:
         Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
     """
+    edges = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+    low, high = np.nanquantile(resampled(statistic, groups, resamples, seed), edges)
+    return Estimate(float(value), float(low), float(high))
+
+
+def resampled(
+    statistic: Callable[[np.ndarray], np.ndarray],
+    groups: list[np.ndarray],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> np.ndarray:
+    """A statistic of resampled images, as `bootstrap` takes them.
+
+    Returns:
+        (resamples, ...): whatever the statistic gives for each.
+    """
     rng = np.random.default_rng(seed)
     total = sum(len(group) for group in groups)
     values: list[np.ndarray] = []
@@ -73,9 +89,7 @@ def bootstrap(
         size = min(resamples - done, max(1, CHUNK // total))
         rows = [group[rng.integers(0, len(group), (size, len(group)))] for group in groups]
         values.append(statistic(np.concatenate(rows, axis=1)))
-    edges = (1 - LEVEL) / 2, (1 + LEVEL) / 2
-    low, high = np.nanquantile(np.concatenate(values), edges)
-    return Estimate(float(value), float(low), float(high))
+    return np.concatenate(values)
 
 
 def share(hits: int, count: int) -> Estimate:

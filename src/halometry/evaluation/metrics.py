@@ -92,33 +92,25 @@ def _r2(truth: np.ndarray, predicted: np.ndarray) -> Statistic:
     return lambda rows: 1 - squares[rows].mean(axis=1) / truth[rows].var(axis=1)
 
 
-def difference(
-    truth: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Estimate:
-    """How much better the first answers are than the second, on the same resampled images.
+def compared_by(
+    truth: np.ndarray, outputs: np.ndarray
+) -> tuple[dict[str, Statistic], list[np.ndarray]]:
+    """The metrics that networks are compared by, and which images are resampled together.
 
     Args:
         truth: class indices or mass fractions (N,).
-        first, second: probabilities (N, K), or mass fractions (N,).
-        resamples: of the bootstrap, class by class where there are classes.
-        seed: of the resampling.
+        outputs: probabilities (N, K), or mass fractions (N,).
 
     Returns:
-        The difference of the mean one-against-the-rest AUC, or of R².
+        `auc`, or `r2` and `mse`, as functions of row numbers; and the classes' rows, or all.
     """
-    if first.ndim == 2:
-        classes = range(first.shape[1])
-        groups = [np.flatnonzero(truth == k) for k in classes]
-        ours, theirs = (_mean([_area(truth, one, k) for k in classes]) for one in (first, second))
-    else:
-        groups = [np.arange(len(truth))]
-        ours, theirs = _r2(truth, first), _r2(truth, second)
-    statistics = {"difference": lambda rows: ours(rows) - theirs(rows)}
-    return _estimates(statistics, groups, resamples, seed)["difference"]
+    if outputs.ndim == 2:
+        classes = range(outputs.shape[1])
+        area = _mean([_area(truth, outputs, k) for k in classes])
+        return {"auc": area}, [np.flatnonzero(truth == k) for k in classes]
+    squares = (outputs - truth) ** 2
+    statistics = {"r2": _r2(truth, outputs), "mse": lambda rows: squares[rows].mean(axis=1)}
+    return statistics, [np.arange(len(truth))]
 
 
 def regression_metrics(

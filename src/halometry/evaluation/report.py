@@ -16,18 +16,21 @@ from matplotlib.figure import Figure
 from PIL import Image as Picture
 
 from halometry.evaluation import figures
+from halometry.evaluation.calibration_figure import reliability_figure
 from halometry.evaluation.conclude import TITLES, key_metric, latency, learnt, on_front, quality
 from halometry.evaluation.intervals import Estimate, rounded
 from halometry.evaluation.pareto_figure import pareto_figure
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.evaluation.style import LENS_MAP, colours
 from halometry.evaluation.tables import LOWER_IS_BETTER, UNRANKED, best_values, cost_cells
+from halometry.models.temperature import tempered
 from halometry.writing import write_text
 
 METRIC_TITLES = {
     "auc": "AUC",
     "accuracy": "accuracy",
     "loss": "cross-entropy",
+    "ece": "calibration error",
     "mse": "MSE",
     "rmse": "RMSE",
     "mae": "MAE",
@@ -116,6 +119,7 @@ def _section(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
     if record["task"] == "classification":
         made["roc"] = figures.roc_figure(_curves(record))
         made["confusion"] = _confusion(record)
+        made["reliability"] = _reliability(record, gallery)
     else:
         made["regression"] = _regression(gallery)
     posteriors = {m["name"]: m["posterior"] for m in models if m.get("posterior") is not None}
@@ -126,12 +130,20 @@ def _section(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
         "name": record["task"],
         "headline": _headline(record, best, key),
         "metrics": _metric_rows(record),
+        "differences": [_difference_row(one) for one in record["differences"]],
         "costs": [{"name": model["name"], **cost_cells(model)} for model in models],
         "colours": colours(histories),
         "figures": {name: Markup(figures.to_svg(one)) for name, one in made.items()},
         "samples": [{"picture": picture(image), "label": text} for image, text in gallery.samples],
         "worst": [one | {"picture": picture(one["image"])} for one in gallery.worst],
     }
+
+
+def _difference_row(one: dict[str, Any]) -> dict[str, str]:
+    """A difference as text."""
+    value, low, high = rounded(one["value"], one["low"], one["high"])
+    numbers = {"value": value, "interval": f"{low} to {high}"}
+    return one | numbers | {"title": metric_title(one["metric"])}
 
 
 def _trained(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
@@ -152,6 +164,15 @@ def _trained(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
 def _confusion(record: dict[str, Any]) -> Figure:
     matrices = {model["name"]: np.array(model["confusion"]) for model in record["models"]}
     return figures.confusion_figure(matrices, record["data"]["class_names"])
+
+
+def _reliability(record: dict[str, Any], gallery: Gallery) -> Figure:
+    drawn = {}
+    for model in record["models"]:
+        temperature = model["trust"]["calibration"]["temperature"]
+        after = gallery.outputs[model["name"]]
+        drawn[model["name"]] = (gallery.truth, after, tempered(after, 1 / temperature))
+    return reliability_figure(drawn)
 
 
 def _regression(gallery: Gallery) -> Figure:

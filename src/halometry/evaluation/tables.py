@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from halometry.evaluation.intervals import Estimate, rounded
@@ -18,7 +19,7 @@ COLUMNS = {
     "classification": {"auc": "AUC", "accuracy": "accuracy", "loss": "loss"},
     "regression": {"mse": "MSE", "r2": "R²", "mae": "MAE"},
 }
-LOWER_IS_BETTER = {"loss", "mse", "rmse", "mae", "nll", "crps"}
+LOWER_IS_BETTER = {"loss", "ece", "mse", "rmse", "mae", "nll", "crps"}
 UNRANKED = {"bias", "coverage_68", "coverage_95"}  # the best is neither the lowest nor the highest
 
 
@@ -104,6 +105,35 @@ def write_csv(path: Path, record: dict[str, Any]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def print_differences(record: dict[str, Any], console: Console) -> None:
+    """Print how every two networks differ, and which the images do not tell apart."""
+    if not record["differences"]:
+        return
+    title = "differences on the same images; together 95 %"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("networks", "", "difference", "better"):
+        table.add_column(heading)
+    for one in record["differences"]:
+        estimate = Estimate(one["value"], one["low"], one["high"])
+        table.add_row(
+            f"{one['first']} - {one['second']}",
+            COLUMNS[record["task"]][one["metric"]],
+            escape(str(estimate)),
+            one["better"] or "not told apart",
+        )
+    console.print(table)
+
+
+def write_differences(path: Path, record: dict[str, Any]) -> None:
+    """One row for every two networks and each metric that they are compared by."""
+    text = io.StringIO()
+    fields = ["metric", "first", "second", "value", "low", "high", "better"]
+    writer = csv.DictWriter(text, fieldnames=fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(record["differences"])
     write_text(path, text.getvalue())
 
 

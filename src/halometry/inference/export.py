@@ -122,7 +122,10 @@ def _content(run: Run) -> bytes:
     any_size = config.preprocessing.size is not None
     name = f"{run.source} ({config.backbone})"
     model = to_onnx(run.predictor("cpu"), config.data.shape, any_size, name)
-    onnx.helper.set_model_props(model, _metadata(config, run.split().to_json()))
+    metadata = _metadata(config, run.split().to_json())
+    if (conformal := run.conformal()) is not None:
+        metadata["conformal"] = conformal.to_json()
+    onnx.helper.set_model_props(model, metadata)
     model.doc_string = (
         f"{config.backbone} of halometry {__version__}: raw pixel values ({INPUT}) to"
         f" {_meaning(config)} ({OUTPUT})"

@@ -18,12 +18,14 @@ from torch import Tensor
 from halometry import hub
 from halometry.data.dataset import open_dataset
 from halometry.data.labelled import LabelledImages
+from halometry.data.split import LETTERS
 from halometry.errors import StorageError
 from halometry.evaluation.evaluate import Evaluation, evaluate, outputs_of, record_of
 from halometry.inference.cards import CARD, card
 from halometry.progress import say
 from halometry.shipped import weights_name
 from halometry.training.run import (
+    CONFORMAL,
     METRICS,
     SPLIT,
     WEIGHTS,
@@ -91,6 +93,8 @@ def publish(
         folder = Path(temporary)
         write_config(folder, without_paths(run.config))
         write_text(folder / SPLIT, split.to_json())
+        if (conformal := run.conformal()) is not None:
+            write_text(folder / CONFORMAL, conformal.to_json())
         write_text(folder / METRICS, "{}")
         tensors = load_file(run.path / WEIGHTS)
         write_tensors(folder / WEIGHTS, halved(tensors))
@@ -148,7 +152,7 @@ def _record(
         "precision_of_weights": "float32" if change is None else "float16",
         "largest_change_by_precision": change,
         "licence": licence,
-        "split": {part: len(getattr(split, part)) for part in ("train", "selection", "test")},
+        "split": {part: len(getattr(split, part)) for part in LETTERS},
         "test": test | {key: judged[key] for key in kept if key in judged},
     }
 

@@ -12,6 +12,7 @@ from halometry.config import Strict
 from halometry.models.densities import FAMILIES, Family, on_cells
 from halometry.models.posterior import Grid
 from halometry.models.preprocessing import Preprocessing
+from halometry.models.temperature import tempered
 from halometry.tasks import Task
 
 
@@ -54,6 +55,7 @@ class Predictor(nn.Module):
         family: of the densities whose parameters a regression network puts out; `none` where it
             puts out the mass itself.
         grid: of mass fractions (G cells), on which such densities are given.
+        temperature: of the probabilities as they are given, see `tempered`.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Predictor(nn.Module):
         average_symmetries: bool = False,
         family: Family = "none",
         grid: Grid | None = None,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
         self.preprocessing = preprocessing
@@ -74,12 +77,19 @@ class Predictor(nn.Module):
         self.average_symmetries = average_symmetries
         self.density = None if grid is None else FAMILIES[family]
         self.grid = grid
+        self.temperature = temperature
 
     def forward(self, raw: Tensor) -> Tensor:
         """Map raw images (B, c, H, W) to probabilities (B, K) or mass fractions (B,).
 
         With a grid, to the density of the mass fraction in each of its cells (B, G).
         """
+        answers = self._untempered(raw)
+        if self.task == "classification":
+            return tempered(answers, self.temperature)
+        return answers
+
+    def _untempered(self, raw: Tensor) -> Tensor:
         images = self.preprocessing(raw)
         if not self.average_symmetries:
             return self.answer(self.network(images).float())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from halometry.errors import RunError
+from halometry.models.conformal import Conformal
 from halometry.models.posterior import Posterior, common_grid
 from halometry.training.run import Answerer, RunConfig
 
@@ -61,7 +62,8 @@ class Ensemble:
         configs = [member.config for member in self.members]
         strictest = min(configs, key=lambda config: config.preprocessing.size is not None)
         grids = [config.grid for config in configs if config.grid is not None]
-        return strictest.model_copy(update={"grid": common_grid(grids) if grids else None})
+        grid = common_grid(grids) if grids else None
+        return strictest.model_copy(update={"grid": grid, "temperature": 1.0})
 
     @property
     def name(self) -> str:
@@ -71,6 +73,10 @@ class Ensemble:
     @property
     def source(self) -> str:
         return SEPARATOR.join(member.source for member in self.members)
+
+    def conformal(self) -> Conformal | None:
+        """None: the members' scores are not those of their mean."""
+        return None
 
     def answerer(self, device: str = "auto") -> Answerer:
         """What maps raw images to the mean of the members' answers.

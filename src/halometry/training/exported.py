@@ -9,6 +9,7 @@ from pathlib import Path
 from halometry.config import validate
 from halometry.data.split import Split
 from halometry.errors import ConfigError, RunError
+from halometry.models.conformal import Conformal, parse_conformal
 from halometry.models.onnx_predictor import AT_ONCE, OnnxPredictor
 from halometry.training.ensemble import SEPARATOR, Ensemble
 from halometry.training.run import Answerer, Run, RunConfig, load_run
@@ -49,6 +50,15 @@ class ExportedRun:
             return Split.from_json(self.metadata["split"])
         except (ValueError, KeyError) as error:
             raise RunError(f"{self.path}: does not say how its images were split") from error
+
+    def conformal(self) -> Conformal | None:
+        """What sets and intervals with a guarantee are made from, if the run had it.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        text = self.metadata.get("conformal")
+        return None if text is None else parse_conformal(text, self.path)
 
     def answerer(self, device: str = "auto") -> Answerer:
         """What maps raw images to answers, by ONNX Runtime.

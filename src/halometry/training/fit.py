@@ -30,6 +30,7 @@ from halometry.simulation import Preset
 from halometry.training import run as folder
 from halometry.training.auxiliary import MassMap
 from halometry.training.batches import Batches, Order, take
+from halometry.training.calibrate import calibrate_on, reserved
 from halometry.training.callbacks import Keeper, Statistics, Watcher
 from halometry.training.execution import pinned_threads
 from halometry.training.feed import Feed, Selection, Stretches
@@ -208,6 +209,8 @@ def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, batches: Batches) -> N
     """Write what training was like, and take the way back away: the run is finished."""
     assert keeper.best is not None
     out, config = job.out, job.config
+    run, device = Run(out, config, str(out)), config.execution.device
+    calibrate_on(run, job.data, reserved(job.split), device)
     steps = trainer.global_step
     stored, fresh = batches.seen(steps)
     record = {

@@ -22,6 +22,7 @@ from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split
 from halometry.devices import find_device
 from halometry.errors import ConfigError, RunError, did_you_mean
+from halometry.models.conformal import Conformal, parse_conformal
 from halometry.models.densities import FAMILIES
 from halometry.models.network import Network
 from halometry.models.posterior import Grid
@@ -35,7 +36,7 @@ from halometry.training.recipe import Recipe
 from halometry.writing import whole_file, write_text
 
 CONFIG, WEIGHTS, SPLIT, HISTORY = "config.yaml", "weights.safetensors", "split.json", "history.csv"
-METRICS, RESUME = "metrics.json", "resume.ckpt"
+METRICS, RESUME, CONFORMAL = "metrics.json", "resume.ckpt", "conformal.json"
 FORMAT = "halometry-run"
 
 # Raw images (B, c, H, W) to probabilities (B, K), mass fractions (B,), or their densities (B, G).
@@ -68,6 +69,7 @@ class RunConfig(Strict):
         recipe: resolved for this task and backbone, overrides included.
         preprocessing, target: what belongs to the weights.
         grid: of mass fractions, on which posteriors are given; None where answers are masses.
+        temperature: of the probabilities, see `halometry.training.calibrate`.
         data: the set it was trained on.
         execution: how it was run.
         steps: of training in all.
@@ -85,6 +87,7 @@ class RunConfig(Strict):
     preprocessing: PreprocessingConfig
     target: TargetConfig
     grid: Grid | None = None
+    temperature: float = Field(default=1.0, gt=0)
     data: DataRecord
     execution: Execution
     steps: int = Field(ge=1)
@@ -127,6 +130,7 @@ class RunConfig(Strict):
             self.recipe.average_symmetries,
             self.recipe.posterior,
             self.grid,
+            self.temperature,
         )
 
     def misfit(self, shape: tuple[int, ...]) -> str | None:
@@ -167,6 +171,15 @@ class Run:
             return Split.from_json((self.path / SPLIT).read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError) as error:
             raise RunError(f"{self.path / SPLIT}: cannot be read ({error}); train again") from error
+
+    def conformal(self) -> Conformal | None:
+        """What sets and intervals with a guarantee are made from; None of runs without it.
+
+        Raises:
+            RunError: `conformal.json` is damaged.
+        """
+        path = self.path / CONFORMAL
+        return parse_conformal(path.read_text("utf-8"), path) if path.is_file() else None
 
     def record(self) -> dict[str, Any]:
         """What training was like; of published weights also how good they are.

@@ -1,0 +1,95 @@
+"""Calibration of a run that is finished, without training it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from halometry.data.dataset import open_dataset
+from halometry.data.labelled import LabelledImages
+from halometry.errors import DataError, UsageError
+from halometry.evaluation.evaluate import check_fit
+from halometry.models.conformal import Conformal
+from halometry.progress import say
+from halometry.training.calibrate import Reserved, calibrate_on, halves, reserved
+from halometry.training.exported import SUFFIX
+from halometry.training.run import CONFORMAL, Run, load_run
+from halometry.training.start import called
+from halometry.writing import check_writable
+
+FEWEST = 4  # images: two for either part
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `calibrate` found.
+
+    Attributes:
+        run: as it is now.
+        temperature: of its probabilities; 1 for masses.
+        conformal: the scores behind its sets and intervals.
+    """
+
+    run: Run
+    temperature: float
+    conformal: Conformal
+
+
+def calibrate(
+    run: str | Path | Run, data: str | Path | LabelledImages, device: str = "auto"
+) -> Calibration:
+    """Calibrate a finished run, as `train` does at its end, and write that into its folder.
+
+    Args:
+        run: as `load_run` takes it; its folder must be writable.
+        data: the set it was trained on, of which only images are used that the network has not
+            learnt from and is not judged on; or another labelled set, of which all are used but
+            those that it sets aside for testing, one half for the temperature and one for the
+            scores. Do not judge the run on these.
+        device: `auto`, `cpu`, or as PyTorch names it.
+
+    Raises:
+        RunError, DataError: the run cannot be used, or not with these images.
+        UsageError: it is an exported file.
+        StorageError: the folder cannot be written.
+
+    Example:
+        >>> calibrate("runs/kinds", "lenses.h5").temperature  # doctest: +SKIP
+        1.24
+    """
+    if not isinstance(run, Run):
+        if Path(run).suffix == SUFFIX:
+            raise UsageError(f"{run}: calibrate the run that it was made of, and export it again")
+        run = load_run(run)
+    labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
+    check_fit(run, labelled)
+    check_writable(run.path / CONFORMAL)
+    temperature, conformal = calibrate_on(run, labelled, _parts(run, labelled), device)
+    if (run.path / "README.md").is_file():
+        say(f"{run.source}: its card is of before; 'halometry publish' writes another")
+    return Calibration(load_run(run.path), temperature, conformal)
+
+
+def _parts(run: Run, data: LabelledImages) -> Reserved:
+    """Which images of a set may calibrate a run.
+
+    Raises:
+        DataError: there are too few of them.
+    """
+    trained = run.config.data
+    if data.fingerprint == trained.fingerprint:
+        return reserved(run.split())
+    begin = trained.images if trained.begins_like(data) else 0
+    rows = np.arange(begin, len(data))
+    if data.roles is not None:
+        rows = rows[data.roles[begin:] != "test"]
+    if len(rows) < FEWEST:
+        raise DataError(
+            f"{data.source}: has {len(rows)} images to calibrate with, once those that"
+            f" {run.source} learnt from and those set aside for testing are left out; give others"
+        )
+    where = called(data.source, data.attributes.get("preset"), data.attributes.get("seed"))
+    fitted, scored = halves(rows)
+    return Reserved(fitted, scored, f"images of {where}", True)

@@ -1,0 +1,112 @@
+"""Calibration, at the end of a training: the temperature, and the scores behind sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from halometry.data.labelled import LabelledImages
+from halometry.data.split import Split
+from halometry.models.conformal import Conformal, conformal_of
+from halometry.models.posterior import Posterior
+from halometry.models.temperature import fit_temperature, tempered
+from halometry.progress import track
+from halometry.training.run import CONFORMAL, Answerer, Run, write_config
+from halometry.writing import write_text
+
+MOST = 2000  # images that either is made from, which bounds the time
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """Which images of a set a run is calibrated on; rows, int64.
+
+    Attributes:
+        fitted: the temperature.
+        scored: sets and intervals.
+        images: what the latter are, in words.
+        untouched: whether nothing else was chosen or fitted with them.
+    """
+
+    fitted: np.ndarray
+    scored: np.ndarray
+    images: str
+    untouched: bool
+
+
+def reserved(split: Split) -> Reserved:
+    """The images that a split sets aside: those that chose the checkpoint, and untouched ones.
+
+    Splits of earlier versions have none of the latter; the selection images are then halved.
+    """
+    if len(split.calibration):
+        what = "images of the training set, kept aside for this"
+        return Reserved(split.selection, split.calibration, what, True)
+    fitted, scored = halves(split.selection)
+    what = "images of the training set, which also chose the checkpoint"
+    return Reserved(fitted, scored, what, False)
+
+
+def halves(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A random half of some rows, and the others, each sorted."""
+    mixed = np.random.default_rng(0xCA1B).permutation(rows)
+    first, second = np.array_split(mixed, 2)
+    return np.sort(first), np.sort(second)
+
+
+def calibrate_on(
+    run: Run, data: LabelledImages, parts: Reserved, device: str
+) -> tuple[float, Conformal]:
+    """Fit the temperature, take the scores, and write both into the run folder.
+
+    Args:
+        run: whose weights are in their place.
+        data: labelled images that fit it.
+        parts: which of them are used; at most 2,000 for either.
+        device: `auto`, `cpu`, or as PyTorch names it.
+
+    Returns:
+        The temperature, 1 for masses, and the scores.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    plain = replace(run, config=run.config.model_copy(update={"temperature": 1.0}))
+    classes = run.config.task == "classification"
+    fitted, scored = _thinned(parts.fitted), _thinned(parts.scored)
+    asked = np.concatenate([fitted, scored]) if classes else scored
+    answers = _answers(plain.answerer(device), data, asked, run.name)
+    if run.config.grid is not None:
+        answers = Posterior(run.config.grid, answers).mean
+    temperature = 1.0
+    if classes:
+        temperature = round(fit_temperature(data.labels[fitted], answers[: len(fitted)]), 4)
+        answers = tempered(answers[len(fitted) :], temperature)
+    images = f"{len(scored):,} {parts.images}"
+    truth = data.labels[scored]
+    conformal = conformal_of(truth, answers, images, data.fingerprint, parts.untouched)
+    write_text(run.path / CONFORMAL, conformal.to_json())
+    write_config(run.path, run.config.model_copy(update={"temperature": temperature}))
+    return temperature, conformal
+
+
+def _thinned(rows: np.ndarray) -> np.ndarray:
+    """At most so many rows as are used, from all over the set."""
+    if len(rows) <= MOST:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, MOST).round().astype(int)]
+
+
+def _answers(answerer: Answerer, data: LabelledImages, rows: np.ndarray, name: str) -> np.ndarray:
+    """Probabilities (N, K), masses (N,) or their densities (N, G) of the images in some rows."""
+    answers = []
+    with track(f"calibrating {name}", len(rows)) as progress:
+        for begin in range(0, len(rows), BATCH):
+            part = rows[begin : begin + BATCH]
+            order = np.argsort(part)  # files are read in order
+            images = np.ascontiguousarray(data.images[part[order]])
+            answers.append(answerer(images).astype(np.float64)[np.argsort(order)])
+            progress.advance(len(part))
+    return np.concatenate(answers)
