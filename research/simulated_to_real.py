@@ -19,8 +19,7 @@ from halometry.data.images import read_image
 from halometry.evaluation.cost import machine
 from halometry.evaluation.figures import stretched
 from halometry.evaluation.style import LENS_MAP, bare, figure, save, styled
-from halometry.inference import predict
-from halometry.inference.predict import Answer
+from halometry.inference import Answer, predict
 
 
 def main() -> None:

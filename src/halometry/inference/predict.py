@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,47 +12,13 @@ from halometry.data.files import count_images, iter_images
 from halometry.data.images import Image
 from halometry.errors import DataError, ReadError
 from halometry.evaluation.posteriors import points_of, posterior_of
-from halometry.inference.regions import Region, Regions, regions_of
-from halometry.models.posterior import LEVELS, Posterior
+from halometry.inference.answers import Answer, write_answers
+from halometry.inference.regions import Regions, regions_of
 from halometry.progress import track
 from halometry.training.exported import Trained, open_trained
+from halometry.training.novelty import Watch, watched
 from halometry.training.run import Answerer
-from halometry.writing import check_writable, write_text
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a run says of one file.
-
-    Attributes:
-        file: its path; for an image of a store, with `#` and its number.
-        values: probability of each class, or the mass fraction as `f_sub`, of a posterior the
-            median; empty on an error.
-        error: why there is no answer, or None.
-        posterior: of the mass fraction, of this one image, where the run gives any.
-        region: what holds the truth at a stated level, of a run that was calibrated.
-    """
-
-    file: str
-    values: dict[str, float] = field(default_factory=dict)
-    error: str | None = None
-    region: Region | None = None
-    posterior: Posterior | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def intervals(self) -> dict[str, tuple[float, float]]:
-        """The ends of the mass's 68 and 95 % intervals, of a posterior; nothing else."""
-        if self.posterior is None:
-            return {}
-        ends = {name: self.posterior.interval(level)[0] for name, level in LEVELS.items()}
-        return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
-
-    @property
-    def best(self) -> str | None:
-        """The most probable class, of a classification."""
-        if len(self.values) < 2:
-            return None
-        return max(self.values, key=self.values.__getitem__)
+from halometry.writing import check_writable
 
 
 def predict(
@@ -94,12 +57,12 @@ def predict(
         raise DataError(f"{', '.join(map(str, paths)) or 'no path given'}: no images found")
     if out is not None:
         check_writable(Path(out))
-    answerer = run.answerer(device)
+    answerer, watch = watched(run, device)
     answers: list[Answer] = []
     with track(f"predicting with {run.name}", total) as progress:
         images = iter_images(paths)
         while batch := list(islice(images, batch_size)):
-            answers += _answer(run, answerer, regions, batch)
+            answers += _answer(run, answerer, watch, regions, batch)
             progress.advance(len(batch))
     if out is not None:
         write_answers(Path(out), run, answers, regions)
@@ -107,7 +70,11 @@ def predict(
 
 
 def _answer(
-    run: Trained, answerer: Answerer, regions: Regions | None, batch: list[Image | ReadError]
+    run: Trained,
+    answerer: Answerer,
+    watch: Watch | None,
+    regions: Regions | None,
+    batch: list[Image | ReadError],
 ) -> Iterator[Answer]:
     """Answers for one batch of files, in their order; images of one shape go together."""
     answers: dict[int, Answer] = {}
@@ -123,42 +90,17 @@ def _answer(
         group = [batch[i] for i in members]
         pixels = np.stack([item.pixels for item in group if isinstance(item, Image)])
         outputs = answerer(pixels)
+        novelty = watch.judge() if watch else [None] * len(members)
+        within = regions.of(points_of(run, outputs)) if regions else [None] * len(members)
         posterior = posterior_of(run, outputs)
-        beside = regions.of(points_of(run, outputs)) if regions else repeat(None, len(outputs))
-        for k, (i, region) in enumerate(zip(members, beside, strict=True)):
+        for k, i in enumerate(members):
             one = None if posterior is None else posterior[k : k + 1]
             values = _values(run, outputs[k] if one is None else one.median)
-            answers[i] = Answer(str(batch[i].path), values, None, region, one)
+            file = str(batch[i].path)
+            answers[i] = Answer(file, values, None, within[k], one, novelty[k])
     return (answers[i] for i in range(len(batch)))
 
 
 def _values(run: Trained, output: np.ndarray) -> dict[str, float]:
     names: Iterable[str] = run.config.class_names or ("f_sub",)
     return dict(zip(names, np.atleast_1d(output).astype(float).tolist(), strict=True))
-
-
-def write_answers(
-    path: Path, run: Trained, answers: list[Answer], regions: Regions | None = None
-) -> None:
-    """Write answers as CSV: file, the class if there are any, values, intervals, regions, error.
-
-    Raises:
-        StorageError: no room or no permission.
-    """
-    names = run.config.class_names
-    levels = LEVELS if run.config.grid is not None else {}
-    ends = [f"{end}_{level}" for level in levels for end in ("low", "high")]
-    columns = regions.columns if regions else []
-    header = ["file", *(["class", *names] if names else ["f_sub"]), *ends, *columns, "error"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    for answer in answers:
-        values = [f"{answer.values[n]:.6g}" if answer.values else "" for n in names or ("f_sub",)]
-        best = [answer.best or ""] if names else []
-        found = answer.intervals
-        interval = [f"{end:.6g}" for level in levels for end in found.get(level, ())]
-        interval = interval or [""] * len(ends)
-        cells = answer.region.cells if answer.region else [""] * len(columns)
-        writer.writerow([answer.file, *best, *values, *interval, *cells, answer.error or ""])
-    write_text(path, text.getvalue())

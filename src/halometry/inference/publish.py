@@ -24,6 +24,7 @@ from halometry.evaluation.evaluate import Evaluation, evaluate, outputs_of, reco
 from halometry.inference.cards import CARD, card
 from halometry.progress import say
 from halometry.shipped import weights_name
+from halometry.training.novelty import NOVELTY
 from halometry.training.run import (
     CONFORMAL,
     METRICS,
@@ -96,6 +97,8 @@ def publish(
         if (conformal := run.conformal()) is not None:
             write_text(folder / CONFORMAL, conformal.to_json())
         write_text(folder / METRICS, "{}")
+        if (run.path / NOVELTY).is_file():
+            shutil.copyfile(run.path / NOVELTY, folder / NOVELTY)
         tensors = load_file(run.path / WEIGHTS)
         write_tensors(folder / WEIGHTS, halved(tensors))
         after = evaluate(load_run(folder), labelled, device=device)

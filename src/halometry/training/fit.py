@@ -38,6 +38,7 @@ from halometry.training.fresh import curriculum, has_mass, mass_maps, preset_of
 from halometry.training.group import Group
 from halometry.training.learner import Learner
 from halometry.training.memory import freed_memory_kept
+from halometry.training.novelty import learn
 from halometry.training.recipe import Recipe
 from halometry.training.run import Run, RunConfig
 from halometry.training.start import has_other_head
@@ -206,11 +207,12 @@ def _stopping(recipe: Recipe) -> list[L.Callback]:
 
 
 def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, batches: Batches) -> None:
-    """Write what training was like, and take the way back away: the run is finished."""
+    """Write what is familiar and what training was like; without a way back, it is finished."""
     assert keeper.best is not None
     out, config = job.out, job.config
     run, device = Run(out, config, str(out)), config.execution.device
     calibrate_on(run, job.data, reserved(job.split), device)
+    learn(run, job.data, job.split, device)
     steps = trainer.global_step
     stored, fresh = batches.seen(steps)
     record = {

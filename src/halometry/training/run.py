@@ -205,11 +205,14 @@ class Run:
         predictor = self.config.predictor(network).to(device)
         return predictor.to(memory_format=memory_format).eval()
 
-    def answerer(self, device: str = "auto") -> Answerer:
+    def answerer(
+        self, device: str = "auto", watch: Callable[[Predictor], None] | None = None
+    ) -> Answerer:
         """What maps raw images to answers, both NumPy arrays.
 
         Args:
             device: `auto`, `cpu`, or as PyTorch names it.
+            watch: is given the predictor first, such as `Watch.over`.
 
         Raises:
             RunError: the weights are missing, damaged, or of another network.
@@ -217,6 +220,8 @@ class Run:
         """
         where = find_device(device)
         predictor = self.predictor(where)
+        if watch is not None:
+            watch(predictor)
 
         def answer(images: np.ndarray) -> np.ndarray:
             with torch.inference_mode():

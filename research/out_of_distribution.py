@@ -1,0 +1,177 @@
+"""How well a run tells images that are none of its kind: of shifted presets, real and broken ones.
+
+python research/out_of_distribution.py common_test_1/d4net --shared ../shared/data
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import binomtest
+from torch import Tensor
+from unlike_sets import drawn, unlike
+
+import halometry
+from halometry.evaluation.cost import machine
+from halometry.evaluation.figures import stretched
+from halometry.evaluation.intervals import Estimate, bootstrap
+from halometry.evaluation.metrics import area_under_roc
+from halometry.evaluation.style import LENS_MAP, bare, figure, save, styled
+from halometry.inference import predict
+from halometry.models.familiar import Novelty
+from halometry.simulation import load_preset
+from halometry.training.novelty import watched
+
+FAMILIAR, EACH, BATCH = 4000, 500, 50  # images
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a run says of a set: of each image how new it is, and the first image."""
+
+    novelty: list[Novelty]
+    example: np.ndarray
+
+    @property
+    def strangeness(self) -> np.ndarray:
+        return np.array([one.strangeness for one in self.novelty])
+
+    @property
+    def flagged(self) -> int:
+        return sum(one.unusual is not None for one in self.novelty)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", help="of common_test_1")
+    parser.add_argument("--shared", type=Path, required=True, help="the folder of real images")
+    parser.add_argument("--seed", type=int, default=1001, help="of all that is drawn")
+    parser.add_argument("--out", type=Path, default=Path("results/out_of_distribution.json"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/images/unfamiliar.jpg"))
+    options = parser.parse_args()
+    run = halometry.load_run(options.run)
+    answerer, watch = watched(run, "cpu")
+    assert watch is not None, "the run does not know what is unusual"
+
+    def judged(images: Tensor) -> Judged:
+        novelty = []
+        for part in images.split(BATCH):
+            answerer(part.numpy())
+            novelty += watch.judge()
+        return Judged(novelty, images[0, 0].numpy())
+
+    preset = load_preset(str(run.config.data.preset))
+    known = judged(drawn(preset, FAMILIAR, options.seed))
+    found = {}
+    for name, make in unlike(options.shared).items():
+        found[name] = judged(make(EACH, options.seed + 1))
+        print(name, line(known, found[name])[1:], flush=True)
+    real = real_ones(options.run, options.shared / "common_test_1")
+    save(examples({"familiar": known} | found), options.figure)
+    record = {
+        "what": "images unlike those a run was trained on, told from fresh ones that are alike",
+        "command": f"python research/out_of_distribution.py {options.run} --shared"
+        f" {options.shared} --seed {options.seed}",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": halometry.__version__,
+        "machine": machine(),
+        "run": options.run,
+        "trained_on": run.config.data.description,
+        "seed": options.seed,
+        "rate": watch.known.rate,
+        "compared_with": len(watch.known.compared),
+        "familiar": described(known),
+        "sets": {
+            name: described(one) | {"auroc": area(known, one).to_dict()}
+            for name, one in found.items()
+        },
+        "real_familiar": real,
+        "rows": [
+            ["images", "number", "AUROC", "flagged", "mostly for"],
+            ["familiar, fresh", str(FAMILIAR), "", share(known), ""],
+            *([name, *line(known, one)] for name, one in found.items()),
+        ],
+    }
+    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(f"flagged of the real ones: {real['flagged']} -> {options.out}, {options.figure}")
+
+
+def real_ones(run: str, folder: Path) -> dict[str, Any]:
+    """What is said of real images of the set that the run's are simulations of."""
+    answers = predict(run, folder)
+    told = {}
+    for answer in answers:
+        path = Path(answer.file)
+        assert answer.novelty is not None
+        told[f"{path.parent.name}/{path.name}"] = vars(answer.novelty)
+    flagged = [name for name, one in told.items() if one["unusual"]]
+    return {"count": len(told), "flagged": flagged, "images": told}
+
+
+def described(judged: Judged) -> dict[str, Any]:
+    """A set's figures."""
+    low, high = binomtest(judged.flagged, len(judged.novelty)).proportion_ci(method="wilson")
+    return {
+        "count": len(judged.novelty),
+        "flagged": {"value": judged.flagged / len(judged.novelty), "low": low, "high": high},
+        "median_strangeness": float(np.median(judged.strangeness)),
+        "for": Counter(one.unusual for one in judged.novelty if one.unusual),
+    }
+
+
+def area(known: Judged, other: Judged) -> Estimate:
+    """The chance that one of the others is stranger than a familiar one."""
+    scores = np.concatenate([known.strangeness, other.strangeness])
+    positive = np.arange(len(scores)) >= len(known.novelty)
+    groups = [np.flatnonzero(~positive), np.flatnonzero(positive)]
+
+    def statistic(rows: np.ndarray) -> np.ndarray:
+        return area_under_roc(scores[rows], positive[rows])
+
+    everything = np.arange(len(scores))[None]
+    return bootstrap(statistic, groups, float(statistic(everything)[0]))
+
+
+def line(known: Judged, other: Judged) -> list[str]:
+    """A row of the table, without its name."""
+    reason = Counter(one.unusual for one in other.novelty if one.unusual).most_common(1)
+    return [str(len(other.novelty)), str(area(known, other)), share(other), *(r for r, _ in reason)]
+
+
+def share(judged: Judged) -> str:
+    """The share that is flagged, in per cent with its interval."""
+    found = described(judged)["flagged"]
+    return "{:.1f} % [{:.1f}, {:.1f}]".format(*(100 * found[k] for k in ("value", "low", "high")))
+
+
+@styled
+def examples(sets: dict[str, Judged], columns: int = 5) -> Figure:
+    """The first image of each set, with what is said of it; what is unusual in red."""
+    rows = -(-len(sets) // columns)
+    drawn, axes = figure(1.9 * columns, 2.25 * rows, rows, columns)
+    for ax in axes.flat:
+        bare(ax)
+        ax.set_visible(False)
+    for ax, (name, one) in zip(axes.flat, sets.items(), strict=False):
+        ax.set_visible(True)
+        new = one.novelty[0]
+        ax.imshow(stretched(one.example), cmap=LENS_MAP)
+        ax.set_title(name, fontsize=7.5)
+        ax.set_xlabel(
+            f"{new.strangeness:.2g}" + (f", {new.unusual}" if new.unusual else ""),
+            fontsize=8,
+            color="tab:red" if new.unusual else "black",
+        )
+    return drawn
+
+
+if __name__ == "__main__":
+    main()

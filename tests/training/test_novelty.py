@@ -1,0 +1,196 @@
+"""What a run remembers of its images: written with it, carried on, used by `predict`."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from scipy.stats import binom
+
+import halometry
+from halometry.data.generate import simulate
+from halometry.errors import DataError, RunError
+from halometry.inference import predict, publish
+from halometry.training import Run, load_run, train
+from halometry.training.exported import ExportedRun
+from halometry.training.novelty import NOVELTY, Watch, familiarise, read_familiar, watched
+
+QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
+QUICK |= {"size": 24, "fresh": 0.0, "auxiliary": 0.0}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulate("demo_classification", 480, seed=1, out=tmp_path_factory.mktemp("s") / "a.h5")
+
+
+@pytest.fixture(scope="module")
+def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("runs") / "kinds"
+    return train("classification", images, "test_resnet", out, overrides=QUICK)
+
+
+@pytest.fixture
+def run(whole: Run, tmp_path: Path) -> Run:
+    """A copy that a test may damage."""
+    return load_run(shutil.copytree(whole.path, tmp_path / "run"))
+
+
+@pytest.fixture
+def strange(tmp_path: Path) -> Path:
+    noise = np.random.default_rng(0).poisson(10, (48, 48)).astype(np.float32)
+    np.save(tmp_path / "noise.npy", noise)
+    return tmp_path / "noise.npy"
+
+
+def test_a_run_tells_familiar_images_from_others(whole: Run, strange: Path, tmp_path: Path) -> None:
+    assert (whole.path / NOVELTY).stat().st_size < 100_000
+    known = read_familiar(whole.path)
+    assert known is not None
+    fresh = simulate("demo_classification", 300, seed=2, out=tmp_path / "fresh.h5")
+    answers = predict(whole, [fresh, strange], tmp_path / "p.csv")
+    novelty = [answer.novelty for answer in answers]
+    assert novelty[-1] is not None
+    assert novelty[-1].familiarity == pytest.approx(1 / (len(known.compared) + 1))
+    flagged = sum(one is not None and one.unusual is not None for one in novelty[:-1])
+    # Of the images compared with there are 21, so that the true rate is uncertain itself.
+    assert flagged <= binom.ppf(1 - 1e-4, 300, 0.15)
+    with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["file", "class", "no", "sphere", "vort", "familiarity", "unusual",
+                             "error"]  # fmt: skip
+    assert sum(bool(row["unusual"]) for row in rows) == flagged + 1
+    assert rows[-1]["unusual"] == novelty[-1].unusual
+    assert float(rows[0]["familiarity"]) == pytest.approx(novelty[0].familiarity, rel=0.01)
+
+
+def test_answers_are_the_same_whether_or_not_anyone_watches(
+    run: Run, lenses: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watching = predict(run, lenses)
+    (run.path / NOVELTY).unlink()
+    capsys.readouterr()
+    alone = predict(run, lenses)
+    assert capsys.readouterr().err.count("cannot tell which images are unusual; write it anew") == 1
+    assert [a.values for a in watching] == [a.values for a in alone]
+    assert all(a.novelty is None for a in alone)
+
+
+def test_what_is_learnt_later_is_what_training_would_have_written(run: Run, images: Path) -> None:
+    before = load_file(run.path / NOVELTY)
+    (run.path / NOVELTY).unlink()
+    assert familiarise(run, images) is not None
+    after = load_file(run.path / NOVELTY)
+    assert before.keys() == after.keys()
+    for key, tensor in before.items():
+        torch.testing.assert_close(after[key], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_a_larger_set_of_the_same_seed_will_do_and_no_other(
+    run: Run, images: Path, tmp_path: Path
+) -> None:
+    larger = simulate("demo_classification", 500, seed=1, out=tmp_path / "larger.h5")
+    before = load_file(run.path / NOVELTY)
+    halometry.familiarise(run.path, larger)
+    assert torch.equal(before["levels"], load_file(run.path / NOVELTY)["levels"])
+    smaller = simulate("demo_classification", 60, seed=1, out=tmp_path / "smaller.h5")
+    other = simulate("demo_classification", 60, seed=3, out=tmp_path / "other.h5")
+    for wrong in (smaller, other):
+        with pytest.raises(DataError, match=r"is not the set that .*run was trained on \(480 im"):
+            familiarise(run, wrong)
+
+
+def test_too_few_images_are_said_to_be(
+    lenses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train("classification", lenses, "test_resnet", tmp_path / "run", overrides=QUICK)
+    said = capsys.readouterr().err
+    assert "9 images in the selection set are too few to know; 40 are needed" in said
+    assert not (run.path / NOVELTY).exists()
+    assert familiarise(run, lenses) is None
+
+
+def test_masses_are_told_with_how_familiar_their_images_are(strange: Path, tmp_path: Path) -> None:
+    masses = simulate("demo_mass", 480, seed=1, out=tmp_path / "m.h5")
+    options = QUICK | {"channels": 3}
+    run = train("regression", masses, "test_resnet", tmp_path / "run", overrides=options)
+    predict(run, strange, tmp_path / "p.csv")
+    lines = (tmp_path / "p.csv").read_text().splitlines()
+    assert lines[0] == "file,f_sub,familiarity,unusual,error"
+    assert lines[1].split(",")[3] in ("features", "light", "spectrum", "noise")
+
+
+def test_of_an_average_over_symmetries_the_image_as_it_is_counts(run: Run, lenses: Path) -> None:
+    def averaging(over: bool) -> Run:
+        recipe = run.config.recipe.model_copy(update={"average_symmetries": over})
+        return replace(run, config=run.config.model_copy(update={"recipe": recipe}))
+
+    alone, mean = (predict(averaging(over), lenses) for over in (False, True))
+    assert [a.values for a in alone] != [a.values for a in mean]
+    for one, other in zip(alone, mean, strict=True):
+        assert one.novelty is not None
+        assert other.novelty is not None
+        assert one.novelty.strangeness == pytest.approx(other.novelty.strangeness, rel=1e-3)
+
+
+def test_published_weights_know_what_the_run_knew(run: Run, lenses: Path, tmp_path: Path) -> None:
+    other = simulate("demo_classification", 30, seed=3, out=tmp_path / "other.h5")
+    publish(run, other, tmp_path / "published", device="cpu")
+    assert (tmp_path / "published" / NOVELTY).read_bytes() == (run.path / NOVELTY).read_bytes()
+    before, after = predict(run, lenses), predict(tmp_path / "published", lenses)
+    pairs = [(a.novelty, b.novelty) for a, b in zip(before, after, strict=True)]
+    for one, other in pairs:
+        assert one is not None
+        assert other is not None
+        assert one.strangeness == pytest.approx(other.strangeness, rel=0.05)
+
+
+def test_an_exported_file_cannot_tell_and_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ExportedRun, "answerer", lambda self, device: len)
+    exported = ExportedRun(Path("model.onnx"), run.config, {})
+    assert watched(exported) == (len, None)
+    assert capsys.readouterr().err == (
+        "model.onnx: an exported file cannot tell which images are unusual; a run can\n"
+    )
+
+
+def test_a_damaged_file_is_named(run: Run, strange: Path) -> None:
+    (run.path / NOVELTY).write_bytes(b"\x08")
+    with pytest.raises(RunError, match=rf"{NOVELTY}: is damaged .*remove it, or write it anew"):
+        predict(run, strange)
+    save_file({"unit": torch.ones(())}, run.path / NOVELTY, {"version": "1"})
+    with pytest.raises(RunError, match="is damaged .'levels'"):
+        predict(run, strange)
+
+
+def test_a_file_of_another_version_is_left_alone(run: Run) -> None:
+    save_file(load_file(run.path / NOVELTY), run.path / NOVELTY, {"version": "99"})
+    assert read_familiar(run.path) is None
+
+
+def test_a_watch_follows_the_last_batch(run: Run) -> None:
+    known = read_familiar(run.path)
+    assert known is not None
+    watch = Watch(known)
+    answerer = run.answerer("cpu", watch.over)
+    for count in (3, 1):
+        answerer(np.random.default_rng(count).poisson(10, (count, 1, 48, 48)).astype(np.float32))
+        assert len(watch.judge()) == count
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
