@@ -27,6 +27,8 @@ _HOME = {
     "export": "halometry.inference.export",
     "fit": "halometry.inference.fit",
     "publish": "halometry.inference.publish",
+    "population": "halometry.inference.population",
+    "robustness": "halometry.evaluation.robustness",
     "load_preset": "halometry.simulation.preset",
     "presets": "halometry.simulation.preset",
     "instruments": "halometry.simulation.instrument",
@@ -44,11 +46,13 @@ if TYPE_CHECKING:
     from halometry.demonstration import demo as demo
     from halometry.evaluation.compare import compare as compare
     from halometry.evaluation.evaluate import evaluate as evaluate
+    from halometry.evaluation.robustness import robustness as robustness
     from halometry.evaluation.show import show as show
     from halometry.health import doctor as doctor
     from halometry.inference.calibrate import calibrate as calibrate
     from halometry.inference.export import export as export
     from halometry.inference.fit import fit as fit
+    from halometry.inference.population import population as population
     from halometry.inference.predict import predict as predict
     from halometry.inference.publish import publish as publish
     from halometry.models.backbone import backbones as backbones

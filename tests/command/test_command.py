@@ -106,6 +106,7 @@ def test_help_is_quick_and_names_every_verb() -> None:
     words = [script] if script else [sys.executable, "-m", "halometry"]
     shown = subprocess.run([*words, "--help"], capture_output=True, text=True, check=True)
     for verb in ("simulate", "train", "evaluate", "compare", "predict", "export", "publish", "show",
+                 "population", "robustness",
                  "backbones", "instruments", "presets", "recipes", "weights", "doctor",
                  "demo"):  # fmt: skip
         assert verb in shown.stdout
@@ -115,6 +116,7 @@ def test_help_is_quick_and_names_every_verb() -> None:
 
 def test_every_verb_is_a_function_of_the_package() -> None:
     for verb in ("simulate", "train", "evaluate", "compare", "predict", "export", "publish", "show",
+                 "population", "robustness",
                  "backbones", "instruments", "presets", "recipes", "weights", "doctor",
                  "demo"):  # fmt: skip
         assert callable(getattr(halometry, verb))

@@ -6,11 +6,11 @@ import sys
 
 from rich.console import Console
 
-from halometry.cli import actions, lists  # their verbs, in this order, are the application's
+from halometry.cli import actions, lists, trust  # their verbs, in this order, are the application's
 from halometry.cli.app import app
 from halometry.errors import HalometryError
 
-__all__ = ["actions", "app", "lists", "main"]
+__all__ = ["actions", "app", "lists", "main", "trust"]
 
 INTERRUPTED = 130  # the exit status after Ctrl-C
 

@@ -1,0 +1,271 @@
+"""Whether `population` holds the truth as often as it says, and how its intervals shrink.
+
+    python research/population_coverage.py --work runs/population --out results/population.json
+
+200 populations with class fractions drawn at random, their lenses taken from a pool of fresh
+images that a network has answered (each once in a population, so that every population is one of
+independent lenses); and 200 populations of masses whose posteriors are exact: Gaussian
+measurements under the law of the mass set's labels. With `--mass-run RUN`, whose head gives
+posteriors, also populations of masses from a pool of that run's preset, thinned to gamma laws.
+`--figures FOLDER` has the program draw an example of each. Repeat the command to go on after a
+stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import binomtest, gamma
+
+import halometry
+from halometry.data.store import open_store
+from halometry.evaluation.cost import machine
+from halometry.inference.populations import Summary, class_fractions, mass_population
+from halometry.inference.populations.density import density, quantiles_of
+from halometry.inference.populations.reading import QUANTILES
+from halometry.inference.populations.summary import LEVELS
+from halometry.simulation import draw_scenes, load_preset
+from halometry.training.trained_on import labels_of_run, preset_of_run
+
+SIZES = (10, 100, 1000)
+PART = 500  # images made and answered at a time
+POOL_SEED = 3_000_000  # far from those that networks are trained and judged with
+ERROR = 0.0075  # of the exact masses' measurements: R² 0.74, as good as the best networks
+MEANS, SPREADS = (0.028, 0.055), (0.005, 0.02)  # of exact populations
+NETWORK_MEANS, NETWORK_SPREADS = (0.036, 0.047), (0.008, 0.014)  # of those thinned from a pool
+LABELS = 20_000
+Trials = list[dict[str, tuple[float, Summary]]]  # truth and posterior of each quantity
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--work", type=Path, required=True, help="a folder for what is done")
+    parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
+    parser.add_argument("--run", default="common_test_1/d4net", help="of classes")
+    parser.add_argument("--mass-run", help="of masses, with posteriors")
+    parser.add_argument("--pool", type=int, default=6000, help="images")
+    parser.add_argument("--populations", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--figures", type=Path, help="a folder for two examples")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.work.mkdir(parents=True, exist_ok=True)
+    count, seed = options.populations, options.seed
+    names, answers, truth = pool_of(options.run, options.pool, options.work)
+    classes = {n: list(of_classes(names, answers, truth, n, count, seed)) for n in SIZES}
+    certain = {
+        n: list(of_classes(names, np.eye(len(names))[truth], truth, n, count, seed)) for n in SIZES
+    }
+    parts = {
+        f"classes, {options.run}": (classes, certain),
+        "masses, exact posteriors": (
+            {n: list(of_exact_masses(n, count, seed)) for n in SIZES},
+            None,
+        ),
+    }
+    command = "python research/population_coverage.py --work runs/population"
+    if options.mass_run:
+        command += f" --mass-run {options.mass_run}"
+        masses = {n: list(of_network_masses(options, n)) for n in SIZES}
+        parts[f"masses, {Path(options.mass_run).name}"] = (masses, None)
+    record = {
+        "what": "share of populations whose truth lies in the intervals of `population`, and the"
+        " intervals' widths",
+        "command": f"{command} --out results/population.json",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": halometry.__version__,
+        "machine": machine(),
+        "threads": 1,
+        "run": options.run,
+        "pool": options.pool,
+        "populations": count,
+        "seed": seed,
+        "rows": _rows(parts),
+        "parts": {name: _part(*trials) for name, trials in parts.items()},
+    }
+    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(" | ".join(row) for row in record["rows"]))
+    if options.figures:
+        examples(options, names, answers, truth)
+
+
+def pool_of(run: str, size: int, work: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """What `predict` says of fresh images of a run's preset: columns, values (N, k), labels."""
+    trained = halometry.load_run(run)
+    preset = preset_of_run(trained)
+    file = work / f"{Path(run).as_posix().replace('/', '_')}.jsonl"
+    done = [json.loads(line) for line in file.open()] if file.exists() else []
+    with file.open("a") as kept:
+        while len(done) * PART < size:
+            with TemporaryDirectory() as folder:
+                store = Path(folder) / "part.h5"
+                halometry.simulate(preset, PART, POOL_SEED + len(done), store, "cpu")
+                answers = halometry.predict(trained, store, device="cpu")
+                with open_store(store) as opened:
+                    labels = opened["labels"][:].tolist()
+            done.append({"values": [answer.values for answer in answers], "labels": labels})
+            kept.write(json.dumps(done[-1]) + "\n")
+            kept.flush()
+            print(f"{len(done) * PART} of {size} answered", flush=True)
+    values = [one for part in done for one in part["values"]][:size]
+    columns = trained.config.class_names or QUANTILES
+    labels = np.array([label for part in done for label in part["labels"]])[:size]
+    return columns, np.array([[one[c] for c in columns] for one in values]), labels
+
+
+def of_classes(
+    names: tuple[str, ...], answers: np.ndarray, truth: np.ndarray, size: int, count: int, seed: int
+) -> Iterator[dict[str, tuple[float, Summary]]]:
+    """Populations with random class fractions, taken from a pool without putting back."""
+    rng = np.random.default_rng([seed, size])
+    of_class = [np.flatnonzero(truth == k) for k in range(len(names))]
+    equal = np.full(len(names), 1 / len(names))
+    for trial in range(count):
+        fractions = rng.dirichlet(np.ones(len(names)))
+        numbers = rng.multinomial(size, fractions)
+        rows = [
+            rng.choice(rows, n, replace=False) for rows, n in zip(of_class, numbers, strict=True)
+        ]
+        found = class_fractions(answers[np.concatenate(rows)], equal, seed=trial)
+        yield dict(zip(names, zip(fractions.tolist(), found.summaries(), strict=True), strict=True))
+
+
+@cache
+def mass_labels() -> np.ndarray:
+    """What the community's mass set is labelled with."""
+    return draw_scenes(load_preset("halo_mass"), 0, 0, LABELS).f_sub.numpy()
+
+
+def exact_quantiles(masses: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Quantiles (N, 5) of the posteriors of measured masses; the prior is the labels themselves."""
+    labels = np.sort(labels)[:: max(1, len(labels) // 4000)]
+    measured = masses + ERROR * rng.standard_normal(len(masses))
+    weights = np.exp(-0.5 * ((measured[:, None] - labels) / ERROR) ** 2)
+    reached = np.cumsum(weights, axis=1) - weights / 2
+    reached /= weights.sum(axis=1, keepdims=True)
+    half = [level / 2 for level in LEVELS.values()]
+    shares = sorted([0.5, *(0.5 - one for one in half), *(0.5 + one for one in half)])
+    return np.array([np.interp(shares, one, labels) for one in reached])
+
+
+def of_exact_masses(size: int, count: int, seed: int) -> Iterator[dict[str, tuple[float, Summary]]]:
+    """Populations of gamma laws with random mean and spread, measured with Gaussian errors."""
+    rng, labels = np.random.default_rng([seed, size]), mass_labels()
+    for _ in range(count):
+        mean, spread = rng.uniform(*MEANS), rng.uniform(*SPREADS)
+        masses = rng.gamma((mean / spread) ** 2, spread**2 / mean, size)
+        found = mass_population(exact_quantiles(masses, labels, rng), labels, "halo_mass")
+        yield _truth(mean, spread, found.summaries())
+
+
+def of_network_masses(
+    options: argparse.Namespace, size: int
+) -> Iterator[dict[str, tuple[float, Summary]]]:
+    """The same from a network's answers: a pool thinned to gamma laws."""
+    _, answers, truth = pool_of(options.mass_run, options.pool, options.work)
+    labels = labels_of_run(halometry.load_run(options.mass_run))
+    values, scores = quantiles_of(labels, "the training set")
+    (before,) = density(values[None], scores, truth)
+    rng = np.random.default_rng([options.seed, size])
+    left = options.populations
+    while left:
+        mean, spread = rng.uniform(*NETWORK_MEANS), rng.uniform(*NETWORK_SPREADS)
+        law = gamma((mean / spread) ** 2, scale=spread**2 / mean)
+        ratio = np.where((truth > values[0]) & (truth < values[-1]), law.pdf(truth) / before, 0)
+        accepted = np.flatnonzero(rng.uniform(size=len(truth)) < ratio / ratio.max())
+        if len(accepted) < size:
+            continue
+        rows = rng.choice(accepted, size, replace=False)
+        found = mass_population(answers[rows], labels, "the training set")
+        yield _truth(mean, spread, found.summaries())
+        left -= 1
+
+
+def _truth(mean: float, spread: float, found: list[Summary]) -> dict[str, tuple[float, Summary]]:
+    return {"mean": (mean, found[0]), "spread": (spread, found[1])}
+
+
+def _part(trials: dict[int, Trials], certain: dict[int, Trials] | None) -> dict[str, Any]:
+    """Coverage with binomial 95 % intervals, and median widths, by number and quantity."""
+    return {
+        str(size): {
+            name: {
+                **{level: _share(each, name, level) for level in LEVELS},
+                "width_68": _width(each, name),
+                **({"width_68_certain": _width(certain[size], name)} if certain else {}),
+            }
+            for name in each[0]
+        }
+        for size, each in trials.items()
+    }
+
+
+def _share(trials: Trials, name: str, level: str) -> dict[str, float]:
+    inside = 0
+    for trial in trials:
+        truth, found = trial[name]
+        inside += getattr(found, f"low_{level}") <= truth <= getattr(found, f"high_{level}")
+    low, high = binomtest(inside, len(trials)).proportion_ci(0.95)
+    return {"value": inside / len(trials), "low": float(low), "high": float(high)}
+
+
+def _width(trials: Trials, name: str) -> float:
+    return float(np.median([t[name][1].high_68 - t[name][1].low_68 for t in trials]))
+
+
+def _rows(parts: dict[str, tuple[dict[int, Trials], dict[int, Trials] | None]]) -> list[list[str]]:
+    header = ["population of", "", "lenses", "within 68 %", "within 95 %", "width of the 68 %",
+              "were classes certain"]  # fmt: skip
+    rows = [header]
+    for what, trials in parts.items():
+        part = _part(*trials)
+        for name in next(iter(part.values())):
+            for size in SIZES:
+                one = part[str(size)][name]
+                certain = one.get("width_68_certain")
+                cells = [_text(one[level]) for level in LEVELS]
+                cells += [f"{one['width_68']:.2g}", f"{certain:.2g}" if certain else ""]
+                rows.append([what, name, f"{size:,}", *cells])
+    return rows
+
+
+def _text(share: dict[str, float]) -> str:
+    return f"{share['value']:.3f} [{share['low']:.3f}, {share['high']:.3f}]"
+
+
+def examples(
+    options: argparse.Namespace, names: tuple[str, ...], answers: np.ndarray, truth: np.ndarray
+) -> None:
+    """What the verb draws of 300 lenses: a fifth `no`, half `sphere`, and of exact masses."""
+    rng = np.random.default_rng(options.seed)
+    rows = [np.flatnonzero(truth == k)[:n] for k, n in enumerate((60, 150, 90))]
+    masses = rng.gamma((0.05 / 0.01) ** 2, 0.01**2 / 0.05, 300)
+    tables = {
+        "classes": (["class", *names], answers[np.concatenate(rows)], None),
+        "masses": ([*QUANTILES], exact_quantiles(masses, mass_labels(), rng), "halo_mass"),
+    }
+    for what, (header, values, prior) in tables.items():
+        file = options.work / f"{what}.csv"
+        with file.open("w", newline="") as opened:
+            writer = csv.writer(opened)
+            writer.writerow(header)
+            best = [[names[k]] if what == "classes" else [] for k in values.argmax(axis=1) % 3]
+            writer.writerows([*one, *row] for one, row in zip(best, values, strict=True))
+        found = halometry.population(file, prior, options.work / what)
+        print(what, found.summaries)
+        drawn = (options.work / what / "population.png").read_bytes()
+        (options.figures / f"population_{what}.png").write_bytes(drawn)
+
+
+if __name__ == "__main__":
+    main()

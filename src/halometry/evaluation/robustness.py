@@ -1,0 +1,105 @@
+"""How a run does as images move away from those it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from halometry.errors import ConfigError, RunError, UsageError, did_you_mean
+from halometry.evaluation.at_work import LATER
+from halometry.evaluation.metrics import difference
+from halometry.evaluation.robustness_steps import Robustness, Step, judge, metrics_of
+from halometry.evaluation.robustness_tables import write_robustness
+from halometry.progress import say, track
+from halometry.simulation import Preset
+from halometry.simulation.shifts import SHIFTS, shifted
+from halometry.training.exported import Trained, open_trained
+from halometry.training.trained_on import preset_of_run
+from halometry.writing import check_writable
+
+FEWEST = 30  # images
+
+
+def robustness(
+    run: str | Path | Trained,
+    out: str | Path | None = None,
+    count: int = 300,
+    shifts: Sequence[str] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    resamples: int = 1000,
+) -> Robustness:
+    """Judge a run on images that move away from its training preset, one thing at a time.
+
+    Every step has the same scenes and begins its noise from the same numbers, so that what
+    changes from one to the next is the shift's doing. No image is one it was trained on.
+
+    Args:
+        run: a run, as `load_run` takes it, or an .onnx file that `export` made of one.
+        out: a folder for `robustness.json`, `robustness.csv` and `robustness.png`.
+        count: images a step.
+        shifts: names in `halometry.simulation.shifts.SHIFTS`; all that the preset has, if None.
+        seed: of the images.
+        device: `auto`, `cpu`, or as PyTorch names it.
+        resamples: of the bootstrap behind each interval.
+
+    Raises:
+        RunError: the run was not trained on simulated images, or their preset is not here.
+        UsageError: an unknown shift, or one that the preset has nothing of.
+
+    Example:
+        >>> found = robustness("common_test_1/d4net", shifts=["psf"])  # doctest: +SKIP
+        >>> found.steps[-1].change.value  # of the AUC, where the PSF is twice as wide
+        ... # doctest: +SKIP
+        -0.15
+    """
+    run = open_trained(run)
+    preset = preset_of_run(run)
+    if (reason := run.config.misfit(preset.image.shape)) is not None:
+        raise RunError(f"{run.source}: an image of {preset.name} {reason}")
+    if count < FEWEST:
+        raise UsageError(f"--count {count}: must be at least {FEWEST}")
+    plan = list(_plan(preset, shifts))
+    if out is not None:
+        check_writable(Path(out) / "robustness.json")
+    own_seed = LATER + seed
+    answerer = run.answerer(device)
+    with track(f"judging {run.name}", count * (len(plan) + 1)) as progress:
+        own = judge(run, answerer, preset, own_seed, count, progress)
+        judged = [judge(run, answerer, at, own_seed, count, progress) for *_, at in plan]
+    steps = [
+        Step(
+            shift,
+            factor,
+            metrics_of(run, one, resamples),
+            difference(one.truth, one.outputs, own.outputs, resamples),
+        )
+        for (shift, factor, _), one in zip(plan, judged, strict=True)
+    ]
+    first = Step(None, 1.0, metrics_of(run, own, resamples), None)
+    found = Robustness(run, preset, own_seed, count, first, steps)
+    if out is not None:
+        write_robustness(found, Path(out))
+    return found
+
+
+def _plan(preset: Preset, shifts: Sequence[str] | None) -> Iterator[tuple[str, float, Preset]]:
+    """The steps there are: shift, factor, and the preset moved so far."""
+    for name in shifts if shifts is not None else SHIFTS:
+        if name not in SHIFTS:
+            raise UsageError(f"--shifts {name}: unknown, {did_you_mean(name, SHIFTS)}")
+        shift = SHIFTS[name]
+        for factor in shift.steps:
+            if factor == shift.own:
+                continue
+            try:
+                moved = shifted(preset, name, factor)
+            except ConfigError as error:
+                say(f"left out: {error}")
+                continue
+            if moved is not None:
+                yield name, factor, moved
+            elif shifts is not None:
+                raise UsageError(f"--shifts {name}: the preset {preset.name} has none of it")
+            else:
+                break

@@ -1,0 +1,53 @@
+"""The figure of robustness: each figure of merit against each shift."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from halometry.evaluation.robustness_steps import Step
+from halometry.evaluation.style import COLOURS, MUTED, figure, styled
+from halometry.simulation.shifts import SHIFTS
+
+
+@styled
+def robustness_figure(own: Step, steps: Sequence[Step], titles: Mapping[str, str]) -> Figure:
+    """A row of panels a metric, a column a shift; the training preset is the hollow point.
+
+    Steps stand at equal distances, whatever their factors.
+
+    Args:
+        own: on the training preset.
+        steps: the others.
+        titles: of the metrics that are shown, by key.
+    """
+    shifts = list(dict.fromkeys(step.shift for step in steps if step.shift))
+    made, axes = figure(
+        1.55 * len(shifts) + 1.0, 1.75 * len(titles) + 0.7, len(titles), len(shifts),
+        sharey="row", sharex="col",
+    )  # fmt: skip
+    for column, name in enumerate(shifts):
+        shift = SHIFTS[name]
+        shown = [step for step in steps if step.shift == name]
+        shown = sorted([*shown, own], key=lambda s: shift.own if s is own else s.factor)
+        factors = [shift.own if step is own else step.factor for step in shown]
+        here = next(i for i, step in enumerate(shown) if step is own)
+        for row, key in enumerate(titles):
+            panel = axes[row, column]
+            values = [step.metrics[key] for step in shown]
+            middle = np.array([one.value for one in values])
+            down = middle - [one.low for one in values]
+            up = np.array([one.high for one in values]) - middle
+            at, colour = np.arange(len(shown)), COLOURS[row % len(COLOURS)]
+            panel.axhline(middle[here], color=MUTED, lw=1, ls=":")
+            panel.errorbar(at, middle, np.maximum([down, up], 0), color=colour, lw=1.5,
+                           marker="o", ms=4, elinewidth=1)  # fmt: skip
+            panel.plot(here, middle[here], marker="o", ms=6, mfc="white", mec=colour, mew=1.5)
+            panel.set_xticks(at, [f"{factor:g}" for factor in factors], fontsize=8)
+        axes[0, column].set_title(shift.told, fontsize=9)
+    for row, title in enumerate(titles.values()):
+        axes[row, 0].set_ylabel(title)
+    made.supxlabel("times the training preset's", fontsize=9)
+    return made

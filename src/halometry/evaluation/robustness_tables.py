@@ -1,0 +1,125 @@
+"""How a run does on shifted images, as tables: on the terminal, in CSV, in JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from halometry import __version__
+from halometry.evaluation.cost import machine
+from halometry.evaluation.intervals import Estimate
+from halometry.evaluation.robustness_figure import robustness_figure
+from halometry.evaluation.robustness_steps import Robustness, Step
+from halometry.evaluation.style import save
+from halometry.simulation.shifts import SHIFTS
+from halometry.writing import write_text
+
+COLUMNS = {  # of each task: metrics, in the order of the table; `unlike` where it is told
+    "classification": {"auc": "AUC", "ece": "ECE", "unlike": "unlike"},
+    "regression": {"mse": "MSE", "r2": "R²", "bias": "bias", "unlike": "unlike"},
+}
+
+
+def columns_of(found: Robustness) -> dict[str, str]:
+    """Metrics that are shown, with their titles."""
+    known = COLUMNS[found.run.config.task]
+    return {key: title for key, title in known.items() if key in found.own.metrics}
+
+
+def rows_of(found: Robustness) -> list[list[str]]:
+    """The table as text: a header, the training preset, and the steps."""
+    columns = columns_of(found)
+    changed = "AUC" if "auc" in columns else "R²"
+    rows = [["shift", "times", *columns.values(), f"change of {changed}"]]
+    for step in (found.own, *found.steps):
+        shift = SHIFTS[step.shift].told if step.shift else f"none: {found.preset.name}"
+        factor = f"{step.factor:g}" if step.shift else ""
+        metrics = [str(step.metrics[key]) for key in columns]
+        rows.append([shift, factor, *metrics, str(step.change) if step.change else ""])
+    return rows
+
+
+def print_robustness(found: Robustness, console: Console) -> None:
+    """Print the table; intervals under their values, to fit 80 columns."""
+    header, *rows = rows_of(found)
+    name, preset = found.run.source, found.preset.name
+    title = f"{name}: {found.count} images of {preset} a step, 95 % intervals"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for i, column in enumerate(header):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0)
+    before = None
+    for shift, factor, *cells in rows:
+        two = [cell.replace(" [", "\n[dim]").replace("]", "[/]") for cell in cells]
+        table.add_row(shift if shift != before else "", factor, *two)
+        before = shift
+    console.print(table)
+
+
+def write_robustness(found: Robustness, out: Path) -> None:
+    """Write `robustness.json`, `robustness.csv` and `robustness.png`.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    write_text(out / "robustness.json", json.dumps(record_of(found), indent=1) + "\n")
+    write_text(out / "robustness.csv", _csv(found))
+    shown = {key: title for key, title in columns_of(found).items() if key not in ("r2",)}
+    save(robustness_figure(found.own, found.steps, shown), out / "robustness.png")
+
+
+def record_of(found: Robustness) -> dict[str, Any]:
+    """What `robustness.json` holds."""
+    return {
+        "format": "halometry-robustness",
+        "format_version": 1,
+        "what": "a run on images that move away from its training preset, the same scenes in each"
+        " step",
+        "run": found.run.source,
+        "task": found.run.config.task,
+        "preset": found.preset.name,
+        "seed": found.seed,
+        "images": found.count,
+        "interval": "95 %, percentile bootstrap over images",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "machine": machine(),
+        "rows": rows_of(found),
+        "steps": [_step(step) for step in (found.own, *found.steps)],
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {
+        "shift": step.shift,
+        "factor": step.factor,
+        "metrics": {key: value.to_dict() for key, value in step.metrics.items()},
+        "change": step.change.to_dict() if step.change else None,
+    }
+
+
+def _csv(found: Robustness) -> str:
+    metrics = list(found.own.metrics)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    ends = [f"{key}{end}" for key in (*metrics, "change") for end in ("", "_low", "_high")]
+    writer.writerow(["shift", "factor", *ends])
+    for step in (found.own, *found.steps):
+        cells: list[str] = []
+        for estimate in (*(step.metrics[key] for key in metrics), step.change):
+            cells += _cells(estimate)
+        writer.writerow([step.shift or "none", f"{step.factor:g}", *cells])
+    return text.getvalue()
+
+
+def _cells(estimate: Estimate | None) -> list[str]:
+    if estimate is None:
+        return [""] * 3
+    return [f"{number:.6g}" for number in (estimate.value, estimate.low, estimate.high)]

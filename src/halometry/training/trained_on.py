@@ -1,0 +1,85 @@
+"""What a run was trained on: the preset its images were drawn from, and their labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from halometry.config import validate
+from halometry.data.dataset import open_dataset
+from halometry.data.store import attributes_of, is_store, open_store
+from halometry.errors import RunError
+from halometry.simulation import Preset, draw_scenes, load_preset, presets
+from halometry.training.exported import Trained
+
+DRAWN = 4096  # labels that tell the law of a preset's
+
+
+def preset_of_run(run: Trained) -> Preset:
+    """The preset that a run's training images were drawn from.
+
+    It is read from the set where that is still there, and is otherwise the package's of that name.
+
+    Raises:
+        RunError: the images were not simulated, or their preset is not here.
+        ConfigError: it is, and names files that are not.
+    """
+    trained = run.config.data
+    if trained.preset is None:
+        raise RunError(
+            f"{run.source}: was trained on {trained.path}, which was not simulated from a preset"
+        )
+    store = _store_of(run)
+    if store is not None:
+        content = yaml.safe_load(store[0]["preset_yaml"])
+        return validate(Preset, content, f"the preset in {trained.path}")
+    if trained.preset in presets():
+        return load_preset(trained.preset)
+    raise RunError(
+        f"{run.source}: was trained on images of the preset '{trained.preset}', which is none of"
+        f" the package's, and {trained.path} is not here to read it from"
+    )
+
+
+def labels_of_run(run: Trained) -> np.ndarray:
+    """What a run's training images were labelled with: class indices or mass fractions (n,).
+
+    Raises:
+        RunError: the set is not here, and its preset neither.
+    """
+    trained = run.config.data
+    store = _store_of(run)
+    if store is not None:
+        labels: np.ndarray = store[1][run.split().train]
+        return labels
+    if trained.preset is not None:
+        return labels_of_preset(preset_of_run(run), trained.seed or 0, min(trained.images, DRAWN))
+    if Path(trained.path).is_dir() and (data := open_dataset(trained.path)):
+        if data.fingerprint == trained.fingerprint:
+            return data.labels[run.split().train]
+        raise RunError(f"{run.source}: {trained.path} has changed since it was trained on it")
+    raise RunError(f"{run.source}: the set it was trained on, {trained.path}, is not here")
+
+
+def labels_of_preset(preset: Preset, seed: int, count: int) -> np.ndarray:
+    """What a preset's images are labelled with (count,)."""
+    if preset.task == "classification":  # in turn
+        return np.arange(count) % len(preset.kinds)
+    labels: np.ndarray = draw_scenes(preset, seed, 0, count).labels.numpy()
+    return labels
+
+
+def _store_of(run: Trained) -> tuple[dict[str, Any], np.ndarray] | None:
+    """Attributes and labels of the store that a run was trained on, if it is here."""
+    trained = run.config.data
+    if not is_store(trained.path):
+        return None
+    with open_store(trained.path) as file:
+        attributes = attributes_of(file)
+        if (attributes.get("preset"), attributes.get("seed")) != (trained.preset, trained.seed):
+            return None
+        labels: np.ndarray = file["labels"][:]
+    return (attributes, labels) if len(labels) >= trained.images else None

@@ -1,0 +1,143 @@
+"""Runs whose answers are known, on images that move away from their training preset."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from halometry.errors import RunError, UsageError
+from halometry.evaluation.robustness import robustness
+from halometry.evaluation.robustness_steps import calibration_error
+from halometry.simulation import load_preset, sample
+from halometry.training import Run, load_run
+
+
+@dataclass(frozen=True)
+class KnownRun(Run):
+    """A run for the demonstration's preset whose answers are a function of the images."""
+
+    answer: Callable[[np.ndarray], np.ndarray] = np.asarray
+
+    def answerer(self, device: str = "auto") -> Callable[[np.ndarray], np.ndarray]:
+        return self.answer
+
+
+def known(answer: Callable[[np.ndarray], np.ndarray], **changes: object) -> KnownRun:
+    run = load_run("common_test_1/d4net")
+    update = {"preset": "demo_classification", "path": "gone", "shape": (1, 48, 48), **changes}
+    data = run.config.data.model_copy(update=update)
+    config = run.config.model_copy(update={"data": data})
+    return KnownRun(run.path, config, "runs/known", answer)
+
+
+class Oracle:
+    """Right of every image with a confidence of 0.9, for classes come in turn."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.seen = count, 0
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        which = (self.seen + np.arange(len(images))) % self.count % 3
+        self.seen += len(images)
+        return np.where(np.arange(3) == which[:, None], 0.9, 0.05)
+
+
+def test_a_run_that_sees_all_is_robust_and_underconfident() -> None:
+    found = robustness(known(Oracle(45)), count=45, shifts=["sky", "psf"], resamples=50)
+    assert [(step.shift, step.factor) for step in found.steps] == [
+        *(("sky", factor) for factor in (0.25, 0.5, 2, 4)),
+        *(("psf", factor) for factor in (0.5, 0.75, 1.5, 2)),
+    ]
+    for step in (found.own, *found.steps):
+        assert step.metrics["auc"].value == 1
+        assert step.metrics["ece"].value == pytest.approx(0.1)
+        assert "unlike" not in step.metrics
+    assert all(step.change is not None and step.change.value == 0 for step in found.steps)
+    assert found.own.change is None
+
+
+def by_brightness(images: np.ndarray) -> np.ndarray:
+    """Classes told by the darkest tenth of an image: only the sky changes the answers."""
+    dark = np.quantile(images, 0.1, axis=(1, 2, 3))
+    chance = 1 / (1 + np.exp(-(dark - 15)))
+    return np.stack([chance, (1 - chance) / 2, (1 - chance) / 2], axis=1)
+
+
+def test_only_the_shift_changes_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[np.ndarray] = []
+
+    def looking(images: np.ndarray) -> np.ndarray:
+        seen.append(images)
+        return by_brightness(images)
+
+    found = robustness(known(looking), count=30, shifts=["sky"], seed=4, resamples=50)
+    own, quarter, half, twice, four = seen
+    expected, _ = sample(load_preset("demo_classification"), found.seed, 0, 30)
+    np.testing.assert_array_equal(own, expected.numpy())
+    means = [images.mean() for images in (quarter, half, own, twice, four)]
+    np.testing.assert_allclose(np.diff(means), [2.5, 5, 10, 20], atol=0.3)
+    # Of the first image, the same noise: only the sky's own differs.
+    assert np.corrcoef(own[0].ravel(), half[0].ravel())[0, 1] > 0.99
+    ece = {step.factor: step.metrics["ece"].value for step in found.steps}
+    assert ece[4] == pytest.approx(2 / 3, abs=0.01)  # all called 'no', with certainty
+    again = robustness(known(by_brightness), count=30, shifts=["sky"], seed=4, resamples=50)
+    assert again.steps == found.steps
+
+
+def test_everything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "halometry.evaluation.robustness_steps.unlike_training",
+        lambda run, images: images.mean(axis=(1, 2, 3)) > 40,
+    )
+    found = robustness(known(Oracle(30)), tmp_path, 30, ["sky", "shear"], resamples=20)
+    record = json.loads((tmp_path / "robustness.json").read_text())
+    assert record["rows"][0] == ["shift", "times", "AUC", "ECE", "unlike", "change of AUC"]
+    assert record["rows"][1][0] == "none: demo_classification"
+    assert len(record["rows"]) == len(record["steps"]) + 1 == 10
+    assert record["steps"][4]["metrics"]["unlike"]["value"] == 1
+    assert record["steps"][1]["metrics"]["unlike"]["value"] < 1
+    rows = list(csv.DictReader((tmp_path / "robustness.csv").read_text().splitlines()))
+    assert [row["shift"] for row in rows] == ["none", *["sky"] * 4, *["shear"] * 4]
+    assert float(rows[1]["ece"]) == pytest.approx(found.steps[0].metrics["ece"].value, rel=1e-5)
+    assert (tmp_path / "robustness.png").stat().st_size > 10_000
+
+
+def test_masses_are_judged_by_their_errors() -> None:
+    run = known(lambda images: np.full(len(images), 0.3), preset="demo_mass")
+    config = run.config.model_copy(update={"task": "regression", "class_names": None})
+    found = robustness(replace(run, config=config), count=30, shifts=["psf"], resamples=50)
+    assert set(found.own.metrics) == {"mse", "rmse", "mae", "r2", "bias"}
+    for step in found.steps:
+        assert step.metrics["mse"].value == found.own.metrics["mse"].value
+        assert step.change is not None
+        assert step.change.value == 0
+
+
+def test_what_cannot_be_judged_is_said() -> None:
+    with pytest.raises(RunError, match="runs/known: was trained on gone, which was not simulated"):
+        robustness(known(by_brightness, preset=None))
+    with pytest.raises(RunError, match="an image of common_test_1 is 150 x 150 pixels, the run"):
+        robustness(known(by_brightness, preset="common_test_1"))
+    with pytest.raises(UsageError, match="--shifts skye: unknown, did you mean 'sky'"):
+        robustness(known(by_brightness), shifts=["skye"])
+    with pytest.raises(UsageError, match="--shifts background: the preset demo_classification has"):
+        robustness(known(by_brightness), shifts=["background"])
+    with pytest.raises(UsageError, match="--count 5: must be at least 30"):
+        robustness(known(by_brightness), count=5)
+
+
+def test_the_calibration_error_of_known_confidence() -> None:
+    truth = np.arange(1000) % 2
+    sure = np.tile([0.8, 0.2], (1000, 1))  # right half of the time
+    assert calibration_error(truth, sure, 100).value == pytest.approx(0.3)
+    right = np.where(np.arange(1000) % 5 > 0, truth, 1 - truth)  # four in five
+    known = np.where(np.arange(2) == right[:, None], 0.8, 0.2)
+    found = calibration_error(truth, known, 100)
+    assert found.value == pytest.approx(0, abs=1e-9)
+    assert found.low <= found.high < 0.05
