@@ -32,13 +32,13 @@ from halometry.data.store import open_store
 from halometry.evaluation.cost import machine
 from halometry.inference.populations import Summary, class_fractions, mass_population
 from halometry.inference.populations.density import density, quantiles_of
-from halometry.inference.populations.reading import QUANTILES
+from halometry.inference.populations.reading import QUANTILES, read_answers
 from halometry.inference.populations.summary import LEVELS
 from halometry.simulation import draw_scenes, load_preset
 from halometry.training.trained_on import labels_of_run, preset_of_run
 
 SIZES = (10, 100, 1000)
-PART = 500  # images made and answered at a time
+PART = 480  # images made and answered at a time
 POOL_SEED = 3_000_000  # far from those that networks are trained and judged with
 ERROR = 0.0075  # of the exact masses' measurements: R² 0.74, as good as the best networks
 MEANS, SPREADS = (0.028, 0.055), (0.005, 0.02)  # of exact populations
@@ -108,19 +108,19 @@ def pool_of(run: str, size: int, work: Path) -> tuple[tuple[str, ...], np.ndarra
     with file.open("a") as kept:
         while len(done) * PART < size:
             with TemporaryDirectory() as folder:
-                store = Path(folder) / "part.h5"
+                store, answers = Path(folder) / "part.h5", Path(folder) / "answers.csv"
                 halometry.simulate(preset, PART, POOL_SEED + len(done), store, "cpu")
-                answers = halometry.predict(trained, store, device="cpu")
+                halometry.predict(trained, store, answers, device="cpu")
                 with open_store(store) as opened:
                     labels = opened["labels"][:].tolist()
-            done.append({"values": [answer.values for answer in answers], "labels": labels})
+                values = read_answers(answers).values.tolist()
+            done.append({"values": values, "labels": labels})
             kept.write(json.dumps(done[-1]) + "\n")
             kept.flush()
             print(f"{len(done) * PART} of {size} answered", flush=True)
-    values = [one for part in done for one in part["values"]][:size]
-    columns = trained.config.class_names or QUANTILES
-    labels = np.array([label for part in done for label in part["labels"]])[:size]
-    return columns, np.array([[one[c] for c in columns] for one in values]), labels
+    answered = np.array([row for part in done for row in part["values"]])[:size]
+    labelled = np.array([label for part in done for label in part["labels"]])[:size]
+    return trained.config.class_names or QUANTILES, answered, labelled
 
 
 def of_classes(

@@ -91,6 +91,13 @@ def test_masses_with_everything_written(masses: Path, labels: Path, tmp_path: Pa
     assert other.median == pytest.approx(found.summaries["mean"].median, abs=0.01)
 
 
+def test_masses_that_evaluate_wrote_do_too(masses: Path, labels: Path, tmp_path: Path) -> None:
+    text = masses.read_text().replace("f_sub", "median", 1)
+    (tmp_path / "judged.csv").write_text(text)
+    first, second = (halometry.population(p, labels) for p in (masses, tmp_path / "judged.csv"))
+    assert first.summaries == second.summaries
+
+
 def test_predictions_of_evaluate_do_too(classes: Path, tmp_path: Path) -> None:
     rows = [["images[0]", "vort", 0.98, 0.01, 0.01]] * 12 + [
         ["images[1]", "no", 0.02, 0.08, 0.9]
@@ -99,23 +106,30 @@ def test_predictions_of_evaluate_do_too(classes: Path, tmp_path: Path) -> None:
     assert halometry.population(judged).summaries == halometry.population(classes).summaries
 
 
-def test_columns_that_are_no_classes_are_none(classes: Path, tmp_path: Path) -> None:
+def test_columns_that_are_no_classes_are_none(
+    classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with classes.open(newline="") as file:
         header, *rows = list(csv.reader(file))
     more = [[*row[:5], "no sphere", 3.7, 0, row[5]] for row in rows]
     path = write(tmp_path / "more.csv", [*header[:5], "set", "novelty", "flag", "error"], more)
     assert halometry.population(path).summaries == halometry.population(classes).summaries
-    more = [[*row[:5], 3.7, row[5]] for row in rows]
-    path = write(tmp_path / "more.csv", [*header[:5], "novelty", "error"], more)
-    assert list(halometry.population(path).summaries) == LINES
+    more = [[*row[:5], 0, "faint" if k < 3 else "", row[5]] for k, row in enumerate(rows)]
+    path = write(tmp_path / "more.csv", [*header[:5], "familiarity", "unusual", "error"], more)
+    assert halometry.population(path).summaries == halometry.population(classes).summaries
+    assert "warning: 3 of 18 lenses are unlike the training set" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("header", "row", "message"),
     [
-        (["file", "f_sub", "error"], ["a", 0.1, ""], "has masses without intervals .f_sub_low_95,"),
+        (
+            ["file", "f_sub", "error"],
+            ["a", 0.1, ""],
+            "has masses without intervals .low_95, low",
+        ),
         (["file", *QUANTILES], ["a", 0.1, 0.2, 0.15, 0.3, 0.4], "line 2: its median and intervals"),
-        (["file", *QUANTILES], ["a", 0.1, "x", 0.3, 0.3, 0.4], "line 2: 'x' in column 'f_sub_low_"),
+        (["file", *QUANTILES], ["a", 0.1, "x", 0.3, 0.3, 0.4], "line 2: 'x' in column 'low_68'"),
         (["file", *QUANTILES], ["a", "", "", "", "", ""], "none of its rows has an answer"),
         (
             ["file", "class", "no", "vort"],

@@ -57,10 +57,14 @@ def print_robustness(found: Robustness, console: Console) -> None:
         table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0)
     before = None
     for shift, factor, *cells in rows:
-        two = [cell.replace(" [", "\n[dim]").replace("]", "[/]") for cell in cells]
-        table.add_row(shift if shift != before else "", factor, *two)
+        table.add_row(shift if shift != before else "", factor, *map(_two_lines, cells))
         before = shift
     console.print(table)
+
+
+def _two_lines(cell: str) -> str:
+    value, _, interval = cell.partition(" ")
+    return f"{value}\n[dim]{interval[1:-1]}[/]"
 
 
 def write_robustness(found: Robustness, out: Path) -> None:

@@ -79,6 +79,11 @@ def population(
     if law not in LAWS:
         raise UsageError(f"--law {law}: {did_you_mean(law, LAWS)}")
     answers = read_answers(Path(predictions))
+    if answers.unusual:
+        say(
+            f"warning: {answers.unusual} of {len(answers.values)} lenses are unlike the training"
+            " set; what they say counts all the same (take them out of the file if it should not)"
+        )
     if out is not None:
         check_writable(Path(out) / "population.json")
     if answers.names is not None:
@@ -148,14 +153,9 @@ def write_population(found: Population, out: Path, answers: Answers) -> None:
         )
     else:
         medians = answers.values[found.posterior.used, QUANTILES.index(MASS)]
-        masses = found.posterior
+        masses, density = found.posterior, LAWS[found.posterior.law].density
         drawn = masses_figure(
-            masses.mean,
-            masses.spread,
-            masses.posterior,
-            LAWS[masses.law].density,
-            masses.known,
-            medians,
+            masses.mean, masses.spread, masses.posterior, density, masses.known, medians
         )
     save(drawn, out / "population.png")
 

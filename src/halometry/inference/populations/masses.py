@@ -15,7 +15,7 @@ from halometry.inference.populations.summary import LEVELS, Summary, summarise
 # Of the columns with a posterior's quantiles, in their order: normal scores of their shares.
 SCORES = ndtri([(1 - LEVELS["95"]) / 2, (1 - LEVELS["68"]) / 2, 0.5,
                 (1 + LEVELS["68"]) / 2, (1 + LEVELS["95"]) / 2])  # fmt: skip
-COARSE, FINE = 24, 40  # values of mean and of spread on the first grid, and on the others
+COARSE, FINE = 24, 32  # values of mean and of spread on the first grid, and on the others
 ZOOMS = 6
 NEGLIGIBLE = 1e-7  # of the highest: the next grid leaves it out
 FEWEST_CELLS, MOST_CELLS = 128, 1024  # of the mass

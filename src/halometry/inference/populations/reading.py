@@ -10,9 +10,10 @@ import numpy as np
 
 from halometry.errors import DataError
 
-MASS = "f_sub"
-# Columns of a mass's quantiles, rising.
-QUANTILES = (f"{MASS}_low_95", f"{MASS}_low_68", MASS, f"{MASS}_high_68", f"{MASS}_high_95")
+MASS, MEDIAN = "f_sub", "median"  # as `predict` and `evaluate` call it
+QUANTILES = ("low_95", "low_68", MASS, "high_68", "high_95")  # of a mass, rising
+UNUSUAL = "unusual"  # where there is a word in it, the image is unlike the training set
+FOLLOWING = ("familiarity", UNUSUAL, "error")  # columns that are no classes
 ROUNDING = 1e-3  # of probabilities that add up to one
 
 
@@ -24,11 +25,13 @@ class Answers:
         names: of the classes; None of masses.
         values: probabilities (N, K), or quantiles of the mass (N, 5), as `QUANTILES`.
         left_out: rows without an answer.
+        unusual: how many of the lenses are marked as unlike the training set.
     """
 
     names: tuple[str, ...] | None
     values: np.ndarray
     left_out: int
+    unusual: int
 
 
 def read_answers(path: Path) -> Answers:
@@ -44,7 +47,7 @@ def read_answers(path: Path) -> Answers:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: is not a CSV file ({error})") from error
-    if MASS in header:
+    if MASS in header or MEDIAN in header:
         return _masses(path, header, rows)
     before = next((name for name in ("class", "truth") if name in header), None)
     if before is None:
@@ -56,19 +59,20 @@ def read_answers(path: Path) -> Answers:
 
 
 def _masses(path: Path, header: list[str], rows: list[list[str]]) -> Answers:
-    missing = [name for name in QUANTILES if name not in header]
+    columns = [MEDIAN if name not in header and name == MASS else name for name in QUANTILES]
+    missing = [name for name in columns if name not in header]
     if missing:
         raise DataError(
             f"{path}: has masses without intervals ({', '.join(missing)} missing); only a run whose"
             " head gives posteriors tells of a population"
         )
-    values = _numbers(path, header, rows, [header.index(name) for name in QUANTILES])
+    values = _numbers(path, header, rows, [header.index(name) for name in columns])
     answered = ~np.isnan(values).all(axis=1)
     bad = answered & ~(np.diff(values, axis=1) > 0).all(axis=1)
     if bad.any():
         line = int(np.flatnonzero(bad)[0]) + 2
         raise DataError(f"{path}: line {line}: its median and intervals are not in rising order")
-    return _answered(path, None, values, answered)
+    return _answered(path, None, values, answered, _unusual(header, rows))
 
 
 def _classes(path: Path, header: list[str], rows: list[list[str]], first: int) -> Answers:
@@ -76,6 +80,8 @@ def _classes(path: Path, header: list[str], rows: list[list[str]], first: int) -
     wanted: list[int] = []
     total = np.zeros(len(rows))
     for column in range(first, len(header)):
+        if header[column] in FOLLOWING:
+            break
         try:
             one = _numbers(path, header, rows, [column])[:, 0]
         except DataError:
@@ -95,15 +101,27 @@ def _classes(path: Path, header: list[str], rows: list[list[str]], first: int) -
             f"{path}: {where}the columns after '{header[first - 1]}' are no probabilities of"
             " classes, which add up to one"
         )
-    return _answered(path, names, values, answered)
+    return _answered(path, names, values, answered, _unusual(header, rows))
 
 
 def _answered(
-    path: Path, names: tuple[str, ...] | None, values: np.ndarray, answered: np.ndarray
+    path: Path,
+    names: tuple[str, ...] | None,
+    values: np.ndarray,
+    answered: np.ndarray,
+    unusual: np.ndarray,
 ) -> Answers:
     if not answered.any():
         raise DataError(f"{path}: none of its rows has an answer")
-    return Answers(names, values[answered], int((~answered).sum()))
+    return Answers(names, values[answered], int((~answered).sum()), int((unusual & answered).sum()))
+
+
+def _unusual(header: list[str], rows: list[list[str]]) -> np.ndarray:
+    """Which rows (N,) are marked as unlike the training set."""
+    if UNUSUAL not in header:
+        return np.zeros(len(rows), bool)
+    column = header.index(UNUSUAL)
+    return np.array([len(row) > column and row[column] != "" for row in rows], bool)
 
 
 def _numbers(
