@@ -26,6 +26,7 @@ _HOME = {
     "calibrate": "halometry.inference.calibrate",
     "export": "halometry.inference.export",
     "fit": "halometry.inference.fit",
+    "sensitivity": "halometry.inference.sensitivity",
     "publish": "halometry.inference.publish",
     "population": "halometry.inference.population",
     "robustness": "halometry.evaluation.robustness",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from halometry.inference.population import population as population
     from halometry.inference.predict import predict as predict
     from halometry.inference.publish import publish as publish
+    from halometry.inference.sensitivity import sensitivity as sensitivity
     from halometry.models.backbone import backbones as backbones
     from halometry.shipped import weights as weights
     from halometry.simulation.instrument import instruments as instruments

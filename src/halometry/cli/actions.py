@@ -249,6 +249,39 @@ def fit(
 
 
 @app.command()
+def sensitivity(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(help="A folder for numbers and figures.")] = Path(
+        "sensitivity"
+    ),
+    preset: Annotated[
+        str | None, typer.Option(help="The lenses' recipe, where it is not the run's own.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=2, help="Lenses that each mass is put into.")] = 200,
+    seed: SeedOption = 0,
+    false_positives: Annotated[
+        float, typer.Option(help="Share of smooth lenses that is called lumpy.")
+    ] = 0.01,
+    lens: Annotated[int, typer.Option(min=0, help="Number of the lens that is mapped.")] = 0,
+    grid: Annotated[int, typer.Option(help="Places along the map's side.")] = 17,
+    device: DeviceOption = "auto",
+) -> None:
+    """Measure which single subhalos a run finds, beside what the data allow."""
+    from halometry.inference.sensitivity import sensitivity as measure
+
+    seen = measure(run, out, preset, count, seed, false_positives, lens, grid, device)
+    tell("log10 of the mass (Msun) of which so many are found, 95 % intervals")
+    head, *rows = seen.record["rows"]
+    table = listing(*head)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    out_console.print(table)
+    for sentence in seen.record["conclusion"]:
+        tell(sentence)
+    tell(f"curves and maps -> {out}")
+
+
+@app.command()
 def publish(
     run: RunArgument,
     data: DataOption,

@@ -12,6 +12,7 @@ class Purpose(IntEnum):
 
     SCENE = 0
     NOISE = 1
+    PROBE = 2  # one subhalo put into a smooth lens
 
 
 def stream(seed: int, image: int, purpose: Purpose) -> np.random.Generator:

@@ -70,7 +70,9 @@ class Fitter:
                 " pictures"
             )
         self.device = device
-        self.scenes = draw_scenes(_smooth(self.preset), seed, 0, draws).to(device, torch.float64)
+        self.scenes = draw_scenes(without_substructure(self.preset), seed, 0, draws).to(
+            device, torch.float64
+        )
         self.layout = layout_of(self.preset, self.scenes.rows(slice(0, 1)), free)
         spec = self.preset.image
         self.full = Scale(self.preset, 1)
@@ -208,7 +210,7 @@ class Fitter:
         return layout.coordinates(get)
 
 
-def _smooth(preset: Preset) -> Preset:
+def without_substructure(preset: Preset) -> Preset:
     """A preset of the same lenses without substructure."""
     none = dict.fromkeys(("subhalos", "halos", "line"))
     update = {"task": "classification", "classes": {"no": "no"}} | none

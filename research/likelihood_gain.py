@@ -1,0 +1,131 @@
+"""Whether the gain in 2 ln L that `sensitivity` takes for the limit is that of actual fits.
+
+    python research/likelihood_gain.py --out results/likelihood_gain.json
+
+Into each of some lenses of `common_test_1` one subhalo is put, on the Einstein ring and where the
+preset draws them. Four figures of one thing:
+
+- `linear`: the square of the normalised change of the image, lens and source taken out by their
+  derivatives;
+- `noise-free`: what is lost in 2 ln L when the expected image, without noise, is fitted by lenses
+  without the subhalo;
+- `with noise`: of noisy images, the difference between fits of all else with and without the
+  subhalo, which is held; a single one scatters by twice the root of the gain;
+- `fit`: what the verb `fit` gains by one point mass, which it has to find. It also fits the noise,
+  by 3 or more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import halometry
+from halometry.data.images import Image
+from halometry.evaluation.cost import machine
+from halometry.evaluation.intervals import bootstrap
+from halometry.inference.detecting import SmoothLenses
+from halometry.inference.detecting.lenses import expectations, onto_the_ring, with_subhalo
+from halometry.inference.fitting import Fitter
+from halometry.inference.fitting.model import Counts, Model
+from halometry.inference.fitting.optimise import maximise
+from halometry.inference.fitting.parameters import Layout, layout_of
+from halometry.progress import track
+from halometry.simulation import Scene, observe
+from halometry.simulation.information import unexplained
+
+LATER = 3_000_000  # added to the seed: far from the images of any training
+MASSES = (8.5, 9.0, 9.5)
+KINDS = ("linear", "noise-free", "with noise", "fit")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
+    parser.add_argument("--preset", default="common_test_1")
+    parser.add_argument("--count", type=int, default=30, help="lenses")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    fitter = Fitter(options.preset)
+    gains = {}
+    with torch.no_grad(), track("fitting", 6 * options.count) as progress:
+        for mass in MASSES:
+            for place in ("anywhere", "on the ring"):
+                found = []
+                for k in range(options.count):
+                    found.append(_one(fitter, options.seed + LATER, k, mass, place))
+                    progress.advance()
+                gains[mass, place] = np.array(found)
+    record = {
+        "what": "gain in 2 ln L by one subhalo, to first order and by fits; medians of lenses",
+        "command": "python research/likelihood_gain.py --out results/likelihood_gain.json",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": halometry.__version__,
+        "machine": machine(),
+        "preset": options.preset,
+        "seed": options.seed,
+        "lenses": options.count,
+        "interval": "95 %, bootstrap over lenses",
+        "rows": _rows(gains),
+        "gains": [
+            {"log10_mass": mass, "place": place, **dict(zip(KINDS, g.T.tolist(), strict=True))}
+            for (mass, place), g in gains.items()
+        ],
+    }
+    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(record["rows"], indent=1))
+
+
+def _one(fitter: Fitter, seed: int, k: int, mass: float, place: str) -> list[float]:
+    """The four gains of one lens, in the order of `KINDS`."""
+    preset = fitter.preset
+    lens = SmoothLenses.draw(preset, seed, k, 1)
+    scene = with_subhalo(lens.scene, preset, 10**mass, seed, k)
+    if place == "on the ring":
+        scene = onto_the_ring(scene)
+    lumpy = expectations(scene, preset)
+    left = unexplained(lens.changes(lumpy)[None], lens.derivatives)[0]
+    side = preset.image.shape
+    counts = observe(lumpy.view(1, *side), preset, seed, k, scene.background_rms)
+    flat = counts.double().flatten()
+    without, with_ = (_deviance(fitter, one, lens.scene, flat) for one in (lens.scene, scene))
+    image = Image(counts[0].numpy(), None, f"{k}")
+    return [
+        float(left.square().sum()),
+        _deviance(fitter, lens.scene, lens.scene, lumpy[0]),
+        without - with_,
+        fitter.fit(image, subhalos=1).taken.gain,
+    ]
+
+
+def _deviance(fitter: Fitter, held: Scene, start: Scene, data: torch.Tensor) -> float:
+    """-2 ln L where lens and source are fitted from the truth on, and substructure is held."""
+    layout: Layout = layout_of(fitter.preset, held)
+    theta = layout.coordinates(lambda name: getattr(start, name))
+    return float(maximise(Model(fitter.preset, layout), Counts(data), theta).deviance)
+
+
+def _rows(gains: dict[tuple[float, str], np.ndarray]) -> list[list[str]]:
+    head = ["log10 of the mass (Msun), place", *KINDS, "noise-free over linear"]
+    rows = [head]
+    for (mass, place), each in gains.items():
+        ratio = each[:, 1] / each[:, 0]
+        told = bootstrap(
+            lambda r, ratio=ratio: np.median(ratio[r], axis=1),
+            [np.arange(len(ratio))],
+            float(np.median(ratio)),
+        )
+        rows.append(
+            [f"{mass:g}, {place}", *(f"{v:.1f}" for v in np.median(each, axis=0)), str(told)]
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""How well the mass fraction of `halo_mass` can be known: the error of one who is told the places.
+
+    python research/mass_bound.py --out results/mass_bound.json
+
+For simulated images the observer knows the noise, how many subhalos there are, and where; lens,
+shear and source have to be fitted together with the subhalos' masses. The image is taken as linear
+in all of them around the truth, so that what it says of the masses f is their Fisher information F
+with the lens's parameters taken out, and a vector b = F f + noise of covariance F.
+
+- `linear`: the error of the best estimate that is linear in the image, with the mean and variance
+  of the preset's law of masses: 1^T (F + S^-1)^-1 1. No linear estimate does better.
+- `posterior`: the error of the mean of the posterior with the law itself, by Gibbs sampling. The
+  chain begins at the truth, which is a draw of the posterior. No estimate at all has a smaller mean
+  squared error with this knowledge, and none does with less: it bounds that of any network, as far
+  as the image is linear.
+
+With `--run` a network answers the same scenes, with their noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import halometry
+from halometry.evaluation.cost import machine
+from halometry.evaluation.intervals import bootstrap, rounded
+from halometry.inference.fitting.model import Model
+from halometry.inference.fitting.parameters import layout_of
+from halometry.progress import track
+from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
+from halometry.simulation.information import unexplained, variance_of_sum
+from halometry.simulation.quantity import PowerLaw
+
+LEAST = 1e8  # solar masses whose effect is the response to lighter ones: half a subpixel's radius
+LATER = 3_000_000  # added to the seed: far from the images of any training
+CELLS = 2000  # of the grid on which a mass is drawn
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
+    parser.add_argument("--preset", default="halo_mass")
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sweeps", type=int, default=1000)
+    parser.add_argument("--run", help="a run for regression to set beside it")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    begin = time.perf_counter()
+    preset = load_preset(options.preset)
+    scene = draw_scenes(preset, options.seed + LATER, 0, options.count)
+    with torch.no_grad(), track("information", options.count) as progress:
+        known = []
+        for k in range(options.count):
+            known.append(information(scene.rows(slice(k, k + 1)), preset))
+            progress.advance()
+    result = errors(known, law_of(preset), options.sweeps, options.seed)
+    truth = scene.f_sub.numpy()
+    if options.run:
+        result["network"] = (answers(options.run, scene, preset, options.seed + LATER) - truth) ** 2
+    parts = ["--out", "results/mass_bound.json"] + (["--run", "RUN"] if options.run else [])
+    record = {
+        "what": "mean squared error of the mass fraction of one who is told the subhalos' places",
+        "command": shlex.join(["python", "research/mass_bound.py", *parts]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": halometry.__version__,
+        "machine": machine(),
+        "preset": options.preset,
+        "seed": options.seed,
+        "images": options.count,
+        "sweeps": options.sweeps,
+        "interval": "95 %, bootstrap over images",
+        "seconds": time.perf_counter() - begin,
+        **summary(result, truth),
+    }
+    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(record, indent=1))
+
+
+def information(scene: Scene, preset: Preset) -> tuple[Tensor, Tensor]:
+    """The information (K, K) of one image on its subhalos' mass fractions, and these (K,)."""
+    layout = layout_of(preset, scene)  # of the lens alone: the subhalos stay as they are
+    theta = layout.coordinates(lambda name: getattr(scene, name))
+    expected, derivatives = Model(preset, layout).linearised(theta)
+    noise = (expected + scene.background_rms[:, None] ** 2).sqrt()
+    share = scene.subhalo_mass[0] / scene.halo_mass
+    places = torch.nonzero(share > 0)[:, 0]
+    least = LEAST / float(scene.halo_mass)
+    ends = torch.stack([torch.zeros_like(share), share.clamp_min(least)])
+    responses = []
+    for i in places.tolist():
+        changed = scene.subhalo_mass.repeat(2, 1)
+        changed[:, i] = ends[:, i] * scene.halo_mass
+        without, with_ = render(_with_masses(scene, changed), preset).flatten(1)
+        responses.append((with_ - without) / ends[1, i])
+    if not responses:
+        return share.new_zeros(0, 0), share[places]
+    left = unexplained((torch.stack(responses) / noise)[None], derivatives / noise[:, None])[0]
+    return left @ left.T, share[places]
+
+
+def _with_masses(scene: Scene, masses: Tensor) -> Scene:
+    return replace(scene.rows(torch.zeros(len(masses), dtype=torch.long)), subhalo_mass=masses)
+
+
+def law_of(preset: Preset) -> tuple[np.ndarray, np.ndarray]:
+    """The law of one subhalo's mass fraction: a grid (CELLS,) and the share of each cell."""
+    assert preset.subhalos is not None
+    assert preset.lens.mass is not None
+    law = preset.subhalos.mass.power_law
+    assert isinstance(law, PowerLaw)
+    edges = np.geomspace(law.low, law.high, CELLS + 1) * preset.mass_scale
+    middle = np.sqrt(edges[1:] * edges[:-1])
+    share = middle ** (law.slope + 1)
+    return middle / preset.lens.mass.support[0], share / share.sum()
+
+
+def errors(
+    known: list[tuple[Tensor, Tensor]],
+    law: tuple[np.ndarray, np.ndarray],
+    sweeps: int,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Squared errors or their expectations, an image each (B,)."""
+    grid, share = law
+    mean = float(grid @ share)
+    variance = float((grid - mean) ** 2 @ share)
+    most = max(len(f) for _, f in known)
+    fisher, truth = np.zeros((len(known), most, most)), np.zeros((len(known), most))
+    for k, (one, f) in enumerate(known):
+        fisher[k, : len(f), : len(f)] = one
+        truth[k, : len(f)] = f
+    there = truth > 0
+    prior = torch.from_numpy(np.where(there, variance, 0.0))
+    # A little more information on each, far below the law's, so that there is a root.
+    more = 1e-3 * torch.eye(most, dtype=torch.float64)
+    root = torch.linalg.cholesky(torch.from_numpy(fisher) + more)
+    linear = variance_of_sum(root, prior).numpy()  # of responses only their products matter
+    rng = np.random.default_rng(seed)
+    noise = np.einsum("bij,bj->bi", root.numpy(), rng.standard_normal(truth.shape))
+    data = np.einsum("bij,bj->bi", fisher, truth) + noise
+    total, spread, late = _gibbs(fisher, data, truth, law, sweeps, seed)
+    return {
+        "linear": linear,
+        "posterior": spread,
+        "posterior_mean_squared_error": (total - truth.sum(axis=1)) ** 2,
+        "half_squared_distance_of_last_draw": (late - truth.sum(axis=1)) ** 2 / 2,
+    }
+
+
+def _gibbs(
+    fisher: np.ndarray,
+    data: np.ndarray,
+    start: np.ndarray,
+    law: tuple[np.ndarray, np.ndarray],
+    sweeps: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, variance and last draw of the sum of masses, for B images at once."""
+    grid, share = (torch.from_numpy(one) for one in law)
+    log_share, half_square = share.log(), grid**2 / 2
+    f, matrix, b = (torch.from_numpy(one.copy()) for one in (start, fisher, data))
+    there, generator = f > 0, torch.Generator().manual_seed(seed)
+    sums = torch.empty(sweeps, len(f), dtype=torch.float64)
+    with track("posterior", sweeps) as progress:
+        for sweep in range(sweeps):
+            for i in torch.nonzero(there.any(dim=0))[:, 0].tolist():
+                which = torch.nonzero(there[:, i])[:, 0]
+                own = matrix[which, i, i]
+                pull = b[which, i] - (matrix[which, i] * f[which]).sum(dim=1) + own * f[which, i]
+                log = log_share + pull[:, None] * grid - own[:, None] * half_square
+                chance = (log - log.amax(dim=1, keepdim=True)).float().exp_()
+                drawn = torch.multinomial(chance, 1, generator=generator)[:, 0]
+                f[which, i] = grid[drawn]
+            sums[sweep] = f.sum(dim=1)
+            progress.advance()
+    return sums.mean(dim=0).numpy(), sums.var(dim=0).numpy(), sums[-1].numpy()
+
+
+def answers(name: str, scene: Scene, preset: Preset, seed: int) -> np.ndarray:
+    """A network's mass fractions (B,) of the same scenes."""
+    run = halometry.load_run(name, "regression")
+    answerer = run.answerer("cpu")
+    found = []
+    for first in range(0, len(scene), 32):
+        some = scene.rows(slice(first, first + 32))
+        with torch.no_grad():
+            expected = render(some.to("cpu", torch.float32), preset)
+        counts = observe(expected, preset, seed, first, some.background_rms)
+        found.append(answerer(counts.numpy()).astype(np.float64))
+    return np.concatenate(found)
+
+
+def summary(result: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, Any]:
+    """Means with intervals, and what they leave of the variance of the truth."""
+    squares = (truth - truth.mean()) ** 2
+    groups = [np.arange(len(truth))]
+    told: dict[str, Any] = {"variance_of_truth": float(squares.mean())}
+    rows = [["who", "MSE, 1e-5", "R²"]]
+    names = {
+        "network": "the network",
+        "linear": "told the places, best linear estimate",
+        "posterior": "told the places, any estimate",
+    }
+    for name, errors_ in result.items():
+        mse = bootstrap(lambda r, e=errors_: e[r].mean(axis=1), groups, errors_.mean())
+        r2 = bootstrap(
+            lambda r, e=errors_: 1 - e[r].mean(axis=1) / truth[r].var(axis=1),
+            groups,
+            1 - errors_.mean() / truth.var(),
+        )
+        told[name] = {"mse": mse.to_dict(), "r2": r2.to_dict()}
+        if name in names:
+            scaled = (1e5 * x for x in (mse.value, mse.low, mse.high))
+            rows.append([names[name], "{} [{}, {}]".format(*rounded(*scaled)), str(r2)])
+    return {**told, "rows": rows}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Smooth lenses, one subhalo in each, the noise of both, and what a network says of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from halometry.inference.fitting.fitter import without_substructure
+from halometry.inference.fitting.model import Model
+from halometry.inference.fitting.parameters import layout_of
+from halometry.simulation import Preset, Scene, draw_scenes, observe, render
+from halometry.simulation.quantity import Quantity
+from halometry.simulation.streams import Purpose, stream
+from halometry.simulation.subhalos import draw_population
+from halometry.training.run import Answerer
+
+LEAST = 1e-30  # probability, so that its logarithm is finite
+
+
+@dataclass(frozen=True)
+class SmoothLenses:
+    """Lenses without substructure, and what an image of each tells of its parameters.
+
+    Attributes:
+        preset: that they were drawn from.
+        scene: B lenses, float64.
+        expected: counts of their images (B, N).
+        extra: variance of the Gaussian noise (B, 1), counts squared.
+        derivatives: of the images by all that varies in the preset, as `fit` parametrises it, in
+            units of the noise (B, P, N).
+    """
+
+    preset: Preset
+    scene: Scene
+    expected: Tensor
+    extra: Tensor
+    derivatives: Tensor
+
+    @classmethod
+    def draw(
+        cls, preset: Preset, seed: int, start: int, count: int, device: str = "cpu"
+    ) -> SmoothLenses:
+        """Lenses `start` to `start + count` of a preset and seed."""
+        scene = smooth_scenes(preset, seed, start, count, device)
+        layout = layout_of(preset, scene.rows(slice(0, 1)))
+        theta = layout.coordinates(lambda name: getattr(scene, name))
+        expected, derivatives = Model(preset, layout).linearised(theta)
+        extra = scene.background_rms[:, None] ** 2
+        noise = (expected + extra).sqrt()
+        return cls(preset, scene, expected, extra, derivatives / noise[:, None])
+
+    def changes(self, lumpy: Tensor) -> Tensor:
+        """How other images (..., B, N) differ from these, in units of the noise."""
+        return (lumpy - self.expected) / (self.expected + self.extra).sqrt()
+
+
+def smooth_scenes(preset: Preset, seed: int, start: int, count: int, device: str) -> Scene:
+    """The scenes of images `start` to `start + count` without their substructure, float64."""
+    scene = draw_scenes(without_substructure(preset), seed, start, count)
+    return scene.to(device, torch.float64)
+
+
+def with_subhalo(scene: Scene, preset: Preset, mass: float, seed: int, start: int) -> Scene:
+    """One subhalo in each lens, where and as concentrated as the preset draws them.
+
+    Args:
+        scene: B lenses without substructure.
+        preset: with `subhalos`.
+        mass: solar masses; of a truncated halo, M200 before it is truncated.
+        seed, start: lens k's subhalo follows from (seed, start + k), whatever its mass.
+    """
+    assert preset.subhalos is not None
+    law = preset.subhalos.model_copy(
+        update={
+            "number": Quantity(value=1.0),
+            "mass": Quantity(value=mass / preset.mass_scale, unit="Msun"),
+        }
+    )
+    single = preset.model_copy(update={"subhalos": law})
+    redshifts = zip(scene.z_lens.tolist(), scene.z_source.tolist(), strict=True)
+    drawn = [
+        draw_population(single, *pair, stream(seed, start + k, Purpose.PROBE)).columns()
+        for k, pair in enumerate(redshifts)
+    ]
+    columns = {
+        name: torch.from_numpy(np.array([one[name][:1] for one in drawn])).to(scene.einstein_radius)
+        for name in drawn[0]
+    }
+    return replace(scene, f_sub=columns["subhalo_mass"][:, 0] / scene.halo_mass, **columns)
+
+
+def moved(scene: Scene, x: Tensor, y: Tensor) -> Scene:
+    """The same with the one subhalo at x and y (n,), arcsec: of each lens, or of one n times."""
+    if len(scene) == 1:
+        scene = scene.rows(torch.zeros(len(x), dtype=torch.long, device=x.device))
+    return replace(scene, subhalo_x=x[:, None], subhalo_y=y[:, None])
+
+
+def onto_the_ring(scene: Scene) -> Scene:
+    """The same with each lens's one subhalo at the Einstein radius, in its own direction."""
+    angle = torch.atan2(scene.subhalo_y[:, 0], scene.subhalo_x[:, 0])
+    radius = scene.einstein_radius
+    return moved(scene, radius * torch.cos(angle), radius * torch.sin(angle))
+
+
+def places(preset: Preset, side: int) -> tuple[Tensor, Tensor]:
+    """x and y (n,), arcsec, on a grid over the circle in which the preset draws subhalos.
+
+    Args:
+        preset: with `subhalos`.
+        side: places along the grid's side.
+    """
+    assert preset.subhalos is not None
+    reach = preset.subhalos.radius.support[1]
+    axis = torch.linspace(-reach, reach, side, dtype=torch.float64)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    inside = torch.hypot(x, y) <= reach * (1 + 1e-9)
+    return x[inside], y[inside]
+
+
+def expectations(scene: Scene, preset: Preset) -> Tensor:
+    """Expected counts (B, N) of a scene's images."""
+    return render(scene, preset).flatten(1)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A trained network that is asked whether there is substructure.
+
+    Its score is the logarithm of the odds against the class without any: whether it takes one
+    subhalo for many or for a line is another question.
+
+    Attributes:
+        answerer: images to probabilities.
+        smooth: position of the class without substructure.
+        preset: of the images.
+        seed: of their noise.
+    """
+
+    answerer: Answerer
+    smooth: int
+    preset: Preset
+    seed: int
+
+    def scores(self, expected: Tensor, background: Tensor, start: int) -> np.ndarray:
+        """Scores (B,) of images of expectations (B, N) with the noise of numbers from `start`."""
+        side = self.preset.image.shape
+        counts = observe(expected.view(-1, *side), self.preset, self.seed, start, background.cpu())
+        answers = self.answerer(counts.cpu().numpy()).astype(np.float64)
+        none = answers[:, self.smooth]
+        # The others' sum, not 1 - none, which has no digits left where none is almost 1.
+        some = np.delete(answers, self.smooth, axis=1).sum(axis=1)
+        odds: np.ndarray = np.log(some.clip(LEAST)) - np.log(none.clip(LEAST))
+        return odds

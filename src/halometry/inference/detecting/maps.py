@@ -1,0 +1,112 @@
+"""The lightest subhalo that is found at each place of one lens: a sensitivity map."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from halometry.inference.detecting.curves import NETWORK, crossing
+from halometry.inference.detecting.lenses import (
+    Judge,
+    SmoothLenses,
+    expectations,
+    moved,
+    places,
+    with_subhalo,
+)
+from halometry.inference.detecting.trial import AT_ONCE, FITTED, KNOWN
+from halometry.progress import Tracker
+from halometry.simulation.information import expected_gain, threshold, unexplained
+
+NOISES = 3  # images of each mass and place whose mean score is compared with the threshold
+
+
+@dataclass(frozen=True)
+class SensitivityMap:
+    """Where subhalos of which mass are found half of the time, in one lens.
+
+    Attributes:
+        lens: its number.
+        image: expected counts without any subhalo (H, W).
+        pixel_scale: arcsec.
+        x, y: of the places (n,), arcsec.
+        masses: by observer, log10 of solar masses (n,), infinite where the heaviest that was tried
+            is not found.
+        einstein_radius: arcsec.
+    """
+
+    lens: int
+    image: np.ndarray
+    pixel_scale: float
+    x: np.ndarray
+    y: np.ndarray
+    masses: dict[str, np.ndarray]
+    einstein_radius: float
+
+    def share(self, observer: str, mass: float) -> float:
+        """The share of the places where a mass (log10) is found at least half of the time."""
+        return float((self.masses[observer] <= mass).mean())
+
+
+def sensitivity_map(
+    judge: Judge,
+    cut: float,
+    masses: np.ndarray,
+    lens: int,
+    side: int,
+    false_positives: float,
+    first_noise: int,
+    device: str,
+    progress: Tracker,
+) -> SensitivityMap:
+    """Try places on a grid over the circle in which the preset draws subhalos.
+
+    Args:
+        judge: the network.
+        cut: its threshold.
+        masses: log10 of solar masses to try (M,).
+        lens: number of the lens.
+        side: places along x and along y.
+        false_positives: share of smooth lenses that is called lumpy.
+        first_noise: number of the first image's noise.
+        device: to render on.
+        progress: told of each place.
+    """
+    preset = judge.preset
+    lenses = SmoothLenses.draw(preset, judge.seed, lens, 1, device)
+    x, y = (axis.to(device) for axis in places(preset, side))
+    values = {name: np.empty((len(x), len(masses))) for name in (NETWORK, KNOWN, FITTED)}
+    for first in range(0, len(x), AT_ONCE):
+        at = slice(first, first + AT_ONCE)
+        for m, mass in enumerate(masses.tolist()):
+            one = with_subhalo(lenses.scene, preset, 10**mass, judge.seed, lens)
+            many = moved(one, x[at], y[at])
+            lumpy = expectations(many, preset)
+            known = expected_gain(lenses.expected, lumpy, lenses.extra)
+            left = unexplained(lenses.changes(lumpy)[None], lenses.derivatives)[0]
+            values[KNOWN][at, m] = known.sqrt().cpu().numpy()
+            values[FITTED][at, m] = left.norm(dim=-1).cpu().numpy()
+            scores = [
+                judge.scores(lumpy, many.background_rms, first_noise + k * len(x) + first)
+                for k in range(NOISES)
+            ]
+            values[NETWORK][at, m] = np.mean(scores, axis=0)
+        progress.advance(len(many))
+    found = {NETWORK: crossing(cut, masses, values[NETWORK])}
+    for name in (KNOWN, FITTED):
+        # Detectability grows as the mass does: both by their logarithms. At the threshold half
+        # of the noises are above it.
+        level = math.log(threshold(false_positives))
+        found[name] = crossing(level, masses, np.log(values[name].clip(1e-30)))
+    pixels = preset.image.pixels
+    return SensitivityMap(
+        lens=lens,
+        image=lenses.expected.view(pixels, pixels).cpu().numpy(),
+        pixel_scale=preset.image.pixel_scale,
+        x=x.cpu().numpy(),
+        y=y.cpu().numpy(),
+        masses=found,
+        einstein_radius=float(lenses.scene.einstein_radius[0]),
+    )

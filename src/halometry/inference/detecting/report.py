@@ -1,0 +1,219 @@
+"""A sensitivity in words, tables, files and figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from halometry import __version__
+from halometry.evaluation.cost import machine
+from halometry.evaluation.intervals import Estimate, rounded
+from halometry.evaluation.sensitivity_figure import completeness_figure, map_figure
+from halometry.evaluation.style import save
+from halometry.inference.detecting.curves import LEVELS, NETWORK, Outcomes
+from halometry.inference.detecting.maps import SensitivityMap
+from halometry.inference.detecting.trial import FITTED, SOUGHT
+from halometry.writing import write_text
+
+HEAD = ["subhalo", "observer", *(f"{100 * level:.0f} % found" for level in LEVELS)]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The outcome of `sensitivity`.
+
+    Attributes:
+        run: what was asked for.
+        name: of the network.
+        preset: of the lenses.
+        seed: of these.
+        false_positives: share of smooth lenses that everybody calls lumpy.
+        cut: log odds against a smooth lens at which the network does.
+        sought: noise that a matched filter has to exceed when every place is looked at.
+        outcomes: by place, `anywhere` the preset draws subhalos and `on the ring`.
+        map: of one lens.
+    """
+
+    run: str
+    name: str
+    preset: str
+    seed: int
+    false_positives: float
+    cut: float
+    sought: float
+    outcomes: dict[str, Outcomes]
+    map: SensitivityMap
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """All that there is to say of it, as plain data."""
+        return _record(self)
+
+
+def _rows(seen: Sensitivity) -> list[list[str]]:
+    """A line for each place and observer: log10 of the masses found so often."""
+    return [
+        [place, _called(seen, observer), *(_told(of, observer, level) for level in LEVELS)]
+        for place, of in seen.outcomes.items()
+        for observer in of.observers
+    ]
+
+
+def _called(seen: Sensitivity, observer: str) -> str:
+    """The network by its own name."""
+    return seen.name if observer == NETWORK else observer
+
+
+def _told(of: Outcomes, observer: str, level: float) -> str:
+    """A mass as text, or that it is heavier than all that were tried."""
+    if not of.reached(observer, level):
+        return f"above {of.masses[-1]:.2f}"
+    return str(of.mass(observer, level))
+
+
+def _conclusion(seen: Sensitivity) -> list[str]:
+    """How far the network is from what the data allow, a sentence a place."""
+    return [_sentence(seen, place, of) for place, of in seen.outcomes.items()]
+
+
+def _sentence(seen: Sensitivity, place: str, of: Outcomes) -> str:
+    level, heaviest = LEVELS[0], _solar(of.masses[-1])
+    begin = f"{place.capitalize()}, at {seen.false_positives:.2g} false alarms a smooth lens: "
+    if not of.reached(FITTED, level):
+        return f"{begin}the data themselves show half of no mass up to {heaviest} solar masses."
+    allowed = _solar(of.mass(FITTED, level).value)
+    if not of.reached(NETWORK, level):
+        least = 10 ** of.behind(NETWORK, FITTED, level).value
+        return (
+            f"{begin}{seen.name} finds less than half even at {heaviest} solar masses, where the"
+            f" data allow {allowed}: behind by a factor above {least:.1f}."
+        )
+    found, factor = _solar(of.mass(NETWORK, level).value), _factor(of, FITTED)
+    text = (
+        f"{begin}{seen.name} finds half at {found} solar masses, where the data allow {allowed}"
+        f" with the lens fitted, a factor of {factor} in mass"
+    )
+    if of.reached(SOUGHT, level):
+        text += f"; {_factor(of, SOUGHT)} where the place has to be sought too"
+    return f"{text}."
+
+
+def _factor(of: Outcomes, other: str) -> str:
+    """How many times as heavy a subhalo must be for the network."""
+    behind = of.behind(NETWORK, other, LEVELS[0])
+    value, low, high = (10**dex for dex in (behind.value, behind.low, behind.high))
+    return "{} [{}, {}]".format(*rounded(value, low, high))
+
+
+def _solar(log_mass: float) -> str:
+    return f"{10**log_mass:.1e}".replace("e+", "e")
+
+
+def _record(seen: Sensitivity) -> dict[str, Any]:
+    some = next(iter(seen.outcomes.values()))
+    return {
+        "format": "halometry-sensitivity",
+        "what": "single subhalos found at a fixed share of false positives, by mass and place",
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "machine": machine(),
+        "run": seen.run,
+        "preset": seen.preset,
+        "seed": seen.seed,
+        "false_positives": seen.false_positives,
+        "smooth_lenses": len(some.smooth),
+        "lenses": some.scores.shape[1],
+        "cut_log_odds": seen.cut,
+        "search_threshold_sigma": seen.sought,
+        "interval": "95 %; shares found by the network: binomial; all else: bootstrap over lenses",
+        "rows": [HEAD, *_rows(seen)],
+        "conclusion": _conclusion(seen),
+        "log10_masses": some.masses.tolist(),
+        "places": {place: _place(of) for place, of in seen.outcomes.items()},
+        "map": _map(seen),
+    }
+
+
+def _place(of: Outcomes) -> dict[str, Any]:
+    return {
+        observer: {
+            "completeness": [one.to_dict() for one in of.completeness(observer)],
+            "log10_mass": {
+                f"{level:g}": of.mass(observer, level).to_dict()
+                | {"reached": of.reached(observer, level)}
+                for level in LEVELS
+            },
+            "behind_dex": {
+                other: of.behind(observer, other, LEVELS[0]).to_dict()
+                for other in of.observers
+                if other != observer
+            },
+        }
+        for observer in of.observers
+    }
+
+
+def _map(seen: Sensitivity) -> dict[str, Any]:
+    one, heaviest = seen.map, next(iter(seen.outcomes.values())).masses[-1]
+    steps = [float(heaviest - down) for down in (1.5, 1.0, 0.5)]
+    return {
+        "lens": one.lens,
+        "einstein_radius": one.einstein_radius,
+        "x_arcsec": one.x.round(4).tolist(),
+        "y_arcsec": one.y.round(4).tolist(),
+        "log10_mass": {
+            observer: [round(v, 2) if math.isfinite(v) else None for v in masses.tolist()]
+            for observer, masses in one.masses.items()
+        },
+        "share_of_places": {
+            observer: {f"{mass:g}": round(one.share(observer, mass), 3) for mass in steps}
+            for observer in one.masses
+        },
+    }
+
+
+def write_sensitivity(folder: Path, seen: Sensitivity) -> None:
+    """Write `sensitivity.json`, `sensitivity.csv`, `completeness.png` and `map.png`.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    write_text(folder / "sensitivity.json", json.dumps(seen.record, indent=1) + "\n")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["place", "observer", "log10_mass", "share", "low", "high"])
+    writer.writerows(_lines(seen))
+    write_text(folder / "sensitivity.csv", text.getvalue())
+    panels = {
+        place: {_called(seen, name): of.completeness(name) for name in of.observers}
+        for place, of in seen.outcomes.items()
+    }
+    masses = next(iter(seen.outcomes.values())).masses
+    save(completeness_figure(masses, panels, seen.false_positives), folder / "completeness.png")
+    one = seen.map
+    maps = {_called(seen, name): map_ for name, map_ in one.masses.items()}
+    ends = float(masses[0]), float(masses[-1])
+    drawn = map_figure(one.image, one.pixel_scale, one.x, one.y, maps, ends, one.einstein_radius)
+    save(drawn, folder / "map.png")
+
+
+def _lines(seen: Sensitivity) -> Iterator[list[str]]:
+    for place, of in seen.outcomes.items():
+        for observer in of.observers:
+            for mass, share in zip(of.masses, of.completeness(observer), strict=True):
+                yield [place, _called(seen, observer), f"{mass:g}", *_numbers(share)]
+
+
+def _numbers(share: Estimate) -> list[str]:
+    return [f"{value:.4f}" for value in (share.value, share.low, share.high)]

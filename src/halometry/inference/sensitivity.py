@@ -1,0 +1,174 @@
+"""The verb `sensitivity`: which single subhalos a network finds, and which the data would show."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from halometry.devices import find_device
+from halometry.errors import RunError, UsageError
+from halometry.inference.detecting import (
+    PLACES,
+    Judge,
+    Sensitivity,
+    cut,
+    places,
+    scores_of_smooth,
+    sensitivity_map,
+    threshold_of_search,
+    try_masses,
+    write_sensitivity,
+)
+from halometry.inference.fitting.data import noise_is_known
+from halometry.progress import track
+from halometry.shipped import is_own
+from halometry.simulation import Preset, load_preset
+from halometry.simulation import presets as preset_names
+from halometry.training.exported import Trained, open_trained
+from halometry.writing import check_writable
+
+LATER = 3_000_000  # added to the seed: far from the images of any training and its tests
+FALSE_ALARMS = 20  # smooth lenses above the threshold, which say where it is
+STEP, STEPS = 0.25, 11  # of log10 mass, up to three times the preset's heaviest
+
+
+def sensitivity(
+    run: str | Path | Trained,
+    out: str | Path | None = None,
+    preset: str | Path | Preset | None = None,
+    count: int = 200,
+    seed: int = 0,
+    false_positives: float = 0.01,
+    lens: int = 0,
+    grid: int = 17,
+    device: str = "auto",
+) -> Sensitivity:
+    """Measure which single subhalos a network finds, beside what the data would allow.
+
+    The network calls a lens lumpy where the odds against its class without substructure exceed a
+    threshold, set on smooth lenses. Beside it stand two observers that know the noise, the place
+    and the mass of what they look for: one knows lens and source too, the other has to fit them.
+
+    Args:
+        run: of a classification, as `load_run` takes it, or an .onnx file.
+        out: a folder for `sensitivity.json`, `sensitivity.csv` and two figures.
+        preset: that the lenses follow: a name, a YAML file or a preset; the run's own if not
+            given.
+        count: lenses that each mass is put into, once anywhere and once on the ring.
+        seed: of the lenses.
+        false_positives: share of smooth lenses called lumpy.
+        lens: number of the lens that is mapped.
+        grid: places along the map's side.
+        device: `auto`, `cpu`, or as PyTorch names it.
+
+    Raises:
+        RunError: the run is a regression, or was not trained on simulated images.
+        UsageError: an option out of its range; a preset whose limits are not known here.
+
+    Example:
+        >>> seen = sensitivity("common_test_1/d4net")  # doctest: +SKIP
+        >>> str(seen.outcomes["on the ring"].mass("network", 0.5))  # doctest: +SKIP
+        '9.51 [9.46, 9.57]'
+    """
+    run = open_trained(run)
+    _check_options(count, seed, false_positives, lens, grid)
+    chosen = _preset_for(run, preset)
+    if out is not None:
+        check_writable(Path(out) / "sensitivity.json")
+    where = find_device(device)
+    judge = Judge(run.answerer(device), chosen.kinds.index("no"), chosen, seed + LATER)
+    masses = _masses(chosen)
+    number = math.ceil(FALSE_ALARMS / false_positives)
+    images = len(PLACES) * len(masses) * count
+    tried = len(places(chosen, grid)[0])
+    with torch.no_grad(), track(f"trying {run.name}", number + images + tried) as progress:
+        middle = float(masses[len(masses) // 2])
+        sought = threshold_of_search(judge, middle, lens, false_positives, where)
+        smooth = scores_of_smooth(judge, number, where, progress)
+        outcomes = try_masses(
+            judge, smooth, masses, count, false_positives, sought, where, progress
+        )
+        limit, noise = float(cut(smooth, false_positives)), number + count + images
+        map_ = sensitivity_map(
+            judge, limit, masses[::2], lens, grid, false_positives, noise, where, progress
+        )
+    seen = Sensitivity(
+        run=run.source,
+        name=run.name,
+        preset=chosen.name,
+        seed=seed,
+        false_positives=false_positives,
+        cut=limit,
+        sought=sought,
+        outcomes=outcomes,
+        map=map_,
+    )
+    if out is not None:
+        write_sensitivity(Path(out), seen)
+    return seen
+
+
+def _check_options(count: int, seed: int, false_positives: float, lens: int, grid: int) -> None:
+    if not 1e-3 <= false_positives < 0.5:
+        raise UsageError(f"--false-positives {false_positives:g}: must be from 0.001 to below 0.5")
+    for name, value, least in (("count", count, 2), ("seed", seed, 0), ("lens", lens, 0)):
+        if value < least:
+            raise UsageError(f"--{name} {value}: must be at least {least}")
+    if not 3 <= grid <= 101:
+        raise UsageError(f"--grid {grid}: must be from 3 to 101")
+
+
+def _masses(preset: Preset) -> np.ndarray:
+    """log10 of solar masses, up to three times the heaviest that the preset draws."""
+    assert preset.subhalos is not None
+    heaviest = math.log10(preset.mass_scale * preset.subhalos.mass.support[1])
+    last = round(heaviest / STEP + 0.5 / STEP) * STEP
+    return last - STEP * np.arange(STEPS)[::-1]
+
+
+def _preset_for(run: Trained, given: str | Path | Preset | None) -> Preset:
+    """The preset to try a run with.
+
+    Raises:
+        RunError: the run is not for it, or has none of its own.
+        UsageError: the limits of its images are not known.
+    """
+    config = run.config
+    if config.class_names is None:
+        raise RunError(
+            f"{run.source}: is a run for regression, which finds nothing; give a run for"
+            " classification"
+        )
+    preset = given if isinstance(given, Preset) else _load(run, given)
+    if preset.class_names != config.class_names:
+        there, here = ", ".join(preset.class_names or ("masses",)), ", ".join(config.class_names)
+        raise RunError(f"{run.source}: has classes {here}, preset {preset.name} has {there}")
+    if (reason := config.misfit(preset.image.shape)) is not None:
+        raise RunError(f"preset {preset.name}: each image {reason}; give another with --preset")
+    if "no" not in preset.kinds:
+        raise UsageError(f"preset {preset.name}: has no class without substructure")
+    for wrong, what in (
+        (preset.subhalos is None, "no 'subhalos' to put one of into a lens"),
+        (preset.source.picture is not None, "pictures as sources, which cannot be fitted"),
+        (not noise_is_known(preset.image), "noise whose law is not known well enough for a limit"),
+    ):
+        if wrong:
+            raise UsageError(f"preset {preset.name}: has {what}; give another with --preset")
+    return preset
+
+
+def _load(run: Trained, given: str | Path | None) -> Preset:
+    if given is not None:
+        return load_preset(given)
+    name = run.config.data.preset
+    if name is None:
+        raise RunError(
+            f"{run.source}: was not trained on simulated images; say which preset they follow with"
+            " --preset"
+        )
+    if name not in preset_names() and not is_own(name):
+        raise RunError(f"{run.source}: was trained on a preset of your own; give it with --preset")
+    return load_preset(name)
