@@ -17,6 +17,7 @@ import argparse
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import binomtest, gamma
+from scipy.stats import beta, binomtest, gamma
 
 import halometry
 from halometry.data.store import open_store
@@ -43,8 +44,24 @@ POOL_SEED = 3_000_000  # far from those that networks are trained and judged wit
 ERROR = 0.0075  # of the exact masses' measurements: R² 0.74, as good as the best networks
 MEANS, SPREADS = (0.028, 0.055), (0.005, 0.02)  # of exact populations
 NETWORK_MEANS, NETWORK_SPREADS = (0.036, 0.047), (0.008, 0.014)  # of those thinned from a pool
-LABELS = 20_000
-Trials = list[dict[str, tuple[float, Summary]]]  # truth and posterior of each quantity
+LABELS = 4096
+DRAWS = 2048  # of a posterior; enough for shares of 200
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A quantity of a population: its truth and its posterior.
+
+    Attributes:
+        certain: width of the 68 % interval were each lens's class certain.
+    """
+
+    truth: float
+    found: Summary
+    certain: float | None = None
+
+
+Trials = dict[int, list[dict[str, Trial]]]  # by number of lenses: populations, and quantities
 
 
 def main() -> None:
@@ -53,7 +70,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     parser.add_argument("--run", default="common_test_1/d4net", help="of classes")
     parser.add_argument("--mass-run", help="of masses, with posteriors")
-    parser.add_argument("--pool", type=int, default=6000, help="images")
+    parser.add_argument("--pool", type=int, default=4800, help="images")
     parser.add_argument("--populations", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--figures", type=Path, help="a folder for two examples")
@@ -63,21 +80,13 @@ def main() -> None:
     count, seed = options.populations, options.seed
     names, answers, truth = pool_of(options.run, options.pool, options.work)
     classes = {n: list(of_classes(names, answers, truth, n, count, seed)) for n in SIZES}
-    certain = {
-        n: list(of_classes(names, np.eye(len(names))[truth], truth, n, count, seed)) for n in SIZES
-    }
-    parts = {
-        f"classes, {options.run}": (classes, certain),
-        "masses, exact posteriors": (
-            {n: list(of_exact_masses(n, count, seed)) for n in SIZES},
-            None,
-        ),
-    }
+    exact = {n: list(of_exact_masses(n, count, seed)) for n in SIZES}
+    parts = {f"classes, {options.run}": classes, "masses, exact posteriors": exact}
     command = "python research/population_coverage.py --work runs/population"
     if options.mass_run:
         command += f" --mass-run {options.mass_run}"
         masses = {n: list(of_network_masses(options, n)) for n in SIZES}
-        parts[f"masses, {Path(options.mass_run).name}"] = (masses, None)
+        parts[f"masses, {Path(options.mass_run).name}"] = masses
     record = {
         "what": "share of populations whose truth lies in the intervals of `population`, and the"
         " intervals' widths",
@@ -91,7 +100,7 @@ def main() -> None:
         "populations": count,
         "seed": seed,
         "rows": _rows(parts),
-        "parts": {name: _part(*trials) for name, trials in parts.items()},
+        "parts": {name: _part(trials) for name, trials in parts.items()},
     }
     options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print("\n".join(" | ".join(row) for row in record["rows"]))
@@ -125,7 +134,7 @@ def pool_of(run: str, size: int, work: Path) -> tuple[tuple[str, ...], np.ndarra
 
 def of_classes(
     names: tuple[str, ...], answers: np.ndarray, truth: np.ndarray, size: int, count: int, seed: int
-) -> Iterator[dict[str, tuple[float, Summary]]]:
+) -> Iterator[dict[str, Trial]]:
     """Populations with random class fractions, taken from a pool without putting back."""
     rng = np.random.default_rng([seed, size])
     of_class = [np.flatnonzero(truth == k) for k in range(len(names))]
@@ -136,8 +145,17 @@ def of_classes(
         rows = [
             rng.choice(rows, n, replace=False) for rows, n in zip(of_class, numbers, strict=True)
         ]
-        found = class_fractions(answers[np.concatenate(rows)], equal, seed=trial)
-        yield dict(zip(names, zip(fractions.tolist(), found.summaries(), strict=True), strict=True))
+        found = class_fractions(answers[np.concatenate(rows)], equal, draws=DRAWS, seed=trial)
+        certain = _certain_widths(numbers)
+        told = map(Trial, fractions.tolist(), found.summaries(), certain)
+        yield dict(zip(names, told, strict=True))
+
+
+def _certain_widths(numbers: np.ndarray) -> list[float]:
+    """Of the 68 % intervals where so many lenses are of each class for certain."""
+    laws = beta(numbers + 1, numbers.sum() - numbers + len(numbers) - 1)
+    low, high = laws.interval(LEVELS["68"])
+    return list((high - low).tolist())
 
 
 @cache
@@ -158,7 +176,7 @@ def exact_quantiles(masses: np.ndarray, labels: np.ndarray, rng: np.random.Gener
     return np.array([np.interp(shares, one, labels) for one in reached])
 
 
-def of_exact_masses(size: int, count: int, seed: int) -> Iterator[dict[str, tuple[float, Summary]]]:
+def of_exact_masses(size: int, count: int, seed: int) -> Iterator[dict[str, Trial]]:
     """Populations of gamma laws with random mean and spread, measured with Gaussian errors."""
     rng, labels = np.random.default_rng([seed, size]), mass_labels()
     for _ in range(count):
@@ -168,9 +186,7 @@ def of_exact_masses(size: int, count: int, seed: int) -> Iterator[dict[str, tupl
         yield _truth(mean, spread, found.summaries())
 
 
-def of_network_masses(
-    options: argparse.Namespace, size: int
-) -> Iterator[dict[str, tuple[float, Summary]]]:
+def of_network_masses(options: argparse.Namespace, size: int) -> Iterator[dict[str, Trial]]:
     """The same from a network's answers: a pool thinned to gamma laws."""
     _, answers, truth = pool_of(options.mass_run, options.pool, options.work)
     labels = labels_of_run(halometry.load_run(options.mass_run))
@@ -191,48 +207,45 @@ def of_network_masses(
         left -= 1
 
 
-def _truth(mean: float, spread: float, found: list[Summary]) -> dict[str, tuple[float, Summary]]:
-    return {"mean": (mean, found[0]), "spread": (spread, found[1])}
+def _truth(mean: float, spread: float, found: list[Summary]) -> dict[str, Trial]:
+    return {"mean": Trial(mean, found[0]), "spread": Trial(spread, found[1])}
 
 
-def _part(trials: dict[int, Trials], certain: dict[int, Trials] | None) -> dict[str, Any]:
+def _part(trials: Trials) -> dict[str, Any]:
     """Coverage with binomial 95 % intervals, and median widths, by number and quantity."""
     return {
-        str(size): {
-            name: {
-                **{level: _share(each, name, level) for level in LEVELS},
-                "width_68": _width(each, name),
-                **({"width_68_certain": _width(certain[size], name)} if certain else {}),
-            }
-            for name in each[0]
-        }
+        str(size): {name: _told([one[name] for one in each]) for name in each[0]}
         for size, each in trials.items()
     }
 
 
-def _share(trials: Trials, name: str, level: str) -> dict[str, float]:
-    inside = 0
-    for trial in trials:
-        truth, found = trial[name]
-        inside += getattr(found, f"low_{level}") <= truth <= getattr(found, f"high_{level}")
+def _told(trials: list[Trial]) -> dict[str, Any]:
+    widths = [one.found.high_68 - one.found.low_68 for one in trials]
+    certain = [one.certain for one in trials if one.certain is not None]
+    return {
+        **{level: _share(trials, level) for level in LEVELS},
+        "width_68": float(np.median(widths)),
+        "width_68_certain": float(np.median(certain)) if certain else None,
+    }
+
+
+def _share(trials: list[Trial], level: str) -> dict[str, float]:
+    ends = [(getattr(one.found, f"low_{level}"), getattr(one.found, f"high_{level}"), one.truth)
+            for one in trials]  # fmt: skip
+    inside = sum(low <= truth <= high for low, high, truth in ends)
     low, high = binomtest(inside, len(trials)).proportion_ci(0.95)
     return {"value": inside / len(trials), "low": float(low), "high": float(high)}
 
 
-def _width(trials: Trials, name: str) -> float:
-    return float(np.median([t[name][1].high_68 - t[name][1].low_68 for t in trials]))
-
-
-def _rows(parts: dict[str, tuple[dict[int, Trials], dict[int, Trials] | None]]) -> list[list[str]]:
-    header = ["population of", "", "lenses", "within 68 %", "within 95 %", "width of the 68 %",
-              "were classes certain"]  # fmt: skip
-    rows = [header]
+def _rows(parts: dict[str, Trials]) -> list[list[str]]:
+    rows = [["population of", "", "lenses", "within 68 %", "within 95 %", "width of the 68 %",
+             "were classes certain"]]  # fmt: skip
     for what, trials in parts.items():
-        part = _part(*trials)
+        part = _part(trials)
         for name in next(iter(part.values())):
             for size in SIZES:
                 one = part[str(size)][name]
-                certain = one.get("width_68_certain")
+                certain = one["width_68_certain"]
                 cells = [_text(one[level]) for level in LEVELS]
                 cells += [f"{one['width_68']:.2g}", f"{certain:.2g}" if certain else ""]
                 rows.append([what, name, f"{size:,}", *cells])

@@ -52,7 +52,7 @@ def _triangle(panel: Axes, draws: np.ndarray, names: Sequence[str]) -> None:
     bare(panel)
     panel.fill(*CORNERS.T, facecolor="none", edgecolor=MUTED, lw=1)
     points = draws @ CORNERS
-    panel.scatter(*points.T, s=2, color=COLOURS[0], alpha=0.25, lw=0)
+    panel.scatter(points[:, 0], points[:, 1], s=2, color=COLOURS[0], alpha=0.25, lw=0)
     for name, corner, place in zip(
         names, CORNERS, (("center", "top"), ("center", "top"), ("center", "bottom")), strict=True
     ):
