@@ -7,13 +7,14 @@ from pathlib import Path
 
 from halometry.errors import ConfigError, RunError, UsageError, did_you_mean
 from halometry.evaluation.at_work import LATER
-from halometry.evaluation.metrics import difference
+from halometry.evaluation.differences import differences
 from halometry.evaluation.robustness_steps import Robustness, Step, judge, metrics_of
 from halometry.evaluation.robustness_tables import write_robustness
 from halometry.progress import say, track
 from halometry.simulation import Preset
 from halometry.simulation.shifts import SHIFTS, shifted
 from halometry.training.exported import Trained, open_trained
+from halometry.training.novelty import watched
 from halometry.training.trained_on import preset_of_run
 from halometry.writing import check_writable
 
@@ -63,16 +64,16 @@ def robustness(
     if out is not None:
         check_writable(Path(out) / "robustness.json")
     own_seed = LATER + seed
-    answerer = run.answerer(device)
+    answerer, watch = watched(run, device)
     with track(f"judging {run.name}", count * (len(plan) + 1)) as progress:
-        own = judge(run, answerer, preset, own_seed, count, progress)
-        judged = [judge(run, answerer, at, own_seed, count, progress) for *_, at in plan]
+        own = judge(run, answerer, watch, preset, own_seed, count, progress)
+        judged = [judge(run, answerer, watch, at, own_seed, count, progress) for *_, at in plan]
     steps = [
         Step(
             shift,
             factor,
             metrics_of(run, one, resamples),
-            difference(one.truth, one.outputs, own.outputs, resamples),
+            differences(one.truth, {shift: one.outputs, "": own.outputs}, resamples)[0].estimate,
         )
         for (shift, factor, _), one in zip(plan, judged, strict=True)
     ]

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from halometry.evaluation.calibration import expected_calibration_error
 from halometry.evaluation.intervals import Estimate, bootstrap
 from halometry.evaluation.metrics import classification_metrics, regression_metrics
+from halometry.evaluation.posteriors import points_of
 from halometry.progress import Tracker
 from halometry.simulation import Preset, sample
 from halometry.training.exported import Trained
+from halometry.training.novelty import Watch
 from halometry.training.run import Answerer
 
 BATCH = 32
-BINS = 15  # of confidence
 
 
 @dataclass(frozen=True)
@@ -66,22 +68,27 @@ class Judged:
 
 
 def judge(
-    run: Trained, answerer: Answerer, preset: Preset, seed: int, count: int, progress: Tracker
+    run: Trained,
+    answerer: Answerer,
+    watch: Watch | None,
+    preset: Preset,
+    seed: int,
+    count: int,
+    progress: Tracker,
 ) -> Judged:
     """Answers for `count` images of a preset, from image 0 of a seed on."""
-    truth, outputs, unlike = [], [], []
+    truth, outputs = [], []
+    unlike: list[bool] = []
     for first in range(0, count, BATCH):
         size = min(BATCH, count - first)
         images, scene = sample(preset, seed, first, size)
-        raw = images.numpy()
         truth.append(scene.labels.numpy())
-        outputs.append(answerer(raw).astype(np.float64))
-        unlike.append(unlike_training(run, raw))
+        outputs.append(answerer(images.numpy()).astype(np.float64))
+        if watch is not None:
+            unlike += [novelty.unusual is not None for novelty in watch.judge()]
         progress.advance(size)
-    told = [one for one in unlike if one is not None]
-    return Judged(
-        np.concatenate(truth), np.concatenate(outputs), np.concatenate(told) if told else None
-    )
+    points = points_of(run, np.concatenate(outputs))
+    return Judged(np.concatenate(truth), points, np.array(unlike) if watch is not None else None)
 
 
 def metrics_of(run: Trained, judged: Judged, resamples: int) -> dict[str, Estimate]:
@@ -90,7 +97,7 @@ def metrics_of(run: Trained, judged: Judged, resamples: int) -> dict[str, Estima
     truth, outputs = judged.truth, judged.outputs
     if names is not None:
         metrics = classification_metrics(truth, outputs, names, resamples)
-        metrics["ece"] = calibration_error(truth, outputs, resamples)
+        metrics["ece"] = expected_calibration_error(truth, outputs, resamples)
     else:
         metrics = regression_metrics(truth, outputs, resamples)
     if (unlike := judged.unlike) is not None:
@@ -99,37 +106,3 @@ def metrics_of(run: Trained, judged: Judged, resamples: int) -> dict[str, Estima
             lambda drawn: unlike[drawn].mean(axis=1), rows, float(unlike.mean()), resamples
         )
     return metrics
-
-
-def unlike_training(run: Trained, images: np.ndarray) -> np.ndarray | None:
-    """Which of some images (B, C, H, W) a run finds unlike its training set (B,).
-
-    Returns:
-        None where the run does not keep what is needed to tell.
-    """
-    return None
-
-
-def calibration_error(truth: np.ndarray, probabilities: np.ndarray, resamples: int) -> Estimate:
-    """Mean distance of confidence from accuracy over bins of confidence.
-
-    Args:
-        truth: class indices (N,).
-        probabilities: (N, K).
-        resamples: of the bootstrap.
-
-    Reference:
-        Guo et al. (2017), ICML, eq. 3, with 15 bins.
-    """
-    confidence = probabilities.max(axis=1)
-    gaps = (probabilities.argmax(axis=1) == truth) - confidence
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-
-    def error(rows: np.ndarray) -> np.ndarray:
-        total = np.zeros(len(rows))
-        for k in np.unique(bins):
-            total += np.abs(np.where(bins == k, gaps, 0.0)[rows].sum(axis=1))
-        return total / rows.shape[1]
-
-    everything = np.arange(len(truth))
-    return bootstrap(error, [everything], float(error(everything[None])[0]), resamples)

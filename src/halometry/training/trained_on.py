@@ -10,9 +10,11 @@ import yaml
 
 from halometry.config import validate
 from halometry.data.dataset import open_dataset
+from halometry.data.split import Split
 from halometry.data.store import attributes_of, is_store, open_store
 from halometry.errors import RunError
 from halometry.simulation import Preset, draw_scenes, load_preset, presets
+from halometry.training.ensemble import Ensemble
 from halometry.training.exported import Trained
 
 DRAWN = 4096  # labels that tell the law of a preset's
@@ -53,13 +55,13 @@ def labels_of_run(run: Trained) -> np.ndarray:
     trained = run.config.data
     store = _store_of(run)
     if store is not None:
-        labels: np.ndarray = store[1][run.split().train]
+        labels: np.ndarray = store[1][_split_of(run).train]
         return labels
     if trained.preset is not None:
         return labels_of_preset(preset_of_run(run), trained.seed or 0, min(trained.images, DRAWN))
     if Path(trained.path).is_dir() and (data := open_dataset(trained.path)):
         if data.fingerprint == trained.fingerprint:
-            return data.labels[run.split().train]
+            return data.labels[_split_of(run).train]
         raise RunError(f"{run.source}: {trained.path} has changed since it was trained on it")
     raise RunError(f"{run.source}: the set it was trained on, {trained.path}, is not here")
 
@@ -83,3 +85,8 @@ def _store_of(run: Trained) -> tuple[dict[str, Any], np.ndarray] | None:
             return None
         labels: np.ndarray = file["labels"][:]
     return (attributes, labels) if len(labels) >= trained.images else None
+
+
+def _split_of(run: Trained) -> Split:
+    """How the set was split; of runs that answer together as the first of them says."""
+    return (run.members[0] if isinstance(run, Ensemble) else run).split()
