@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,19 @@ def main() -> None:
     halometry.simulate(
         options.preset, options.train + options.test, options.seed, store, test=options.test
     )
-    judged = {name: evaluate(run, store) for name, run in _runs(options, store).items()}
+    judged: dict[str, Evaluation] = {}
+    for name, run in _runs(options, store):
+        judged[name] = evaluate(run, store)
+        _write(options, judged)  # what there is so far
+
+
+def _write(options: argparse.Namespace, judged: dict[str, Evaluation]) -> None:
     posteriors = {
         name: posterior_record(one.truth, one.posterior)
         for name, one in judged.items()
         if one.posterior is not None
     }
-    if options.figure is not None:
+    if options.figure is not None and posteriors:
         save(posterior_figure(posteriors), options.figure)
     first = next(iter(judged.values()))
     record = {
@@ -81,8 +88,8 @@ def main() -> None:
     options.out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
-def _runs(options: argparse.Namespace, store: Path) -> dict[str, str]:
-    """The runs, trained where they are not there yet, by what they are called."""
+def _runs(options: argparse.Namespace, store: Path) -> Iterator[tuple[str, str]]:
+    """The runs by what they are called, trained where they are not there yet."""
     short = max(1, round(SHORT * options.epochs))
 
     def run(name: str, start: str | None = None, seed: int = options.seed, **chosen: Any) -> str:
@@ -93,17 +100,14 @@ def _runs(options: argparse.Namespace, store: Path) -> dict[str, str]:
         )
         return str(out)
 
-    plain, flow = run("plain"), run("flow", posterior="flow")
-    again = run("flow_2", seed=options.seed + 1, posterior="flow")
     later = {"posterior": "flow", "epochs": short}
-    return {
-        "plain": plain,
-        "gaussian": run("gaussian", posterior="gaussian"),
-        "flow": flow,
-        "flow on the plain run, held": run("held", plain, **later, freeze_backbone=True),
-        "flow on the plain run": run("later", plain, **later, learning_rate=0.0005),
-        "two flows together": f"{flow},{again}",
-    }
+    yield "plain", (plain := run("plain"))
+    yield "flow on the plain run, held", run("held", plain, **later, freeze_backbone=True)
+    yield "flow", (flow := run("flow", posterior="flow"))
+    yield "gaussian", run("gaussian", posterior="gaussian")
+    yield "flow on the plain run", run("later", plain, **later, learning_rate=0.0005)
+    again = run("flow_2", seed=options.seed + 1, posterior="flow")
+    yield "two flows together", f"{flow},{again}"
 
 
 def _row(name: str, one: Evaluation) -> list[str]:

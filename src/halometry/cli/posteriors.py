@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -24,7 +25,7 @@ def print_masses(answers: Sequence[Answer]) -> None:
     table = listing("file", "f_sub", *(f"{level} % interval" for level in found[0].intervals))
     for answer in found[:SHOWN]:
         ends = [f"{low:.4f} to {high:.4f}" for low, high in answer.intervals.values()]
-        table.add_row(escape(answer.file), f"{answer.values['f_sub']:.4f}", *ends)
+        table.add_row(escape(Path(answer.file).name), f"{answer.values['f_sub']:.4f}", *ends)
     out_console.print(table)
     if len(found) > SHOWN:
         tell(f"... and {len(found) - SHOWN} more")

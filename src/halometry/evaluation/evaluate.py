@@ -225,7 +225,8 @@ def outputs_of(
 ) -> np.ndarray:
     """What a run says of some images, of posteriors their mean.
 
-    Args: as `answers_of`.
+    Args:
+        run, data, rows, device, batch_size: as `answers_of`.
 
     Returns:
         Probabilities (N, K) or mass fractions (N,), float64.

@@ -51,7 +51,8 @@ def _pit(
         if len(models) == 1:
             panel.stairs(density, edges, color=colour[name], fill=True, alpha=0.25)
     panel.set_xlim(0, 1)
-    panel.set_ylim(0, None)
+    highest = max(max(record["pit"]) / record["count"] for record in models.values()) * bins
+    panel.set_ylim(0, max(1.6, 1.1 * highest))
     panel.set_title("Where the truth lies")
     panel.set_xlabel("posterior probability below it (PIT)")
     panel.set_ylabel("images, relative to right posteriors")
@@ -105,6 +106,9 @@ def _thirds(panel: Axes, models: Mapping[str, Mapping[str, Any]], colour: dict[s
             middle, 0.02, text, ha="center", color=INK, fontsize=9,
             transform=panel.get_xaxis_transform(),
         )  # fmt: skip
-    panel.set_ylim(0.4, 1.01)
+    lowest = min(
+        row[level]["low"] for m in models.values() for row in m["coverage"] for level in LEVELS
+    )
+    panel.set_ylim(max(0.0, min(0.5, lowest)) - 0.08, 1.01)
     panel.set_title("68 and 95 % intervals, by thirds")
     panel.set_ylabel("share of images held")

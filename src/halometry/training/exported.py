@@ -107,8 +107,8 @@ def open_trained(run: str | Path | Trained) -> Trained:
     """
     if isinstance(run, Run | ExportedRun | Ensemble):
         return run
-    if SEPARATOR in str(run) and not Path(run).exists():
-        names = filter(None, map(str.strip, str(run).split(SEPARATOR)))
+    names = [name.strip() for name in str(run).split(SEPARATOR)]
+    if len(names) > 1 and not Path(run).exists():
         return Ensemble(tuple(_open_one(name) for name in names))
     return _open_one(run)
 
