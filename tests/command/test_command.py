@@ -101,22 +101,21 @@ def test_ctrl_c_says_how_to_go_on(command: Command, monkeypatch: pytest.MonkeyPa
     assert "repeat the same command to go on" in stopped.err
 
 
+VERBS = ("simulate", "train", "evaluate", "compare", "predict", "calibrate", "population",
+         "robustness", "sensitivity", "fit", "export", "publish", "show", "backbones",
+         "instruments", "presets", "recipes", "weights", "doctor", "demo")  # fmt: skip
+
+
 def test_help_is_quick_and_names_every_verb() -> None:
     script = shutil.which("halometry", path=str(Path(sys.executable).parent))
     words = [script] if script else [sys.executable, "-m", "halometry"]
     shown = subprocess.run([*words, "--help"], capture_output=True, text=True, check=True)
-    for verb in ("simulate", "train", "evaluate", "compare", "predict", "export", "publish", "show",
-                 "population", "robustness",
-                 "backbones", "instruments", "presets", "recipes", "weights", "doctor",
-                 "demo"):  # fmt: skip
+    for verb in VERBS:
         assert verb in shown.stdout
     code = "import sys, halometry.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_every_verb_is_a_function_of_the_package() -> None:
-    for verb in ("simulate", "train", "evaluate", "compare", "predict", "export", "publish", "show",
-                 "population", "robustness",
-                 "backbones", "instruments", "presets", "recipes", "weights", "doctor",
-                 "demo"):  # fmt: skip
+    for verb in VERBS:
         assert callable(getattr(halometry, verb))
