@@ -30,7 +30,7 @@ from halometry.models.familiar import Novelty
 from halometry.simulation import load_preset
 from halometry.training.novelty import watched
 
-FAMILIAR, EACH, BATCH = 4000, 500, 50  # images
+BATCH = 50  # images at a time
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", help="of common_test_1")
     parser.add_argument("--shared", type=Path, required=True, help="the folder of real images")
+    parser.add_argument("--familiar", type=int, default=2000, help="fresh images of its kind")
+    parser.add_argument("--each", type=int, default=200, help="images of each other kind, at most")
     parser.add_argument("--seed", type=int, default=1001, help="of all that is drawn")
     parser.add_argument("--out", type=Path, default=Path("results/out_of_distribution.json"))
     parser.add_argument("--figure", type=Path, default=Path("docs/images/unfamiliar.jpg"))
@@ -69,17 +71,18 @@ def main() -> None:
         return Judged(novelty, images[0, 0].numpy())
 
     preset = load_preset(str(run.config.data.preset))
-    known = judged(drawn(preset, FAMILIAR, options.seed))
+    known = judged(drawn(preset, options.familiar, options.seed))
     found = {}
     for name, make in unlike(options.shared).items():
-        found[name] = judged(make(EACH, options.seed + 1))
+        found[name] = judged(make(options.each, options.seed + 1))
         print(name, line(known, found[name])[1:], flush=True)
     real = real_ones(options.run, options.shared / "common_test_1")
     save(examples({"familiar": known} | found), options.figure)
     record = {
         "what": "images unlike those a run was trained on, told from fresh ones that are alike",
         "command": f"python research/out_of_distribution.py {options.run} --shared"
-        f" {options.shared} --seed {options.seed}",
+        f" {options.shared} --familiar {options.familiar} --each {options.each}"
+        f" --seed {options.seed}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": halometry.__version__,
         "machine": machine(),
@@ -96,7 +99,7 @@ def main() -> None:
         "real_familiar": real,
         "rows": [
             ["images", "number", "AUROC", "flagged", "mostly for"],
-            ["familiar, fresh", str(FAMILIAR), "", share(known), ""],
+            ["familiar, fresh", f"{options.familiar:,}", "", share(known), ""],
             *([name, *line(known, one)] for name, one in found.items()),
         ],
     }

@@ -48,7 +48,8 @@ def unlike(shared: Path) -> dict[str, Make]:
         "inverted": inverted,
         "smoothed over 3 x 3 pixels": smoothed,
         "as JPEG of quality 75": pictures,
-        "a cosmic ray": cosmic_rays,
+        "cosmic ray of 200 to 2,000 counts": cosmic_rays,
+        "cosmic ray of 30 to 150 counts": partial(cosmic_rays, low=30, high=150),
         "off centre by 25 pixels": off_centre,
         "lens light added": with_(lens_light=lens_light),
         "sources of COSMOS": with_(source=pictured(cosmos)),
@@ -136,8 +137,8 @@ def observed(light: np.ndarray, seed: int) -> Tensor:
     return torch.from_numpy(counts[:, None].astype(np.float32))
 
 
-def cosmic_rays(count: int, seed: int) -> Tensor:
-    """Good images with a cosmic ray: a track of 2 to 15 pixels, 200 to 2,000 counts in each."""
+def cosmic_rays(count: int, seed: int, low: float = 200, high: float = 2000) -> Tensor:
+    """Good images with a cosmic ray: a track of 2 to 15 pixels, from low to high counts in each."""
     images = familiar(count, seed)
     rng = np.random.default_rng([seed, 3])
     for image in images:
@@ -145,7 +146,7 @@ def cosmic_rays(count: int, seed: int) -> Tensor:
         start = rng.uniform(15, SIDE - 15, 2)
         along = np.arange(0, length, 0.5)[:, None] * [np.sin(angle), np.cos(angle)]
         y, x = np.unique((start + along).astype(int), axis=0).T
-        image[0, y, x] += float(rng.uniform(200, 2000))
+        image[0, y, x] += float(rng.uniform(low, high))
     return images
 
 
@@ -181,7 +182,7 @@ def real(folder: Path) -> Make:
     def make(count: int, seed: int) -> Tensor:
         files = np.array(find_files(folder))
         chosen = np.random.default_rng([seed, 5]).permutation(len(files))[:count]
-        images = [torch.from_numpy(read_image(files[i]).pixels).mean(dim=0) for i in sorted(chosen)]
+        images = [torch.tensor(read_image(files[i]).pixels).mean(dim=0) for i in sorted(chosen)]
         return torch.cat([fitted(image[None, None]) for image in images])
 
     return make
