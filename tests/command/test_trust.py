@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 from terminal import Command
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "robustness.md"
 
 
 def predictions(path: Path) -> Path:
@@ -61,3 +65,11 @@ def test_robustness_prints_a_row_a_step(command: Command, run: Path) -> None:
     assert title.endswith(": 30 images of demo_classification a step, 95 % intervals")
     for word in ("none: demo_classification", "width of the PSF", "1.25", "change of AUC", "ECE"):
         assert word in done.out
+
+
+def test_the_python_of_the_page_runs() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert found["images"].shape == (4, 1, 48, 48)

@@ -35,7 +35,7 @@ def preset_of_run(run: Trained) -> Preset:
             f"{run.source}: was trained on {trained.path}, which was not simulated from a preset"
         )
     store = _store_of(run)
-    if store is not None:
+    if store is not None and "preset_yaml" in store[0]:
         content = yaml.safe_load(store[0]["preset_yaml"])
         return validate(Preset, content, f"the preset in {trained.path}")
     if trained.preset in presets():
