@@ -112,6 +112,9 @@ def test_everything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     found = robustness(known(Oracle(30)), tmp_path, 30, ["sky", "shear"], resamples=20)
     record = json.loads((tmp_path / "robustness.json").read_text())
     assert record["rows"][0] == ["shift", "times", "AUC", "ECE", "unlike", "change of AUC"]
+    assert record["command"] == (
+        "halometry robustness runs/known --count 30 --seed 0 --shifts sky,shear"
+    )
     assert record["rows"][1][0] == "none: demo_classification"
     assert len(record["rows"]) == len(record["steps"]) + 1 == 10
     assert record["steps"][4]["metrics"]["unlike"]["value"] == 1

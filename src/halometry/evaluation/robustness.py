@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from halometry.errors import ConfigError, RunError, UsageError, did_you_mean
+from halometry.errors import RunError, UsageError, did_you_mean
 from halometry.evaluation.at_work import LATER
 from halometry.evaluation.differences import differences
 from halometry.evaluation.robustness_steps import Robustness, Step, judge, metrics_of
@@ -78,7 +78,10 @@ def robustness(
         for (shift, factor, _), one in zip(plan, judged, strict=True)
     ]
     first = Step(None, 1.0, metrics_of(run, own, resamples), None)
-    found = Robustness(run, preset, own_seed, count, first, steps)
+    command = f"halometry robustness {run.source} --count {count} --seed {seed}"
+    if shifts is not None:
+        command += f" --shifts {','.join(shifts)}"
+    found = Robustness(run, preset, own_seed, count, first, steps, command)
     if out is not None:
         write_robustness(found, Path(out))
     return found
@@ -95,7 +98,7 @@ def _plan(preset: Preset, shifts: Sequence[str] | None) -> Iterator[tuple[str, f
                 continue
             try:
                 moved = shifted(preset, name, factor)
-            except ConfigError as error:
+            except UsageError as error:  # out of its range, or a law that has no multiple
                 say(f"left out: {error}")
                 continue
             if moved is not None:

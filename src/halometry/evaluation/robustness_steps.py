@@ -48,6 +48,7 @@ class Robustness:
         count: images a step.
         own: the preset itself.
         steps: the others, shift by shift.
+        command: that does the same again.
     """
 
     run: Trained
@@ -56,6 +57,7 @@ class Robustness:
     count: int
     own: Step
     steps: list[Step]
+    command: str
 
 
 @dataclass(frozen=True)

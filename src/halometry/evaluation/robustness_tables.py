@@ -86,6 +86,7 @@ def record_of(found: Robustness) -> dict[str, Any]:
         "format_version": 1,
         "what": "a run on images that move away from its training preset, the same scenes in each"
         " step",
+        "command": found.command,
         "run": found.run.source,
         "task": found.run.config.task,
         "preset": found.preset.name,
