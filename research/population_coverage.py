@@ -5,8 +5,9 @@
 200 populations with class fractions drawn at random, their lenses taken from a pool of fresh
 images that a network has answered (each once in a population, so that every population is one of
 independent lenses); and 200 populations of masses whose posteriors are exact: Gaussian
-measurements under the law of the mass set's labels. With `--mass-run RUN`, whose head gives
-posteriors, also populations of masses from a pool of that run's preset, thinned to gamma laws.
+measurements under a gamma law with the mean and spread of the published mass set's labels. With
+`--mass-run RUN`, whose head gives posteriors, also populations of masses from a pool of that run's
+preset, thinned to gamma laws.
 `--figures FOLDER` has the program draw an example of each. Repeat the command to go on after a
 stop.
 """
@@ -19,13 +20,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import ndtr
 from scipy.stats import beta, binomtest, gamma
 
 import halometry
@@ -33,9 +34,9 @@ from halometry.data.store import open_store
 from halometry.evaluation.cost import machine
 from halometry.inference.populations import Summary, class_fractions, mass_population
 from halometry.inference.populations.density import density, quantiles_of
+from halometry.inference.populations.masses import SCORES
 from halometry.inference.populations.reading import QUANTILES, read_answers
 from halometry.inference.populations.summary import LEVELS
-from halometry.simulation import draw_scenes, load_preset
 from halometry.training.trained_on import labels_of_run, preset_of_run
 
 SIZES = (10, 100, 1000)
@@ -44,7 +45,8 @@ POOL_SEED = 3_000_000  # far from those that networks are trained and judged wit
 ERROR = 0.0075  # of the exact masses' measurements: R² 0.74, as good as the best networks
 MEANS, SPREADS = (0.028, 0.055), (0.005, 0.02)  # of exact populations
 NETWORK_MEANS, NETWORK_SPREADS = (0.036, 0.047), (0.008, 0.014)  # of those thinned from a pool
-LABELS = 4096
+TRAINING = (0.0417, 0.0146)  # mean and spread of the published mass set's labels
+LABELS = 20_000
 DRAWS = 2048  # of a posterior; enough for shares of 200
 
 
@@ -158,31 +160,33 @@ def _certain_widths(numbers: np.ndarray) -> list[float]:
     return list((high - low).tolist())
 
 
-@cache
-def mass_labels() -> np.ndarray:
-    """What the community's mass set is labelled with."""
-    return draw_scenes(load_preset("halo_mass"), 0, 0, LABELS).f_sub.numpy()
+def law_of(mean: float, spread: float) -> Any:
+    """The gamma law with a mean and a standard deviation."""
+    return gamma((mean / spread) ** 2, scale=spread**2 / mean)
 
 
-def exact_quantiles(masses: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Quantiles (N, 5) of the posteriors of measured masses; the prior is the labels themselves."""
-    labels = np.sort(labels)[:: max(1, len(labels) // 4000)]
+def exact_labels() -> np.ndarray:
+    """The training set of exact posteriors: equally likely steps of its law."""
+    return law_of(*TRAINING).ppf((np.arange(LABELS) + 0.5) / LABELS)
+
+
+def exact_quantiles(masses: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Quantiles (N, 5) of the posteriors of measured masses under the training law, by sums."""
+    at = np.linspace(0, 0.15, 1501)[1:]
     measured = masses + ERROR * rng.standard_normal(len(masses))
-    weights = np.exp(-0.5 * ((measured[:, None] - labels) / ERROR) ** 2)
-    reached = np.cumsum(weights, axis=1) - weights / 2
-    reached /= weights.sum(axis=1, keepdims=True)
-    half = [level / 2 for level in LEVELS.values()]
-    shares = sorted([0.5, *(0.5 - one for one in half), *(0.5 + one for one in half)])
-    return np.array([np.interp(shares, one, labels) for one in reached])
+    posterior = np.exp(-0.5 * ((measured[:, None] - at) / ERROR) ** 2) * law_of(*TRAINING).pdf(at)
+    reached = np.cumsum(posterior, axis=1) - posterior / 2
+    reached /= posterior.sum(axis=1, keepdims=True)
+    return np.array([np.interp(ndtr(SCORES), one, at) for one in reached])
 
 
 def of_exact_masses(size: int, count: int, seed: int) -> Iterator[dict[str, Trial]]:
     """Populations of gamma laws with random mean and spread, measured with Gaussian errors."""
-    rng, labels = np.random.default_rng([seed, size]), mass_labels()
+    rng, labels = np.random.default_rng([seed, size]), exact_labels()
     for _ in range(count):
         mean, spread = rng.uniform(*MEANS), rng.uniform(*SPREADS)
-        masses = rng.gamma((mean / spread) ** 2, spread**2 / mean, size)
-        found = mass_population(exact_quantiles(masses, labels, rng), labels, "halo_mass")
+        masses = law_of(mean, spread).rvs(size, random_state=rng)
+        found = mass_population(exact_quantiles(masses, rng), labels, "the training set")
         yield _truth(mean, spread, found.summaries())
 
 
@@ -196,8 +200,8 @@ def of_network_masses(options: argparse.Namespace, size: int) -> Iterator[dict[s
     left = options.populations
     while left:
         mean, spread = rng.uniform(*NETWORK_MEANS), rng.uniform(*NETWORK_SPREADS)
-        law = gamma((mean / spread) ** 2, scale=spread**2 / mean)
-        ratio = np.where((truth > values[0]) & (truth < values[-1]), law.pdf(truth) / before, 0)
+        inside = (truth > values[0]) & (truth < values[-1])
+        ratio = np.where(inside, law_of(mean, spread).pdf(truth) / before, 0)
         accepted = np.flatnonzero(rng.uniform(size=len(truth)) < ratio / ratio.max())
         if len(accepted) < size:
             continue
@@ -262,10 +266,12 @@ def examples(
     """What the verb draws of 300 lenses: a fifth `no`, half `sphere`, and of exact masses."""
     rng = np.random.default_rng(options.seed)
     rows = [np.flatnonzero(truth == k)[:n] for k, n in enumerate((60, 150, 90))]
-    masses = rng.gamma((0.05 / 0.01) ** 2, 0.01**2 / 0.05, 300)
+    masses = law_of(0.05, 0.01).rvs(300, random_state=rng)
+    labels = options.work / "labels.csv"
+    np.savetxt(labels, exact_labels(), header="f_sub", comments="")
     tables = {
         "classes": (["class", *names], answers[np.concatenate(rows)], None),
-        "masses": ([*QUANTILES], exact_quantiles(masses, mass_labels(), rng), "halo_mass"),
+        "masses": ([*QUANTILES], exact_quantiles(masses, rng), labels),
     }
     for what, (header, values, prior) in tables.items():
         file = options.work / f"{what}.csv"
