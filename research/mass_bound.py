@@ -23,7 +23,6 @@ import argparse
 import json
 import shlex
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,20 +39,23 @@ from halometry.inference.fitting.parameters import layout_of
 from halometry.progress import track
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
 from halometry.simulation.information import unexplained, variance_of_sum
+from halometry.simulation.lenses import SOFTENING, deflection
+from halometry.simulation.light import source_light
 from halometry.simulation.quantity import PowerLaw
+from halometry.simulation.render import bin_down, pixel_axes, spread
 
 LEAST = 1e8  # solar masses whose effect is the response to lighter ones: half a subpixel's radius
 LATER = 3_000_000  # added to the seed: far from the images of any training
-CELLS = 2000  # of the grid on which a mass is drawn
+CELLS = 1000  # of the grid on which a mass is drawn
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     parser.add_argument("--preset", default="halo_mass")
-    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sweeps", type=int, default=1000)
+    parser.add_argument("--sweeps", type=int, default=600)
     parser.add_argument("--run", help="a run for regression to set beside it")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -69,10 +71,12 @@ def main() -> None:
     truth = scene.f_sub.numpy()
     if options.run:
         result["network"] = (answers(options.run, scene, preset, options.seed + LATER) - truth) ** 2
-    parts = ["--out", "results/mass_bound.json"] + (["--run", "RUN"] if options.run else [])
+    also = ["--run", options.run] if options.run else []
     record = {
         "what": "mean squared error of the mass fraction of one who is told the subhalos' places",
-        "command": shlex.join(["python", "research/mass_bound.py", *parts]),
+        "command": shlex.join(
+            ["python", "research/mass_bound.py", "--out", "results/mass_bound.json", *also]
+        ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": halometry.__version__,
         "machine": machine(),
@@ -93,25 +97,39 @@ def information(scene: Scene, preset: Preset) -> tuple[Tensor, Tensor]:
     layout = layout_of(preset, scene)  # of the lens alone: the subhalos stay as they are
     theta = layout.coordinates(lambda name: getattr(scene, name))
     expected, derivatives = Model(preset, layout).linearised(theta)
-    noise = (expected + scene.background_rms[:, None] ** 2).sqrt()
+    noise = (expected[0] + scene.background_rms**2).sqrt()
     share = scene.subhalo_mass[0] / scene.halo_mass
-    places = torch.nonzero(share > 0)[:, 0]
-    least = LEAST / float(scene.halo_mass)
-    ends = torch.stack([torch.zeros_like(share), share.clamp_min(least)])
+    there = torch.nonzero(share > 0)[:, 0].tolist()
+    if not there:
+        return share.new_zeros(0, 0), share[:0]
+    changed = _Changed(scene, preset)
     responses = []
-    for i in places.tolist():
-        changed = scene.subhalo_mass.repeat(2, 1)
-        changed[:, i] = ends[:, i] * scene.halo_mass
-        without, with_ = render(_with_masses(scene, changed), preset).flatten(1)
-        responses.append((with_ - without) / ends[1, i])
-    if not responses:
-        return share.new_zeros(0, 0), share[places]
-    left = unexplained((torch.stack(responses) / noise)[None], derivatives / noise[:, None])[0]
-    return left @ left.T, share[places]
+    for i in there:
+        top = max(float(share[i]), LEAST / float(scene.halo_mass))
+        with_ = expected[0] if top == float(share[i]) else changed(i, top)
+        responses.append((with_ - changed(i, 0.0)) / top / noise)
+    left = unexplained(torch.stack(responses)[None], derivatives / noise)[0]
+    return left @ left.T, share[there]
 
 
-def _with_masses(scene: Scene, masses: Tensor) -> Scene:
-    return replace(scene.rows(torch.zeros(len(masses), dtype=torch.long)), subhalo_mass=masses)
+class _Changed:
+    """One scene's image with another mass of one subhalo; the deflection of all else is kept."""
+
+    def __init__(self, scene: Scene, preset: Preset) -> None:
+        self.scene, self.spec = scene, preset.image
+        self.x, self.y = pixel_axes(preset.image, scene.einstein_radius)
+        self.deflection = deflection(scene, self.x, self.y, preset.cosmology)
+
+    def __call__(self, i: int, share: float) -> Tensor:
+        """The expected counts (N,) with the i-th subhalo's mass fraction as told."""
+        scene = self.scene
+        dx, dy = self.x - scene.subhalo_x[0, i], self.y - scene.subhalo_y[0, i]
+        before = scene.subhalo_mass[0, i] / scene.halo_mass
+        strength = scene.einstein_radius**2 * (share - before) / (dx**2 + dy**2 + SOFTENING**2)
+        ax, ay = self.deflection
+        light = source_light(scene, self.x - ax - strength * dx, self.y - ay - strength * dy, None)
+        light = bin_down(light, self.spec.supersampling)
+        return (spread(light[:, None], self.spec) + self.spec.sky).flatten()
 
 
 def law_of(preset: Preset) -> tuple[np.ndarray, np.ndarray]:

@@ -174,7 +174,8 @@ def _caption(record: dict[str, Any]) -> str:
                 said += f"{fresh:,} made for their step and seen once, the others in "
             said += f"{training['epochs']:g} passes,"
             said += f" {training['images_per_second']:.0f} a second) for {model['name']},"
-    return f"*{said.rstrip(',')}.*"
+    told = record["conclusion"] if "rows" in record and "conclusion" in record else []
+    return "\n\n".join([*told, f"*{said.rstrip(',')}.*"])
 
 
 def main() -> None:

@@ -257,13 +257,13 @@ def sensitivity(
     preset: Annotated[
         str | None, typer.Option(help="The lenses' recipe, where it is not the run's own.")
     ] = None,
-    count: Annotated[int, typer.Option(min=2, help="Lenses that each mass is put into.")] = 200,
+    count: Annotated[int, typer.Option(min=2, help="Lenses that each mass is put into.")] = 100,
     seed: SeedOption = 0,
     false_positives: Annotated[
         float, typer.Option(help="Share of smooth lenses that is called lumpy.")
     ] = 0.01,
     lens: Annotated[int, typer.Option(min=0, help="Number of the lens that is mapped.")] = 0,
-    grid: Annotated[int, typer.Option(help="Places along the map's side.")] = 17,
+    grid: Annotated[int, typer.Option(help="Places along the map's side.")] = 13,
     device: DeviceOption = "auto",
 ) -> None:
     """Measure which single subhalos a run finds, beside what the data allow."""

@@ -36,13 +36,13 @@ def completeness_figure(
             panel.fill_between(masses, low, high, color=colour[observer], alpha=0.18, lw=0)
             panel.plot(masses, value, color=colour[observer], lw=2, label=observer)
         panel.axhline(false_positives, color=MUTED, lw=1, ls=":")
-        panel.axhline(0.5, color=MUTED, lw=0.8, ls=":")
         panel.set_title(f"one subhalo {place}")
         panel.set_xlabel("its mass, log10 of solar masses")
         panel.set_xlim(masses[0], masses[-1])
         panel.set_ylim(0, 1.02)
     axes[0, 0].set_ylabel("share found, 95 % interval")
-    axes[0, 0].legend(loc="upper left", fontsize=9)
+    lines = axes[0, 0].get_lines()[: len(observers)]
+    made.legend(handles=lines, loc="outside lower center", ncols=len(observers), fontsize=9)
     return made
 
 

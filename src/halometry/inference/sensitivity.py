@@ -39,11 +39,11 @@ def sensitivity(
     run: str | Path | Trained,
     out: str | Path | None = None,
     preset: str | Path | Preset | None = None,
-    count: int = 200,
+    count: int = 100,
     seed: int = 0,
     false_positives: float = 0.01,
     lens: int = 0,
-    grid: int = 17,
+    grid: int = 13,
     device: str = "auto",
 ) -> Sensitivity:
     """Measure which single subhalos a network finds, beside what the data would allow.

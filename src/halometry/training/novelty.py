@@ -79,10 +79,10 @@ def familiarise(
 
 
 def learn(run: Run, data: LabelledImages, split: Split, device: str) -> Familiar | None:
-    """Look at a run's selection set, and write down what is familiar.
+    """Look at images that a run has not learnt from, and write down what is familiar.
 
-    The weights never learnt from these images. One half, drawn at random, says what images look
-    like, the other how far from that is unusual.
+    The selection images say what images look like, the calibration images how far from that is
+    unusual.
 
     Args:
         run: with its weights written; the rest may not be there yet.
@@ -92,30 +92,43 @@ def learn(run: Run, data: LabelledImages, split: Split, device: str) -> Familiar
     Returns:
         What was written; None, with a line that says so, of too few images.
     """
-    rows = np.random.default_rng([run.config.seed, 0xFA311]).permutation(split.selection)[:MOST]
-    halves = [np.sort(half) for half in np.array_split(rows, 2)]
-    if len(halves[1]) < FEWEST:
+    parts = _parts(split, run.config.seed)
+    count = sum(map(len, parts))
+    if len(parts[1]) < FEWEST:
         say(
-            f"{run.name}: will not tell which images are unusual, since {len(rows)} images in the"
-            f" selection set are too few to know; {2 * FEWEST} are needed"
+            f"{run.name}: will not tell which images are unusual, since {count} images that it"
+            f" has not learnt from are too few to know; {2 * FEWEST} are needed"
         )
         return None
     predictor, channels = run.predictor(device), run.config.data.shape[0]
-    with track(f"{run.name}: what is familiar", len(rows)) as tracker, torch.inference_mode():
-        first = take(data.images, halves[0][:FIRST]).to(device)
+    with track(f"{run.name}: what is familiar", count) as tracker, torch.inference_mode():
+        first = take(data.images, parts[0][:FIRST]).to(device)
         view = View.of(predictor.preprocessing(first), channels)
         seen = []
-        for half in halves:
-            batches = np.array_split(half, -(-len(half) // BATCH))
-            parts: list[Sides] = []
+        for part in parts:
+            batches = np.array_split(part, -(-len(part) // BATCH))
+            sides: list[Sides] = []
             for batch in batches:
                 raw = take(data.images, batch).to(device)
-                parts.append(_sides(predictor, view, raw))
+                sides.append(_sides(predictor, view, raw))
                 tracker.advance(len(batch))
-            seen.append({side: torch.cat([part[side] for part in parts]) for side in parts[0]})
+            seen.append({key: torch.cat([one[key] for one in sides]) for key in sides[0]})
         known = Familiar.of(view, *seen)
     write_familiar(run.path / NOVELTY, known)
     return known
+
+
+def _parts(split: Split, seed: int) -> list[np.ndarray]:
+    """The rows that say what is familiar, and those that say how far from it is unusual.
+
+    Splits of earlier versions have no calibration images; the selection images are then halved.
+    """
+    mixed = np.random.default_rng([seed, 0xFA311]).permutation
+    if len(split.calibration):
+        parts = [mixed(split.selection)[: MOST // 2], mixed(split.calibration)[: MOST // 2]]
+    else:
+        parts = np.array_split(mixed(split.selection)[:MOST], 2)
+    return [np.sort(part) for part in parts]
 
 
 def _sides(predictor: Predictor, view: View, raw: Tensor) -> Sides:

@@ -78,7 +78,8 @@ def _told(of: Outcomes, observer: str, level: float) -> str:
     """A mass as text, or that it is heavier than all that were tried."""
     if not of.reached(observer, level):
         return f"above {of.masses[-1]:.2f}"
-    return str(of.mass(observer, level))
+    mass = of.mass(observer, level)
+    return f"{mass.value:.2f} [{mass.low:.2f}, {mass.high:.2f}]"
 
 
 def _conclusion(seen: Sensitivity) -> list[str]:

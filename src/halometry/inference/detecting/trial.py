@@ -108,7 +108,7 @@ def chances_of(
 
     `KNOWN` knows the lens, `FITTED` has to fit it; both know where and how heavy the subhalo is if
     there is one, so that none does better with the same knowledge of the lens. `SOUGHT` looks at
-    all places and so needs a higher threshold.
+    all places and so needs a higher threshold, which noise elsewhere may exceed too.
 
     Args:
         lenses: without it.
@@ -124,7 +124,7 @@ def chances_of(
     return {
         KNOWN: known,
         FITTED: detected(left, threshold(false_positives)),
-        SOUGHT: detected(left, sought),
+        SOUGHT: 1 - (1 - false_positives) * (1 - detected(left, sought)),
     }
 
 
