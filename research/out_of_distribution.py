@@ -156,10 +156,10 @@ def share(judged: Judged) -> str:
 
 
 @styled
-def examples(sets: dict[str, Judged], columns: int = 5) -> Figure:
+def examples(sets: dict[str, Judged], columns: int = 7) -> Figure:
     """The first image of each set, with what is said of it; what is unusual in red."""
     rows = -(-len(sets) // columns)
-    drawn, axes = figure(1.9 * columns, 2.25 * rows, rows, columns)
+    drawn, axes = figure(1.35 * columns, 1.65 * rows, rows, columns)
     for ax in axes.flat:
         bare(ax)
         ax.set_visible(False)
@@ -167,10 +167,10 @@ def examples(sets: dict[str, Judged], columns: int = 5) -> Figure:
         ax.set_visible(True)
         new = one.novelty[0]
         ax.imshow(stretched(one.example), cmap=LENS_MAP)
-        ax.set_title(name, fontsize=7.5)
+        ax.set_title(name, fontsize=6.2)
         ax.set_xlabel(
             f"{new.strangeness:.2g}" + (f", {new.unusual}" if new.unusual else ""),
-            fontsize=8,
+            fontsize=7.5,
             color="tab:red" if new.unusual else "black",
         )
     return drawn

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import binom
 
 import halometry
+from halometry import hub
 from halometry.data.generate import simulate
 from halometry.errors import DataError, RunError
 from halometry.inference import predict, publish
@@ -141,10 +142,23 @@ def test_of_an_average_over_symmetries_the_image_as_it_is_counts(run: Run, lense
         assert one.novelty.strangeness == pytest.approx(other.novelty.strangeness, rel=1e-3)
 
 
+def test_the_weights_in_the_package_tell_lenses_from_noise(tmp_path: Path) -> None:
+    lenses = simulate("common_test_1", 48, seed=2, out=tmp_path / "lenses.h5")
+    novelty = [answer.novelty for answer in predict("common_test_1/d4net", lenses)]
+    flagged = sum(one is not None and one.unusual is not None for one in novelty)
+    assert flagged <= binom.ppf(1 - 1e-4, 48, 0.015)
+    for k, sky in enumerate((1, 10, 1000)):
+        noise = np.random.default_rng(k).poisson(sky, (150, 150)).astype(np.float32)
+        np.save(tmp_path / f"{sky}.npy", noise)
+    others = predict("common_test_1/d4net", [tmp_path / f"{sky}.npy" for sky in (1, 10, 1000)])
+    assert all(one.novelty is not None and one.novelty.unusual for one in others)
+
+
 def test_published_weights_know_what_the_run_knew(run: Run, lenses: Path, tmp_path: Path) -> None:
     other = simulate("demo_classification", 30, seed=3, out=tmp_path / "other.h5")
     publish(run, other, tmp_path / "published", device="cpu")
     assert (tmp_path / "published" / NOVELTY).read_bytes() == (run.path / NOVELTY).read_bytes()
+    assert NOVELTY in hub.FILES
     before, after = predict(run, lenses), predict(tmp_path / "published", lenses)
     pairs = [(a.novelty, b.novelty) for a, b in zip(before, after, strict=True)]
     for one, other in pairs:

@@ -183,6 +183,8 @@ def predict(
     if len(bad) > 3:
         tell(f"... and {len(bad) - 3} more; see the column 'error'")
     tell(f"{len(answers) - len(bad)} of {len(answers)} answered -> {out}")
+    if unusual := sum(bool(answer.novelty and answer.novelty.unusual) for answer in answers):
+        tell(f"{unusual} of them unlike the images it was trained on; see the column 'unusual'")
     if len(bad) == len(answers):
         raise typer.Exit(1)
 
