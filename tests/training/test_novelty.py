@@ -66,7 +66,7 @@ def test_a_run_tells_familiar_images_from_others(whole: Run, strange: Path, tmp_
     assert flagged <= binom.ppf(1 - 1e-4, 300, 0.15)
     with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["file", "class", "no", "sphere", "vort", "familiarity", "unusual",
+    assert list(rows[0]) == ["file", "class", "no", "sphere", "vort", "set_90", "familiarity", "unusual",
                              "error"]  # fmt: skip
     assert sum(bool(row["unusual"]) for row in rows) == flagged + 1
     assert rows[-1]["unusual"] == novelty[-1].unusual
@@ -114,7 +114,7 @@ def test_too_few_images_are_said_to_be(
 ) -> None:
     run = train("classification", lenses, "test_resnet", tmp_path / "run", overrides=QUICK)
     said = capsys.readouterr().err
-    assert "9 images in the selection set are too few to know; 40 are needed" in said
+    assert "9 images that it has not learnt from are too few to know; 40 are needed" in said
     assert not (run.path / NOVELTY).exists()
     assert familiarise(run, lenses) is None
 
@@ -125,7 +125,7 @@ def test_masses_are_told_with_how_familiar_their_images_are(strange: Path, tmp_p
     run = train("regression", masses, "test_resnet", tmp_path / "run", overrides=options)
     predict(run, strange, tmp_path / "p.csv")
     lines = (tmp_path / "p.csv").read_text().splitlines()
-    assert lines[0] == "file,f_sub,familiarity,unusual,error"
+    assert lines[0] == "file,f_sub,conformal_low_90,conformal_high_90,familiarity,unusual,error"
     assert lines[1].split(",")[3] in ("features", "light", "spectrum", "noise")
 
 

@@ -114,7 +114,8 @@ def test_predict_gives_the_median_and_the_intervals(
     answers = predict(flow, others, tmp_path / "p.csv", device="cpu")
     with (tmp_path / "p.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["file", "f_sub", "low_68", "high_68", "low_95", "high_95", "error"]
+    ends = ["low_68", "high_68", "low_95", "high_95", "conformal_low_90", "conformal_high_90"]
+    assert list(rows[0]) == ["file", "f_sub", *ends, "error"]
     for answer, row in zip(answers, rows, strict=True):
         assert answer.posterior is not None
         assert answer.best is None

@@ -115,11 +115,11 @@ def print_differences(record: dict[str, Any], console: Console) -> None:
     title = "differences on the same images; together 95 %"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("networks", "", "difference", "better"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for one in record["differences"]:
         estimate = Estimate(one["value"], one["low"], one["high"])
         table.add_row(
-            f"{one['first']} - {one['second']}",
+            f"{one['first']}\n- {one['second']}",
             COLUMNS[record["task"]][one["metric"]],
             escape(str(estimate)),
             one["better"] or "not told apart",
