@@ -88,8 +88,8 @@ def _thirds(panel: Axes, models: Mapping[str, Mapping[str, Any]], colour: dict[s
     for offset, (name, record) in zip(offsets, models.items(), strict=True):
         for row in record["coverage"]:
             key = row["by"] if row["by"] == "all" else f"{row['by']} {row['third']}"
-            for level in LEVELS:
-                value, low, high = (row[level][end] for end in ("value", "low", "high"))
+            for which in LEVELS:
+                value, low, high = (row[which][end] for end in ("value", "low", "high"))
                 panel.errorbar(
                     places[key] + offset, value, [[value - low], [high - value]],
                     fmt="o", ms=4.5, lw=1.4, color=colour[name],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -51,13 +52,15 @@ def posterior_metrics(
     for name, losses in (("nll", -posterior.log_density(truth)), ("crps", posterior.crps(truth))):
         mean = float(losses.mean())
         groups = [np.arange(len(truth))]
-        estimates[name] = bootstrap(
-            lambda rows, losses=losses: losses[rows].mean(axis=1), groups, mean, resamples, seed
-        )
+        estimates[name] = bootstrap(_mean_of(losses), groups, mean, resamples, seed)
     held = held_by(truth, posterior)
     return estimates | {
         f"coverage_{name}": share(int(hits.sum()), len(truth)) for name, hits in held.items()
     }
+
+
+def _mean_of(losses: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda rows: losses[rows].mean(axis=1)
 
 
 def held_by(truth: np.ndarray, posterior: Posterior) -> dict[str, np.ndarray]:

@@ -85,8 +85,13 @@ class Flow(Density):
 
     def log_density(self, outputs: Tensor, values: Tensor) -> Tensor:
         scaled, log_scale = standardised(outputs, values)
-        bins = outputs[:, None, 2:].split([BINS, BINS, BINS - 1], dim=-1)
-        spline = MonotonicRQSTransform(*bins, bound=BOUND)
+        bins = outputs[:, None, 2:]
+        widths, heights, slopes = (
+            bins[..., :BINS],
+            bins[..., BINS : 2 * BINS],
+            bins[..., 2 * BINS :],
+        )
+        spline = MonotonicRQSTransform(widths, heights, slopes, bound=BOUND)
         normal, log_slope = spline.call_and_ladj(scaled)
         return log_normal(normal) + log_slope - log_scale
 

@@ -106,13 +106,15 @@ class RunConfig(Strict):
         """The network of this run, with fresh weights."""
         recipe = self.recipe
         density = FAMILIES.get(recipe.posterior)
-        usual = density is not None and not recipe.head_hidden
+        hidden, activation = recipe.head_hidden, recipe.head_activation
+        if density is not None and not hidden:
+            hidden, activation = density.hidden, "relu"
         return Network(
             self.backbone,
             channels=self.preprocessing.channels,
             outputs=self.outputs,
-            hidden=density.hidden if usual else recipe.head_hidden,
-            activation="relu" if usual else recipe.head_activation,
+            hidden=hidden,
+            activation=activation,
             dropout=recipe.head_dropout,
             pretrained=pretrained,
             first_convolution=recipe.first_convolution,
