@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from halometry.evaluation.intervals import Estimate, rounded
@@ -19,8 +18,7 @@ COLUMNS = {
     "classification": {"auc": "AUC", "accuracy": "accuracy", "loss": "loss"},
     "regression": {"mse": "MSE", "r2": "R²", "mae": "MAE"},
 }
-LOWER_IS_BETTER = {"loss", "ece", "mse", "rmse", "mae", "nll", "crps"}
-UNRANKED = {"bias", "coverage_68", "coverage_95"}  # the best is neither the lowest nor the highest
+LOWER_IS_BETTER = {"loss", "ece", "mse", "rmse", "mae"}
 
 
 def best_values(record: dict[str, Any]) -> dict[str, float]:
@@ -115,13 +113,13 @@ def print_differences(record: dict[str, Any], console: Console) -> None:
     title = "differences on the same images; together 95 %"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("networks", "", "difference", "better"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, no_wrap=heading != "better")
     for one in record["differences"]:
-        estimate = Estimate(one["value"], one["low"], one["high"])
+        value, low, high = rounded(one["value"], one["low"], one["high"])
         table.add_row(
-            f"{one['first']}\n- {one['second']}",
+            f"{one['first']} - {one['second']}",
             COLUMNS[record["task"]][one["metric"]],
-            escape(str(estimate)),
+            f"{value}\n[dim]{low} to {high}[/]",
             one["better"] or "not told apart",
         )
     console.print(table)
