@@ -167,7 +167,7 @@ def examples(sets: dict[str, Judged], columns: int = 7) -> Figure:
         ax.set_visible(True)
         new = one.novelty[0]
         ax.imshow(stretched(one.example), cmap=LENS_MAP)
-        ax.set_title(name, fontsize=6.2)
+        ax.set_title(name, fontsize=5.7)
         ax.set_xlabel(
             f"{new.strangeness:.2g}" + (f", {new.unusual}" if new.unusual else ""),
             fontsize=7.5,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -200,6 +201,23 @@ def test_a_watch_follows_the_last_batch(run: Run) -> None:
     for count in (3, 1):
         answerer(np.random.default_rng(count).poisson(10, (count, 1, 48, 48)).astype(np.float32))
         assert len(watch.judge()) == count
+
+
+def test_the_python_of_the_page_runs(
+    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(whole.path, tmp_path / "runs" / "kinds")
+    simulate("demo_classification", 480, seed=1, out=tmp_path / "lenses.h5")
+    (tmp_path / "my_images").mkdir()
+    noise = np.random.default_rng(0).poisson(10, (150, 150)).astype(np.float32)
+    np.save(tmp_path / "my_images" / "noise.npy", noise)
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).resolve().parents[2] / "docs" / "unfamiliar.md"
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, {})
+    assert "Novelty(familiarity=0.000" in capsys.readouterr().out
 
 
 @pytest.fixture(autouse=True)
