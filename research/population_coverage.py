@@ -43,7 +43,7 @@ SIZES = (10, 100, 1000)
 PART = 480  # images made and answered at a time
 POOL_SEED = 3_000_000  # far from those that networks are trained and judged with
 ERROR = 0.0075  # of the exact masses' measurements: R² 0.74, as good as the best networks
-MEANS, SPREADS = (0.028, 0.055), (0.005, 0.02)  # of exact populations
+MEANS, SPREADS = (0.035, 0.05), (0.005, 0.0125)  # of exact populations, within its masses
 NETWORK_MEANS, NETWORK_SPREADS = (0.036, 0.047), (0.008, 0.014)  # of those thinned from a pool
 TRAINING = (0.0417, 0.0146)  # mean and spread of the published mass set's labels
 LABELS = 20_000
@@ -99,6 +99,8 @@ def main() -> None:
         "threads": 1,
         "run": options.run,
         "pool": options.pool,
+        "pool_shares": dict(zip(names, _shares(truth).tolist(), strict=True)),
+        "pool_mean_probabilities": dict(zip(names, answers.mean(axis=0).tolist(), strict=True)),
         "populations": count,
         "seed": seed,
         "rows": _rows(parts),
@@ -108,6 +110,10 @@ def main() -> None:
     print("\n".join(" | ".join(row) for row in record["rows"]))
     if options.figures:
         examples(options, names, answers, truth)
+
+
+def _shares(truth: np.ndarray) -> np.ndarray:
+    return np.bincount(truth) / len(truth)
 
 
 def pool_of(run: str, size: int, work: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:

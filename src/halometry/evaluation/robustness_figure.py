@@ -44,7 +44,8 @@ def robustness_figure(own: Step, steps: Sequence[Step], titles: Mapping[str, str
             panel.axhline(middle[here], color=MUTED, lw=1, ls=":")
             panel.errorbar(at, middle, np.maximum([down, up], 0), color=colour, lw=1.5,
                            marker="o", ms=4, elinewidth=1)  # fmt: skip
-            panel.plot(here, middle[here], marker="o", ms=6, mfc="white", mec=colour, mew=1.5)
+            panel.plot(here, middle[here], marker="o", ms=6, mfc="white", mec=colour, mew=1.5,
+                       zorder=5)  # fmt: skip
             panel.set_xticks(at, [f"{factor:g}" for factor in factors], fontsize=8)
         axes[0, column].set_title(shift.told, fontsize=9)
     for row, title in enumerate(titles.values()):
