@@ -53,9 +53,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     parser.add_argument("--preset", default="halo_mass")
-    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sweeps", type=int, default=600)
+    parser.add_argument("--sweeps", type=int, default=400)
     parser.add_argument("--run", help="a run for regression to set beside it")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -94,6 +94,7 @@ def main() -> None:
 
 def information(scene: Scene, preset: Preset) -> tuple[Tensor, Tensor]:
     """The information (K, K) of one image on its subhalos' mass fractions, and these (K,)."""
+    scene = scene.to("cpu", torch.float32)  # which rounds far below the noise
     layout = layout_of(preset, scene)  # of the lens alone: the subhalos stay as they are
     theta = layout.coordinates(lambda name: getattr(scene, name))
     expected, derivatives = Model(preset, layout).linearised(theta)
@@ -101,15 +102,16 @@ def information(scene: Scene, preset: Preset) -> tuple[Tensor, Tensor]:
     share = scene.subhalo_mass[0] / scene.halo_mass
     there = torch.nonzero(share > 0)[:, 0].tolist()
     if not there:
-        return share.new_zeros(0, 0), share[:0]
+        return torch.zeros(0, 0).double(), share[:0].double()
     changed = _Changed(scene, preset)
     responses = []
     for i in there:
         top = max(float(share[i]), LEAST / float(scene.halo_mass))
         with_ = expected[0] if top == float(share[i]) else changed(i, top)
         responses.append((with_ - changed(i, 0.0)) / top / noise)
-    left = unexplained(torch.stack(responses)[None], derivatives / noise)[0]
-    return left @ left.T, share[there]
+    every = torch.stack(responses)[None].double()
+    left = unexplained(every, (derivatives / noise).double())[0]
+    return left @ left.T, share[there].double()
 
 
 class _Changed:
