@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,7 +86,7 @@ def with_subhalo(scene: Scene, preset: Preset, mass: float, seed: int, start: in
         draw_population(single, *pair, stream(seed, start + k, Purpose.PROBE)).columns()
         for k, pair in enumerate(redshifts)
     ]
-    columns = {
+    columns: dict[str, Any] = {
         name: torch.from_numpy(np.array([one[name][:1] for one in drawn])).to(scene.einstein_radius)
         for name in drawn[0]
     }
