@@ -18,7 +18,8 @@ COLUMNS = {
     "classification": {"auc": "AUC", "accuracy": "accuracy", "loss": "loss"},
     "regression": {"mse": "MSE", "r2": "R²", "mae": "MAE"},
 }
-LOWER_IS_BETTER = {"loss", "ece", "mse", "rmse", "mae"}
+LOWER_IS_BETTER = {"loss", "ece", "mse", "rmse", "mae", "nll", "crps"}
+UNRANKED = {"bias", "coverage_68", "coverage_95"}  # the best is neither the lowest nor the highest
 
 
 def best_values(record: dict[str, Any]) -> dict[str, float]:
