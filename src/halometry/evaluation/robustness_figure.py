@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,6 +11,8 @@ from matplotlib.figure import Figure
 from halometry.evaluation.robustness_steps import Step
 from halometry.evaluation.style import COLOURS, MUTED, figure, styled
 from halometry.simulation.shifts import SHIFTS
+
+LETTERS = 19  # of a title's line
 
 
 @styled
@@ -47,7 +50,7 @@ def robustness_figure(own: Step, steps: Sequence[Step], titles: Mapping[str, str
             panel.plot(here, middle[here], marker="o", ms=6, mfc="white", mec=colour, mew=1.5,
                        zorder=5)  # fmt: skip
             panel.set_xticks(at, [f"{factor:g}" for factor in factors], fontsize=8)
-        axes[0, column].set_title(shift.told, fontsize=9)
+        axes[0, column].set_title(fill(shift.told, LETTERS), fontsize=9)
     for row, title in enumerate(titles.values()):
         axes[row, 0].set_ylabel(title)
     made.supxlabel("times the training preset's", fontsize=9)

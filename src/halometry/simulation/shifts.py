@@ -137,7 +137,7 @@ SHIFTS = {
     "source_size": Shift("size of the source", (0.5, 0.75, 1, 1.5, 2), source_size),
     "lens_light": Shift("light of the lens", (0.25, 0.5, 1, 2, 4), lens_light),
     "added_lens_light": Shift(
-        "added lens light", (0, 0.01, 0.03, 0.1, 0.3), added_lens_light, own=0
+        "light of the lens / source's", (0, 0.01, 0.03, 0.1, 0.3), added_lens_light, own=0
     ),
 }
 
