@@ -175,7 +175,7 @@ def test_an_exported_file_cannot_tell_and_says_so(
     exported = ExportedRun(Path("model.onnx"), run.config, {})
     assert watched(exported) == (len, None)
     assert capsys.readouterr().err == (
-        "model.onnx: an exported file cannot tell which images are unusual; a run can\n"
+        "model.onnx: an exported file cannot tell which images are unusual; a single run can\n"
     )
 
 

@@ -31,6 +31,7 @@ from halometry.models.familiar import (
 from halometry.models.predictor import Predictor
 from halometry.progress import say, track
 from halometry.training.batches import take
+from halometry.training.ensemble import Ensemble
 from halometry.training.exported import Trained
 from halometry.training.run import Answerer, Run, load_run
 from halometry.writing import whole_file
@@ -179,7 +180,8 @@ def watched(run: Trained, device: str = "auto") -> tuple[Answerer, Watch | None]
         UsageError: the device does not exist here.
     """
     if not isinstance(run, Run):
-        say(f"{run.source}: an exported file cannot tell which images are unusual; a run can")
+        what = "several together" if isinstance(run, Ensemble) else "an exported file"
+        say(f"{run.source}: {what} cannot tell which images are unusual; a single run can")
         return run.answerer(device), None
     known = read_familiar(run.path)
     if known is None:
