@@ -52,7 +52,8 @@ def print_robustness(found: Robustness, console: Console) -> None:
     header, *rows = rows_of(found)
     name, preset = found.run.source, found.preset.name
     title = f"{name}: {found.count} images of {preset} a step, 95 % intervals"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    console.print(title, markup=False, soft_wrap=True)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for i, column in enumerate(header):
         table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0)
     before = None
