@@ -12,7 +12,6 @@ from scipy.stats import binomtest
 from halometry.evaluation.calibration import (
     by_noise,
     calibration_record,
-    clopper_pearson,
     coverage_record,
     debiased,
     expected_calibration_error,
@@ -95,12 +94,6 @@ def test_bins_have_equally_many_images_and_binomial_bars() -> None:
     ):
         expected = binomtest(round(share * count), count).proportion_ci(method="exact")
         assert (low, high) == pytest.approx((expected.low, expected.high))
-
-
-def test_all_and_nothing_have_intervals() -> None:
-    low, high = clopper_pearson(np.array([0, 20]), np.array([20, 20]))
-    assert low.tolist() == [0, pytest.approx(0.025 ** (1 / 20))]
-    assert high.tolist() == [pytest.approx(1 - 0.025 ** (1 / 20)), 1]
 
 
 def test_fewer_images_than_bins_are_a_bin_each() -> None:

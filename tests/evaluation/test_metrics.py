@@ -10,10 +10,11 @@ import torch
 import torchmetrics.functional as tm
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 from sklearn.metrics import log_loss, mean_absolute_error, r2_score, roc_auc_score
 
 from halometry.errors import DataError
-from halometry.evaluation.intervals import Estimate, bootstrap, rounded
+from halometry.evaluation.intervals import Estimate, bootstrap, rounded, share
 from halometry.evaluation.metrics import (
     area_under_roc,
     classification_metrics,
@@ -180,3 +181,10 @@ def test_as_many_digits_as_the_interval_allows(
     numbers: tuple[float, float, float], shown: tuple[str, str, str]
 ) -> None:
     assert rounded(*numbers) == shown
+
+
+def test_binomial_intervals_are_those_of_the_exact_test() -> None:
+    none, some = share(0, 20), share(7, 20)
+    assert (none.low, none.high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 20)))
+    assert binom.sf(6, 20, some.low) == pytest.approx(0.025)
+    assert binom.cdf(7, 20, some.high) == pytest.approx(0.025)

@@ -27,7 +27,7 @@ from halometry.inference.detecting import (
     scores_of_smooth,
     try_masses,
 )
-from halometry.inference.detecting.curves import crossing, proportion, rising
+from halometry.inference.detecting.curves import crossing, rising
 from halometry.inference.detecting.lenses import (
     expectations,
     onto_the_ring,
@@ -227,13 +227,6 @@ def test_a_crossing_is_on_the_line_between_two_points() -> None:
     at, values = np.array([8.0, 9.0, 10.0]), np.array([[0.2, 0.4, 0.9], [0.7, 0.8, 0.9]])
     np.testing.assert_allclose(crossing(0.65, at, values), [9.5, 8.0])
     assert np.isinf(crossing(0.95, at, values)).all()
-
-
-def test_binomial_intervals_are_those_of_the_exact_test() -> None:
-    none, some = proportion(0, 20), proportion(7, 20)
-    assert (none.low, none.high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 20)))
-    assert binom.sf(6, 20, some.low) == pytest.approx(0.025)
-    assert binom.cdf(7, 20, some.high) == pytest.approx(0.025)
 
 
 def test_a_run_is_measured_and_written(published: Path, tmp_path: Path) -> None:

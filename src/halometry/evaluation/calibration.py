@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from scipy.special import erf
-from scipy.stats import beta, norm
+from scipy.stats import norm
 
 from halometry.evaluation.intervals import LEVEL as INTERVAL
-from halometry.evaluation.intervals import Estimate, bootstrap, resampled
+from halometry.evaluation.intervals import Estimate, bootstrap, resampled, share
 from halometry.models.conformal import Conformal
 
 BINS = 15
@@ -54,7 +54,8 @@ def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = BINS) 
     parts = np.array_split(order, min(bins, len(order)))
     counts = np.array([len(part) for part in parts])
     hits = np.array([int(right[part].sum()) for part in parts])
-    low, high = clopper_pearson(hits, counts)
+    shares = [share(int(hit), int(count)) for hit, count in zip(hits, counts, strict=True)]
+    low, high = np.array([(one.low, one.high) for one in shares]).T
     means = np.array([confidence[part].mean() for part in parts])
     return Reliability(counts, means, hits / counts, low, high)
 
@@ -132,25 +133,6 @@ def _binomial_errors(found: Reliability) -> np.ndarray:
     return np.sqrt(found.confidence * (1 - found.confidence) / found.counts) + 1e-12
 
 
-def clopper_pearson(hits: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % interval of a share, from the binomial distribution itself.
-
-    Args:
-        hits, counts: so many of so many, of one shape.
-
-    Returns:
-        Its ends.
-
-    Reference:
-        Clopper & Pearson (1934), Biometrika 26, 404.
-    """
-    hits, counts = np.asarray(hits), np.asarray(counts)
-    with np.errstate(invalid="ignore"):
-        low = beta.ppf((1 - INTERVAL) / 2, hits, counts - hits + 1)
-        high = beta.ppf((1 + INTERVAL) / 2, hits + 1, counts - hits)
-    return np.where(hits == 0, 0.0, low), np.where(hits == counts, 1.0, high)
-
-
 def calibration_record(
     truth: np.ndarray, probabilities: np.ndarray, untempered: np.ndarray, resamples: int = 1000
 ) -> dict[str, Any]:
@@ -225,8 +207,7 @@ def coverage_record(
 
 
 def _share(held: np.ndarray) -> dict[str, float]:
-    low, high = clopper_pearson(held.sum(), np.array(len(held)))
-    return Estimate(float(held.mean()), float(low), float(high)).to_dict()
+    return share(int(held.sum()), len(held)).to_dict()
 
 
 def told(trust: Mapping[str, Any]) -> list[str]:

@@ -303,7 +303,7 @@ def record_of(evaluation: Evaluation, data: LabelledImages) -> dict[str, Any]:
     if confusion is not None and config.class_names is not None:
         record |= {"class_names": list(config.class_names), "confusion": confusion.tolist()}
     if evaluation.posterior is not None:
-        record["interval"] += "; of coverages Wilson's"
+        record["interval"] += "; of coverages binomial"
         record["posterior"] = posterior_record(evaluation.truth, evaluation.posterior)
     return record
 

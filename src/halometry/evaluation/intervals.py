@@ -93,18 +93,18 @@ def resampled(
 
 
 def share(hits: int, count: int) -> Estimate:
-    """A share of images with Wilson's interval, which is sound near 0 and 1 and for few images.
+    """A share of images with the interval of the binomial distribution itself.
 
     Args:
         hits: images that have what is counted.
         count: of all images, at least one.
 
     Reference:
-        Wilson (1927), JASA 22, 209; advised by Brown, Cai & DasGupta (2001), Stat. Sci. 16, 101.
+        Clopper & Pearson (1934), Biometrika 26, 404.
 
     Example:
         >>> str(share(68, 100))
-        '0.680 [0.583, 0.763]'
+        '0.680 [0.579, 0.770]'
     """
-    interval = binomtest(hits, count).proportion_ci(LEVEL, method="wilson")
+    interval = binomtest(hits, count).proportion_ci(LEVEL, method="exact")
     return Estimate(hits / count, float(interval.low), float(interval.high))

@@ -42,7 +42,7 @@ def posterior_metrics(
     Returns:
         `nll`, minus the mean logarithm of the density at the truth, in nats, for densities of the
         mass fraction; `crps`, in mass fractions; and `coverage_68` and `coverage_95`, the shares
-        of images whose truth lies in the interval, with Wilson's.
+        of images whose truth lies in the interval, with Clopper & Pearson's.
 
     Reference:
         Gneiting & Raftery (2007), JASA 102, 359: the first two are proper scores, which on average

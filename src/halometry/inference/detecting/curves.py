@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import beta
 
-from halometry.evaluation.intervals import LEVEL, Estimate, bootstrap
+from halometry.evaluation.intervals import LEVEL, Estimate, bootstrap, share
 
 NETWORK = "network"
 LEVELS = (0.5, 0.9)  # completeness at which masses are told
@@ -44,7 +43,7 @@ class Outcomes:
         """The share found of each mass, with its 95 % interval: binomial for the network."""
         if observer == NETWORK:
             hits = self.scores > cut(self.smooth, self.false_positives)
-            return [proportion(int(one.sum()), one.size) for one in hits]
+            return [share(int(one.sum()), one.size) for one in hits]
         return [_mean(chances) for chances in self.chances[observer]]
 
     def mass(self, observer: str, level: float, resamples: int = 1000) -> Estimate:
@@ -93,19 +92,6 @@ def cut(scores: np.ndarray, false_positives: float) -> np.ndarray:
     """The score (...) that a share of smooth lenses' scores (..., S) exceeds, at most."""
     threshold: np.ndarray = np.quantile(scores, 1 - false_positives, axis=-1, method="higher")
     return threshold
-
-
-def proportion(hits: int, count: int) -> Estimate:
-    """A share with its exact binomial interval (Clopper & Pearson 1934).
-
-    Example:
-        >>> str(proportion(5, 10))
-        '0.50 [0.19, 0.81]'
-    """
-    tail = (1 - LEVEL) / 2
-    low = float(beta.ppf(tail, hits, count - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(1 - tail, hits + 1, count - hits)) if hits < count else 1.0
-    return Estimate(hits / count, low, high)
 
 
 def rising(values: np.ndarray) -> np.ndarray:
