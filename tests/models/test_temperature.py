@@ -71,7 +71,14 @@ class Outputs(nn.Module):
 def test_a_predictor_tempers_the_answer_that_it_gives(average: bool) -> None:
     config = PreprocessingConfig(scale="none", stretch="none")
     plain, warm = (
-        Predictor(Preprocessing(config), Outputs(), "classification", None, average, temperature)
+        Predictor(
+            Preprocessing(config),
+            Outputs(),
+            "classification",
+            None,
+            average,
+            temperature=temperature,
+        )  # fmt: skip
         for temperature in (1.0, 2.0)
     )
     images = torch.randn(5, 1, 4, 4)

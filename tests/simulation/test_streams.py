@@ -30,9 +30,9 @@ def test_another_seed_gives_other_images() -> None:
     assert not torch.equal(first, second)
 
 
-def test_the_noise_does_not_use_the_scenes_stream() -> None:
-    scene, noise = (stream(3, 5, purpose).random(4) for purpose in Purpose)
-    assert not np.intersect1d(scene, noise).size
+def test_every_purpose_has_a_stream_of_its_own() -> None:
+    draws = np.concatenate([stream(3, 5, purpose).random(4) for purpose in Purpose])
+    assert len(np.unique(draws)) == len(draws)
 
 
 def test_neighbouring_images_and_seeds_are_unrelated() -> None:
