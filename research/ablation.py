@@ -17,9 +17,9 @@ from typing import Any
 
 import halometry
 from halometry.evaluation.cost import machine
+from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
 from halometry.evaluation.intervals import Estimate
-from halometry.evaluation.metrics import difference
 from halometry.progress import say
 from halometry.training.prepare import versions
 from halometry.training.recipe import load_recipe, parse_overrides
@@ -85,7 +85,8 @@ def _measured(name: str, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
         "images": training["images"],
     }
     if name != WHOLE:
-        worth = difference(whole.truth, one.outputs, whole.outputs)
+        pair = {name: one.outputs, WHOLE: whole.outputs}
+        worth = differences(whole.truth, pair)[0].estimate
         found["difference"] = worth.to_dict() | {"text": str(worth)}
     return found
 

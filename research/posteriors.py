@@ -21,9 +21,9 @@ from typing import Any
 
 import halometry
 from halometry.evaluation.cost import machine
+from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.figures import save
-from halometry.evaluation.metrics import difference
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.evaluation.posteriors import posterior_record
 
@@ -91,7 +91,7 @@ def _write(options: argparse.Namespace, judged: dict[str, Evaluation]) -> None:
         save(posterior_figure(posteriors), options.figure)
     plain = judged["plain"]
     gain = {
-        name: difference(plain.truth, one.outputs, plain.outputs).to_dict()
+        name: differences(plain.truth, {name: one.outputs, "": plain.outputs})[0].estimate.to_dict()
         for name, one in judged.items()
         if name in posteriors
     }

@@ -78,7 +78,7 @@ def test_a_predictor_tempers_the_answer_that_it_gives(average: bool) -> None:
             None,
             average,
             temperature=temperature,
-        )  # fmt: skip
+        )
         for temperature in (1.0, 2.0)
     )
     images = torch.randn(5, 1, 4, 4)

@@ -228,7 +228,7 @@ def test_ctrl_c_ends_training_and_leaves_a_run_to_go_on_with(lenses: Path, tmp_p
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert said.splitlines()[-1] == "stopped; repeat the same command to go on"
     assert "Traceback" not in said
     assert (tmp_path / "run" / RESUME).exists()
