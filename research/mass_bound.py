@@ -34,6 +34,7 @@ from torch import Tensor
 import halometry
 from halometry.evaluation.cost import machine
 from halometry.evaluation.intervals import bootstrap, rounded
+from halometry.evaluation.posteriors import points_of
 from halometry.inference.fitting.model import Model
 from halometry.inference.fitting.parameters import layout_of
 from halometry.progress import track
@@ -219,7 +220,7 @@ def answers(name: str, scene: Scene, preset: Preset, seed: int) -> np.ndarray:
             expected = render(some.to("cpu", torch.float32), preset)
         counts = observe(expected, preset, seed, first, some.background_rms)
         found.append(answerer(counts.numpy()).astype(np.float64))
-    return np.concatenate(found)
+    return points_of(run, np.concatenate(found))
 
 
 def summary(result: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, Any]:
