@@ -190,21 +190,6 @@ def predict(
 
 
 @app.command()
-def calibrate(
-    run: Annotated[str, typer.Argument(help="A run folder, which is written to.")],
-    data: DataOption,
-    device: DeviceOption = "auto",
-) -> None:
-    """Calibrate a finished run anew: probabilities, sets and intervals."""
-    from halometry.inference import calibrate as settle
-
-    made = settle(run, data, device)
-    if made.run.config.class_names:
-        tell(f"temperature {made.temperature:.3f}")
-    tell(f"sets and intervals from {made.conformal.images} -> {run}")
-
-
-@app.command()
 def export(
     run: Annotated[
         str,
@@ -248,39 +233,6 @@ def fit(
         raise typer.Exit(1)
     if out is not None:
         tell(f"fits -> {out}")
-
-
-@app.command()
-def sensitivity(
-    run: RunArgument,
-    out: Annotated[Path, typer.Option(help="A folder for numbers and figures.")] = Path(
-        "sensitivity"
-    ),
-    preset: Annotated[
-        str | None, typer.Option(help="The lenses' recipe, where it is not the run's own.")
-    ] = None,
-    count: Annotated[int, typer.Option(min=2, help="Lenses that each mass is put into.")] = 100,
-    seed: SeedOption = 0,
-    false_positives: Annotated[
-        float, typer.Option(help="Share of smooth lenses that is called lumpy.")
-    ] = 0.01,
-    lens: Annotated[int, typer.Option(min=0, help="Number of the lens that is mapped.")] = 0,
-    grid: Annotated[int, typer.Option(help="Places along the map's side.")] = 13,
-    device: DeviceOption = "auto",
-) -> None:
-    """Measure which single subhalos a run finds, beside what the data allow."""
-    from halometry.inference.sensitivity import sensitivity as measure
-
-    seen = measure(run, out, preset, count, seed, false_positives, lens, grid, device)
-    tell("log10 of the mass (Msun) of which so many are found, 95 % intervals")
-    head, *rows = seen.record["rows"]
-    table = listing(*head)
-    for row in rows:
-        table.add_row(*map(escape, row))
-    out_console.print(table)
-    for sentence in seen.record["conclusion"]:
-        tell(sentence)
-    tell(f"curves and maps -> {out}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Verbs that tell how far answers carry: to a population, and to images of another kind."""
+"""Verbs that tell how far answers can be trusted, and carry: to a population, to other images."""
 
 from __future__ import annotations
 
@@ -7,13 +7,71 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from halometry.cli.app import DeviceOption, RunArgument, SeedOption, app, out_console, tell
+from halometry.cli.app import (
+    DataOption,
+    DeviceOption,
+    RunArgument,
+    SeedOption,
+    app,
+    listing,
+    out_console,
+    tell,
+)
 
 
 class Law(StrEnum):
     gamma = "gamma"
     log_normal = "log_normal"
+
+
+@app.command()
+def calibrate(
+    run: Annotated[str, typer.Argument(help="A run folder, which is written to.")],
+    data: DataOption,
+    device: DeviceOption = "auto",
+) -> None:
+    """Calibrate a finished run anew: probabilities, sets and intervals."""
+    from halometry.inference import calibrate as settle
+
+    made = settle(run, data, device)
+    if made.run.config.class_names:
+        tell(f"temperature {made.temperature:.3f}")
+    tell(f"sets and intervals from {made.conformal.images} -> {run}")
+
+
+@app.command()
+def sensitivity(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(help="A folder for numbers and figures.")] = Path(
+        "sensitivity"
+    ),
+    preset: Annotated[
+        str | None, typer.Option(help="The lenses' recipe, where it is not the run's own.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=2, help="Lenses that each mass is put into.")] = 100,
+    seed: SeedOption = 0,
+    false_positives: Annotated[
+        float, typer.Option(help="Share of smooth lenses that is called lumpy.")
+    ] = 0.01,
+    lens: Annotated[int, typer.Option(min=0, help="Number of the lens that is mapped.")] = 0,
+    grid: Annotated[int, typer.Option(help="Places along the map's side.")] = 13,
+    device: DeviceOption = "auto",
+) -> None:
+    """Measure which single subhalos a run finds, beside what the data allow."""
+    from halometry.inference.sensitivity import sensitivity as measure
+
+    seen = measure(run, out, preset, count, seed, false_positives, lens, grid, device)
+    tell("log10 of the mass (Msun) of which so many are found, 95 % intervals")
+    head, *rows = seen.record["rows"]
+    table = listing(*head)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    out_console.print(table)
+    for sentence in seen.record["conclusion"]:
+        tell(sentence)
+    tell(f"curves and maps -> {out}")
 
 
 @app.command()
