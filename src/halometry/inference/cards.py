@@ -14,7 +14,8 @@ from halometry.evaluation.conclude import TITLES, key_metric
 from halometry.evaluation.intervals import Estimate, rounded
 from halometry.evaluation.report import metric_title
 from halometry.training.recipe import Recipe
-from halometry.training.run import RunConfig, load_run
+from halometry.training.run import load_run
+from halometry.training.run_config import RunConfig
 
 CARD = "README.md"
 HUB_METRICS = {"auc": "roc_auc", "r2": "r_squared"}  # where the Hub has a name of its own

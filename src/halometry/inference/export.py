@@ -26,7 +26,8 @@ from halometry.models.onnx_predictor import INPUT, INSTALL, OUTPUT, OnnxPredicto
 from halometry.progress import say
 from halometry.simulation import FreshImages, presets
 from halometry.training.exported import FORMAT, FORMAT_VERSION, SUFFIX
-from halometry.training.run import Run, RunConfig, load_run
+from halometry.training.run import Run, load_run
+from halometry.training.run_config import RunConfig
 from halometry.training.start import without_paths
 from halometry.writing import check_writable, whole_file
 

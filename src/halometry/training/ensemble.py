@@ -11,7 +11,8 @@ import numpy as np
 from halometry.errors import RunError
 from halometry.models.conformal import Conformal
 from halometry.models.posterior import Posterior, common_grid
-from halometry.training.run import Answerer, RunConfig
+from halometry.training.run import Answerer
+from halometry.training.run_config import RunConfig
 
 if TYPE_CHECKING:
     from halometry.training.exported import ExportedRun

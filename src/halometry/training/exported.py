@@ -12,7 +12,8 @@ from halometry.errors import ConfigError, RunError
 from halometry.models.conformal import Conformal, parse_conformal
 from halometry.models.onnx_predictor import AT_ONCE, OnnxPredictor
 from halometry.training.ensemble import SEPARATOR, Ensemble
-from halometry.training.run import Answerer, Run, RunConfig, load_run
+from halometry.training.run import Answerer, Run, load_run
+from halometry.training.run_config import RunConfig
 
 SUFFIX = ".onnx"
 FORMAT, FORMAT_VERSION = "halometry-onnx", 1

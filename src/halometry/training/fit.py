@@ -40,7 +40,8 @@ from halometry.training.learner import Learner
 from halometry.training.memory import freed_memory_kept
 from halometry.training.novelty import learn
 from halometry.training.recipe import Recipe
-from halometry.training.run import Run, RunConfig
+from halometry.training.run import Run
+from halometry.training.run_config import RunConfig
 from halometry.training.start import has_other_head
 from halometry.writing import write_text
 

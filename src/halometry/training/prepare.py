@@ -18,7 +18,8 @@ from halometry.tasks import Task
 from halometry.training.batches import Order, take
 from halometry.training.execution import Execution, choose_execution
 from halometry.training.recipe import Recipe
-from halometry.training.run import DataRecord, Run, RunConfig
+from halometry.training.run import Run
+from halometry.training.run_config import DataRecord, RunConfig
 from halometry.training.start import start_note
 
 SUSTAINED = 0.75  # of the speed measured on bare steps, what is left with all that training does

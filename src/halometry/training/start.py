@@ -16,7 +16,8 @@ from halometry.models.backbone import pretraining_note
 from halometry.shipped import weights
 from halometry.tasks import Task
 from halometry.training.recipe import Recipe
-from halometry.training.run import Run, RunConfig, load_run
+from halometry.training.run import Run, load_run
+from halometry.training.run_config import RunConfig
 
 START = "weights of the run {} on {}"
 ANEW = ", with a new head"

@@ -24,7 +24,8 @@ from halometry.training.memory import freed_memory_kept
 from halometry.training.prepare import configure
 from halometry.training.recipe import Recipe, RecipeFile, load_recipe
 from halometry.training.refusals import check_labels, check_shares
-from halometry.training.run import Run, RunConfig
+from halometry.training.run import Run
+from halometry.training.run_config import RunConfig
 from halometry.training.start import check_frozen, check_start, load_start, start_note
 
 

@@ -1,0 +1,121 @@
+"""What a run says of itself: how it was made, and what belongs to its weights."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import nn
+
+from halometry.config import Strict
+from halometry.data.labelled import LabelledImages
+from halometry.models.densities import FAMILIES
+from halometry.models.network import Network
+from halometry.models.posterior import Grid
+from halometry.models.predictor import Predictor, TargetConfig
+from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
+from halometry.tasks import Task
+from halometry.training.execution import Execution
+from halometry.training.recipe import Recipe
+
+FORMAT = "halometry-run"
+
+
+class DataRecord(Strict):
+    """Where the training images came from, as a run folder remembers it."""
+
+    path: str
+    description: str
+    fingerprint: str
+    images: int
+    shape: tuple[int, int, int]
+    preset: str | None = None
+    seed: int | None = None
+
+    def begins_like(self, data: LabelledImages) -> bool:
+        """Whether image k here is image k there: the same set, or the same preset and seed."""
+        made = data.attributes.get("preset"), data.attributes.get("seed")
+        same_stream = self.preset is not None and made == (self.preset, self.seed)
+        return same_stream or data.fingerprint == self.fingerprint
+
+
+class RunConfig(Strict):
+    """What `config.yaml` holds.
+
+    Attributes:
+        task, backbone, class_names: what the network answers, and what it is.
+        recipe: resolved for this task and backbone, overrides included.
+        preprocessing, target: what belongs to the weights.
+        grid: of mass fractions, on which posteriors are given; None where answers are masses.
+        temperature: of the probabilities, see `halometry.training.calibrate`.
+        data: the set it was trained on.
+        execution: how it was run.
+        steps: of training in all.
+        seed: of weights, order, augmentation and split.
+        start: `random weights` or what became of ImageNet's.
+        versions: of the packages that matter.
+    """
+
+    format: str = FORMAT
+    format_version: int = 1
+    task: Task
+    backbone: str
+    class_names: tuple[str, ...] | None = None
+    recipe: Recipe
+    preprocessing: PreprocessingConfig
+    target: TargetConfig
+    grid: Grid | None = None
+    temperature: float = Field(default=1.0, gt=0)
+    data: DataRecord
+    execution: Execution
+    steps: int = Field(ge=1)
+    seed: int
+    start: str
+    versions: dict[str, str]
+    date: str
+
+    @property
+    def outputs(self) -> int:
+        if self.grid is not None:
+            return FAMILIES[self.recipe.posterior].parameters
+        return len(self.class_names) if self.class_names else 1
+
+    def build_network(self, pretrained: bool = False) -> Network:
+        """The network of this run, with fresh weights."""
+        recipe = self.recipe
+        density = FAMILIES.get(recipe.posterior)
+        hidden, activation = recipe.head_hidden, recipe.head_activation
+        if density is not None and not hidden:
+            hidden, activation = density.hidden, "relu"
+        return Network(
+            self.backbone,
+            channels=self.preprocessing.channels,
+            outputs=self.outputs,
+            hidden=hidden,
+            activation=activation,
+            dropout=recipe.head_dropout,
+            pretrained=pretrained,
+            first_convolution=recipe.first_convolution,
+            zero_init_residual=recipe.zero_init_residual,
+            freeze_backbone=recipe.freeze_backbone,
+        )
+
+    def predictor(self, network: nn.Module) -> Predictor:
+        """The network joined to what belongs to its weights."""
+        return Predictor(
+            Preprocessing(self.preprocessing),
+            network,
+            self.task,
+            self.target,
+            self.recipe.average_symmetries,
+            self.recipe.posterior,
+            self.grid,
+            self.temperature,
+        )
+
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """Why images of a shape (C, H, W) cannot be given to this network, or None."""
+        channels, height, width = self.data.shape
+        if shape[0] not in (1, channels):
+            return f"has {shape[0]} channels, the run was trained on {channels}"
+        if self.preprocessing.size is None and tuple(shape[1:]) != (height, width):
+            return f"is {shape[2]} x {shape[1]} pixels, the run was trained on {width} x {height}"
+        return None
