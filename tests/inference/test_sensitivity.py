@@ -276,7 +276,7 @@ def test_runs_that_find_nothing(published: Path) -> None:
         sensitivity(run, preset="halo_mass")
     with pytest.raises(RunError, match=r"150 x 150 pixels.*give another with --preset"):
         sensitivity(run, preset="common_test_1")
-    for name, message in ((None, "was not trained on simulated"), ("mine", "preset of your own")):
+    for name, message in ((None, "was not simulated"), ("mine", "none of the package's")):
         data = run.config.data.model_copy(update={"preset": name})
         other = replace(run, config=run.config.model_copy(update={"data": data}))
         with pytest.raises(RunError, match=f"{message}.*--preset"):

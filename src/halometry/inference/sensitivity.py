@@ -24,10 +24,9 @@ from halometry.inference.detecting import (
 )
 from halometry.inference.fitting.data import noise_is_known
 from halometry.progress import track
-from halometry.shipped import is_own
 from halometry.simulation import Preset, load_preset
-from halometry.simulation import presets as preset_names
 from halometry.training.exported import Trained, open_trained
+from halometry.training.trained_on import preset_of_run
 from halometry.writing import check_writable
 
 LATER = 3_000_000  # added to the seed: far from the images of any training and its tests
@@ -142,7 +141,10 @@ def _preset_for(run: Trained, given: str | Path | Preset | None) -> Preset:
             f"{run.source}: is a run for regression, which finds nothing; give a run for"
             " classification"
         )
-    preset = given if isinstance(given, Preset) else _load(run, given)
+    if isinstance(given, Preset):
+        preset = given
+    else:
+        preset = load_preset(given) if given is not None else _own_preset(run)
     if preset.class_names != config.class_names:
         there, here = ", ".join(preset.class_names or ("masses",)), ", ".join(config.class_names)
         raise RunError(f"{run.source}: has classes {here}, preset {preset.name} has {there}")
@@ -160,15 +162,8 @@ def _preset_for(run: Trained, given: str | Path | Preset | None) -> Preset:
     return preset
 
 
-def _load(run: Trained, given: str | Path | None) -> Preset:
-    if given is not None:
-        return load_preset(given)
-    name = run.config.data.preset
-    if name is None:
-        raise RunError(
-            f"{run.source}: was not trained on simulated images; say which preset they follow with"
-            " --preset"
-        )
-    if name not in preset_names() and not is_own(name):
-        raise RunError(f"{run.source}: was trained on a preset of your own; give it with --preset")
-    return load_preset(name)
+def _own_preset(run: Trained) -> Preset:
+    try:
+        return preset_of_run(run)
+    except RunError as error:
+        raise RunError(f"{error}; say which preset its images follow with --preset") from error

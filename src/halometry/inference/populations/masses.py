@@ -10,7 +10,8 @@ from scipy.special import gammainc, gammaln, ndtr, ndtri
 
 from halometry.errors import DataError
 from halometry.inference.populations.density import density, quantiles_of
-from halometry.inference.populations.summary import LEVELS, Summary, summarise
+from halometry.inference.populations.summary import Summary, summarise
+from halometry.models.posterior import LEVELS
 
 # Of the columns with a posterior's quantiles, in their order: normal scores of their shares.
 SCORES = ndtri([(1 - LEVELS["95"]) / 2, (1 - LEVELS["68"]) / 2, 0.5,

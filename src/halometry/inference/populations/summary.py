@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-LEVELS = {"68": 0.68, "95": 0.95}
+from halometry.models.posterior import LEVELS
 
 
 @dataclass(frozen=True)
