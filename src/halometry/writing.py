@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from safetensors import SafetensorError
@@ -48,6 +51,28 @@ def write_text(path: Path, content: str) -> None:
     """
     with whole_file(path) as partial:
         partial.write_text(content, encoding="utf-8")
+
+
+def write_table(
+    path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any] | Mapping[str, Any]]
+) -> None:
+    """Write a whole CSV file or nothing.
+
+    Args:
+        path: the file.
+        columns: their names.
+        rows: cells in that order, or by column; what a row has nothing in stays empty.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        cells = [row.get(name, "") for name in columns] if isinstance(row, Mapping) else row
+        writer.writerow(cells)
+    write_text(path, text.getvalue())
 
 
 def check_writable(path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -39,7 +37,7 @@ from halometry.progress import say, track
 from halometry.training.ensemble import Ensemble
 from halometry.training.exported import ExportedRun, Trained, open_trained
 from halometry.training.run import Run
-from halometry.writing import check_writable, write_text
+from halometry.writing import check_writable, write_table, write_text
 
 
 @dataclass(frozen=True)
@@ -278,7 +276,7 @@ def write_evaluation(evaluation: Evaluation, out: Path, data: LabelledImages) ->
         reliability = {name: posterior_record(evaluation.truth, evaluation.posterior)}
         figures.save(posterior_figure(reliability), out / "posterior.png")
     write_text(out / "metrics.json", json.dumps(record_of(evaluation, data), indent=1) + "\n")
-    write_text(out / "predictions.csv", _predictions_csv(evaluation))
+    _write_predictions(out / "predictions.csv", evaluation)
     say(f"{name}: {evaluation.description} -> {out}")
 
 
@@ -318,18 +316,16 @@ def roc_of(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _predictions_csv(evaluation: Evaluation) -> str:
+def _write_predictions(path: Path, evaluation: Evaluation) -> None:
     names = evaluation.run.config.class_names
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     header = list(names or ("predicted",))
     columns = evaluation.outputs.reshape(len(evaluation.outputs), -1)
     if (posterior := evaluation.posterior) is not None:
         header += ["median", *(f"{end}_{name}" for name in LEVELS for end in ("low", "high"))]
         intervals = [posterior.interval(level) for level in LEVELS.values()]
         columns = np.column_stack([columns, posterior.median, *intervals])
-    writer.writerow(["image", "truth", *header])
+    rows = []
     for name, truth, values in zip(evaluation.names, evaluation.truth, columns, strict=True):
         label = names[int(truth)] if names else f"{truth:.6g}"
-        writer.writerow([name, label, *(f"{value:.6g}" for value in values)])
-    return text.getvalue()
+        rows.append([name, label, *(f"{value:.6g}" for value in values)])
+    write_table(path, ["image", "truth", *header], rows)

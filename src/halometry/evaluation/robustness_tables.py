@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +18,7 @@ from halometry.evaluation.robustness_figure import robustness_figure
 from halometry.evaluation.robustness_steps import Robustness, Step
 from halometry.evaluation.style import save
 from halometry.simulation.shifts import SHIFTS
-from halometry.writing import write_text
+from halometry.writing import write_table, write_text
 
 COLUMNS = {  # of each task: metrics, in the order of the table; `unlike` where it is told
     "classification": {"auc": "AUC", "ece": "ECE", "unlike": "unlike"},
@@ -75,7 +73,7 @@ def write_robustness(found: Robustness, out: Path) -> None:
         StorageError: no room or no permission.
     """
     write_text(out / "robustness.json", json.dumps(record_of(found), indent=1) + "\n")
-    write_text(out / "robustness.csv", _csv(found))
+    _write_csv(out / "robustness.csv", found)
     shown = {key: title for key, title in columns_of(found).items() if key not in ("r2",)}
     save(robustness_figure(found.own, found.steps, shown), out / "robustness.png")
 
@@ -111,18 +109,16 @@ def _step(step: Step) -> dict[str, Any]:
     }
 
 
-def _csv(found: Robustness) -> str:
+def _write_csv(path: Path, found: Robustness) -> None:
     metrics = list(found.own.metrics)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     ends = [f"{key}{end}" for key in (*metrics, "change") for end in ("", "_low", "_high")]
-    writer.writerow(["shift", "factor", *ends])
+    rows = []
     for step in (found.own, *found.steps):
         cells: list[str] = []
         for estimate in (*(step.metrics[key] for key in metrics), step.change):
             cells += _cells(estimate)
-        writer.writerow([step.shift or "none", f"{step.factor:g}", *cells])
-    return text.getvalue()
+        rows.append([step.shift or "none", f"{step.factor:g}", *cells])
+    write_table(path, ["shift", "factor", *ends], rows)
 
 
 def _cells(estimate: Estimate | None) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from halometry.evaluation.intervals import Estimate, rounded
-from halometry.writing import write_text
+from halometry.writing import write_table
 
 COLUMNS = {
     "classification": {"auc": "AUC", "accuracy": "accuracy", "loss": "loss"},
@@ -100,11 +98,7 @@ def write_csv(path: Path, record: dict[str, Any]) -> None:
         for key, value in model["training"].items():
             row |= _flat(f"training_{key}", value)
         rows.append(row | {"start": model["start"], "run": model["run"]})
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_table(path, list(rows[0]), rows)
 
 
 def print_differences(record: dict[str, Any], console: Console) -> None:
@@ -128,12 +122,8 @@ def print_differences(record: dict[str, Any], console: Console) -> None:
 
 def write_differences(path: Path, record: dict[str, Any]) -> None:
     """One row for every two networks and each metric that they are compared by."""
-    text = io.StringIO()
-    fields = ["metric", "first", "second", "value", "low", "high", "better"]
-    writer = csv.DictWriter(text, fieldnames=fields, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(record["differences"])
-    write_text(path, text.getvalue())
+    columns = ["metric", "first", "second", "value", "low", "high", "better"]
+    write_table(path, columns, record["differences"])
 
 
 def _flat(key: str, value: Any) -> dict[str, Any]:

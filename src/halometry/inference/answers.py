@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from halometry.inference.regions import Region, Regions
 from halometry.models.familiar import Novelty
 from halometry.models.posterior import LEVELS, Posterior
 from halometry.training.exported import Trained
-from halometry.writing import write_text
+from halometry.writing import write_table
 
 
 @dataclass(frozen=True)
@@ -68,14 +67,12 @@ def write_answers(
         "region": regions.columns if regions else [],
         "novelty": ["familiarity", "unusual"] if knows else [],
     }
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", *(column for group in columns.values() for column in group), "error"])
+    rows = []
     for answer in answers:
         cells = _cells(answer)
         row = [cells[group] or [""] * len(wanted) for group, wanted in columns.items()]
-        writer.writerow([answer.file, *(cell for group in row for cell in group), answer.error])
-    write_text(path, text.getvalue())
+        rows.append([answer.file, *chain.from_iterable(row), answer.error])
+    write_table(path, ["file", *chain.from_iterable(columns.values()), "error"], rows)
 
 
 def _ends() -> list[str]:

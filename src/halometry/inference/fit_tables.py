@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -18,7 +16,7 @@ from rich.table import Table
 from halometry import __version__
 from halometry.errors import ReadError
 from halometry.inference.fitting import Estimate, Fit
-from halometry.writing import write_text
+from halometry.writing import write_table, write_text
 
 Fitted = Fit | ReadError
 
@@ -35,13 +33,8 @@ def write_fits(folder: Path, answers: Sequence[Fitted]) -> None:
     fits = [answer for answer in answers if isinstance(answer, Fit)]
     names = list(dict.fromkeys(e.name for one in fits for e in one.estimates))
     parameters = [column for name in names for column in (name, f"{name}_error")]
-    text = io.StringIO()
-    writer = csv.DictWriter(
-        text, ["file", *QUALITY, *parameters, "error"], restval="", lineterminator="\n"
-    )
-    writer.writeheader()
-    writer.writerows(_row(answer) for answer in answers)
-    write_text(folder / "fits.csv", text.getvalue())
+    columns = ["file", *QUALITY, *parameters, "error"]
+    write_table(folder / "fits.csv", columns, map(_row, answers))
     record = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from halometry.inference.populations.prior import class_shares, mass_labels
 from halometry.inference.populations.reading import MASS, QUANTILES, Answers, read_answers
 from halometry.inference.populations.summary import Summary
 from halometry.progress import say
-from halometry.writing import check_writable, write_text
+from halometry.writing import check_writable, write_table, write_text
 
 MUCH = 0.05  # of a population beyond what the training set tells of, worth a word
 
@@ -139,14 +137,12 @@ def write_population(found: Population, out: Path, answers: Answers) -> None:
         StorageError: no room or no permission.
     """
     write_text(out / "population.json", json.dumps(record_of(found), indent=1) + "\n")
-    text = io.StringIO()
     columns = ["quantity", *next(iter(found.summaries.values())).to_dict()]
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for name, summary in found.summaries.items():
-        numbers = {key: f"{value:.6g}" for key, value in summary.to_dict().items()}
-        writer.writerow({"quantity": name, **numbers})
-    write_text(out / "population.csv", text.getvalue())
+    rows = [
+        [name, *(f"{value:.6g}" for value in summary.to_dict().values())]
+        for name, summary in found.summaries.items()
+    ]
+    write_table(out / "population.csv", columns, rows)
     if isinstance(found.posterior, Fractions):
         drawn = fractions_figure(
             found.posterior.draws, found.posterior.weights, list(found.summaries)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import time
 from pathlib import Path
@@ -17,7 +15,7 @@ from halometry.errors import DataError
 from halometry.progress import Tracker
 from halometry.training.learner import Learner
 from halometry.training.run import HISTORY, RESUME, WEIGHTS, write_weights
-from halometry.writing import whole_file, write_text
+from halometry.writing import whole_file, write_table
 
 
 class Keeper(L.Callback):
@@ -96,11 +94,7 @@ class Keeper(L.Callback):
         return row["selection_loss"] < self.best["selection_loss"]
 
     def _write_history(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self.history[0]))
-        writer.writeheader()
-        writer.writerows(self.history)
-        write_text(self.path / HISTORY, text.getvalue())
+        write_table(self.path / HISTORY, list(self.history[0]), self.history)
 
     def on_train_epoch_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
         self._share_losses(trainer, learner)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import shlex
@@ -23,7 +21,7 @@ from halometry.evaluation.style import save
 from halometry.inference.detecting.curves import LEVELS, NETWORK, Outcomes
 from halometry.inference.detecting.maps import SensitivityMap
 from halometry.inference.detecting.trial import FITTED, SOUGHT
-from halometry.writing import write_text
+from halometry.writing import write_table, write_text
 
 HEAD = ["subhalo", "observer", *(f"{100 * level:.0f} % found" for level in LEVELS)]
 
@@ -191,11 +189,8 @@ def write_sensitivity(folder: Path, seen: Sensitivity) -> None:
         StorageError: no room or no permission.
     """
     write_text(folder / "sensitivity.json", json.dumps(seen.record, indent=1) + "\n")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["place", "observer", "log10_mass", "share", "low", "high"])
-    writer.writerows(_lines(seen))
-    write_text(folder / "sensitivity.csv", text.getvalue())
+    columns = ["place", "observer", "log10_mass", "share", "low", "high"]
+    write_table(folder / "sensitivity.csv", columns, _lines(seen))
     panels = {
         place: {_called(seen, name): of.completeness(name) for name in of.observers}
         for place, of in seen.outcomes.items()
