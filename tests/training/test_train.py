@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from halometry.errors import (
     UsageError,
 )
 from halometry.training import load_run, train
+from halometry.training.fit import interruptible
 from halometry.training.run import METRICS, RESUME, WEIGHTS, read_config
 from halometry.writing import whole_file
 
@@ -232,6 +234,22 @@ def test_ctrl_c_ends_training_and_leaves_a_run_to_go_on_with(lenses: Path, tmp_p
     assert said.splitlines()[-1] == "stopped; repeat the same command to go on"
     assert "Traceback" not in said
     assert (tmp_path / "run" / RESUME).exists()
+
+
+def test_what_ctrl_c_breaks_is_still_ctrl_c() -> None:
+    trainer: Any = SimpleNamespace(interrupted=False)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), interruptible(trainer):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt as error:
+                raise RuntimeError("half a file") from error
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with pytest.raises(RuntimeError, match="by itself"), interruptible(trainer):
+            raise RuntimeError("by itself")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_weights_of_another_run_are_where_training_begins(

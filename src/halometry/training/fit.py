@@ -101,7 +101,7 @@ def _fit(job: Job, group: Group) -> None:
     with track(f"training {config.backbone}", config.steps) as tracker, _quiet():
         callbacks = [Statistics(), keeper, Watcher(tracker, METRICS[config.task])]
         trainer = _trainer(job, group, stretches, callbacks)
-        with _interruptible(trainer):
+        with interruptible(trainer):
             trainer.fit(
                 learner,
                 datamodule=Feed(batches, selection, stretches),
@@ -173,17 +173,30 @@ def _trainer_devices(device: str, group: Group) -> int | list[int]:
 
 
 @contextmanager
-def _interruptible(trainer: L.Trainer) -> Iterator[None]:
-    """Let Ctrl-C end training as it ends anything else; Lightning would leave the process."""
+def interruptible(trainer: L.Trainer) -> Iterator[None]:
+    """Let Ctrl-C end training as it ends anything else, whatever it breaks on its way.
+
+    Lightning would leave the process, and what is interrupted may fail with an error of its own.
+    """
     handler = signal.getsignal(signal.SIGINT)
+    asked = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         yield
-    except SystemExit as end:
-        if trainer.interrupted:
-            raise KeyboardInterrupt from end
+    except (Exception, SystemExit) as error:
+        if asked or (isinstance(error, SystemExit) and trainer.interrupted):
+            raise KeyboardInterrupt from error
         raise
     finally:
-        if threading.current_thread() is threading.main_thread():
+        if in_main_thread:
             signal.signal(signal.SIGINT, handler)
 
 
