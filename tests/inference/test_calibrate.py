@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from halometry.models.temperature import fit_temperature, tempered
 from halometry.training import Run, load_run, train
 from halometry.training.calibrate import halves, reserved
 from halometry.training.exported import load_exported
+from halometry.training.novelty import familiarise
 from halometry.training.run import CONFORMAL, write_config
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
@@ -260,3 +262,12 @@ def test_the_command_calibrates_and_asks_for_a_level(
     with pytest.raises(SystemExit, match="2"):
         command("predict", run, lenses, "--out", out, "--level", "50")
     assert "level 50: must lie between 0 and 1, such as 0.9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [calibrate, familiarise])
+def test_what_came_with_the_package_stays_as_it_came(
+    change: Callable[..., object], tmp_path: Path
+) -> None:
+    lenses = simulate("demo_classification", 30, seed=5, out=tmp_path / "lenses.h5")
+    with pytest.raises(UsageError, match=r"d4net: stays as it came; copy .*weights.*d4net to a"):
+        change("common_test_1/d4net", lenses)

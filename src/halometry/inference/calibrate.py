@@ -52,7 +52,7 @@ def calibrate(
 
     Raises:
         RunError, DataError: the run cannot be used, or not with these images.
-        UsageError: it is an exported file.
+        UsageError: it is an exported file, or came with the package or from the Hub.
         StorageError: the folder cannot be written.
 
     Example:
@@ -63,6 +63,7 @@ def calibrate(
         if Path(run).suffix == SUFFIX:
             raise UsageError(f"{run}: calibrate the run that it was made of, and export it again")
         run = load_run(run)
+    run.check_own()
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
     check_fit(run, labelled)
     check_writable(run.path / CONFORMAL)

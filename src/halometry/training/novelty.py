@@ -63,12 +63,14 @@ def familiarise(
         DataError: it was trained on other images.
         RunError: the run cannot be used.
         StorageError: its folder cannot be written to.
+        UsageError: it came with the package or from the Hub.
 
     Example:
         >>> familiarise("runs/kinds", "lenses.h5").rate  # doctest: +SKIP
         0.01
     """
     run = run if isinstance(run, Run) else load_run(run)
+    run.check_own()
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
     split = run.split()
     if not run.config.data.begins_like(labelled) or len(labelled) <= split.selection.max():

@@ -19,7 +19,7 @@ from halometry import hub
 from halometry.config import read_yaml, validate
 from halometry.data.split import Split
 from halometry.devices import find_device
-from halometry.errors import ConfigError, RunError, did_you_mean
+from halometry.errors import ConfigError, RunError, UsageError, did_you_mean
 from halometry.models.conformal import Conformal, parse_conformal
 from halometry.models.predictor import Predictor
 from halometry.progress import say
@@ -52,6 +52,18 @@ class Run:
     @property
     def name(self) -> str:
         return self.config.backbone
+
+    def check_own(self) -> None:
+        """Refuse to change a run that came with the package or from the Hub.
+
+        Raises:
+            UsageError: it did; a copy of its folder may be changed.
+        """
+        if Path(self.source).resolve() != self.path.resolve():
+            raise UsageError(
+                f"{self.source}: stays as it came; copy {self.path} to a folder of your own, and"
+                " give that"
+            )
 
     def split(self) -> Split:
         """Which images of its set trained it, chose its checkpoint, and were kept for the test.
