@@ -89,6 +89,8 @@ def main() -> None:
         command += f" --mass-run {options.mass_run}"
         masses = {n: list(of_network_masses(options, n)) for n in SIZES}
         parts[f"masses, {Path(options.mass_run).name}"] = masses
+    if options.pool != parser.get_default("pool"):
+        command += f" --pool {options.pool}"
     record = {
         "what": "share of populations whose truth lies in the intervals of `population`, and the"
         " intervals' widths",

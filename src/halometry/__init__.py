@@ -29,6 +29,7 @@ _HOME = {
     "sensitivity": "halometry.inference.sensitivity",
     "publish": "halometry.inference.publish",
     "population": "halometry.inference.population",
+    "attribution": "halometry.evaluation.attribution",
     "robustness": "halometry.evaluation.robustness",
     "load_preset": "halometry.simulation.preset",
     "presets": "halometry.simulation.preset",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from halometry.data.dataset import open_dataset as open_dataset
     from halometry.data.generate import simulate as simulate
     from halometry.demonstration import demo as demo
+    from halometry.evaluation.attribution import attribution as attribution
     from halometry.evaluation.compare import compare as compare
     from halometry.evaluation.evaluate import evaluate as evaluate
     from halometry.evaluation.robustness import robustness as robustness

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from halometry import cli
 from halometry.data.dataset import open_dataset
@@ -44,7 +45,7 @@ def mass_run(published: Path, tmp_path: Path) -> Path:
 
 
 def untempered(run: Run, data: LabelledImages, rows: np.ndarray) -> np.ndarray:
-    plain = run.config.model_copy(update={"temperature": 1.0})
+    plain = run.config.model_copy(update={"temperature": 1.0, "bias": ()})
     return outputs_of(replace(run, config=plain), data, np.sort(rows))
 
 
@@ -52,8 +53,9 @@ def as_of_before(run: Path) -> None:
     """Make a run folder such as earlier versions wrote."""
     (run / CONFORMAL).unlink()
     text = (run / "config.yaml").read_text()
-    lines = [line for line in text.splitlines() if not line.startswith("temperature")]
-    (run / "config.yaml").write_text("\n".join(lines))
+    content = yaml.safe_load(text)
+    del content["temperature"], content["bias"]
+    (run / "config.yaml").write_text(yaml.safe_dump(content))
     split = (run / "split.json").read_text().replace("c", "s")
     (run / "split.json").write_text(split)
 
@@ -63,8 +65,9 @@ def test_training_ends_with_a_calibration(run: Path, lenses: Path) -> None:
     split = found.split()
     assert (len(split.selection), len(split.calibration)) == (6, 3)
     answers = untempered(found, data, split.selection)
-    expected = fit_temperature(data.labels[split.selection], answers)
-    assert found.config.temperature == pytest.approx(expected, abs=1e-3)
+    temperature, bias = fit_temperature(data.labels[split.selection], answers)
+    assert found.config.temperature == pytest.approx(temperature, abs=1e-3)
+    assert found.config.bias == pytest.approx(bias, abs=1e-3)
     conformal = found.conformal()
     assert conformal is not None
     assert conformal.untouched
@@ -80,8 +83,9 @@ def test_with_symmetries_the_mean_is_what_is_calibrated(lenses: Path, tmp_path: 
     found = train("classification", lenses, "test_resnet", tmp_path / "run", overrides=options)
     data = open_dataset(lenses)
     rows = found.split().selection
-    expected = fit_temperature(data.labels[rows], untempered(found, data, rows))
-    assert found.config.temperature == pytest.approx(expected, abs=1e-3)
+    temperature, bias = fit_temperature(data.labels[rows], untempered(found, data, rows))
+    assert found.config.temperature == pytest.approx(temperature, abs=1e-3)
+    assert found.config.bias == pytest.approx(bias, abs=1e-3)
     images = torch.from_numpy(data.images[:3]).float()
     predictor = found.predictor()
     forms = predictor(images.flip(-1))
@@ -92,7 +96,7 @@ def test_masses_have_intervals_and_no_temperature(mass_run: Path, masses: Path) 
     found, data = load_run(mass_run), open_dataset(masses)
     conformal = found.conformal()
     assert conformal is not None
-    assert found.config.temperature == 1
+    assert (found.config.temperature, found.config.bias) == (1, ())
     rows = found.split().calibration
     errors = np.abs(outputs_of(found, data, rows) - data.labels[rows])
     np.testing.assert_allclose(conformal.scores[0], np.sort(errors), rtol=1e-5)
@@ -162,7 +166,7 @@ def test_few_images_are_answered_however_large_the_set(
     monkeypatch.setattr("halometry.training.calibrate.MOST", 2)
     made = calibrate(run, lenses, "cpu")
     assert made.conformal.images.startswith("2 images")
-    assert len(reserved(load_run(run).split()).scored) == 3
+    assert len(reserved(load_run(run).split()).fitted) == 2
 
 
 def test_a_published_and_an_exported_run_are_calibrated_as_it_was(
@@ -174,16 +178,17 @@ def test_a_published_and_an_exported_run_are_calibrated_as_it_was(
     assert weights.conformal() == run.conformal()
     assert "have not been calibrated" not in (weights.path / "README.md").read_text()
     # As far from 1 as could be: the file must have it.
-    hot = without_paths(run.config).model_copy(update={"temperature": 4.0})
+    update = {"temperature": 4.0, "bias": (0.5, 0.0, -0.5)}
+    hot = without_paths(run.config).model_copy(update=update)
     copy = Path(shutil.copytree(run.path, tmp_path / "hot"))
     write_config(copy, hot)
     made = export(copy, tmp_path / "hot.onnx", check=lenses)
     assert made.difference < 1e-4
     exported = load_exported(made.path)
-    assert exported.config.temperature == 4.0
+    assert (exported.config.temperature, exported.config.bias) == (4.0, (0.5, 0.0, -0.5))
     assert exported.conformal() == run.conformal()
     data = open_dataset(lenses)
-    expected = tempered(untempered(run, data, np.arange(6)), 4.0)
+    expected = tempered(untempered(run, data, np.arange(6)), 4.0, (0.5, 0.0, -0.5))
     np.testing.assert_allclose(outputs_of(exported, data, np.arange(6)), expected, atol=1e-5)
 
 
@@ -234,6 +239,7 @@ def test_an_evaluation_says_how_far_it_can_be_trusted(
     assert found.metrics["ece"].to_dict() == found.trust["calibration"]["after"]["ece"]
     record = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert record["calibration"]["temperature"] == found.run.config.temperature
+    assert record["calibration"]["bias"] == list(found.run.config.bias)
     assert [one["level"] for one in record["conformal"]["levels"]] == [0.68, 0.9, 0.95]
     data = open_dataset(lenses)
     plain = untempered(load_run(run), data, found.rows)
@@ -253,7 +259,8 @@ def test_the_command_calibrates_and_asks_for_a_level(
     with pytest.raises(SystemExit, match="0"):
         command("calibrate", run, "--data", lenses, "--device", "cpu")
     said = capsys.readouterr().out
-    assert f"temperature {load_run(run).config.temperature:.3f}" in said
+    config = load_run(run).config
+    assert f"temperature {config.temperature:.3f}, bias no {config.bias[0]:+.3f}, sphere" in said
     assert "sets and intervals from 3 images of the training set, kept aside for this" in said
     out = tmp_path / "p.csv"
     with pytest.raises(SystemExit, match="0"):

@@ -21,7 +21,7 @@ from halometry.data.dataset import open_dataset
 from halometry.devices import check_devices
 from halometry.errors import DataError, HalometryError, RunError, UnavailableError, UsageError
 from halometry.evaluation.evaluate import outputs_of
-from halometry.models.temperature import tempered
+from halometry.models.temperature import untempered
 from halometry.training import train
 from halometry.training.group import LostError
 from halometry.training.launch import _complain
@@ -161,7 +161,7 @@ def test_batch_normalisation_is_judged_as_it_is_kept(lenses: Path, tmp_path: Pat
     run = train("classification", lenses, "test_resnet", tmp_path / "run", overrides=options,
                 device="cpu", devices=2)  # fmt: skip
     data, rows = open_dataset(lenses), run.split().selection
-    answers = tempered(outputs_of(run, data, rows), 1 / run.config.temperature)
+    answers = untempered(outputs_of(run, data, rows), run.config.temperature, run.config.bias)
     loss = -np.log(answers[np.arange(len(rows)), data.labels[rows]]).mean()
     assert np.isclose(loss, history(run.path)[:, 3].min(), rtol=1e-4)
 

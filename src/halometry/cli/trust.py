@@ -21,6 +21,12 @@ from halometry.cli.app import (
 )
 
 
+class Method(StrEnum):
+    integrated_gradients = "integrated_gradients"
+    saliency = "saliency"
+    occlusion = "occlusion"
+
+
 class Law(StrEnum):
     gamma = "gamma"
     log_normal = "log_normal"
@@ -37,7 +43,9 @@ def calibrate(
 
     made = settle(run, data, device)
     if made.run.config.class_names:
-        tell(f"temperature {made.temperature:.3f}")
+        shifts = zip(made.run.config.class_names, made.bias, strict=True)
+        biases = ", ".join(f"{name} {value:+.3f}" for name, value in shifts)
+        tell(f"temperature {made.temperature:.3f}, bias {biases}")
     tell(f"sets and intervals from {made.conformal.images} -> {run}")
 
 
@@ -120,3 +128,34 @@ def robustness(
     print_robustness(measure(run, out, count, names, seed, device), out_console)
     if out is not None:
         tell(f"robustness -> {out}")
+
+
+@app.command()
+def attribution(
+    run: RunArgument,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Your own images; new ones of the run's preset if not given."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="A folder for maps, figures and tables.")] = Path(
+        "attribution"
+    ),
+    method: Annotated[Method, typer.Option(help="Of the maps.")] = Method.integrated_gradients,
+    count: Annotated[int, typer.Option(min=12, help="New images.")] = 200,
+    preset: Annotated[
+        str | None, typer.Option(help="Their recipe, where it is not the run's own.")
+    ] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+) -> None:
+    """Show what a run's answers rest on, beside the substructure that is there."""
+    from halometry.evaluation.attribution import attribution as look
+
+    made = look(run, files, out, method.value, count, preset, seed, device)
+    if made.pointing:
+        head, *rows = made.rows
+        table = listing(*head)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        out_console.print(table)
+    tell(f"{len(made.looks)} maps -> {out}")

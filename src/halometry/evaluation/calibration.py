@@ -136,11 +136,11 @@ def _binomial_errors(found: Reliability) -> np.ndarray:
 def calibration_record(
     truth: np.ndarray, probabilities: np.ndarray, untempered: np.ndarray, resamples: int = 1000
 ) -> dict[str, Any]:
-    """The calibration error with its bins, and what it was before the temperature.
+    """The calibration error with its bins, and what it was before the temperature and biases.
 
     Args:
         truth: class indices (N,).
-        probabilities, untempered: (N, K), as they are and at temperature 1.
+        probabilities, untempered: (N, K), as they are and without these.
         resamples: of the bootstrap.
     """
     record: dict[str, Any] = {

@@ -6,8 +6,9 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from halometry.data.split import split_dataset
 from halometry.devices import find_device
 from halometry.errors import RunError, UsageError
 from halometry.evaluation import figures
-from halometry.evaluation.conclude import conclusion, key_metric, learnt
+from halometry.evaluation.attribution import Look, look_at
+from halometry.evaluation.conclude import best_of, conclusion, key_metric, learnt
 from halometry.evaluation.cost import machine, measure_speed, model_cost
 from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
@@ -125,7 +127,8 @@ def compare(
         evaluations.append(evaluate(run, labelled, out / "evaluations" / name, device))
     say(f"timing {len(backbones)} networks, one image and batches, in turns")
     record = _record(task, labelled, recipe_file, evaluations, out, seed, device, note)
-    gallery = gallery_of(labelled, {e.run.name: e for e in evaluations}, seed)
+    named = {e.run.name: e for e in evaluations}
+    gallery = gallery_of(labelled, named, seed, best_of(record)["name"], device)
     comparison = Comparison(record, gallery, evaluations, out)
     write_comparison(comparison)
     return comparison
@@ -270,13 +273,21 @@ def _costs(
     return {name: costs[name] | speeds[name] for name in predictors}
 
 
-def gallery_of(data: LabelledImages, evaluations: dict[str, Evaluation], seed: int) -> Gallery:
+def gallery_of(
+    data: LabelledImages,
+    evaluations: dict[str, Evaluation],
+    seed: int,
+    explain: str | None = None,
+    device: str = "auto",
+) -> Gallery:
     """Pictures for the report: what the images look like, and what was most mistaken.
 
     Args:
         data: the images.
         evaluations: of each network on the same of them.
         seed: of the choice of samples.
+        explain: a network, for maps of what its answers rest on where captum is installed.
+        device: that it works on.
     """
     named, first = evaluations.items(), next(iter(evaluations.values()))
     truth, rows = first.truth, first.rows
@@ -302,6 +313,11 @@ def gallery_of(data: LabelledImages, evaluations: dict[str, Evaluation], seed: i
     def image(i: int) -> np.ndarray:
         return np.asarray(data.images[np.array([rows[i]])])[0].mean(axis=0)
 
+    looks: list[Look] = []
+    if explain is not None and find_spec("captum"):
+        few = picks[:: SAMPLES // 2]
+        seen = look_at(evaluations[explain].run, data, rows[few], device)
+        looks = [replace(one, name=f"truly {label(i)}") for one, i in zip(seen, few, strict=True)]
     return Gallery(
         truth=truth,
         outputs={name: e.outputs for name, e in named},
@@ -315,4 +331,5 @@ def gallery_of(data: LabelledImages, evaluations: dict[str, Evaluation], seed: i
             }
             for i in np.argsort(-wrong)[:WORST]
         ],
+        looks=looks,
     )

@@ -21,6 +21,11 @@ def learnt(models: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
     return sorted(above, key=lambda m: -quality(m, key))
 
 
+def best_of(record: dict[str, Any]) -> dict[str, Any]:
+    """The model with the highest value of the key metric."""
+    return max(record["models"], key=lambda model: quality(model, key_metric(record)))
+
+
 def on_front(models: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
     """The models that no other beats in both accuracy and latency, fastest first."""
     ranked = sorted(models, key=lambda m: (latency(m), -quality(m, key)))

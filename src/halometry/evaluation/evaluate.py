@@ -32,7 +32,7 @@ from halometry.evaluation.posteriors import (
     posterior_record,
 )
 from halometry.models.posterior import LEVELS, Posterior
-from halometry.models.temperature import tempered
+from halometry.models.temperature import untempered
 from halometry.progress import say, track
 from halometry.training.ensemble import Ensemble
 from halometry.training.exported import ExportedRun, Trained, open_trained
@@ -69,7 +69,8 @@ class Evaluation:
     @property
     def untempered(self) -> np.ndarray:
         """Probabilities before the temperature (N, K)."""
-        return tempered(self.outputs, 1 / self.run.config.temperature)
+        config = self.run.config
+        return untempered(self.outputs, config.temperature, config.bias)
 
     @property
     def confusion(self) -> np.ndarray | None:
@@ -134,7 +135,8 @@ def _trust(evaluation: Evaluation, resamples: int) -> dict[str, Any]:
     trust = {}
     if names:
         trust["calibration"] = calibration_record(truth, outputs, evaluation.untempered, resamples)
-        trust["calibration"]["temperature"] = evaluation.run.config.temperature
+        config = evaluation.run.config
+        trust["calibration"] |= {"temperature": config.temperature, "bias": list(config.bias)}
     if conformal is not None:
         trust["conformal"] = coverage_record(truth, outputs, conformal, names, resamples)
     return trust

@@ -211,7 +211,7 @@ def montage(
     for panel, image, title in zip(axes[::deep].flat, images, titles, strict=False):
         panel.imshow(stretched(image), cmap=LENS_MAP, origin="lower", interpolation="nearest")
         colour = COLOURS[names.index(title)] if few else INK
-        panel.set_title(_shortened(title), fontsize=9, color=colour, pad=3)
+        panel.set_title(shortened(title), fontsize=9, color=colour, pad=3)
     if beneath is not None:
         what, maps = beneath
         top = max(float(np.quantile(one, 0.999)) for one in maps) or 1.0
@@ -228,5 +228,5 @@ def stretched(image: np.ndarray) -> np.ndarray:
     return np.arcsinh(8 * scaled) / np.arcsinh(8)
 
 
-def _shortened(title: str, length: int = 24) -> str:
+def shortened(title: str, length: int = 24) -> str:
     return title if len(title) <= length else f"{title[: length - 9]}…{title[-8:]}"

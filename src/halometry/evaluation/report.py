@@ -16,14 +16,23 @@ from matplotlib.figure import Figure
 from PIL import Image as Picture
 
 from halometry.evaluation import figures
+from halometry.evaluation.attribution import Look, figure_of
 from halometry.evaluation.calibration_figure import reliability_figure
-from halometry.evaluation.conclude import TITLES, key_metric, latency, learnt, on_front, quality
+from halometry.evaluation.conclude import (
+    TITLES,
+    best_of,
+    key_metric,
+    latency,
+    learnt,
+    on_front,
+    quality,
+)
 from halometry.evaluation.intervals import Estimate, rounded
 from halometry.evaluation.pareto_figure import pareto_figure
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.evaluation.style import LENS_MAP, colours
 from halometry.evaluation.tables import LOWER_IS_BETTER, UNRANKED, best_values, cost_cells
-from halometry.models.temperature import tempered
+from halometry.models.temperature import untempered
 from halometry.writing import write_text
 
 METRIC_TITLES = {
@@ -62,12 +71,14 @@ class Gallery:
         outputs: for each network probabilities (N, K) or masses (N,).
         samples: images (H, W) with labels: what the set looks like.
         worst: what was most mistaken: `name`, `image`, `truth`, `predicted` (by network).
+        looks: what the best network's answers for some of them rest on.
     """
 
     truth: np.ndarray
     outputs: dict[str, np.ndarray]
     samples: list[tuple[np.ndarray, str]] = field(default_factory=list)
     worst: list[dict[str, Any]] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
 
 def write_report(
@@ -109,8 +120,7 @@ def write_report(
 
 def _section(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
     """What the template needs of one comparison."""
-    models, key = record["models"], key_metric(record)
-    best = max(models, key=lambda model: quality(model, key))
+    models, key, best = record["models"], key_metric(record), best_of(record)
     histories = {model["name"]: model["history"] for model in models}
     made = {
         "pareto": _pareto(record, key),
@@ -122,12 +132,15 @@ def _section(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
         made["reliability"] = _reliability(record, gallery)
     else:
         made["regression"] = _regression(gallery)
+    if gallery.looks:
+        made["looks"] = figure_of(gallery.looks)
     posteriors = {m["name"]: m["posterior"] for m in models if m.get("posterior") is not None}
     if posteriors:
         made["posterior"] = posterior_figure(posteriors)
     return {
         "record": record,
         "name": record["task"],
+        "best": best["name"],
         "headline": _headline(record, best, key),
         "metrics": _metric_rows(record),
         "differences": [_difference_row(one) for one in record["differences"]],
@@ -169,9 +182,13 @@ def _confusion(record: dict[str, Any]) -> Figure:
 def _reliability(record: dict[str, Any], gallery: Gallery) -> Figure:
     drawn = {}
     for model in record["models"]:
-        temperature = model["trust"]["calibration"]["temperature"]
+        calibration = model["trust"]["calibration"]
         after = gallery.outputs[model["name"]]
-        drawn[model["name"]] = (gallery.truth, after, tempered(after, 1 / temperature))
+        drawn[model["name"]] = (
+            gallery.truth,
+            after,
+            untempered(after, calibration["temperature"], calibration["bias"]),
+        )
     return reliability_figure(drawn)
 
 

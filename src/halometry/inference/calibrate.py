@@ -13,7 +13,7 @@ from halometry.errors import DataError, UsageError
 from halometry.evaluation.evaluate import check_fit
 from halometry.models.conformal import Conformal
 from halometry.progress import say
-from halometry.training.calibrate import Reserved, calibrate_on, halves, reserved
+from halometry.training.calibrate import Reserved, calibrate_on, halves, reserved, thinned
 from halometry.training.exported import SUFFIX
 from halometry.training.run import CONFORMAL, Run, load_run
 from halometry.training.start import called
@@ -28,12 +28,13 @@ class Calibration:
 
     Attributes:
         run: as it is now.
-        temperature: of its probabilities; 1 for masses.
+        temperature, bias: of its probabilities; 1 and none for masses.
         conformal: the scores behind its sets and intervals.
     """
 
     run: Run
     temperature: float
+    bias: tuple[float, ...]
     conformal: Conformal
 
 
@@ -46,8 +47,8 @@ def calibrate(
         run: as `load_run` takes it; its folder must be writable.
         data: the set it was trained on, of which only images are used that the network has not
             learnt from and is not judged on; or another labelled set, of which all are used but
-            those that it sets aside for testing, one half for the temperature and one for the
-            scores. Do not judge the run on these.
+            those that it sets aside for testing, one half for temperature and biases, one, and
+            2,000 at most, for the scores. Do not judge the run on these.
         device: `auto`, `cpu`, or as PyTorch names it.
 
     Raises:
@@ -67,10 +68,11 @@ def calibrate(
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
     check_fit(run, labelled)
     check_writable(run.path / CONFORMAL)
-    temperature, conformal = calibrate_on(run, labelled, _parts(run, labelled), device)
+    conformal = calibrate_on(run, labelled, _parts(run, labelled), device)
     if (run.path / "README.md").is_file():
         say(f"{run.source}: its card is of before; 'halometry publish' writes another")
-    return Calibration(load_run(run.path), temperature, conformal)
+    made = load_run(run.path)
+    return Calibration(made, made.config.temperature, made.config.bias, conformal)
 
 
 def _parts(run: Run, data: LabelledImages) -> Reserved:
@@ -93,4 +95,4 @@ def _parts(run: Run, data: LabelledImages) -> Reserved:
         )
     where = called(data.source, data.attributes.get("preset"), data.attributes.get("seed"))
     fitted, scored = halves(rows)
-    return Reserved(fitted, scored, f"images of {where}", True)
+    return Reserved(fitted, thinned(scored), f"images of {where}", True)

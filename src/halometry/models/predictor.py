@@ -55,7 +55,7 @@ class Predictor(nn.Module):
         family: of the densities whose parameters a regression network puts out; `none` where it
             puts out the mass itself.
         grid: of mass fractions (G cells), on which such densities are given.
-        temperature: of the probabilities as they are given, see `tempered`.
+        temperature, bias: of the probabilities as they are given, see `tempered`.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Predictor(nn.Module):
         family: Family = "none",
         grid: Grid | None = None,
         temperature: float = 1.0,
+        bias: tuple[float, ...] = (),
     ) -> None:
         super().__init__()
         self.preprocessing = preprocessing
@@ -77,7 +78,7 @@ class Predictor(nn.Module):
         self.average_symmetries = average_symmetries
         self.density = None if grid is None else FAMILIES[family]
         self.grid = grid
-        self.temperature = temperature
+        self.temperature, self.bias = temperature, bias
 
     def forward(self, raw: Tensor) -> Tensor:
         """Map raw images (B, c, H, W) to probabilities (B, K) or mass fractions (B,).
@@ -86,7 +87,7 @@ class Predictor(nn.Module):
         """
         answers = self._untempered(raw)
         if self.task == "classification":
-            return tempered(answers, self.temperature)
+            return tempered(answers, self.temperature, self.bias)
         return answers
 
     def _untempered(self, raw: Tensor) -> Tensor:

@@ -48,14 +48,15 @@ class Preprocessing(nn.Module):
     def __init__(self, config: PreprocessingConfig) -> None:
         super().__init__()
         self.config = config
+        # Of `minmax`, where not each image's own: what a pixel does is then not what it scales.
+        self.limits: tuple[Tensor, Tensor] | None = None
 
     def forward(self, raw: Tensor) -> Tensor:
         """Map raw pixel values (B, c, H, W), c = 1 or as configured, to (B, C, size, size)."""
         config = self.config
         images = raw.float()
         if config.scale == "minmax":
-            low = images.amin(dim=(1, 2, 3), keepdim=True)
-            high = images.amax(dim=(1, 2, 3), keepdim=True)
+            low, high = self.limits or extremes(images)
             images = (images - low) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)
         if config.stretch == "sqrt":
             images = images.clamp_min(0).sqrt()
@@ -67,6 +68,11 @@ class Preprocessing(nn.Module):
         if images.shape[1] == 1 and config.channels > 1:
             images = images.expand(-1, config.channels, -1, -1)
         return images
+
+
+def extremes(images: Tensor) -> tuple[Tensor, Tensor]:
+    """The darkest and the brightest pixel of images (B, C, H, W), each (B, 1, 1, 1)."""
+    return images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
 
 
 def resize(images: Tensor, size: int) -> Tensor:

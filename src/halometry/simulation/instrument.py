@@ -184,6 +184,18 @@ class ImageSpec(Strict):
             raise ValueError(f"{self.psf.file}: must not be negative; set what is below 0 to 0")
         return kernel / kernel.sum()
 
+    @property
+    def psf_width(self) -> float:
+        """Full width at half maximum of the point spread function, arcsec.
+
+        Of a file's kernel the diameter of the circle that has the area above half of its maximum;
+        0 without one.
+        """
+        if self.kernel is None:
+            return FWHM * self.psf_sigma
+        above = int((self.kernel >= self.kernel.max() / 2).sum())
+        return 2 * math.sqrt(above / math.pi) * self.pixel_scale
+
 
 def instruments() -> list[str]:
     """The instruments that come with the package."""

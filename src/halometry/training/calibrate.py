@@ -1,4 +1,4 @@
-"""Calibration, at the end of a training: the temperature, and the scores behind sets."""
+"""Calibration, at the end of a training: temperature, biases, and the scores behind sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from halometry.progress import track
 from halometry.training.run import CONFORMAL, Answerer, Run, write_config
 from halometry.writing import write_text
 
-MOST = 2000  # images that either is made from, which bounds the time
+MOST = 2000  # images of a training set that either is made from, which bounds the time
 BATCH = 64
 
 
@@ -24,7 +24,7 @@ class Reserved:
     """Which images of a set a run is calibrated on; rows, int64.
 
     Attributes:
-        fitted: the temperature.
+        fitted: the temperature and the biases.
         scored: sets and intervals.
         images: what the latter are, in words.
         untouched: whether nothing else was chosen or fitted with them.
@@ -43,10 +43,10 @@ def reserved(split: Split) -> Reserved:
     """
     if len(split.calibration):
         what = "images of the training set, kept aside for this"
-        return Reserved(split.selection, split.calibration, what, True)
+        return Reserved(thinned(split.selection), thinned(split.calibration), what, True)
     fitted, scored = halves(split.selection)
     what = "images of the training set, which also chose the checkpoint"
-    return Reserved(fitted, scored, what, False)
+    return Reserved(thinned(fitted), thinned(scored), what, False)
 
 
 def halves(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -56,44 +56,49 @@ def halves(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(first), np.sort(second)
 
 
-def calibrate_on(
-    run: Run, data: LabelledImages, parts: Reserved, device: str
-) -> tuple[float, Conformal]:
-    """Fit the temperature, take the scores, and write both into the run folder.
+def calibrate_on(run: Run, data: LabelledImages, parts: Reserved, device: str) -> Conformal:
+    """Fit temperature and biases, take the scores, and write all into the run folder.
 
     Args:
         run: whose weights are in their place.
         data: labelled images that fit it.
-        parts: which of them are used; at most 2,000 for either.
+        parts: which of them are used.
         device: `auto`, `cpu`, or as PyTorch names it.
 
     Returns:
-        The temperature, 1 for masses, and the scores.
+        The scores.
 
     Raises:
         StorageError: the folder cannot be written.
     """
-    plain = replace(run, config=run.config.model_copy(update={"temperature": 1.0}))
+    plain = replace(run, config=run.config.model_copy(update={"temperature": 1.0, "bias": ()}))
     classes = run.config.task == "classification"
-    fitted, scored = _thinned(parts.fitted), _thinned(parts.scored)
+    fitted, scored = parts.fitted, parts.scored
     asked = np.concatenate([fitted, scored]) if classes else scored
     answers = _answers(plain.answerer(device), data, asked, run.name)
     if run.config.grid is not None:
         answers = Posterior(run.config.grid, answers).mean
-    temperature = 1.0
+    temperature, bias = 1.0, tuple[float, ...]()
     if classes:
-        temperature = round(fit_temperature(data.labels[fitted], answers[: len(fitted)]), 4)
-        answers = tempered(answers[len(fitted) :], temperature)
+        temperature, bias = _fitted(data.labels[fitted], answers[: len(fitted)])
+        answers = tempered(answers[len(fitted) :], temperature, bias)
     images = f"{len(scored):,} {parts.images}"
     truth = data.labels[scored]
     conformal = conformal_of(truth, answers, images, data.fingerprint, parts.untouched)
     write_text(run.path / CONFORMAL, conformal.to_json())
-    write_config(run.path, run.config.model_copy(update={"temperature": temperature}))
-    return temperature, conformal
+    update = {"temperature": temperature, "bias": bias}
+    write_config(run.path, run.config.model_copy(update=update))
+    return conformal
 
 
-def _thinned(rows: np.ndarray) -> np.ndarray:
-    """At most so many rows as are used, from all over the set."""
+def _fitted(truth: np.ndarray, probabilities: np.ndarray) -> tuple[float, tuple[float, ...]]:
+    """Temperature and biases, rounded for people to read."""
+    temperature, bias = fit_temperature(truth, probabilities)
+    return round(temperature, 4), tuple(round(one, 4) for one in bias)
+
+
+def thinned(rows: np.ndarray) -> np.ndarray:
+    """At most 2,000 of some rows, from all over the set."""
     if len(rows) <= MOST:
         return rows
     return rows[np.linspace(0, len(rows) - 1, MOST).round().astype(int)]

@@ -64,7 +64,7 @@ class Ensemble:
         strictest = min(configs, key=lambda config: config.preprocessing.size is not None)
         grids = [config.grid for config in configs if config.grid is not None]
         grid = common_grid(grids) if grids else None
-        return strictest.model_copy(update={"grid": grid, "temperature": 1.0})
+        return strictest.model_copy(update={"grid": grid, "temperature": 1.0, "bias": ()})
 
     @property
     def name(self) -> str:

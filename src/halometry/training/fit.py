@@ -224,7 +224,7 @@ def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, batches: Batches) -> N
     """Write what is familiar and what training was like; without a way back, it is finished."""
     assert keeper.best is not None
     out, config = job.out, job.config
-    run, device = Run(out, config, str(out)), config.execution.device
+    run, device, seconds = Run(out, config, str(out)), config.execution.device, keeper.seconds
     calibrate_on(run, job.data, reserved(job.split), device)
     learn(run, job.data, job.split, device)
     steps = trainer.global_step
@@ -237,8 +237,8 @@ def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, batches: Batches) -> N
         "images": stored + fresh,
         "fresh_images": fresh,
         "epochs": round(stored / batches.order.count, 2),
-        "seconds": round(keeper.seconds, 1),
-        "images_per_second": round((stored + fresh) / keeper.seconds, 1),
+        "seconds": round(seconds, 1),
+        "images_per_second": round((stored + fresh) / seconds, 1),
         "processes": trainer.world_size,
         "precision": config.execution.precision,
         "stopped": "early" if steps < config.steps else "at the planned number of steps",
@@ -247,7 +247,7 @@ def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, batches: Batches) -> N
     write_text(out / folder.METRICS, json.dumps(record, indent=1) + "\n")
     (out / folder.RESUME).unlink(missing_ok=True)
     best = f"{METRICS[config.task]} {keeper.best['selection_metric']:.3f}"
-    say(f"{config.backbone}: {duration(keeper.seconds)}, selection {best} -> {out}")
+    say(f"{config.backbone}: {duration(seconds)}, selection {best} -> {out}")
 
 
 class _quiet:  # noqa: N801  (a context manager, used like a function)

@@ -45,7 +45,7 @@ class RunConfig(Strict):
         recipe: resolved for this task and backbone, overrides included.
         preprocessing, target: what belongs to the weights.
         grid: of mass fractions, on which posteriors are given; None where answers are masses.
-        temperature: of the probabilities, see `halometry.training.calibrate`.
+        temperature, bias: of the probabilities, see `halometry.training.calibrate`.
         data: the set it was trained on.
         execution: how it was run.
         steps: of training in all.
@@ -64,6 +64,7 @@ class RunConfig(Strict):
     target: TargetConfig
     grid: Grid | None = None
     temperature: float = Field(default=1.0, gt=0)
+    bias: tuple[float, ...] = ()
     data: DataRecord
     execution: Execution
     steps: int = Field(ge=1)
@@ -109,6 +110,7 @@ class RunConfig(Strict):
             self.recipe.posterior,
             self.grid,
             self.temperature,
+            self.bias,
         )
 
     def misfit(self, shape: tuple[int, ...]) -> str | None:

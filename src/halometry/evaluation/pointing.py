@@ -1,0 +1,95 @@
+"""Whether maps point at the substructure: distances of their maxima from it, beside chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from halometry.evaluation.intervals import Estimate, bootstrap, share
+from halometry.simulation import Scene
+
+
+def distances(scene: Scene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """How far places lie from the heaviest subhalo of a lens, or from its line.
+
+    Args:
+        scene: B lenses.
+        x, y: places (n,), arcsec.
+
+    Returns:
+        (B, n), arcsec; NaN for lenses without substructure.
+
+    Example:
+        >>> from halometry.simulation import draw_scenes, load_preset
+        >>> scene = draw_scenes(load_preset("halo_mass"), seed=1, start=0, count=1)
+        >>> heaviest = scene.subhalo_mass[0].argmax()
+        >>> at = scene.subhalo_x[0, heaviest].numpy(), scene.subhalo_y[0, heaviest].numpy()
+        >>> distances(scene, *map(np.atleast_1d, at))
+        array([[0.]])
+    """
+    of = scene.parameters()
+    rows = np.arange(len(scene))
+    heaviest = of["subhalo_mass"].argmax(axis=1)
+    lumps = of["subhalo_mass"][rows, heaviest] > 0
+    lines = of["line_mass"] > 0
+    to_lump = np.hypot(
+        x - of["subhalo_x"][rows, heaviest, None], y - of["subhalo_y"][rows, heaviest, None]
+    )
+    cos, sin = np.cos(of["line_angle"])[:, None], np.sin(of["line_angle"])[:, None]
+    dx, dy = x - of["line_x"][:, None], y - of["line_y"][:, None]
+    beyond = np.abs(dx * cos + dy * sin) - of["line_length"][:, None] / 2
+    to_line = np.hypot(beyond.clip(0), dy * cos - dx * sin)
+    none = np.full_like(to_lump, np.nan)
+    return np.where(lumps[:, None], to_lump, np.where(lines[:, None], to_line, none))
+
+
+@dataclass(frozen=True)
+class Pointing:
+    """Where the maxima of maps lie from the substructure of their lenses, of one kind.
+
+    Chance is what the maxima of the other lenses' maps do for a lens: they know where such maps
+    are bright, on the ring say, and nothing of this lens.
+
+    Attributes:
+        what: the substructure.
+        apart: of the maximum of map j from the substructure of lens i (N, N), arcsec.
+        within: the radius that counts as a hit, arcsec.
+    """
+
+    what: str
+    apart: np.ndarray
+    within: float
+
+    def __len__(self) -> int:
+        return len(self.apart)
+
+    @property
+    def own(self) -> np.ndarray:
+        """Distances of each map's maximum from its own lens's substructure (N,)."""
+        return self.apart.diagonal()
+
+    @property
+    def others(self) -> np.ndarray:
+        """The same for the maxima of the N - 1 other maps (N, N - 1)."""
+        count = len(self)
+        off = ~np.eye(count, dtype=bool)
+        return self.apart[off].reshape(count, count - 1)
+
+    @cached_property
+    def hits(self) -> Estimate:
+        """The share of maxima within the radius, with its binomial interval."""
+        return share(int((self.own <= self.within).sum()), len(self))
+
+    @cached_property
+    def chance(self) -> float:
+        """The same share by chance."""
+        return float((self.others <= self.within).mean())
+
+    @cached_property
+    def above_chance(self) -> Estimate:
+        """Their difference, with a bootstrap interval over lenses."""
+        gain = (self.own <= self.within) - (self.others <= self.within).mean(axis=1)
+        rows = [np.arange(len(gain))]
+        return bootstrap(lambda drawn: gain[drawn].mean(axis=1), rows, float(gain.mean()))
