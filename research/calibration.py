@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 
 import halometry
 from halometry.evaluation.calibration_figure import reliability_figure
-from halometry.evaluation.cost import machine
+from halometry.evaluation.cost import provenance
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.intervals import Estimate
 from halometry.evaluation.style import save
@@ -43,9 +42,7 @@ def main() -> None:
     record: dict[str, Any] = {
         "what": "calibration and coverage of trained weights on fresh images",
         "command": f"python research/calibration.py {options.run}",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": halometry.__version__,
-        "machine": machine(),
+        **provenance(),
         "run": options.run,
         "preset": preset,
         "count": len(found.truth),

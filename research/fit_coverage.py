@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,8 @@ import numpy as np
 import torch
 from scipy.stats import beta, chi2
 
-import halometry
 from halometry.data.images import Image
-from halometry.evaluation.cost import machine
+from halometry.evaluation.cost import provenance
 from halometry.inference.fitting import Fit, Fitter
 from halometry.simulation import Scene, draw_scenes, observe, render
 
@@ -54,9 +52,7 @@ def main() -> None:
         "what": "share of images whose true parameters lie in the intervals of `fit`",
         "command": "python research/fit_coverage.py --work runs/fit_coverage.jsonl"
         " --out results/fit_coverage.json",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": halometry.__version__,
-        "machine": machine(),
+        **provenance(),
         "threads": 1,
         "preset": options.preset,
         "class": "no",

@@ -19,15 +19,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 
-import halometry
 from halometry.data.images import Image
-from halometry.evaluation.cost import machine
+from halometry.evaluation.cost import provenance
 from halometry.evaluation.intervals import bootstrap
 from halometry.inference.detecting import SmoothLenses
 from halometry.inference.detecting.lenses import expectations, onto_the_ring, with_subhalo
@@ -65,9 +63,7 @@ def main() -> None:
     record = {
         "what": "gain in 2 ln L by one subhalo, to first order and by fits; medians of lenses",
         "command": "python research/likelihood_gain.py --out results/likelihood_gain.json",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": halometry.__version__,
-        "machine": machine(),
+        **provenance(),
         "preset": options.preset,
         "seed": options.seed,
         "lenses": options.count,

@@ -23,7 +23,6 @@ import argparse
 import json
 import shlex
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ import torch
 from torch import Tensor
 
 import halometry
-from halometry.evaluation.cost import machine
+from halometry.evaluation.cost import provenance
 from halometry.evaluation.intervals import bootstrap, rounded
 from halometry.evaluation.posteriors import points_of
 from halometry.inference.fitting.model import Model
@@ -78,9 +77,7 @@ def main() -> None:
         "command": shlex.join(
             ["python", "research/mass_bound.py", "--out", "results/mass_bound.json", *also]
         ),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": halometry.__version__,
-        "machine": machine(),
+        **provenance(),
         "preset": options.preset,
         "seed": options.seed,
         "images": options.count,

@@ -9,7 +9,6 @@ import argparse
 import json
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import Tensor
 from unlike_sets import drawn, unlike
 
 import halometry
-from halometry.evaluation.cost import machine
+from halometry.evaluation.cost import provenance
 from halometry.evaluation.figures import stretched
 from halometry.evaluation.intervals import Estimate, bootstrap
 from halometry.evaluation.metrics import area_under_roc
@@ -83,9 +82,7 @@ def main() -> None:
         "command": f"python research/out_of_distribution.py {options.run} --shared"
         f" {options.shared} --familiar {options.familiar} --each {options.each}"
         f" --seed {options.seed}",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": halometry.__version__,
-        "machine": machine(),
+        **provenance(),
         "run": options.run,
         "trained_on": run.config.data.description,
         "seed": options.seed,

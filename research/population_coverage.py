@@ -19,7 +19,6 @@ import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,11 +26,12 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import ndtr
-from scipy.stats import beta, binomtest, gamma
+from scipy.stats import beta, gamma
 
 import halometry
 from halometry.data.store import open_store
-from halometry.evaluation.cost import machine
+from halometry.evaluation.cost import provenance
+from halometry.evaluation.intervals import share
 from halometry.inference.populations import Summary, class_fractions, mass_population
 from halometry.inference.populations.density import density, quantiles_of
 from halometry.inference.populations.masses import SCORES
@@ -95,9 +95,7 @@ def main() -> None:
         "what": "share of populations whose truth lies in the intervals of `population`, and the"
         " intervals' widths",
         "command": f"{command} --out results/population.json",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": halometry.__version__,
-        "machine": machine(),
+        **provenance(),
         "threads": 1,
         "run": options.run,
         "pool": options.pool,
@@ -245,8 +243,7 @@ def _share(trials: list[Trial], level: str) -> dict[str, float]:
     ends = [(getattr(one.found, f"low_{level}"), getattr(one.found, f"high_{level}"), one.truth)
             for one in trials]  # fmt: skip
     inside = sum(low <= truth <= high for low, high, truth in ends)
-    low, high = binomtest(inside, len(trials)).proportion_ci(0.95)
-    return {"value": inside / len(trials), "low": float(low), "high": float(high)}
+    return share(inside, len(trials)).to_dict()
 
 
 def _rows(parts: dict[str, Trials]) -> list[list[str]]:

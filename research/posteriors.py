@@ -15,12 +15,11 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import halometry
-from halometry.evaluation.cost import machine
+from halometry.evaluation.cost import provenance
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.figures import save
@@ -99,9 +98,7 @@ def _write(options: argparse.Namespace, judged: dict[str, Evaluation]) -> None:
         "what": "posteriors on a plain run's features against its own answers, on images that no"
         " run has seen",
         "command": f"python research/posteriors.py {shlex.join(sys.argv[1:])}",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": halometry.__version__,
-        "machine": machine(),
+        **provenance(),
         "seed": options.seed,
         "preset": plain.run.config.data.preset,
         "backbone": plain.run.config.backbone,

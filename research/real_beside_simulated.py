@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import ks_2samp
 
-import halometry
 from halometry.data.images import read_image
-from halometry.evaluation.cost import machine
+from halometry.evaluation.cost import provenance
 from halometry.evaluation.figures import stretched
 from halometry.evaluation.style import COLOURS, LENS_MAP, bare, figure, save, styled
 from halometry.simulation import draw_scenes, load_preset, sample
@@ -47,9 +45,7 @@ def main() -> None:
     record: dict[str, Any] = {
         "what": "pixels of common_test_1 and labels of halo_mass, real and simulated",
         "command": "python research/real_beside_simulated.py --data ../shared/data",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": halometry.__version__,
-        "machine": machine(),
+        **provenance(),
         "seed": SEED,
         "pixels": {"real": _pixels(real), "simulated": _pixels(simulated)},
         "labels": _labels(published, drawn),

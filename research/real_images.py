@@ -16,7 +16,6 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,9 @@ import torch
 from laws import analysis
 from PIL import Image as Picture
 
-import halometry
 from halometry.data.files import natural
 from halometry.data.images import Image, read_image
-from halometry.evaluation.cost import machine
+from halometry.evaluation.cost import provenance
 from halometry.evaluation.fit_figure import fit_figure
 from halometry.evaluation.style import save
 from halometry.inference.fit import panel
@@ -85,9 +83,7 @@ def main() -> None:
         "what": "fits of 18 real images of common_test_1, and of simulated ones beside them",
         "command": "python research/real_images.py --data ../shared/data/common_test_1"
         " --work runs/real_images.jsonl --out results/real_images.json --figures docs/images",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": halometry.__version__,
-        "machine": machine(),
+        **provenance(),
         "preset": PRESET,
         "seed": options.seed,
         "least_gain": ENOUGH,

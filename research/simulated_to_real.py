@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 
 import halometry
 from halometry.data.images import read_image
-from halometry.evaluation.cost import machine
+from halometry.evaluation.cost import provenance
 from halometry.evaluation.figures import stretched
 from halometry.evaluation.style import LENS_MAP, bare, figure, save, styled
 from halometry.inference import Answer, predict
@@ -37,9 +36,7 @@ def main() -> None:
     record = {
         "what": "real images of common_test_1, judged by a network that saw only simulated ones",
         "command": f"python research/simulated_to_real.py {options.run} --data {options.data}",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": halometry.__version__,
-        "machine": machine(),
+        **provenance(),
         "network": run.config.backbone,
         "trained_on": run.config.data.description,
         "seed": run.config.seed,

@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from halometry import __version__
 from halometry.data.files import count_images, iter_images
 from halometry.data.labelled import LabelledImages
 from halometry.devices import find_device
 from halometry.errors import DataError, HalometryError, ReadError, RunError, UsageError
 from halometry.evaluation.attribution_figure import looks_figure, pointing_figure
 from halometry.evaluation.attribution_maps import METHODS, Method, attribution_maps, need_captum
-from halometry.evaluation.cost import machine
+from halometry.evaluation.cost import provenance
 from halometry.evaluation.figures import shortened
 from halometry.evaluation.pointing import Pointing, distances
 from halometry.evaluation.style import save
@@ -328,9 +326,7 @@ def write_attribution(made: Attribution, out: Path) -> None:
         "what": "how often the maximum of an attribution map lies within a point spread function's"
         " width of the substructure, and by chance: the maxima of other lenses' maps",
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": __version__,
-        "machine": machine(),
+        **provenance(),
         "run": made.run,
         "method": made.method,
         "preset": made.preset,

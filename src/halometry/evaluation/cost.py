@@ -7,6 +7,7 @@ import platform
 import time
 import weakref
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+
+from halometry import __version__
 
 BATCH = 64
 
@@ -148,6 +151,15 @@ def _seconds(net: Callable[[Tensor], Tensor], images: Tensor) -> float:
 def _quartiles(values: list[float]) -> dict[str, float]:
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
     return {"median": float(median), "low": float(low), "high": float(high)}
+
+
+def provenance() -> dict[str, Any]:
+    """When, by which version and on which machine something was measured."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "machine": machine(),
+    }
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

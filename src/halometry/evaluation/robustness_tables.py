@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from halometry import __version__
-from halometry.evaluation.cost import machine
+from halometry.evaluation.cost import provenance
 from halometry.evaluation.intervals import Estimate
 from halometry.evaluation.robustness_figure import robustness_figure
 from halometry.evaluation.robustness_steps import Robustness, Step
@@ -92,9 +90,7 @@ def record_of(found: Robustness) -> dict[str, Any]:
         "seed": found.seed,
         "images": found.count,
         "interval": "95 %, percentile bootstrap over images",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": __version__,
-        "machine": machine(),
+        **provenance(),
         "rows": rows_of(found),
         "steps": [_step(step) for step in (found.own, *found.steps)],
     }

@@ -8,13 +8,11 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from halometry import __version__
-from halometry.evaluation.cost import machine
+from halometry.evaluation.cost import provenance
 from halometry.evaluation.intervals import Estimate, rounded
 from halometry.evaluation.sensitivity_figure import completeness_figure, map_figure
 from halometry.evaluation.style import save
@@ -124,9 +122,7 @@ def _record(seen: Sensitivity) -> dict[str, Any]:
         "format": "halometry-sensitivity",
         "what": "single subhalos found at a fixed share of false positives, by mass and place",
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": __version__,
-        "machine": machine(),
+        **provenance(),
         "run": seen.run,
         "preset": seen.preset,
         "seed": seen.seed,
