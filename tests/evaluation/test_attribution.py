@@ -14,8 +14,9 @@ from torch import Tensor
 
 from halometry.data.dataset import open_dataset
 from halometry.errors import DataError, RunError, UnavailableError, UsageError
-from halometry.evaluation.attribution import attribution, look_at
+from halometry.evaluation.attribution import attribution
 from halometry.evaluation.attribution_maps import attribution_maps
+from halometry.evaluation.explainer import look_at
 from halometry.evaluation.pointing import Pointing, distances
 from halometry.inference import export
 from halometry.simulation import Scene, draw_scenes, load_preset

@@ -21,11 +21,11 @@ from halometry.data.split import split_dataset
 from halometry.devices import find_device
 from halometry.errors import RunError, UsageError
 from halometry.evaluation import figures
-from halometry.evaluation.attribution import Look, look_at
 from halometry.evaluation.conclude import best_of, conclusion, key_metric, learnt
 from halometry.evaluation.cost import machine, measure_speed, model_cost
 from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
+from halometry.evaluation.explainer import Look, look_at
 from halometry.evaluation.metrics import roc_curves
 from halometry.evaluation.posteriors import posterior_record
 from halometry.evaluation.report import Gallery, pareto, write_report

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from PIL import Image as Picture
 
 from halometry.evaluation import figures
-from halometry.evaluation.attribution import Look, figure_of
 from halometry.evaluation.calibration_figure import reliability_figure
 from halometry.evaluation.conclude import (
     TITLES,
@@ -27,6 +26,7 @@ from halometry.evaluation.conclude import (
     on_front,
     quality,
 )
+from halometry.evaluation.explainer import Look, figure_of
 from halometry.evaluation.intervals import Estimate, rounded
 from halometry.evaluation.pareto_figure import pareto_figure
 from halometry.evaluation.posterior_figures import posterior_figure

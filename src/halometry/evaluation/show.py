@@ -15,10 +15,7 @@ from halometry.errors import DataError, UsageError, did_you_mean
 from halometry.evaluation import figures
 from halometry.shipped import is_own
 from halometry.simulation import load_preset, presets, sample
-from halometry.simulation.convergence import substructure_convergence
-from halometry.simulation.render import pixel_grid
-
-SMOOTHING = 0.08  # arcsec; so that a point can be seen
+from halometry.simulation.convergence import SMOOTHING, substructure_map
 
 
 def show(
@@ -77,9 +74,7 @@ def _of_preset(what: str | Path, count: int, seed: int) -> Figure:
         preset.class_names[int(label)] if preset.class_names else f"f_sub {float(label):.3f}"
         for label in scene.labels
     ]
-    whole_pixels = preset.image.model_copy(update={"supersampling": 1})
-    x, y = pixel_grid(whole_pixels, scene.f_sub)
-    maps = substructure_convergence(scene, x, y, SMOOTHING)
+    maps = substructure_map(scene, preset)
     beneath = f'convergence of the substructure, smoothed by {SMOOTHING}"', list(maps.numpy())
     return figures.montage(list(images[:, 0].numpy()), titles, _columns(count), beneath)
 

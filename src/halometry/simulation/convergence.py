@@ -9,8 +9,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from halometry.simulation.preset import Preset
 from halometry.simulation.profiles import mass_share_tnfw
+from halometry.simulation.render import pixel_grid
 from halometry.simulation.scene import Scene
+
+SMOOTHING = 0.08  # arcsec; so that a point can be seen
+
+
+def substructure_map(scene: Scene, preset: Preset) -> Tensor:
+    """The convergence of subhalos and lines over the pixels of a preset's images, to be looked at.
+
+    Args:
+        scene: B lenses of the preset.
+
+    Returns:
+        (B, H, W), smoothed by 0.08 arcsec.
+    """
+    whole_pixels = preset.image.model_copy(update={"supersampling": 1})
+    return substructure_convergence(scene, *pixel_grid(whole_pixels, scene.f_sub), SMOOTHING)
 
 
 def substructure_convergence(scene: Scene, x: Tensor, y: Tensor, smoothing: float) -> Tensor:

@@ -1,0 +1,151 @@
+"""A trained run, and a way to ask it what its answers rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from halometry.data.labelled import LabelledImages
+from halometry.devices import find_device
+from halometry.errors import HalometryError, RunError
+from halometry.evaluation.attribution_figure import looks_figure
+from halometry.evaluation.attribution_maps import METHODS, Method, attribution_maps, need_captum
+from halometry.evaluation.figures import shortened
+from halometry.models.predictor import Predictor
+from halometry.models.preprocessing import extremes
+from halometry.simulation import Preset, Scene, draw_scenes
+from halometry.simulation.convergence import substructure_map
+from halometry.simulation.render import blur, spread
+from halometry.training.ensemble import Ensemble
+from halometry.training.exported import Trained
+from halometry.training.run import Run
+from halometry.training.trained_on import preset_of_run
+
+
+@dataclass(frozen=True)
+class Look:
+    """An image, and what an answer for it rests on.
+
+    Attributes:
+        name: of the image.
+        said: the answer.
+        image: (H, W), the mean over channels.
+        map: by how much each pixel speaks for the answer (H, W), seen through the preset's point
+            spread function; nothing speaks against it.
+        truth: what the substructure adds to the convergence (H, W), where that is known.
+    """
+
+    name: str
+    said: str
+    image: np.ndarray
+    map: np.ndarray
+    truth: np.ndarray | None = None
+
+    @property
+    def peak(self) -> tuple[int, int]:
+        """Row and column of the map's maximum."""
+        row, column = np.unravel_index(self.map.argmax(), self.map.shape)
+        return int(row), int(column)
+
+
+class Explainer:
+    """A run, and a way to ask it what its answers rest on.
+
+    Args:
+        run: the run.
+        preset: of the images, for their point spread function and scenes; None where unknown.
+        method: see `attribution_maps`.
+        device: `auto`, `cpu`, or as PyTorch names it.
+
+    Raises:
+        UnavailableError: captum is not installed.
+        RunError: an exported file, which has no gradients.
+    """
+
+    def __init__(self, run: Trained, preset: Preset | None, method: Method, device: str) -> None:
+        need_captum()
+        self.run, self.preset, self.method = run, preset, method
+        self.device = find_device(device)
+        self.predictors = _predictors(run, self.device)
+
+    def look(self, name: str, pixels: np.ndarray, scene: Scene | None = None) -> Look:
+        """Explain the answer for one image (c, H, W), of a scene (1) if that is known."""
+        raw = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32)).to(self.device)
+        for one in self.predictors:
+            one.preprocessing.limits = extremes(raw[None])
+        with torch.no_grad():
+            said = self.answer(raw[None])[0].cpu().numpy()
+        map_ = attribution_maps(self.answer, raw[None], self.method)[:, None].cpu()
+        same = self.preset is not None and pixels.shape[1:] == self.preset.image.shape[1:]
+        smooth = spread(map_, self.preset.image) if self.preset and same else blur(map_, 1.0)
+        truth = None
+        if self.preset is not None and scene is not None:
+            truth = substructure_map(scene, self.preset)[0].numpy()
+        positive = smooth[0, 0].clamp_min(0).numpy()
+        return Look(name, self._told(said), pixels.mean(axis=0), positive, truth)
+
+    def answer(self, raw: Tensor) -> Tensor:
+        """Raw images (B, c, H, W) to the run's answers, masses as points."""
+        answers = [one.points(one(raw)) for one in self.predictors]
+        return torch.stack(answers).mean(dim=0)
+
+    def _told(self, said: np.ndarray) -> str:
+        names = self.run.config.class_names
+        return f"{names[int(said.argmax())]} {said.max():.0%}" if names else f"f_sub {said:.3f}"
+
+
+def _predictors(run: Trained, device: str) -> list[Predictor]:
+    """What a run answers with, without its own gradients."""
+    predictors = []
+    for member in run.members if isinstance(run, Ensemble) else (run,):
+        if not isinstance(member, Run):
+            raise RunError(
+                f"{member.source}: an exported file has no gradients; give the run it was made of"
+            )
+        predictors.append(member.predictor(device).requires_grad_(False))
+    return predictors
+
+
+def preset_or_none(run: Trained) -> Preset | None:
+    try:
+        return preset_of_run(run)
+    except HalometryError:
+        return None
+
+
+def look_at(
+    run: Trained, data: LabelledImages, rows: Sequence[int], device: str = "auto"
+) -> list[Look]:
+    """What a run's answers for some images of a labelled set rest on.
+
+    Raises:
+        UnavailableError: captum is not installed.
+        RunError: an exported file, which has no gradients.
+    """
+    trained, preset = run.config.data, preset_or_none(run)
+    explainer = Explainer(run, preset, METHODS[0], device)
+    looks = []
+    for row in rows:
+        scene = None
+        if preset is not None and trained.seed is not None and trained.begins_like(data):
+            scene = draw_scenes(preset, trained.seed, int(row), 1)
+        pixels = np.asarray(data.images[np.array([row])])[0]
+        looks.append(explainer.look(data.names[row], pixels, scene))
+    return looks
+
+
+def figure_of(looks: Sequence[Look]) -> Figure:
+    """Images, maps and true substructure side by side."""
+    truth = [one.truth for one in looks if one.truth is not None]
+    return looks_figure(
+        [one.image for one in looks],
+        [one.map for one in looks],
+        [f"{shortened(Path(one.name).name)}\n{one.said}" for one in looks],
+        truth if len(truth) == len(looks) else None,
+    )
