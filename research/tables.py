@@ -170,10 +170,17 @@ def _caption(record: dict[str, Any]) -> str:
         for model in record["models"]:
             training = model["training"]
             said += f" {training['images']:,} images ("
-            if fresh := training.get("fresh_images", 0):
+            fresh = training.get("fresh_images", 0)
+            if fresh == training["images"]:
+                said += "all made for their step and seen once,"
+            elif fresh:
                 said += f"{fresh:,} made for their step and seen once, the others in "
-            said += f"{training['epochs']:g} passes,"
-            said += f" {training['images_per_second']:.0f} a second) for {model['name']},"
+            if fresh < training["images"]:
+                said += f"{training['epochs']:g} passes,"
+            said += f" {training['images_per_second']:.0f} a second"
+            if model["start"].startswith("weights of the run"):
+                said += ", begun from weights that had learnt already"
+            said += f") for {model['name']},"
     told = record["conclusion"] if "rows" in record and "conclusion" in record else []
     return "\n\n".join([*told, f"*{said.rstrip(',')}.*"])
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +15,7 @@ from halometry.data.files import count_images, iter_images
 from halometry.errors import DataError, ReadError, RunError, UsageError
 from halometry.evaluation.attribution_figure import pointing_figure
 from halometry.evaluation.attribution_maps import METHODS, Method
-from halometry.evaluation.cost import provenance
+from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.explainer import Explainer, Look, figure_of, preset_or_none
 from halometry.evaluation.pointing import Pointing, distances
 from halometry.evaluation.style import save
@@ -199,7 +197,7 @@ def write_attribution(made: Attribution, out: Path) -> None:
         "format": "halometry-attribution",
         "what": "how often the maximum of an attribution map lies within a point spread function's"
         " width of the substructure, and by chance: the maxima of other lenses' maps",
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command(),
         **provenance(),
         "run": made.run,
         "method": made.method,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,7 +20,7 @@ from halometry.devices import find_device
 from halometry.errors import RunError, UsageError
 from halometry.evaluation import figures
 from halometry.evaluation.conclude import best_of, conclusion, key_metric, learnt
-from halometry.evaluation.cost import machine, measure_speed, model_cost
+from halometry.evaluation.cost import command, machine, measure_speed, model_cost
 from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.explainer import Look, look_at
@@ -180,7 +178,7 @@ def _record(
         "recipe": {"name": recipe.name, "summary": recipe.description},
         "seed": seed,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command(),
         "versions": versions(),
         "machine": machine(where),
         "models": [_model(e, costs[e.run.name], out) for e in evaluations],

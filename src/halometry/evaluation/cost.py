@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
+import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -151,6 +153,12 @@ def _seconds(net: Callable[[Tensor], Tensor], images: Tensor) -> float:
 def _quartiles(values: list[float]) -> dict[str, float]:
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
     return {"median": float(median), "low": float(low), "high": float(high)}
+
+
+def command() -> str:
+    """What was typed, the program by its name."""
+    program = Path(sys.argv[0]).name
+    return shlex.join(["halometry" if program == "__main__.py" else program, *sys.argv[1:]])
 
 
 def provenance() -> dict[str, Any]:

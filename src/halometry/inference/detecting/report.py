@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from halometry.evaluation.cost import provenance
+from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.intervals import Estimate, rounded
 from halometry.evaluation.sensitivity_figure import completeness_figure, map_figure
 from halometry.evaluation.style import save
@@ -121,7 +119,7 @@ def _record(seen: Sensitivity) -> dict[str, Any]:
     return {
         "format": "halometry-sensitivity",
         "what": "single subhalos found at a fixed share of false positives, by mass and place",
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command(),
         **provenance(),
         "run": seen.run,
         "preset": seen.preset,
