@@ -16,6 +16,8 @@ from halometry.data.dataset import open_dataset
 from halometry.errors import DataError, RunError, UnavailableError, UsageError
 from halometry.evaluation.attribution import attribution
 from halometry.evaluation.attribution_maps import attribution_maps
+from halometry.evaluation.compare import gallery_of
+from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.explainer import look_at
 from halometry.evaluation.pointing import Pointing, distances
 from halometry.inference import export
@@ -179,6 +181,8 @@ def test_what_cannot_be_is_refused(published: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--count 3: must be at least 12"):
         attribution(run, count=3)
     with pytest.raises(RunError, match="an image of common_test_1"):
+        attribution(run, preset="common_test_1", count=12)
+    with pytest.raises(RunError, match="answers for masses, preset common_test_1 has no, sphere"):
         attribution(published / "runs" / "demo_mass", preset="common_test_1", count=12)
     (tmp_path / "x.npy").write_bytes(b"no image")
     with pytest.raises(DataError, match="no images to look at"):
@@ -196,3 +200,22 @@ def test_without_captum_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "captum", None)
     with pytest.raises(UnavailableError, match=r"pip install 'halometry\[attribution\]'"):
         attribution("common_test_1/d4net")
+
+
+def test_a_report_is_written_where_maps_cannot_be(
+    published: Path, lenses: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def no_room(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    run = load_run(published / "runs" / "demo_classification")
+    judged = {run.name: evaluate(run, lenses, resamples=10)}
+    shown = gallery_of(open_dataset(lenses), judged, 0, run.name)
+    assert len(shown.looks) == 6
+    assert [one.name for one in shown.looks] == [
+        f"truly {name}" for name in ["no"] * 2 + ["sphere"] * 2 + ["vort"] * 2
+    ]
+    monkeypatch.setattr("halometry.evaluation.compare.look_at", no_room)
+    assert gallery_of(open_dataset(lenses), judged, 0, run.name).looks == []
+    assert "out of memory" in capsys.readouterr().err

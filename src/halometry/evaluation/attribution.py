@@ -53,9 +53,9 @@ class Attribution:
     @cached_property
     def rows(self) -> list[list[str]]:
         """The table of `pointing` as text."""
-        head = ["the map's maximum is near", "lenses", "within", "of the maps", "by chance"]
+        near = "the map's maximum is near"
         return [
-            [*head, "above chance"],
+            [near, "lenses", "within", "of the maps", "by chance", "above chance"],
             *(
                 [
                     one.what,
@@ -92,8 +92,8 @@ def attribution(
         out: a folder for figures and tables.
         method: `integrated_gradients`, `saliency` or `occlusion`, see `attribution_maps`.
         count: simulated images.
-        preset: that they follow; the run's own if not given.
-        seed: of them; no training has seen these.
+        preset: that the images follow; the run's own if not given.
+        seed: of simulated images; no training has seen these.
         device: `auto`, `cpu`, or as PyTorch names it.
 
     Raises:
@@ -105,7 +105,7 @@ def attribution(
     Example:
         >>> seen = attribution("common_test_1/d4net")  # doctest: +SKIP
         >>> str(seen.pointing[0].hits)  # doctest: +SKIP
-        '0.34 [0.23, 0.47]'
+        '0.075 [0.025, 0.166]'
     """
     run = open_trained(run)
     if method not in METHODS:
@@ -114,14 +114,14 @@ def attribution(
         raise UsageError(f"--count {count}: must be at least {FEWEST}")
     if out is not None:
         check_writable(Path(out) / "attribution.json")
+    if preset is not None and not isinstance(preset, Preset):
+        preset = load_preset(preset)
     if files is not None:
-        explainer = Explainer(run, preset_or_none(run), method, device)
+        explainer = Explainer(run, preset or preset_or_none(run), method, device)
         looks = list(_of_files(explainer, [files] if isinstance(files, str | Path) else files))
         made = Attribution(run.source, method, None, None, looks, [])
     else:
-        chosen = preset_of_run(run) if preset is None else preset
-        if not isinstance(chosen, Preset):
-            chosen = load_preset(chosen)
+        chosen = preset or preset_of_run(run)
         looks, pointing = _of_preset(Explainer(run, chosen, method, device), chosen, seed, count)
         made = Attribution(run.source, method, chosen.name, seed, looks, pointing)
     if out is not None:
@@ -151,6 +151,10 @@ def _of_preset(
 ) -> tuple[list[Look], list[Pointing]]:
     """New images of a preset, and where the maxima of their maps lie."""
     run = explainer.run
+    if preset.class_names != run.config.class_names:
+        there, here = ", ".join(preset.class_names or ("masses",)), run.config.class_names
+        asked = ", ".join(here or ("masses",))
+        raise RunError(f"{run.source}: answers for {asked}, preset {preset.name} has {there}")
     if (reason := run.config.misfit(preset.image.shape)) is not None:
         raise RunError(f"{run.source}: an image of {preset.name} {reason}")
     looks: list[Look] = []

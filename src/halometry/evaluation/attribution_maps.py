@@ -73,7 +73,8 @@ def attribution_maps(answer: Callable[[Tensor], Tensor], images: Tensor, method:
                     target,
                     perturbations_per_eval=max(1, 64 // len(images)),
                 )
-    summed: Tensor = maps.detach().sum(dim=1)
+    # The root of the darkest pixel, which is scaled to nothing, has no slope.
+    summed: Tensor = maps.detach().nan_to_num(0.0, 0.0, 0.0).sum(dim=1)
     return summed
 
 

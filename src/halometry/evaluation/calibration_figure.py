@@ -22,7 +22,7 @@ def reliability_figure(
 
     Args:
         models: for each network class indices (N,), probabilities as given (N, K), and those
-            before the temperature (N, K).
+            before temperature and biases (N, K).
     """
     colour = colours(models)
     made, axes = figure(

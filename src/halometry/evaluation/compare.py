@@ -17,7 +17,7 @@ from halometry.data.dataset import open_dataset
 from halometry.data.labelled import LabelledImages
 from halometry.data.split import split_dataset
 from halometry.devices import find_device
-from halometry.errors import RunError, UsageError
+from halometry.errors import HalometryError, RunError, UsageError
 from halometry.evaluation import figures
 from halometry.evaluation.conclude import best_of, conclusion, key_metric, learnt
 from halometry.evaluation.cost import command, machine, measure_speed, model_cost
@@ -43,6 +43,7 @@ from halometry.writing import write_text
 SPEED_SECONDS = 3.0  # spent on timing each network
 WORST = 8  # examples shown of what the networks got most wrong
 SAMPLES = 4  # examples shown of each class
+LOOKS = 6  # of these, those beside a map
 
 
 @dataclass(frozen=True)
@@ -311,11 +312,17 @@ def gallery_of(
     def image(i: int) -> np.ndarray:
         return np.asarray(data.images[np.array([rows[i]])])[0].mean(axis=0)
 
-    looks: list[Look] = []
-    if explain is not None and find_spec("captum"):
-        few = picks[:: SAMPLES // 2]
-        seen = look_at(evaluations[explain].run, data, rows[few], device)
-        looks = [replace(one, name=f"truly {label(i)}") for one, i in zip(seen, few, strict=True)]
+    def looks() -> list[Look]:
+        if explain is None or not find_spec("captum"):
+            return []
+        few = picks[np.linspace(0, len(picks) - 1, LOOKS).round().astype(int)]
+        try:
+            seen = look_at(evaluations[explain].run, data, rows[few], device)
+        except (HalometryError, RuntimeError, ImportError) as error:  # such as no memory for it
+            say(f"the report will not show where {explain} looks: {error}")
+            return []
+        return [replace(one, name=f"truly {label(i)}") for one, i in zip(seen, few, strict=True)]
+
     return Gallery(
         truth=truth,
         outputs={name: e.outputs for name, e in named},
@@ -329,5 +336,5 @@ def gallery_of(
             }
             for i in np.argsort(-wrong)[:WORST]
         ],
-        looks=looks,
+        looks=looks(),
     )

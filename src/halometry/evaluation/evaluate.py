@@ -68,7 +68,7 @@ class Evaluation:
 
     @property
     def untempered(self) -> np.ndarray:
-        """Probabilities before the temperature (N, K)."""
+        """Probabilities before temperature and biases (N, K)."""
         config = self.run.config
         return untempered(self.outputs, config.temperature, config.bias)
 

@@ -47,8 +47,8 @@ def calibrate(
         run: as `load_run` takes it; its folder must be writable.
         data: the set it was trained on, of which only images are used that the network has not
             learnt from and is not judged on; or another labelled set, of which all are used but
-            those that it sets aside for testing, one half for temperature and biases, one, and
-            2,000 at most, for the scores. Do not judge the run on these.
+            those that it sets aside for testing, one half for temperature and biases, and
+            of the other 2,000 at most for the scores. Do not judge the run on these.
         device: `auto`, `cpu`, or as PyTorch names it.
 
     Raises:

@@ -143,7 +143,7 @@ def _record(
     licence: str | None,
 ) -> dict[str, Any]:
     """What training was like, and how good the weights are."""
-    split, network = run.split(), run.config.build_network()
+    split, network, conformal = run.split(), run.config.build_network(), run.conformal()
     preset, seed = data.attributes.get("preset"), data.attributes.get("seed")
     name_of_set = called(data.source, preset, seed)
     judged = record_of(evaluation, data)
@@ -156,6 +156,7 @@ def _record(
         "largest_change_by_precision": change,
         "licence": licence,
         "split": {part: len(getattr(split, part)) for part in LETTERS},
+        "calibrated_on": None if conformal is None else conformal.images,
         "test": test | {key: judged[key] for key in kept if key in judged},
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from halometry.config import Strict
@@ -72,6 +72,12 @@ class RunConfig(Strict):
     start: str
     versions: dict[str, str]
     date: str
+
+    @model_validator(mode="after")
+    def _one_bias_a_class(self) -> RunConfig:
+        if self.bias and len(self.bias) != len(self.class_names or ()):
+            raise ValueError(f"'bias' has {len(self.bias)} numbers, not one for each class")
+        return self
 
     @property
     def outputs(self) -> int:
