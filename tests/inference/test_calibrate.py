@@ -192,6 +192,13 @@ def test_a_published_and_an_exported_run_are_calibrated_as_it_was(
     np.testing.assert_allclose(outputs_of(exported, data, np.arange(6)), expected, atol=1e-5)
 
 
+def test_a_bias_that_is_not_one_for_each_class_is_refused(run: Path) -> None:
+    text = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(text | {"bias": [0.1, -0.1]}))
+    with pytest.raises(RunError, match="'bias' has 2 numbers, not one for each class"):
+        load_run(run)
+
+
 def test_predictions_have_sets_at_a_level(run: Path, lenses: Path, tmp_path: Path) -> None:
     other = simulate("demo_classification", 60, seed=5, out=tmp_path / "other.h5")
     conformal = calibrate(run, other, "cpu").conformal
