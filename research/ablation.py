@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import halometry
-from halometry.evaluation.cost import machine
+from halometry.evaluation.cost import provenance
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
 from halometry.evaluation.intervals import Estimate
@@ -55,9 +54,8 @@ def main() -> None:
         record = {
             "what": f"the default recipe of {options.backbone} with one part left out",
             "command": _command(options),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            **provenance(),
             "versions": versions(),
-            "machine": machine(),
             "data": data.description,
             "test": len(evaluations[name].truth),
             "seed": options.seed,

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 import halometry
-from halometry.evaluation.cost import machine
+from halometry.evaluation.cost import provenance
 from halometry.evaluation.evaluate import Evaluation
 from halometry.training.prepare import versions
 
@@ -52,9 +51,8 @@ def main() -> None:
         " images",
         "command": f"python research/simulated_to_real_set.py {options.preset}"
         f" --data {options.data.name} --work runs/simulated --epochs {options.epochs}",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **provenance(),
         "versions": versions(),
-        "machine": machine(),
         "network": options.backbone,
         "seed": options.seed,
         "training": run.record()["images"],

@@ -180,9 +180,9 @@ def test_what_cannot_be_is_refused(published: Path, tmp_path: Path) -> None:
         attribution(run, method="gradcam")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="--count 3: must be at least 12"):
         attribution(run, count=3)
-    with pytest.raises(RunError, match="an image of common_test_1"):
+    with pytest.raises(RunError, match="each image of preset common_test_1 is 150 x 150 pixels"):
         attribution(run, preset="common_test_1", count=12)
-    with pytest.raises(RunError, match="answers for masses, preset common_test_1 has no, sphere"):
+    with pytest.raises(RunError, match="answers for masses; preset common_test_1 has no, sphere"):
         attribution(published / "runs" / "demo_mass", preset="common_test_1", count=12)
     (tmp_path / "x.npy").write_bytes(b"no image")
     with pytest.raises(DataError, match="no images to look at"):

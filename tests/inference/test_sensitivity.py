@@ -272,7 +272,7 @@ def test_runs_that_find_nothing(published: Path) -> None:
     with pytest.raises(RunError, match="is a run for regression, which finds nothing"):
         sensitivity(published / "runs" / "demo_mass")
     run = load_run(published / "runs" / "demo_classification")
-    with pytest.raises(RunError, match="has classes no, sphere, vort, preset halo_mass has masses"):
+    with pytest.raises(RunError, match="answers for no, sphere, vort; preset halo_mass has masses"):
         sensitivity(run, preset="halo_mass")
     with pytest.raises(RunError, match=r"150 x 150 pixels.*give another with --preset"):
         sensitivity(run, preset="common_test_1")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from halometry import __version__
@@ -35,6 +36,15 @@ def listing(*columns: str) -> Table:
     for i, column in enumerate(columns):
         table.add_column(column, no_wrap=i == 0)
     return table
+
+
+def print_rows(rows: list[list[str]]) -> None:
+    """Print a table whose first row is its head."""
+    head, *others = rows
+    table = listing(*head)
+    for row in others:
+        table.add_row(*map(escape, row))
+    out_console.print(table)
 
 
 class TaskName(StrEnum):

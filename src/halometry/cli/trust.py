@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from halometry.cli.app import (
     DataOption,
@@ -15,8 +14,8 @@ from halometry.cli.app import (
     RunArgument,
     SeedOption,
     app,
-    listing,
     out_console,
+    print_rows,
     tell,
 )
 
@@ -72,11 +71,7 @@ def sensitivity(
 
     seen = measure(run, out, preset, count, seed, false_positives, lens, grid, device)
     tell("log10 of the mass (Msun) of which so many are found, 95 % intervals")
-    head, *rows = seen.record["rows"]
-    table = listing(*head)
-    for row in rows:
-        table.add_row(*map(escape, row))
-    out_console.print(table)
+    print_rows(seen.record["rows"])
     for sentence in seen.record["conclusion"]:
         tell(sentence)
     tell(f"curves and maps -> {out}")
@@ -153,9 +148,5 @@ def attribution(
 
     made = look(run, files, out, method.value, count, preset, seed, device)
     if made.pointing:
-        head, *rows = made.rows
-        table = listing(*head)
-        for row in rows:
-            table.add_row(*map(escape, row))
-        out_console.print(table)
+        print_rows(made.rows)
     tell(f"{len(made.looks)} maps -> {out}")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from halometry.data.files import count_images, iter_images
-from halometry.errors import DataError, ReadError, RunError, UsageError
+from halometry.errors import DataError, ReadError, UsageError
 from halometry.evaluation.attribution_figure import pointing_figure
 from halometry.evaluation.attribution_maps import METHODS, Method
 from halometry.evaluation.cost import command, provenance
@@ -20,9 +20,9 @@ from halometry.evaluation.explainer import Explainer, Look, figure_of, preset_or
 from halometry.evaluation.pointing import Pointing, distances
 from halometry.evaluation.style import save
 from halometry.progress import say, track
-from halometry.simulation import Preset, Scene, draw_scenes, load_preset, sample
+from halometry.simulation import Preset, Scene, draw_scenes, sample
 from halometry.training.exported import Trained, open_trained
-from halometry.training.trained_on import preset_of_run
+from halometry.training.trained_on import preset_for
 from halometry.writing import check_writable, whole_file, write_table, write_text
 
 LATER = 2_000_000  # added to the seed: far from the images of any training and its tests
@@ -114,14 +114,13 @@ def attribution(
         raise UsageError(f"--count {count}: must be at least {FEWEST}")
     if out is not None:
         check_writable(Path(out) / "attribution.json")
-    if preset is not None and not isinstance(preset, Preset):
-        preset = load_preset(preset)
     if files is not None:
-        explainer = Explainer(run, preset or preset_or_none(run), method, device)
+        known = preset_or_none(run) if preset is None else preset_for(run, preset)
+        explainer = Explainer(run, known, method, device)
         looks = list(_of_files(explainer, [files] if isinstance(files, str | Path) else files))
         made = Attribution(run.source, method, None, None, looks, [])
     else:
-        chosen = preset or preset_of_run(run)
+        chosen = preset_for(run, preset)
         looks, pointing = _of_preset(Explainer(run, chosen, method, device), chosen, seed, count)
         made = Attribution(run.source, method, chosen.name, seed, looks, pointing)
     if out is not None:
@@ -151,12 +150,6 @@ def _of_preset(
 ) -> tuple[list[Look], list[Pointing]]:
     """New images of a preset, and where the maxima of their maps lie."""
     run = explainer.run
-    if preset.class_names != run.config.class_names:
-        there, here = ", ".join(preset.class_names or ("masses",)), run.config.class_names
-        asked = ", ".join(here or ("masses",))
-        raise RunError(f"{run.source}: answers for {asked}, preset {preset.name} has {there}")
-    if (reason := run.config.misfit(preset.image.shape)) is not None:
-        raise RunError(f"{run.source}: an image of {preset.name} {reason}")
     looks: list[Look] = []
     scenes = draw_scenes(preset, seed + LATER, 0, count)
     with track(f"looking at {run.name}", count) as progress:

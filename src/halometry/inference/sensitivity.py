@@ -24,9 +24,9 @@ from halometry.inference.detecting import (
 )
 from halometry.inference.fitting.data import noise_is_known
 from halometry.progress import track
-from halometry.simulation import Preset, load_preset
+from halometry.simulation import Preset
 from halometry.training.exported import Trained, open_trained
-from halometry.training.trained_on import preset_of_run
+from halometry.training.trained_on import preset_for
 from halometry.writing import check_writable
 
 LATER = 3_000_000  # added to the seed: far from the images of any training and its tests
@@ -141,15 +141,7 @@ def _preset_for(run: Trained, given: str | Path | Preset | None) -> Preset:
             f"{run.source}: is a run for regression, which finds nothing; give a run for"
             " classification"
         )
-    if isinstance(given, Preset):
-        preset = given
-    else:
-        preset = load_preset(given) if given is not None else _own_preset(run)
-    if preset.class_names != config.class_names:
-        there, here = ", ".join(preset.class_names or ("masses",)), ", ".join(config.class_names)
-        raise RunError(f"{run.source}: has classes {here}, preset {preset.name} has {there}")
-    if (reason := config.misfit(preset.image.shape)) is not None:
-        raise RunError(f"preset {preset.name}: each image {reason}; give another with --preset")
+    preset = preset_for(run, given)
     if "no" not in preset.kinds:
         raise UsageError(f"preset {preset.name}: has no class without substructure")
     for wrong, what in (
@@ -160,10 +152,3 @@ def _preset_for(run: Trained, given: str | Path | Preset | None) -> Preset:
         if wrong:
             raise UsageError(f"preset {preset.name}: has {what}; give another with --preset")
     return preset
-
-
-def _own_preset(run: Trained) -> Preset:
-    try:
-        return preset_of_run(run)
-    except RunError as error:
-        raise RunError(f"{error}; say which preset its images follow with --preset") from error

@@ -46,6 +46,32 @@ def preset_of_run(run: Trained) -> Preset:
     )
 
 
+def preset_for(run: Trained, given: str | Path | Preset | None) -> Preset:
+    """The preset whose images a run is asked about: one that is given, or its own.
+
+    Raises:
+        RunError: it has other classes or another shape than the run's images; or the run has none
+            of its own.
+        ConfigError, UsageError: there is no such preset, or it is wrong.
+    """
+    if given is None:
+        try:
+            preset = preset_of_run(run)
+        except RunError as error:
+            raise RunError(f"{error}; say which preset its images follow with --preset") from error
+    else:
+        preset = given if isinstance(given, Preset) else load_preset(given)
+    if preset.class_names != run.config.class_names:
+        there, here = (
+            ", ".join(names) if names else "masses"
+            for names in (run.config.class_names, preset.class_names)
+        )
+        raise RunError(f"{run.source}: answers for {there}; preset {preset.name} has {here}")
+    if (reason := run.config.misfit(preset.image.shape)) is not None:
+        raise RunError(f"{run.source}: each image of preset {preset.name} {reason}")
+    return preset
+
+
 def labels_of_run(run: Trained) -> np.ndarray:
     """What a run's training images were labelled with: class indices or mass fractions (n,).
 

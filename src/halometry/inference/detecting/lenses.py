@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from halometry.evaluation.attribution_maps import log_odds
 from halometry.inference.fitting.fitter import without_substructure
 from halometry.inference.fitting.model import Model
 from halometry.inference.fitting.parameters import layout_of
@@ -17,8 +18,6 @@ from halometry.simulation.quantity import Quantity
 from halometry.simulation.streams import Purpose, stream
 from halometry.simulation.subhalos import draw_population
 from halometry.training.run import Answerer
-
-LEAST = 1e-30  # probability, so that its logarithm is finite
 
 
 @dataclass(frozen=True)
@@ -151,8 +150,5 @@ class Judge:
         side = self.preset.image.shape
         counts = observe(expected.view(-1, *side), self.preset, self.seed, start, background.cpu())
         answers = self.answerer(counts.cpu().numpy()).astype(np.float64)
-        none = answers[:, self.smooth]
-        # The others' sum, not 1 - none, which has no digits left where none is almost 1.
-        some = np.delete(answers, self.smooth, axis=1).sum(axis=1)
-        odds: np.ndarray = np.log(some.clip(LEAST)) - np.log(none.clip(LEAST))
+        odds: np.ndarray = -log_odds(torch.from_numpy(answers))[:, self.smooth].numpy()
         return odds
