@@ -66,9 +66,14 @@ def preset_for(run: Trained, given: str | Path | Preset | None) -> Preset:
             ", ".join(names) if names else "masses"
             for names in (run.config.class_names, preset.class_names)
         )
-        raise RunError(f"{run.source}: answers for {there}; preset {preset.name} has {here}")
+        raise RunError(
+            f"{run.source}: answers for {there}; preset {preset.name} has {here}; give another with"
+            " --preset"
+        )
     if (reason := run.config.misfit(preset.image.shape)) is not None:
-        raise RunError(f"{run.source}: each image of preset {preset.name} {reason}")
+        raise RunError(
+            f"{run.source}: each image of preset {preset.name} {reason}; give another with --preset"
+        )
     return preset
 
 
