@@ -65,7 +65,7 @@ def rows(found: Evaluation) -> list[list[str]]:
     """The table in the documentation: figure, value, interval."""
     calibration, conformal = found.trust["calibration"], found.trust["conformal"]
     table = [["", "value", "95 % interval"]]
-    for when, said in (("before", "before the temperature"), ("after", "as given")):
+    for when, said in (("before", "before calibration"), ("after", "as given")):
         one = calibration[when]
         table.append([f"calibration error {said}", *cells(one["ece"])])
         table.append(["the same, less its bias", f"{one['ece_debiased']:.4f}", ""])

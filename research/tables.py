@@ -66,12 +66,6 @@ def _table(record: dict[str, Any]) -> str:
         return markdown_table(record)
     if "rows" in record:
         head, *rows = record["rows"]
-    elif "presets" in record:
-        head = ["preset", "images a second", "quartiles"]
-        rows = [
-            [name, f"{rate['median']:.0f}", f"{rate['low']:.0f} to {rate['high']:.0f}"]
-            for name, rate in record["presets"].items()
-        ]
     elif "constants" in record:
         head = ["", "real images", "simulated, or the preset"]
         rows = _real_images(record)

@@ -77,6 +77,15 @@ def test_a_baseline_that_does_not_get_there_makes_the_ratio_a_lower_one() -> Non
 
 
 @pytest.mark.slow
+def test_rendering_is_measured_in_both_ways(tmp_path: Path) -> None:
+    options = ["--presets", "demo_mass", "--rounds", "2", "--device", "cpu"]
+    record = run("rendering.py", *options, out=tmp_path / "rendering.json")
+    rates = record["presets"]["demo_mass"]
+    assert min(rates[way]["low"] for way in ("set", "training")) > 0
+    assert rates["ratio"]["low"] <= rates["ratio"]["value"] <= rates["ratio"]["high"]
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_training_loop_is_measured(tmp_path: Path) -> None:
     tiny = ["--preset", "demo_classification", "--images", "60", "--rounds", "2", "--seconds", "0"]

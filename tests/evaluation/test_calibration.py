@@ -149,6 +149,6 @@ def test_the_diagram_has_a_column_a_network() -> None:
     labels = [
         [text.get_text() for text in axes.get_legend().get_texts()] for axes in (first, second)
     ]
-    assert labels == [["before the temperature", "as given"], ["as given"]]
+    assert labels == [["before calibration", "as given"], ["as given"]]
     assert first.get_title(loc="left") == "a"
     assert math.isclose(sum(bar.get_height() for bar in drawn.axes[2].patches), 500)

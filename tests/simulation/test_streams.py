@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from halometry.simulation import draw_scenes, load_preset, observe, presets, sample
+from halometry.simulation.render import sample_quickly
 from halometry.simulation.streams import Purpose, stream
 
 PRESETS = presets()
@@ -21,6 +22,25 @@ def test_an_image_is_the_same_whatever_comes_before_and_after(name: str) -> None
     assert torch.equal(together[5], alone[0])
     for key, values in own.parameters().items():
         np.testing.assert_array_equal(values[0], scene.parameters()[key][5])
+
+
+@pytest.mark.parametrize("name", ["demo_classification", "halo_mass"])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_images_made_quickly_are_the_same_up_to_rounding(name: str, threads: int) -> None:
+    preset, before = load_preset(name), torch.get_num_threads()
+    exact, scene = sample(preset, seed=7, start=3, count=9)
+    torch.set_num_threads(threads)
+    try:
+        quick, own = sample_quickly(preset, seed=7, start=3, count=9)
+        again, _ = sample_quickly(preset, seed=7, start=3, count=9)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(quick, again)
+    assert float((quick != exact).float().mean()) < 1e-4
+    assert float((quick - exact).abs().max()) <= 1
+    for key, values in own.parameters().items():
+        np.testing.assert_array_equal(values, scene.parameters()[key])
 
 
 def test_another_seed_gives_other_images() -> None:

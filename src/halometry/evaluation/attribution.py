@@ -41,6 +41,7 @@ class Attribution:
         preset, seed: of simulated images; None of a user's own.
         looks: an image each.
         pointing: for each kind of substructure where the maps' maxima lie.
+        device: the run was asked on.
     """
 
     run: str
@@ -49,6 +50,7 @@ class Attribution:
     seed: int | None
     looks: list[Look]
     pointing: list[Pointing]
+    device: str
 
     @cached_property
     def rows(self) -> list[list[str]]:
@@ -118,11 +120,12 @@ def attribution(
         known = preset_or_none(run) if preset is None else preset_for(run, preset)
         explainer = Explainer(run, known, method, device)
         looks = list(_of_files(explainer, [files] if isinstance(files, str | Path) else files))
-        made = Attribution(run.source, method, None, None, looks, [])
+        made = Attribution(run.source, method, None, None, looks, [], explainer.device)
     else:
         chosen = preset_for(run, preset)
-        looks, pointing = _of_preset(Explainer(run, chosen, method, device), chosen, seed, count)
-        made = Attribution(run.source, method, chosen.name, seed, looks, pointing)
+        explainer = Explainer(run, chosen, method, device)
+        looks, pointing = _of_preset(explainer, chosen, seed, count)
+        made = Attribution(run.source, method, chosen.name, seed, looks, pointing, explainer.device)
     if out is not None:
         write_attribution(made, Path(out))
     return made
@@ -195,7 +198,7 @@ def write_attribution(made: Attribution, out: Path) -> None:
         "what": "how often the maximum of an attribution map lies within a point spread function's"
         " width of the substructure, and by chance: the maxima of other lenses' maps",
         "command": command(),
-        **provenance(),
+        **provenance(made.device),
         "run": made.run,
         "method": made.method,
         "preset": made.preset,

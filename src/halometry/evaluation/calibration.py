@@ -136,7 +136,7 @@ def _binomial_errors(found: Reliability) -> np.ndarray:
 def calibration_record(
     truth: np.ndarray, probabilities: np.ndarray, untempered: np.ndarray, resamples: int = 1000
 ) -> dict[str, Any]:
-    """The calibration error with its bins, and what it was before the temperature and biases.
+    """The calibration error with its bins, and what it was before calibration.
 
     Args:
         truth: class indices (N,).
@@ -217,7 +217,7 @@ def told(trust: Mapping[str, Any]) -> list[str]:
         before = calibration["before"]["ece"]["value"]
         lines.append(
             f"calibration error {Estimate(**calibration['after']['ece'])}, less its bias"
-            f" {calibration['after']['ece_debiased']:.4f}; {before:.4f} before the temperature"
+            f" {calibration['after']['ece_debiased']:.4f}; {before:.4f} before calibration"
         )
     for one in trust.get("conformal", {}).get("levels", ()):
         kind = "sets" if "classes" in one else "intervals"

@@ -39,7 +39,7 @@ def reliability_figure(
         lowest = 1 / after.shape[1]
         above.plot([lowest, 1], [lowest, 1], color=MUTED, lw=1, ls=":")
         if not np.allclose(after, before):
-            _points(above, reliability(truth, before), MUTED, "before the temperature", hollow=True)
+            _points(above, reliability(truth, before), MUTED, "before calibration", hollow=True)
         _points(above, reliability(truth, after), colour[name], "as given")
         above.set_title(name)
         above.set_box_aspect(1)

@@ -161,12 +161,12 @@ def command() -> str:
     return shlex.join(["halometry" if program == "__main__.py" else program, *sys.argv[1:]])
 
 
-def provenance() -> dict[str, Any]:
-    """When, by which version and on which machine something was measured."""
+def provenance(device: str = "cpu") -> dict[str, Any]:
+    """When, by which version and on which device something was measured."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,
-        "machine": machine(),
+        "machine": machine(device),
     }
 
 

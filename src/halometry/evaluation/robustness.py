@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from halometry.devices import find_device
 from halometry.errors import RunError, UsageError, did_you_mean
 from halometry.evaluation.at_work import LATER
 from halometry.evaluation.differences import differences
@@ -64,6 +65,7 @@ def robustness(
     if out is not None:
         check_writable(Path(out) / "robustness.json")
     own_seed = LATER + seed
+    device = find_device(device)
     answerer, watch = watched(run, device)
     with track(f"judging {run.name}", count * (len(plan) + 1)) as progress:
         own = judge(run, answerer, watch, preset, own_seed, count, progress)
@@ -81,7 +83,7 @@ def robustness(
     command = f"halometry robustness {run.source} --count {count} --seed {seed}"
     if shifts is not None:
         command += f" --shifts {','.join(shifts)}"
-    found = Robustness(run, preset, own_seed, count, first, steps, command)
+    found = Robustness(run, preset, own_seed, count, first, steps, command, device)
     if out is not None:
         write_robustness(found, Path(out))
     return found

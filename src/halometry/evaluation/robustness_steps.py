@@ -49,6 +49,7 @@ class Robustness:
         own: the preset itself.
         steps: the others, shift by shift.
         command: that does the same again.
+        device: it ran on.
     """
 
     run: Trained
@@ -58,6 +59,7 @@ class Robustness:
     own: Step
     steps: list[Step]
     command: str
+    device: str
 
 
 @dataclass(frozen=True)

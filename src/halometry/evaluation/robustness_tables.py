@@ -90,7 +90,7 @@ def record_of(found: Robustness) -> dict[str, Any]:
         "seed": found.seed,
         "images": found.count,
         "interval": "95 %, percentile bootstrap over images",
-        **provenance(),
+        **provenance(found.device),
         "rows": rows_of(found),
         "steps": [_step(step) for step in (found.own, *found.steps)],
     }

@@ -78,7 +78,7 @@ def sensitivity(
     if out is not None:
         check_writable(Path(out) / "sensitivity.json")
     where = find_device(device)
-    judge = Judge(run.answerer(device), chosen.kinds.index("no"), chosen, seed + LATER)
+    judge = Judge(run.answerer(where), chosen.kinds.index("no"), chosen, seed + LATER)
     masses = _masses(chosen)
     number = math.ceil(FALSE_ALARMS / false_positives)
     images = len(PLACES) * len(masses) * count
@@ -104,6 +104,7 @@ def sensitivity(
         sought=sought,
         outcomes=outcomes,
         map=map_,
+        device=where,
     )
     if out is not None:
         write_sensitivity(Path(out), seen)

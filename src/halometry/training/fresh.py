@@ -15,8 +15,9 @@ from halometry.data.labelled import LabelledImages
 from halometry.data.store import is_store, open_store
 from halometry.errors import ConfigError
 from halometry.progress import say
-from halometry.simulation import Preset, sample
+from halometry.simulation import Preset
 from halometry.simulation.convergence import substructure_mass
+from halometry.simulation.render import sample_quickly
 from halometry.training.recipe import Recipe
 
 KNOWN = (  # parameters that say where the mass is
@@ -68,7 +69,9 @@ class Curriculum:
         count = self.count if count is None else count
         scale = self.preset.mass_scale * self.weight(step)
         preset = self.preset.model_copy(update={"mass_scale": scale})
-        images, scene = sample(preset, self.seed, step * self.count + first, count, self.device)
+        images, scene = sample_quickly(
+            preset, self.seed, step * self.count + first, count, self.device
+        )
         return images, scene.labels.to(self.device), scene.parameters()
 
     def maps(self, parameters: dict[str, np.ndarray], cells: Sequence[int]) -> Tensor:

@@ -36,6 +36,7 @@ class Sensitivity:
         sought: noise that a matched filter has to exceed when every place is looked at.
         outcomes: by place, `anywhere` the preset draws subhalos and `on the ring`.
         map: of one lens.
+        device: the network ran on.
     """
 
     run: str
@@ -47,6 +48,7 @@ class Sensitivity:
     sought: float
     outcomes: dict[str, Outcomes]
     map: SensitivityMap
+    device: str
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -120,7 +122,7 @@ def _record(seen: Sensitivity) -> dict[str, Any]:
         "format": "halometry-sensitivity",
         "what": "single subhalos found at a fixed share of false positives, by mass and place",
         "command": command(),
-        **provenance(),
+        **provenance(seen.device),
         "run": seen.run,
         "preset": seen.preset,
         "seed": seen.seed,
