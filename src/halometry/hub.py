@@ -17,7 +17,14 @@ from halometry.errors import UnavailableError, UsageError
 PREFIX = "hf://"
 HOST = "huggingface.co"
 NEEDED = ("config.yaml", "weights.safetensors", "metrics.json")
-FILES = (*NEEDED, "split.json", "conformal.json", "novelty.safetensors", "README.md")
+FILES = (
+    *NEEDED,
+    "split.json",
+    "earlier.json",
+    "conformal.json",
+    "novelty.safetensors",
+    "README.md",
+)
 LOGIN = "log in with 'hf auth login', or set HF_TOKEN"
 
 _ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")

@@ -36,6 +36,7 @@ from halometry.models.temperature import untempered
 from halometry.progress import say, track
 from halometry.training.ensemble import Ensemble
 from halometry.training.exported import ExportedRun, Trained, open_trained
+from halometry.training.lessons import unseen
 from halometry.training.run import Run
 from halometry.writing import check_writable, write_table, write_text
 
@@ -162,9 +163,31 @@ def check_fit(run: Trained, data: LabelledImages) -> None:
 
 
 def _test_rows(run: Trained, data: LabelledImages) -> tuple[np.ndarray, str]:
-    """Which images of a set the run may be judged on."""
+    """Which images of a set the run may be judged on.
+
+    Raises:
+        DataError: none.
+    """
     if isinstance(run, Ensemble):
         return _common_rows(run, data)
+    rows, what = _rows_apart(run, data)
+    left = unseen(run.earlier(), data, rows)
+    if len(left) == 0:
+        raise DataError(
+            f"{data.source}: the weights that {run.source} was begun from have learnt from all the"
+            " images that it could be judged on; give others"
+        )
+    if len(left) < len(rows):
+        what = f"the {len(left):,} images of {data.source} that no weights had learnt from"
+    conformal = run.conformal()
+    its_own = data.fingerprint == run.config.data.fingerprint  # calibrated on those kept for that
+    if conformal is not None and conformal.fingerprint == data.fingerprint and not its_own:
+        say(f"warning: {run.source} was calibrated on images of {data.source}; judge it on others")
+    return left, what
+
+
+def _rows_apart(run: Run | ExportedRun, data: LabelledImages) -> tuple[np.ndarray, str]:
+    """Images of a set that the run itself has not learnt from, and what they are."""
     trained = run.config.data
     if data.fingerprint == trained.fingerprint:
         test = np.sort(run.split().test)
@@ -174,14 +197,11 @@ def _test_rows(run: Trained, data: LabelledImages) -> tuple[np.ndarray, str]:
     if data.roles is not None and (data.roles == "test").any():
         rows = np.flatnonzero(data.roles == "test")
         return rows, f"the {len(rows):,} test images of {data.source}"
-    if Path(data.source).resolve() == Path(run.config.data.path).resolve():
+    if Path(data.source).resolve() == Path(trained.path).resolve():
         say(
             f"warning: {data.source} has changed since {run.source} was trained on it; images it"
             " was trained on are among those it is judged on now"
         )
-    conformal = run.conformal()
-    if conformal is not None and conformal.fingerprint == data.fingerprint:
-        say(f"warning: {run.source} was calibrated on images of {data.source}; judge it on others")
     return np.arange(len(data)), f"all {len(data):,} images of {data.source}"
 
 

@@ -15,6 +15,7 @@ from halometry.models.conformal import Conformal
 from halometry.progress import say
 from halometry.training.calibrate import Reserved, calibrate_on, halves, reserved, thinned
 from halometry.training.exported import SUFFIX
+from halometry.training.lessons import unseen
 from halometry.training.run import CONFORMAL, Run, load_run
 from halometry.training.start import called
 from halometry.writing import check_writable
@@ -88,6 +89,7 @@ def _parts(run: Run, data: LabelledImages) -> Reserved:
     rows = np.arange(begin, len(data))
     if data.roles is not None:
         rows = rows[data.roles[begin:] != "test"]
+    rows = unseen(run.earlier(), data, rows)
     if len(rows) < FEWEST:
         raise DataError(
             f"{data.source}: has {len(rows)} images to calibrate with, once those that"

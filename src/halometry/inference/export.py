@@ -26,9 +26,10 @@ from halometry.models.onnx_predictor import INPUT, INSTALL, OUTPUT, OnnxPredicto
 from halometry.progress import say
 from halometry.simulation import FreshImages, presets
 from halometry.training.exported import FORMAT, FORMAT_VERSION, SUFFIX
+from halometry.training.lessons import lessons_to_json
 from halometry.training.run import Run, load_run
 from halometry.training.run_config import RunConfig
-from halometry.training.start import without_paths
+from halometry.training.start import nameless, without_paths
 from halometry.writing import check_writable, whole_file
 
 FORMATS = ("onnx",)
@@ -126,6 +127,8 @@ def _content(run: Run) -> bytes:
     metadata = _metadata(config, run.split().to_json())
     if (conformal := run.conformal()) is not None:
         metadata["conformal"] = conformal.to_json()
+    if earlier := [nameless(one) for one in run.earlier()]:
+        metadata["earlier"] = lessons_to_json(earlier)
     onnx.helper.set_model_props(model, metadata)
     model.doc_string = (
         f"{config.backbone} of halometry {__version__}: raw pixel values ({INPUT}) to"

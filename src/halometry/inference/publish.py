@@ -24,9 +24,11 @@ from halometry.evaluation.evaluate import Evaluation, evaluate, outputs_of, reco
 from halometry.inference.cards import CARD, card
 from halometry.progress import say
 from halometry.shipped import weights_name
+from halometry.training.lessons import lessons_to_json
 from halometry.training.novelty import NOVELTY
 from halometry.training.run import (
     CONFORMAL,
+    EARLIER,
     METRICS,
     SPLIT,
     WEIGHTS,
@@ -35,7 +37,7 @@ from halometry.training.run import (
     write_config,
     write_tensors,
 )
-from halometry.training.start import called, without_paths
+from halometry.training.start import called, nameless, without_paths
 from halometry.writing import check_writable, partial_path, write_text
 
 LARGEST_CHANGE = 0.01  # of a probability, or of a mass in standard deviations of the true ones
@@ -96,6 +98,8 @@ def publish(
         write_text(folder / SPLIT, split.to_json())
         if (conformal := run.conformal()) is not None:
             write_text(folder / CONFORMAL, conformal.to_json())
+        if earlier := [nameless(one) for one in run.earlier()]:
+            write_text(folder / EARLIER, lessons_to_json(earlier))
         write_text(folder / METRICS, "{}")
         if (run.path / NOVELTY).is_file():
             shutil.copyfile(run.path / NOVELTY, folder / NOVELTY)

@@ -12,6 +12,7 @@ from halometry.errors import ConfigError, RunError
 from halometry.models.conformal import Conformal, parse_conformal
 from halometry.models.onnx_predictor import AT_ONCE, OnnxPredictor
 from halometry.training.ensemble import SEPARATOR, Ensemble
+from halometry.training.lessons import Lesson, lessons_from_json
 from halometry.training.run import Answerer, Run, load_run
 from halometry.training.run_config import RunConfig
 
@@ -51,6 +52,14 @@ class ExportedRun:
             return Split.from_json(self.metadata["split"])
         except (ValueError, KeyError) as error:
             raise RunError(f"{self.path}: does not say how its images were split") from error
+
+    def earlier(self) -> list[Lesson]:
+        """What the runs that it was begun from had learnt from.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        return lessons_from_json(self.metadata.get("earlier", "[]"), self.path)
 
     def conformal(self) -> Conformal | None:
         """What sets and intervals with a guarantee are made from, if the run had it.

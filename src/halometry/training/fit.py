@@ -37,12 +37,13 @@ from halometry.training.feed import Feed, Selection, Stretches
 from halometry.training.fresh import curriculum, has_mass, mass_maps, preset_of
 from halometry.training.group import Group
 from halometry.training.learner import Learner
+from halometry.training.lessons import lessons_to_json
 from halometry.training.memory import freed_memory_kept
 from halometry.training.novelty import learn
 from halometry.training.recipe import Recipe
 from halometry.training.run import Run
 from halometry.training.run_config import RunConfig
-from halometry.training.start import has_other_head
+from halometry.training.start import has_other_head, lessons_of
 from halometry.writing import write_text
 
 METRICS = {"classification": "AUC", "regression": "R²"}
@@ -85,6 +86,8 @@ def _fit(job: Job, group: Group) -> None:
     if group.is_first:
         folder.write_config(job.out, config)
         write_text(job.out / folder.SPLIT, job.split.to_json())
+        if job.start is not None:
+            write_text(job.out / folder.EARLIER, lessons_to_json(lessons_of(job.start)))
 
     device, steps = config.execution.device, config.steps
     images, labels = _on_device(job.data, device)

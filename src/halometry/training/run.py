@@ -25,11 +25,13 @@ from halometry.models.predictor import Predictor
 from halometry.progress import say
 from halometry.shipped import weights, weights_folder
 from halometry.tasks import Task
+from halometry.training.lessons import Lesson, lessons_from_json
 from halometry.training.run_config import FORMAT, RunConfig
 from halometry.writing import whole_file, write_text
 
 CONFIG, WEIGHTS, SPLIT, HISTORY = "config.yaml", "weights.safetensors", "split.json", "history.csv"
 METRICS, RESUME, CONFORMAL = "metrics.json", "resume.ckpt", "conformal.json"
+EARLIER = "earlier.json"
 
 # Raw images (B, c, H, W) to probabilities (B, K), mass fractions (B,), or their densities (B, G).
 Answerer = Callable[[np.ndarray], np.ndarray]
@@ -75,6 +77,15 @@ class Run:
             return Split.from_json((self.path / SPLIT).read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError) as error:
             raise RunError(f"{self.path / SPLIT}: cannot be read ({error}); train again") from error
+
+    def earlier(self) -> list[Lesson]:
+        """What the runs that it was begun from had learnt from; nothing of those of old versions.
+
+        Raises:
+            RunError: `earlier.json` is damaged.
+        """
+        path = self.path / EARLIER
+        return lessons_from_json(path.read_text("utf-8"), path) if path.is_file() else []
 
     def conformal(self) -> Conformal | None:
         """What sets and intervals with a guarantee are made from; None of runs without it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from halometry.errors import RunError, UsageError
 from halometry.models.backbone import pretraining_note
 from halometry.shipped import weights
 from halometry.tasks import Task
+from halometry.training.lessons import Lesson
 from halometry.training.recipe import Recipe
 from halometry.training.run import Run, load_run
-from halometry.training.run_config import RunConfig
+from halometry.training.run_config import DataRecord, RunConfig
 
 START = "weights of the run {} on {}"
 ANEW = ", with a new head"
@@ -39,21 +41,32 @@ def load_start(path: str | Path, task: Task, backbone: str, out: Path) -> Run:
     return run
 
 
+def lessons_of(start: Run) -> list[Lesson]:
+    """What a run's weights have learnt from, and those that it was itself begun from."""
+    return [*start.earlier(), Lesson(start.config.data, start.split())]
+
+
 def check_start(start: Run, data: LabelledImages, split: Split) -> None:
-    """Refuse to begin from weights that have seen the images this run will be judged on.
+    """Refuse to begin from weights that know images which this run is to be settled or judged by.
 
     Raises:
-        UsageError: the start learnt from some of them.
+        UsageError: the start, or what that was begun from, learnt from some of them.
     """
-    if not start.config.data.begins_like(data):
-        return
-    seen = start.split()
-    both = np.intersect1d(np.concatenate([seen.train, seen.selection]), split.test)
-    if len(both):
-        raise UsageError(
-            f"--start {start.source}: it was trained on {len(both)} of the {len(split.test)} test"
-            f" images; use its seed (--seed {start.config.seed}), or start from other images"
+    judges = np.concatenate([split.calibration, split.test])
+    kept = len(split.selection) + len(judges)
+    for one in lessons_of(start):
+        if not one.data.begins_like(data):
+            continue
+        known = np.concatenate([one.split.train, one.split.selection])
+        both = np.union1d(
+            np.intersect1d(known, judges), np.intersect1d(one.split.train, split.selection)
         )
+        if len(both):
+            raise UsageError(
+                f"--start {start.source}: it has learnt from {len(both)} of the {kept} images that"
+                " are to choose, calibrate or judge this run; use the seed of its split (--seed"
+                f" {one.split.seed}), or start from other images"
+            )
 
 
 def check_frozen(recipe: Recipe, start: Run | None) -> None:
@@ -83,14 +96,21 @@ def has_other_head(start: Run, recipe: Recipe) -> bool:
 
 def without_paths(config: RunConfig) -> RunConfig:
     """A configuration for others, without paths of this machine: what images and start were."""
-    data = config.data
-    path = called(data.path, data.preset, data.seed)
-    changed: dict[str, Any] = {"data": data.model_copy(update={"path": path})}
+    changed: dict[str, Any] = {"data": _nameless(config.data)}
     start = _FROM_A_RUN.fullmatch(config.start)
     if start is not None and not (hub.is_address(start["run"]) or start["run"] in weights()):
         run = Path(start["run"]).name
         changed["start"] = START.format(run, start["images"])
     return config.model_copy(update=changed)
+
+
+def nameless(lesson: Lesson) -> Lesson:
+    """A lesson for others, without the path of its set."""
+    return replace(lesson, data=_nameless(lesson.data))
+
+
+def _nameless(data: DataRecord) -> DataRecord:
+    return data.model_copy(update={"path": called(data.path, data.preset, data.seed)})
 
 
 def called(path: str, preset: Any, seed: Any) -> str:

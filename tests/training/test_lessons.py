@@ -1,0 +1,131 @@
+"""What weights learnt from before is remembered, and never calibrates or judges what followed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from halometry.data.dataset import open_dataset
+from halometry.data.generate import simulate
+from halometry.errors import DataError, RunError, UsageError
+from halometry.evaluation.evaluate import evaluate
+from halometry.inference import calibrate, export, publish
+from halometry.training import Run, load_run, train
+from halometry.training.calibrate import halves
+from halometry.training.exported import load_exported
+from halometry.training.run import EARLIER
+
+QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True, "fresh": 0}
+TINY = "test_resnet"
+
+
+@pytest.fixture(scope="module")
+def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set that says itself which images are for testing."""
+    path = tmp_path_factory.mktemp("sets") / "fixed.h5"
+    return simulate("demo_classification", 90, seed=5, out=path, test=12)
+
+
+@pytest.fixture(scope="module")
+def first(fixed: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("runs") / "first"
+    return train("classification", fixed, TINY, out, overrides=QUICK)
+
+
+@pytest.fixture(scope="module")
+def second(first: Run, lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Begun from `first`, on another set."""
+    out = tmp_path_factory.mktemp("runs") / "second"
+    return train("classification", lenses, TINY, out, overrides=QUICK, start=first.path)
+
+
+def known(run: Run) -> np.ndarray:
+    split = run.split()
+    return np.concatenate([split.train, split.selection])
+
+
+def test_a_start_may_go_on_with_the_same_split(first: Run, fixed: Path, tmp_path: Path) -> None:
+    again = train("classification", fixed, TINY, tmp_path / "b", overrides=QUICK, start=first.path)
+    assert [one.data for one in again.earlier()] == [first.config.data]
+    assert not np.isin(evaluate(again, fixed).rows, known(first)).any()
+
+
+def test_a_start_that_knows_calibration_images_is_refused(
+    first: Run, fixed: Path, tmp_path: Path
+) -> None:
+    words = r"has learnt from \d+ of the \d+ images that are to choose, calibrate or judge"
+    with pytest.raises(UsageError, match=words):  # though the test images are the same
+        train(
+            "classification", fixed, TINY, tmp_path / "b", overrides=QUICK, seed=1, start=first.path
+        )
+
+
+def test_what_came_before_the_start_counts_too(second: Run, fixed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\(--seed 0\)"):
+        train(
+            "classification",
+            fixed,
+            TINY,
+            tmp_path / "c",
+            overrides=QUICK,
+            seed=1,
+            start=second.path,
+        )
+
+
+def test_a_run_is_not_judged_by_what_its_start_learnt_from(
+    first: Run, second: Run, fixed: Path, tmp_path: Path
+) -> None:
+    free = np.setdiff1d(np.arange(90), known(first))
+    found = evaluate(second, fixed)
+    assert set(found.rows) <= set(free)
+    longer = simulate("demo_classification", 120, seed=5, out=tmp_path / "longer.h5")
+    rows = evaluate(second, longer).rows
+    assert set(rows) == set(free) | set(range(90, 120))
+
+    export(second, tmp_path / "second.onnx")
+    assert set(evaluate(tmp_path / "second.onnx", longer).rows) == set(rows)
+    judged = publish(second, longer, tmp_path / "published", device="cpu").evaluation
+    assert set(judged.rows) == set(rows)
+    public = (tmp_path / "published" / EARLIER).read_text()
+    assert str(fixed.parent) not in public
+    assert str(fixed.parent) not in load_exported(tmp_path / "second.onnx").metadata["earlier"]
+
+
+def test_a_run_is_not_calibrated_with_what_its_start_learnt_from(
+    first: Run, second: Run, tmp_path: Path
+) -> None:
+    longer = simulate("demo_classification", 120, seed=5, out=tmp_path / "longer.h5")
+    copy = Path(shutil.copytree(second.path, tmp_path / "copy"))
+    made = calibrate(copy, longer, device="cpu")
+    free = np.concatenate([np.setdiff1d(np.arange(90), known(first)), np.arange(90, 120)])
+    assert len(made.conformal.scores) == 3
+    assert sum(map(len, made.conformal.scores)) == len(halves(free)[1])
+
+
+def test_where_nothing_is_left_it_says_so(second: Run, fixed: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(second.path, tmp_path / "copy"))
+    content = json.loads((copy / EARLIER).read_text())
+    content[0]["split"]["images"] = "t" * 90
+    (copy / EARLIER).write_text(json.dumps(content))
+    with pytest.raises(DataError, match="have learnt from all the images"):
+        evaluate(load_run(copy), fixed)
+    (copy / EARLIER).write_text("[{}]")
+    with pytest.raises(RunError, match=r"earlier\.json: does not say"):
+        evaluate(load_run(copy), fixed)
+
+
+def test_judging_on_what_calibrated_warns(
+    first: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longer = simulate("demo_classification", 120, seed=5, out=tmp_path / "longer.h5")
+    copy = Path(shutil.copytree(first.path, tmp_path / "copy"))
+    calibrate(copy, longer, device="cpu")
+    capsys.readouterr()
+    evaluate(copy, open_dataset(longer))
+    assert "was calibrated on images of" in capsys.readouterr().err
