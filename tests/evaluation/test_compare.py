@@ -19,7 +19,7 @@ from halometry.errors import RunError, UsageError
 from halometry.evaluation.compare import Comparison, compare
 from halometry.evaluation.conclude import CHANCE
 from halometry.evaluation.report import write_report
-from halometry.evaluation.tables import markdown_table, print_table
+from halometry.evaluation.tables import markdown_table, print_table, write_csv
 
 
 class Page(HTMLParser):
@@ -110,6 +110,20 @@ def test_names_in_the_report_are_text_not_markup(classes: Comparison, tmp_path: 
     page = Page(tmp_path / "r.html")
     assert "script" not in page.tags
     assert "<b>title</b>" in page.text
+
+
+def test_networks_with_and_without_posteriors_stand_in_one_report(
+    fractions: Comparison, tmp_path: Path
+) -> None:
+    record = json.loads(json.dumps(fractions.record))
+    record["models"][0]["metrics"]["nll"] = {"value": -2.5, "low": -2.6, "high": -2.4}
+    text = Page(write_report(tmp_path / "r.html", [(record, fractions.gallery)], "mixed")).text
+    assert "NLL" in text
+    assert "-2.50" in text
+    write_csv(tmp_path / "r.csv", record)
+    rows = list(csv.DictReader((tmp_path / "r.csv").open()))
+    assert rows[0]["nll"] == "-2.5"
+    assert rows[1]["nll"] == ""
 
 
 def test_repeating_trains_nothing_again(classes: Comparison, lenses: Path) -> None:

@@ -14,7 +14,7 @@ from scipy.stats import binom
 from sklearn.metrics import log_loss, mean_absolute_error, r2_score, roc_auc_score
 
 from halometry.errors import DataError
-from halometry.evaluation.intervals import Estimate, bootstrap, rounded, share
+from halometry.evaluation.intervals import bootstrap, rounded, share
 from halometry.evaluation.metrics import (
     area_under_roc,
     classification_metrics,
@@ -78,7 +78,7 @@ def test_regression_against_another_package() -> None:
 def test_a_perfect_and_a_useless_answer() -> None:
     truth = np.arange(30) % 3
     perfect = classification_metrics(truth, np.eye(3)[truth], NAMES, resamples=20)
-    assert perfect["auc"] == Estimate(1.0, 1.0, 1.0)
+    assert perfect["auc"].value == 1
     assert perfect["accuracy"].value == 1.0
     assert perfect["loss"].value == 0.0
     useless = classification_metrics(truth, np.full((30, 3), 1 / 3), NAMES, resamples=20)
@@ -87,6 +87,15 @@ def test_a_perfect_and_a_useless_answer() -> None:
     masses = np.linspace(0, 0.1, 30)
     mean = regression_metrics(masses, np.full(30, masses.mean()), resamples=20)
     assert mean["r2"].value == pytest.approx(0.0, abs=1e-9)
+
+
+def test_what_resampling_cannot_vary_still_has_an_interval() -> None:
+    truth = np.repeat([0, 1, 2], 6)
+    found = classification_metrics(truth, np.eye(3)[truth], ("no", "sphere", "vort"))
+    assert found["accuracy"].low == pytest.approx(share(18, 18).low)
+    assert found["auc_no"].low == pytest.approx(share(6, 6).low)  # six pairs apart from each other
+    assert found["auc"].low == found["auc_no"].low
+    assert found["auc"].value == found["auc"].high == 1
 
 
 def test_a_confident_mistake_costs_much_but_not_everything() -> None:

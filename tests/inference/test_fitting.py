@@ -14,10 +14,11 @@ from halometry.inference.fitting.data import Data, data_of
 from halometry.inference.fitting.fitter import Fitter
 from halometry.inference.fitting.model import Counts, Model, coarser
 from halometry.inference.fitting.optimise import covariance, maximise
-from halometry.inference.fitting.parameters import KNOWN, Layout
+from halometry.inference.fitting.parameters import KNOWN, Layout, layout_of
 from halometry.inference.fitting.scores import scores_of
 from halometry.inference.fitting.substructure import _peaks, _point_kernel
 from halometry.simulation import draw_scenes, load_preset, render
+from halometry.simulation.quantity import Quantity
 
 PRESET = "demo_classification"
 
@@ -159,6 +160,22 @@ def test_the_lost_constant_is_the_one_that_the_sky_makes_likely(fitter: Fitter) 
     data = data_of(pixels, fitter.preset.image, "cpu")
     sky = torch.full((48 * 48,), fitter.preset.image.sky, dtype=torch.float64)
     assert data.with_offset_for(sky, 1).offset == drawn.min()
+
+
+def test_a_sky_per_second_counts_for_the_whole_exposure(fitter: Fitter) -> None:
+    spec = fitter.preset.image
+    slow = spec.model_copy(
+        update={"exposure": Quantity(value=100.0), "sky": spec.sky / 100, "background": None}
+    )
+    drawn = np.random.default_rng(3).poisson(spec.sky, (48, 48))
+    pixels = recover_counts(image((drawn - drawn.min()) / np.ptp(drawn)))
+    one, other = (data_of(pixels, each, "cpu") for each in (spec, slow))
+    assert list(one.offsets) == list(other.offsets)
+    rates = layout_of(
+        fitter.preset.model_copy(update={"image": slow}), fitter.layout.template, ["sky"]
+    )
+    assert rates.units["sky"] == "counts/s/pixel"
+    assert fitter.layout.units["einstein_radius"] == "arcsec"
 
 
 def test_a_distant_start_comes_to_the_truth_and_each_row_goes_its_own_way(fitter: Fitter) -> None:

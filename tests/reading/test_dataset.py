@@ -92,6 +92,16 @@ def test_one_class_only_is_refused(tree: Tree) -> None:
         open_dataset(tree({"no": 5}))
 
 
+@pytest.mark.parametrize("held", ["val", "test"])
+def test_train_and_test_are_no_classes(tmp_path: Path, held: str) -> None:
+    for part in ("train", held):
+        (tmp_path / part).mkdir()
+        for k in range(3):
+            np.save(tmp_path / part / f"{k}.npy", np.random.default_rng(k).random((8, 8)))
+    with pytest.raises(DataError, match="has images directly in"):
+        open_dataset(tmp_path)
+
+
 def test_classes_that_differ_between_parts_are_refused(tree: Tree) -> None:
     with pytest.raises(DataError, match=r"val: has classes a, .*train has a, b"):
         open_dataset(tree({"train/a": 3, "train/b": 3, "val/a": 3}))

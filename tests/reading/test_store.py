@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from halometry.data.dataset import open_dataset
 from halometry.data.generate import simulate
@@ -29,6 +30,35 @@ def test_a_store_keeps_everything(tmp_path: Path) -> None:
         assert file["parameters/einstein_radius"].attrs["unit"] == "arcsec"
         np.testing.assert_array_equal(file["parameters/f_sub"], data.labels)
         assert "power_law" in file.attrs["preset_yaml"]
+
+
+def of_ones_own(path: Path, images: np.ndarray, labels: np.ndarray) -> Path:
+    with h5py.File(path, "w") as file:
+        file.attrs.update(format="halometry-store", format_version=1, task="classification")
+        file.attrs.update(class_names=["no", "sub"], preset="mine")
+        file["images"], file["labels"] = images, labels
+    return path
+
+
+@pytest.mark.parametrize("kind", [">f4", ">i2", "<f8"])
+@pytest.mark.parametrize("labels", [">i8", "int32", "float64", "uint8"])
+def test_a_store_of_ones_own_may_have_any_byte_order(
+    tmp_path: Path, kind: str, labels: str
+) -> None:
+    images = np.arange(6 * 16).reshape(6, 1, 4, 4).astype(kind)
+    path = of_ones_own(tmp_path / "mine.h5", images, np.array([0, 1, 0, 1, 1, 0]).astype(labels))
+    data = open_dataset(path)
+    assert data.images.dtype.isnative
+    assert data.labels.dtype == np.int64
+    np.testing.assert_array_equal(data.images, images)
+    assert LazyImages(path)[np.array([1, 2])].dtype.isnative
+    assert torch.from_numpy(LazyImages(path)[1:3]).shape == (2, 1, 4, 4)
+
+
+def test_class_indices_are_whole_numbers(tmp_path: Path) -> None:
+    path = of_ones_own(tmp_path / "mine.h5", np.ones((3, 1, 4, 4)), np.array([0.0, 1.0, 0.5]))
+    with pytest.raises(DataError, match="labels are not all whole numbers"):
+        open_dataset(path)
 
 
 def test_a_larger_store_begins_with_the_smaller_one(tmp_path: Path) -> None:

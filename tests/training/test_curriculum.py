@@ -140,7 +140,8 @@ def test_a_map_is_read_off_any_network_and_teaches_it(backbone: str) -> None:
     torch.manual_seed(0)
     net = Network(backbone, channels=1, outputs=1).train()
     images = torch.rand(4, 1, 64, 64)
-    mass_map = MassMap(net.backbone, images[:1])
+    mass_map = MassMap.of(net.backbone, images[:1])
+    assert mass_map is not None
     mass_map.read_from(net.backbone)
     side = 16 if backbone == "d4net" else 8  # which does not bin small images
     assert list(mass_map.cells) == [side, side]
@@ -154,9 +155,28 @@ def test_a_map_is_read_off_any_network_and_teaches_it(backbone: str) -> None:
     assert first.any()
 
 
+@pytest.mark.parametrize(
+    "backbone", ["test_vit", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"]
+)
+def test_a_network_without_maps_learns_none(backbone: str) -> None:
+    side = 224 if "224" in backbone else 160
+    net = Network(backbone, channels=1, outputs=1)
+    assert MassMap.of(net.backbone, torch.rand(1, 1, side, side)) is None
+
+
+def test_a_transformer_is_trained_without_a_map(
+    lenses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"epochs": 1, "precision": "float32", "channels_last": True, "size": 160, "fresh": 0}
+    run = train("classification", lenses, "test_vit", tmp_path / "run", overrides=options)
+    assert run.record()["steps"] > 0
+    assert "it learns no map of the mass" in capsys.readouterr().err
+
+
 def test_a_map_of_the_mean_has_a_loss_of_one() -> None:
     net = Network("resnet18", channels=1, outputs=1)
-    mass_map = MassMap(net.backbone, torch.rand(1, 1, 64, 64))
+    mass_map = MassMap.of(net.backbone, torch.rand(1, 1, 64, 64))
+    assert mass_map is not None
     mass_map.read_from(net.backbone)
     maps = torch.rand(50, 8, 8) * (torch.rand(50, 8, 8) > 0.8)
     mass_map.standardise(maps)

@@ -21,7 +21,7 @@ from halometry.errors import (
     UsageError,
 )
 from halometry.training import load_run, train
-from halometry.training.run import METRICS, WEIGHTS, read_config
+from halometry.training.run import HISTORY, METRICS, WEIGHTS, read_config, write_config
 from halometry.writing import whole_file
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
@@ -164,6 +164,37 @@ def test_weights_of_another_run_are_where_training_begins(
     assert "weights of the run" in second.config.start
     with pytest.raises(RunError, match="is a mobilenetv3_small, not a resnet18"):
         train("classification", lenses, "resnet18", tmp_path / "c", start=run)
+
+
+def test_a_run_goes_on_on_another_device(
+    lenses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train("classification", lenses, SMALL, tmp_path / "run", overrides=QUICK, device="cpu")
+    (run.path / METRICS).unlink()  # as if it had been killed, on a machine with a GPU
+    config = run.config.model_copy(
+        update={"execution": run.config.execution.model_copy(update={"device": "cuda"})}
+    )
+    write_config(run.path, config)
+    again = train("classification", lenses, SMALL, run.path, overrides=QUICK, device="cpu")
+    assert again.config.execution.device == "cpu"
+    assert "was begun on cuda, and goes on on cpu" in capsys.readouterr().err
+
+
+def test_stopped_early_it_stays_stopped_where_it_is_repeated(
+    lenses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = QUICK | {"epochs": 40, "early_stopping": 1, "learning_rate": 1e-12}
+
+    def killed(*_: object) -> None:
+        raise OSError("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="killed"):
+        patch.setattr("halometry.training.fit._finish", killed)
+        train("classification", lenses, SMALL, tmp_path / "run", overrides=options)
+    before = (tmp_path / "run" / HISTORY).read_text()
+    run = train("classification", lenses, SMALL, tmp_path / "run", overrides=options)
+    assert (run.path / HISTORY).read_text() == before
+    assert run.record()["stopped"] == "early"
 
 
 def test_early_stopping_stops(lenses: Path, tmp_path: Path) -> None:

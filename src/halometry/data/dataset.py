@@ -55,11 +55,12 @@ def _from_store(path: Path) -> LabelledImages:
             raise DataError(f"{path}: is damaged; make or copy it again") from error
         count, channels, height, width = file["images"].shape
         kept = file["images"].size * file["images"].dtype.itemsize
+    labels = _labels(path, labels, attributes["task"])
     class_names = tuple(attributes["class_names"]) if "class_names" in attributes else None
     of = f", classes {', '.join(class_names)}" if class_names else ", mass fractions"
-    preset = (
-        f" of {attributes['preset']}, seed {attributes['seed']}," if "preset" in attributes else ""
-    )
+    preset = f" of {attributes['preset']}," if "preset" in attributes else ""
+    if "seed" in attributes:
+        preset += f" seed {attributes['seed']},"
     images = read_images(path, kept)
     _check_pixels(path, images)
     test_from = int(attributes.get("test_from", count))
@@ -76,6 +77,20 @@ def _from_store(path: Path) -> LabelledImages:
         roles=np.where(np.arange(count) < test_from, "train", "test"),
         attributes=attributes,
     )
+
+
+def _labels(path: Path, labels: np.ndarray, task: Task) -> np.ndarray:
+    """Labels as they are used, of whatever kind a store has them.
+
+    Raises:
+        DataError: classes that are no whole numbers.
+    """
+    if task == "regression":
+        return labels.astype(np.float64)
+    whole = labels.astype(np.int64)
+    if not np.array_equal(whole, labels):
+        raise DataError(f"{path}: its labels are not all whole numbers, as class indices are")
+    return whole
 
 
 def _check_pixels(path: Path, images: np.ndarray | LazyImages) -> None:

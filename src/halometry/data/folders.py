@@ -75,6 +75,11 @@ def _scan(root: Path, below: str, label: int) -> list[Entry]:
 
 def _classes(root: Path, parts: tuple[str, ...]) -> LabelledImages:
     names = _class_folders(root / parts[0])
+    if set(names) <= {"train", *TEST_FOLDERS}:
+        raise DataError(
+            f"{root / parts[0]}: has images directly in {'/ and '.join(names)}/; classes need a"
+            " folder each in these, and masses one folder of object arrays for all"
+        )
     if len(names) < 2:
         raise DataError(
             f"{root / parts[0]}: has images of one class only ({names[0]});"

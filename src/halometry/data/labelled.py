@@ -37,7 +37,7 @@ class LazyImages:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        return np.asarray(self._file["images"][rows])
+        return native(self._file["images"][rows])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LazyImages, (self.path,)  # another process opens the file for itself
@@ -89,13 +89,19 @@ class LabelledImages:
         return digest.hexdigest()[:16]
 
 
+def native(values: Any) -> np.ndarray:
+    """An array in this machine's byte order, which files need not have."""
+    array = np.asarray(values)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
 def read_images(path: Path, size: int) -> np.ndarray | LazyImages:
     """The images of a store: in memory where they take less than half of what is free."""
     if size > psutil.virtual_memory().available // 2:
         return LazyImages(path)
     with open_store(path) as file:
         try:
-            return np.asarray(file["images"][:])
+            return native(file["images"][:])
         except (OSError, RuntimeError) as error:
             raise DataError(f"{path}: is damaged; make or copy it again") from error
 

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 from sklearn import metrics as sklearn_metrics
 
 from halometry.errors import DataError
-from halometry.evaluation.intervals import Estimate, bootstrap
+from halometry.evaluation.intervals import Estimate, bootstrap, share
 
 SMALLEST_PROBABILITY = 1e-7  # below it a probability counts as this in the loss
 CURVE_POINTS = 400
@@ -53,7 +53,7 @@ def classification_metrics(
         truth: class indices (N,).
         probabilities: (N, K).
         class_names: K names.
-        resamples: of the bootstrap, class by class.
+        resamples: of the bootstrap, class by class; the accuracy's interval is binomial.
         seed: of the resampling.
 
     Returns:
@@ -76,7 +76,20 @@ def classification_metrics(
     statistics |= {f"auc_{name}": area for name, area in zip(class_names, areas, strict=True)}
     statistics["accuracy"] = lambda rows: (chosen == truth)[rows].mean(axis=1)
     statistics["loss"] = lambda rows: losses[rows].mean(axis=1)
-    return _estimates(statistics, groups, resamples, seed)
+    found = _estimates(statistics, groups, resamples, seed)
+    found["accuracy"] = share(int((chosen == truth).sum()), len(truth))
+    for name, group in zip(class_names, groups, strict=True):
+        if found[f"auc_{name}"].value == 1:
+            found[f"auc_{name}"] = _all_in_order(len(group), len(truth) - len(group))
+    if found["auc"].value == 1:
+        found["auc"] = min((found[f"auc_{name}"] for name in class_names), key=lambda one: one.low)
+    return found
+
+
+def _all_in_order(positive: int, negative: int) -> Estimate:
+    """An area of one, which resampling cannot vary: as of so many independent pairs."""
+    pairs = min(positive, negative)
+    return share(pairs, pairs)
 
 
 def _area(truth: np.ndarray, probabilities: np.ndarray, k: int) -> Statistic:

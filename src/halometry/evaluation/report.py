@@ -31,7 +31,13 @@ from halometry.evaluation.intervals import Estimate, rounded
 from halometry.evaluation.pareto_figure import pareto_figure
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.evaluation.style import LENS_MAP, colours
-from halometry.evaluation.tables import LOWER_IS_BETTER, UNRANKED, best_values, cost_cells
+from halometry.evaluation.tables import (
+    LOWER_IS_BETTER,
+    UNRANKED,
+    best_values,
+    cost_cells,
+    metric_keys,
+)
 from halometry.models.temperature import untempered
 from halometry.writing import write_text
 
@@ -228,19 +234,18 @@ def _metric_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for model in record["models"]:
         cells = []
-        for key, numbers in model["metrics"].items():
+        for key in metric_keys(record):
+            cell = {
+                "title": metric_title(key),
+                "hint": "lower is better" if key in LOWER_IS_BETTER else "",
+            }
+            numbers = model["metrics"].get(key)
+            if numbers is None:
+                cells.append(cell | {"value": "–", "interval": "", "best": False})
+                continue
             value, low, high = rounded(numbers["value"], numbers["low"], numbers["high"])
-            title = metric_title(key)
-            ranked = key not in UNRANKED
-            cells.append(
-                {
-                    "title": title,
-                    "hint": "lower is better" if key in LOWER_IS_BETTER else "",
-                    "value": value,
-                    "interval": f"{low} to {high}",
-                    "best": ranked and numbers["value"] == best[key],
-                }
-            )
+            is_best = key not in UNRANKED and numbers["value"] == best[key]
+            cells.append(cell | {"value": value, "interval": f"{low} to {high}", "best": is_best})
         rows.append({"name": model["name"], "start": model["start"], "cells": cells})
     return rows
 

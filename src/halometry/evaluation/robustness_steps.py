@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from halometry.evaluation.calibration import expected_calibration_error
-from halometry.evaluation.intervals import Estimate, bootstrap
+from halometry.evaluation.intervals import Estimate, share
 from halometry.evaluation.metrics import classification_metrics, regression_metrics
 from halometry.evaluation.posteriors import points_of
 from halometry.progress import Tracker
@@ -105,8 +105,5 @@ def metrics_of(run: Trained, judged: Judged, resamples: int) -> dict[str, Estima
     else:
         metrics = regression_metrics(truth, outputs, resamples)
     if (unlike := judged.unlike) is not None:
-        rows = [np.arange(len(truth))]
-        metrics["unlike"] = bootstrap(
-            lambda drawn: unlike[drawn].mean(axis=1), rows, float(unlike.mean()), resamples
-        )
+        metrics["unlike"] = share(int(unlike.sum()), len(unlike))
     return metrics

@@ -20,11 +20,16 @@ LOWER_IS_BETTER = {"loss", "ece", "mse", "rmse", "mae", "nll", "crps"}
 UNRANKED = {"bias", "coverage_68", "coverage_95"}  # the best is neither the lowest nor the highest
 
 
+def metric_keys(record: dict[str, Any]) -> list[str]:
+    """The metrics that any of the models has; those with posteriors have more."""
+    return list(dict.fromkeys(key for model in record["models"] for key in model["metrics"]))
+
+
 def best_values(record: dict[str, Any]) -> dict[str, float]:
     """The best value of each metric among the models."""
     best = {}
-    for key in record["models"][0]["metrics"]:
-        values = [model["metrics"][key]["value"] for model in record["models"]]
+    for key in metric_keys(record):
+        values = [m["metrics"][key]["value"] for m in record["models"] if key in m["metrics"]]
         best[key] = min(values) if key in LOWER_IS_BETTER else max(values)
     return best
 
@@ -98,7 +103,8 @@ def write_csv(path: Path, record: dict[str, Any]) -> None:
         for key, value in model["training"].items():
             row |= _flat(f"training_{key}", value)
         rows.append(row | {"start": model["start"], "run": model["run"]})
-    write_table(path, list(rows[0]), rows)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    write_table(path, columns, [dict.fromkeys(columns, "") | row for row in rows])
 
 
 def print_differences(record: dict[str, Any], console: Console) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from halometry.errors import RunError
 from halometry.models.conformal import LEVEL, Conformal
+from halometry.training.ensemble import Ensemble
 from halometry.training.exported import Trained
 
 
@@ -76,10 +77,10 @@ def regions_of(run: Trained, level: float | None) -> Regions | None:
     if conformal is None:
         if level is None:
             return None
-        raise RunError(
-            f"{run.source}: has nothing to make sets or intervals from; leave --level out, or see"
-            " 'halometry calibrate'"
-        )
+        why = "leave --level out, or see 'halometry calibrate'"
+        if isinstance(run, Ensemble):
+            why = "several runs together have no calibration; leave --level out"
+        raise RunError(f"{run.source}: has nothing to make sets or intervals from; {why}")
     made = Regions(conformal, run.config.class_names, LEVEL if level is None else level)
     conformal.thresholds(made.level)  # a wrong level is refused before the work
     return made

@@ -21,20 +21,15 @@ class MassMap(nn.Module):
     curriculum's heavy substructure does not drown the rest.
 
     Args:
-        backbone: one like that whose features are to be read, see `read_from`.
-        example: a batch of its input (B, C, H, W).
+        layer: of the backbone, whose maps are read, see `read_from`.
+        channels: of these.
+        cells: their rows and columns.
     """
 
-    def __init__(self, backbone: nn.Module, example: Tensor) -> None:
+    def __init__(self, layer: str, channels: int, cells: tuple[int, int]) -> None:
         super().__init__()
         self._features: Tensor | None = None
-        hook, training = self.read_from(backbone), backbone.training
-        with torch.no_grad():
-            backbone.eval()(example)
-        backbone.train(training)
-        hook.remove()
-        _, channels, *self.cells = self._last().shape
-        self._features = None
+        self.layer, self.cells = layer, cells
         self.linear = nn.Conv2d(channels, 1, 1)
         for parameter in self.linear.parameters():
             nn.init.zeros_(parameter)
@@ -46,9 +41,35 @@ class MassMap(nn.Module):
     mean: Tensor
     std: Tensor
 
+    @classmethod
+    def of(cls, backbone: nn.Module, example: Tensor) -> MassMap | None:
+        """One for backbones like this; None for those without maps, such as transformers.
+
+        Args:
+            backbone: of timm's, or ours.
+            example: a batch of its input (B, C, H, W).
+        """
+        layers: Any = getattr(backbone, "feature_info", None) or []
+        fine = [info for info in layers if info["reduction"] <= REDUCTION]
+        if not fine:
+            return None
+        chosen = max(fine, key=lambda info: info["reduction"])
+        shape: list[int] = []
+        hook = backbone.get_submodule(chosen["module"]).register_forward_hook(
+            lambda module, inputs, output: shape.extend(output.shape)
+        )
+        training = backbone.training
+        with torch.no_grad():
+            backbone.eval()(example)
+        backbone.train(training)
+        hook.remove()
+        if len(shape) != 4 or shape[1] != chosen["num_chs"]:  # tokens, or channels come last
+            return None
+        return cls(chosen["module"], shape[1], (shape[2], shape[3]))
+
     def read_from(self, backbone: nn.Module) -> RemovableHandle:
         """Read a backbone's features from now on, whenever it is at work."""
-        return backbone.get_submodule(_layer(backbone)).register_forward_hook(self._read)
+        return backbone.get_submodule(self.layer).register_forward_hook(self._read)
 
     def _read(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self._features = output
@@ -72,12 +93,3 @@ class MassMap(nn.Module):
     def _last(self) -> Tensor:
         assert self._features is not None
         return self._features
-
-
-def _layer(backbone: nn.Module) -> str:
-    """The layer whose maps have about an eighth of the image's sides."""
-    layers: Any = getattr(backbone, "feature_info", None) or []
-    fine = [info for info in layers if info["reduction"] <= REDUCTION]
-    if not fine:
-        return ""
-    return str(max(fine, key=lambda info: info["reduction"])["module"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from torch import distributed
 
 from halometry.errors import DataError
@@ -127,6 +128,14 @@ class Statistics(L.Callback):
         if trainer.world_size > 1:
             for buffer in learner.buffers():
                 distributed.broadcast(buffer, 0)
+
+
+class Patience(EarlyStopping):
+    """Early stopping that also holds where a run goes on after it had been stopped by it."""
+
+    def on_train_start(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 class Watcher(L.Callback):

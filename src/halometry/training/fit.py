@@ -17,7 +17,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor
@@ -31,7 +30,7 @@ from halometry.training import run as folder
 from halometry.training.auxiliary import MassMap
 from halometry.training.batches import Batches, Order, take
 from halometry.training.calibrate import calibrate_on, reserved
-from halometry.training.callbacks import Keeper, Statistics, Watcher
+from halometry.training.callbacks import Keeper, Patience, Statistics, Watcher
 from halometry.training.execution import pinned_threads
 from halometry.training.feed import Feed, Selection, Stretches
 from halometry.training.fresh import curriculum, has_mass, mass_maps, preset_of
@@ -138,7 +137,10 @@ def _mass_map(
     if not job.config.recipe.auxiliary or preset is None or not has_mass(job.data):
         return None, None
     example = take(images, np.sort(job.split.train[:1])).cpu()
-    mass_map = MassMap(network.backbone, Preprocessing(job.config.preprocessing)(example))
+    mass_map = MassMap.of(network.backbone, Preprocessing(job.config.preprocessing)(example))
+    if mass_map is None:
+        say(f"{job.config.backbone}: has no maps of features; it learns no map of the mass beside")
+        return None, None
     maps = mass_maps(job.data, preset, mass_map.cells)
     mass_map.standardise(maps[torch.from_numpy(job.split.train)])
     return mass_map, maps.to(job.config.execution.device)
@@ -220,7 +222,7 @@ def _stopping(recipe: Recipe) -> list[L.Callback]:
     if recipe.early_stopping is None:
         return []
     patience = recipe.early_stopping
-    return [EarlyStopping("selection_loss", patience=patience, check_on_train_epoch_end=False)]
+    return [Patience("selection_loss", patience=patience, check_on_train_epoch_end=False)]
 
 
 def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, batches: Batches) -> None:

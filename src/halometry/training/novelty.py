@@ -73,7 +73,9 @@ def familiarise(
     run.check_own()
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
     split = run.split()
-    if not run.config.data.begins_like(labelled) or len(labelled) <= split.selection.max():
+    if not run.config.data.begins_like(labelled) or len(labelled) <= max(
+        part.max(initial=-1) for part in (split.selection, split.calibration)
+    ):
         raise DataError(
             f"{labelled.source}: is not the set that {run.source} was trained on"
             f" ({run.config.data.description}); give that one"
@@ -105,7 +107,8 @@ def learn(run: Run, data: LabelledImages, split: Split, device: str) -> Familiar
         return None
     predictor, channels = run.predictor(device), run.config.data.shape[0]
     with track(f"{run.name}: what is familiar", count) as tracker, torch.inference_mode():
-        first = take(data.images, parts[0][:FIRST]).to(device)
+        some = parts[0][:: -(-len(parts[0]) // FIRST)]  # of all classes, which come in turns
+        first = take(data.images, some).to(device)
         view = View.of(predictor.preprocessing(first), channels)
         seen = []
         for part in parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from datetime import UTC, datetime
 
 import numpy as np
@@ -17,6 +18,7 @@ from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
 from halometry.tasks import Task
 from halometry.training.batches import Order, take
 from halometry.training.execution import Execution, choose_execution
+from halometry.training.fresh import curriculum, preset_of
 from halometry.training.recipe import Recipe
 from halometry.training.run import Run
 from halometry.training.run_config import DataRecord, RunConfig
@@ -93,9 +95,21 @@ def configure(
         execution = execution.model_copy(update={"images_per_second": together})
     steps = recipe.epochs * order.steps_per_epoch
     if recipe.max_seconds is not None and execution.images_per_second:
-        speed = SUSTAINED * execution.images_per_second / order.batch_size
-        steps = max(1, min(steps, int(recipe.max_seconds * speed)))
+        seconds = order.batch_size / (SUSTAINED * execution.images_per_second)
+        seconds += _seconds_of_fresh(data, recipe, order.batch_size, device) / processes
+        steps = max(1, min(steps, int(recipe.max_seconds / seconds)))
     return config.model_copy(update={"execution": execution, "steps": steps})
+
+
+def _seconds_of_fresh(data: LabelledImages, recipe: Recipe, batch: int, device: str) -> float:
+    """How long it takes to make a step's fresh images."""
+    fresh = curriculum(data, preset_of(data) if recipe.fresh else None, recipe, 1, batch, 0, device)
+    if fresh is None:
+        return 0.0
+    fresh.images(0)  # what is made once is no matter
+    begin = time.monotonic()
+    fresh.images(1)[0].cpu()
+    return time.monotonic() - begin
 
 
 def _try_out(config: RunConfig, example: torch.Tensor) -> None:

@@ -33,7 +33,7 @@ class DataRecord(Strict):
     def begins_like(self, data: LabelledImages) -> bool:
         """Whether image k here is image k there: the same set, or the same preset and seed."""
         made = data.attributes.get("preset"), data.attributes.get("seed")
-        same_stream = self.preset is not None and made == (self.preset, self.seed)
+        same_stream = None not in made and made == (self.preset, self.seed)
         return same_stream or data.fingerprint == self.fingerprint
 
 

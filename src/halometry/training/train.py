@@ -13,7 +13,7 @@ from halometry.data.labelled import LabelledImages
 from halometry.data.split import split_dataset
 from halometry.devices import check_devices, find_device
 from halometry.errors import RunError, UsageError
-from halometry.progress import hush
+from halometry.progress import hush, say
 from halometry.tasks import Task
 from halometry.training import run as folder
 from halometry.training.execution import pinned_threads
@@ -116,6 +116,10 @@ def train(
                     f"{out}: was begun on {config.execution.device}, not on {where}; go on with"
                     " --device as it was, or with --devices 1"
                 )
+            if config.execution.device != where:
+                say(f"{out}: was begun on {config.execution.device}, and goes on on {where}")
+                execution = config.execution.model_copy(update={"device": where})
+                config = config.model_copy(update={"execution": execution})
             job = Job(out, config, labelled, split, start_run)
             if starting:
                 run_in_processes(devices, config.execution.device, threads, fit, job)

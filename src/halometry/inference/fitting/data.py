@@ -60,19 +60,20 @@ class Data:
 def data_of(pixels: Pixels, spec: ImageSpec, device: str) -> Data:
     """Pixels as `recover_counts` gives them, for a detector whose noise may be known."""
     values = torch.from_numpy(pixels.values).to(device)
-    extra = spec.background_rms**2
-    if spec.exposure is not None:  # until it is fitted
-        extra *= math.prod(spec.exposure.support)
+    exposure = 1.0
+    if spec.exposure is not None:  # until it is fitted, the middle of its range
+        exposure = math.sqrt(math.prod(spec.exposure.support))
+    sky, extra = spec.sky * exposure, (spec.background_rms * exposure) ** 2
     if not (pixels.are_counts and noise_is_known(spec)):
         return Data(values, 0.0, noise_of(pixels.values), 0, range(1))
     if pixels.offset_known:
         return Data(values, extra, None, 0, range(1))
     # The darkest of many pixels lies a few standard deviations below the sky.
-    spread = math.sqrt(spec.sky + extra)
-    lowest = math.floor(spec.sky - 8 * spread)
+    spread = math.sqrt(sky + extra)
+    lowest = math.floor(sky - 8 * spread)
     low = lowest if extra else max(0, lowest)
-    offsets = range(low, max(low, math.ceil(spec.sky)) + 1)
-    guess = min(max(round(spec.sky - 3.5 * spread), low), offsets[-1])
+    offsets = range(low, max(low, math.ceil(sky)) + 1)
+    guess = min(max(round(sky - 3.5 * spread), low), offsets[-1])
     return Data(values, extra, None, guess, offsets)
 
 

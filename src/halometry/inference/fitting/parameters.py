@@ -147,7 +147,14 @@ def layout_of(preset: Preset, template: Scene, free: Iterable[str] = ()) -> Layo
         for name, block in KNOWN.items()
         if name in wanted or name == "source_position" or _varies(preset, name)
     ]
+    if preset.image.exposure is not None:
+        blocks = [replace(block, units=_rates(block.units)) for block in blocks]
     return Layout(tuple(blocks), template)
+
+
+def _rates(units: dict[str, str]) -> dict[str, str]:
+    """The units where brightness and sky are per second, as `units_of` has them."""
+    return {name: unit.replace("counts/pixel", "counts/s/pixel") for name, unit in units.items()}
 
 
 KNOWN = {
