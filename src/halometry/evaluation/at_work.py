@@ -8,8 +8,9 @@ from typing import Any
 from halometry.data.dataset import open_dataset
 from halometry.data.generate import simulate
 from halometry.evaluation.compare import gallery_of
-from halometry.evaluation.conclude import TITLES, key_metric
+from halometry.evaluation.conclude import key_metric
 from halometry.evaluation.evaluate import Evaluation, evaluate
+from halometry.evaluation.metrics import TITLES
 from halometry.evaluation.report import Gallery
 from halometry.progress import say
 from halometry.shipped import weights, weights_folder

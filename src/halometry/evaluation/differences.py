@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from halometry.evaluation.intervals import LEVEL, Estimate, resampled
-from halometry.evaluation.metrics import compared_by
-
-LOWER_IS_BETTER = {"mse"}
+from halometry.evaluation.metrics import LOWER_IS_BETTER, compared_by
 
 
 @dataclass(frozen=True)

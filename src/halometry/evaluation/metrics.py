@@ -14,7 +14,35 @@ from halometry.evaluation.intervals import Estimate, bootstrap, share
 SMALLEST_PROBABILITY = 1e-7  # below it a probability counts as this in the loss
 CURVE_POINTS = 400
 
+TITLES = {
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "loss": "cross-entropy",
+    "ece": "calibration error",
+    "mse": "MSE",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R²",
+    "bias": "bias",
+    "nll": "NLL",
+    "crps": "CRPS",
+    "coverage_68": "68 % coverage",
+    "coverage_95": "95 % coverage",
+}
+LOWER_IS_BETTER = {"loss", "ece", "mse", "rmse", "mae", "nll", "crps"}
+UNRANKED = {"bias", "coverage_68", "coverage_95"}  # the best is neither the lowest nor the highest
+
 Statistic = Callable[[np.ndarray], np.ndarray]  # rows (R, N), a resample a line, to values (R,)
+
+
+def metric_title(key: str) -> str:
+    """What people call a metric.
+
+    Example:
+        >>> metric_title("r2"), metric_title("auc_vort")
+        ('R²', 'AUC of vort')
+    """
+    return TITLES.get(key, key.replace("auc_", "AUC of "))
 
 
 def area_under_roc(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:

@@ -18,7 +18,6 @@ from PIL import Image as Picture
 from halometry.evaluation import figures
 from halometry.evaluation.calibration_figure import reliability_figure
 from halometry.evaluation.conclude import (
-    TITLES,
     best_of,
     key_metric,
     latency,
@@ -28,44 +27,17 @@ from halometry.evaluation.conclude import (
 )
 from halometry.evaluation.explainer import Look, figure_of
 from halometry.evaluation.intervals import Estimate, rounded
+from halometry.evaluation.metrics import LOWER_IS_BETTER, TITLES, UNRANKED, metric_title
 from halometry.evaluation.pareto_figure import pareto_figure
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.evaluation.style import LENS_MAP, colours
 from halometry.evaluation.tables import (
-    LOWER_IS_BETTER,
-    UNRANKED,
     best_values,
     cost_cells,
     metric_keys,
 )
 from halometry.models.temperature import untempered
 from halometry.writing import write_text
-
-METRIC_TITLES = {
-    "auc": "AUC",
-    "accuracy": "accuracy",
-    "loss": "cross-entropy",
-    "ece": "calibration error",
-    "mse": "MSE",
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "r2": "R²",
-    "bias": "bias",
-    "nll": "NLL",
-    "crps": "CRPS",
-    "coverage_68": "68 % coverage",
-    "coverage_95": "95 % coverage",
-}
-
-
-def metric_title(key: str) -> str:
-    """What people call a metric.
-
-    Example:
-        >>> metric_title("r2"), metric_title("auc_vort")
-        ('R²', 'AUC of vort')
-    """
-    return METRIC_TITLES.get(key, key.replace("auc_", "AUC of "))
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from halometry.evaluation.intervals import Estimate, rounded
+from halometry.evaluation.metrics import LOWER_IS_BETTER
 from halometry.writing import write_table
 
 COLUMNS = {
     "classification": {"auc": "AUC", "accuracy": "accuracy", "loss": "loss"},
     "regression": {"mse": "MSE", "r2": "R²", "mae": "MAE"},
 }
-LOWER_IS_BETTER = {"loss", "ece", "mse", "rmse", "mae", "nll", "crps"}
-UNRANKED = {"bias", "coverage_68", "coverage_95"}  # the best is neither the lowest nor the highest
 
 
 def metric_keys(record: dict[str, Any]) -> list[str]:

@@ -10,9 +10,9 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from halometry.errors import RunError
-from halometry.evaluation.conclude import TITLES, key_metric
+from halometry.evaluation.conclude import key_metric
 from halometry.evaluation.intervals import Estimate, rounded
-from halometry.evaluation.report import metric_title
+from halometry.evaluation.metrics import TITLES, metric_title
 from halometry.training.recipe import Recipe
 from halometry.training.run import load_run
 from halometry.training.run_config import RunConfig
