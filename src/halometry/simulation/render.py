@@ -21,7 +21,7 @@ from halometry.simulation.scene import Scene
 
 SUBPIXELS = 90_000  # rendered at a time on a CPU, so that they stay in its caches
 MOST = 16  # images at a time on a CPU
-QUICKLY = 4  # times as many for each thread, where bytes do not matter: fewer and longer operations
+QUICKLY = 4  # times as much for each thread, where bytes do not matter: fewer and longer operations
 NARROW = 0.7  # pixels; above, a sampled Gaussian has the right width to 0.2 %
 FEWEST = 3  # pixels that a kernel reaches at least
 TRUNCATION = 4  # of a Gaussian point spread function, standard deviations
@@ -192,9 +192,9 @@ def sample_quickly(
     if device != "cpu":
         return sample(preset, seed, start, count, device)
     scene, spec = draw_scenes(preset, seed, start, count), preset.image
-    together = QUICKLY * images_together(spec) * torch.get_num_threads()
-    subpixels = min(together, count) * (spec.pixels * spec.supersampling) ** 2
-    with torch.no_grad(), _threads(max(1, subpixels // SUBPIXELS)):
+    subpixels = (spec.pixels * spec.supersampling) ** 2
+    together = max(1, QUICKLY * SUBPIXELS * torch.get_num_threads() // subpixels)
+    with torch.no_grad(), _threads(max(1, min(together, count) * subpixels // SUBPIXELS)):
         expected = render(scene.to(device, torch.float32), preset, together)
     return observe(expected, preset, seed, start, scene.background_rms), scene
 
