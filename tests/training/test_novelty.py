@@ -127,7 +127,7 @@ def test_masses_are_told_with_how_familiar_their_images_are(strange: Path, tmp_p
     predict(run, strange, tmp_path / "p.csv")
     lines = (tmp_path / "p.csv").read_text().splitlines()
     assert lines[0] == "file,f_sub,conformal_low_90,conformal_high_90,familiarity,unusual,error"
-    assert lines[1].split(",")[-2] in ("features", "light", "spectrum", "noise")
+    assert lines[1].split(",")[-2] in ("features", "light", "centre", "spectrum", "noise")
 
 
 def test_of_an_average_over_symmetries_the_image_as_it_is_counts(run: Run, lenses: Path) -> None:

@@ -37,8 +37,8 @@ class Novelty:
         familiarity: share of familiar images that look at least as strange, a p-value: of images
             of that kind it is uniform between 0 and 1.
         strangeness: how far it is from them; above 1 it is unusual.
-        unusual: what is strangest about it (`features`, `light`, `spectrum` or `noise`), or None
-            where it is not unusual.
+        unusual: what is strangest about it (`features`, `light`, `centre`, `spectrum` or
+            `noise`), or None where it is not unusual.
     """
 
     familiarity: float
@@ -157,7 +157,8 @@ class Shape:
 
     def distances(self, sides: Sides) -> Tensor:
         """How far each side is away, in the order of `clouds` (N, sides)."""
-        vectors = _vectors(sides, self.directions)
+        known = {side: of for side, of in sides.items() if side in self.clouds}  # not of old runs
+        vectors = _vectors(known, self.directions)
         return torch.stack([c.distances(vectors[side]) for side, c in self.clouds.items()], dim=1)
 
 

@@ -14,6 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 RINGS = 8  # around the centre, the last one to the corners
+CENTRES = (
+    (2.5, 6.0),
+    (5.0, 10.0),
+)  # pixels: radii of a disc in the middle and of what is around
 FREQUENCIES = (0.0, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 1.0)  # cycles/px
 SHARES = (0.5, 0.8, 0.95, 0.99)  # of the pixels of familiar images, below each level
 FLOOR = 1e-3  # of the pixels' standard deviation: what is less does not matter
@@ -33,6 +37,7 @@ def looks(images: Tensor, levels: Tensor) -> dict[str, Tensor]:
     Returns:
         For each side of an image, numbers of every channel (B, C * n):
         `light`, mean and logarithm of the scatter in rings around the centre;
+        `centre`, by how much the middle is brighter than what is around it: a lens that shines;
         `spectrum`, logarithm of the power at frequencies from coarse to fine;
         `noise`, between any two levels, logarithms of the share of pixels, of the roughness (rms)
         and of the roughest pixel: noise against brightness, and what no lens makes.
@@ -45,7 +50,7 @@ def looks(images: Tensor, levels: Tensor) -> dict[str, Tensor]:
     """
     batch = len(images)
     single = images.flatten(0, 1)
-    described = {"light": _light(single), "spectrum": _spectrum(single)}
+    described = {"light": _light(single), "centre": _centre(single), "spectrum": _spectrum(single)}
     described["noise"] = _noise(single, levels)
     return {side: numbers.reshape(batch, -1) for side, numbers in described.items()}
 
@@ -63,6 +68,11 @@ def _light(images: Tensor) -> Tensor:
     mean = flat @ rings
     variance = (flat.square() @ rings - mean.square()).clamp_min(0)
     return torch.cat([mean, _log(variance.sqrt())], dim=1)
+
+
+def _centre(images: Tensor) -> Tensor:
+    """(B, H, W) to (B, CENTRES)."""
+    return images.flatten(1) @ _discs(*images.shape[-2:]).to(images)
 
 
 def _spectrum(images: Tensor) -> Tensor:
@@ -103,10 +113,23 @@ def _log(values: Tensor) -> Tensor:
 @lru_cache(maxsize=8)
 def _rings(height: int, width: int) -> Tensor:
     """What takes the means over rings of a flattened image (H W, RINGS)."""
-    y, x = (torch.arange(side) - (side - 1) / 2 for side in (height, width))
-    radius = torch.hypot(y[:, None], x[None, :]) / (min(height, width) / 2)
+    radius = _radius(height, width) / (min(height, width) / 2)
     ring = (radius * (RINGS - 1)).long().clamp_max(RINGS - 1)
-    return _means(functional.one_hot(ring.flatten(), RINGS).float())
+    return _means(functional.one_hot(ring, RINGS).float())
+
+
+@lru_cache(maxsize=8)
+def _discs(height: int, width: int) -> Tensor:
+    """What takes the mean of a disc less that of what is around it (H W, CENTRES)."""
+    radius = _radius(height, width)[:, None]
+    inner, outer = torch.tensor(CENTRES).T
+    return _means((radius < inner).float()) - _means(((radius >= inner) & (radius < outer)).float())
+
+
+def _radius(height: int, width: int) -> Tensor:
+    """Pixels from the centre of a flattened image (H W,)."""
+    y, x = (torch.arange(side) - (side - 1) / 2 for side in (height, width))
+    return torch.hypot(y[:, None], x[None, :]).flatten()
 
 
 @lru_cache(maxsize=8)
