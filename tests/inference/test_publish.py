@@ -103,7 +103,7 @@ def test_training_begins_from_a_name(shipped: Path, lenses: Path, tmp_path: Path
 
     run = begin(0, tmp_path / "run")
     assert run.config.start == f"weights of the run {KINDS} on demo_classification"
-    with pytest.raises(UsageError, match=rf"{KINDS}: it was trained on \d+ of the 9 test images"):
+    with pytest.raises(UsageError, match=rf"{KINDS}: it has learnt from \d+ of the 18 images"):
         begin(1, tmp_path / "other")
 
 
