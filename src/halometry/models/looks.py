@@ -14,10 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 RINGS = 8  # around the centre, the last one to the corners
-CENTRES = (
-    (2.5, 6.0),
-    (5.0, 10.0),
-)  # pixels: radii of a disc in the middle and of what is around
+CENTRES = ((2.5, 6.0), (5.0, 10.0))  # pixels: radii of a disc in the middle and around it
 FREQUENCIES = (0.0, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 1.0)  # cycles/px
 SHARES = (0.5, 0.8, 0.95, 0.99)  # of the pixels of familiar images, below each level
 FLOOR = 1e-3  # of the pixels' standard deviation: what is less does not matter
