@@ -111,7 +111,7 @@ def test_a_run_is_not_calibrated_with_what_its_start_learnt_from(
 def test_where_nothing_is_left_it_says_so(second: Run, fixed: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(second.path, tmp_path / "copy"))
     content = json.loads((copy / EARLIER).read_text())
-    content[0]["split"]["images"] = "t" * 90
+    content[0]["split"] = json.dumps({"seed": 0, "images": "t" * 90})
     (copy / EARLIER).write_text(json.dumps(content))
     with pytest.raises(DataError, match="have learnt from all the images"):
         evaluate(load_run(copy), fixed)

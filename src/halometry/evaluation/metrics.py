@@ -102,16 +102,15 @@ def classification_metrics(
     areas = [_area(truth, probabilities, k) for k in range(count)]
     statistics: dict[str, Statistic] = {"auc": _mean(areas)}
     statistics |= {f"auc_{name}": area for name, area in zip(class_names, areas, strict=True)}
-    statistics["accuracy"] = lambda rows: (chosen == truth)[rows].mean(axis=1)
-    statistics["loss"] = lambda rows: losses[rows].mean(axis=1)
     found = _estimates(statistics, groups, resamples, seed)
-    found["accuracy"] = share(int((chosen == truth).sum()), len(truth))
     for name, group in zip(class_names, groups, strict=True):
         if found[f"auc_{name}"].value == 1:
             found[f"auc_{name}"] = _all_in_order(len(group), len(truth) - len(group))
     if found["auc"].value == 1:
         found["auc"] = min((found[f"auc_{name}"] for name in class_names), key=lambda one: one.low)
-    return found
+    found["accuracy"] = share(int((chosen == truth).sum()), len(truth))
+    loss = {"loss": lambda rows: losses[rows].mean(axis=1)}
+    return found | _estimates(loss, groups, resamples, seed)
 
 
 def _all_in_order(positive: int, negative: int) -> Estimate:

@@ -89,7 +89,7 @@ def record_of(found: Robustness) -> dict[str, Any]:
         "preset": found.preset.name,
         "seed": found.seed,
         "images": found.count,
-        "interval": "95 %, percentile bootstrap over images",
+        "interval": "95 %, percentile bootstrap over images; that of unlike is binomial",
         **provenance(found.device),
         "rows": rows_of(found),
         "steps": [_step(step) for step in (found.own, *found.steps)],

@@ -103,7 +103,7 @@ def write_csv(path: Path, record: dict[str, Any]) -> None:
             row |= _flat(f"training_{key}", value)
         rows.append(row | {"start": model["start"], "run": model["run"]})
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    write_table(path, columns, [dict.fromkeys(columns, "") | row for row in rows])
+    write_table(path, columns, rows)
 
 
 def print_differences(record: dict[str, Any], console: Console) -> None:

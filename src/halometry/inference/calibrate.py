@@ -10,7 +10,7 @@ import numpy as np
 from halometry.data.dataset import open_dataset
 from halometry.data.labelled import LabelledImages
 from halometry.errors import DataError, UsageError
-from halometry.evaluation.evaluate import check_fit
+from halometry.evaluation.kept_apart import check_fit
 from halometry.models.conformal import Conformal
 from halometry.progress import say
 from halometry.training.calibrate import Reserved, calibrate_on, halves, reserved, thinned

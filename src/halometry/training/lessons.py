@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
 from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split
@@ -28,12 +27,16 @@ class Lesson:
     data: DataRecord
     split: Split
 
+    @property
+    def known(self) -> np.ndarray:
+        """Rows that weights were fitted to or chosen by."""
+        return np.concatenate([self.split.train, self.split.selection])
+
 
 def lessons_to_json(lessons: Iterable[Lesson]) -> str:
     """Lessons as JSON."""
     content = [
-        {"data": one.data.model_dump(mode="json"), "split": json.loads(one.split.to_json())}
-        for one in lessons
+        {"data": one.data.model_dump(mode="json"), "split": one.split.to_json()} for one in lessons
     ]
     return json.dumps(content) + "\n"
 
@@ -50,12 +53,10 @@ def lessons_from_json(text: str, path: Path) -> list[Lesson]:
     """
     try:
         return [
-            Lesson(
-                DataRecord.model_validate(one["data"]), Split.from_json(json.dumps(one["split"]))
-            )
+            Lesson(DataRecord.model_validate(one["data"]), Split.from_json(one["split"]))
             for one in json.loads(text)
         ]
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: does not say what its start had learnt from") from error
 
 
@@ -63,5 +64,5 @@ def unseen(lessons: Iterable[Lesson], data: LabelledImages, rows: np.ndarray) ->
     """The rows of a set that no lesson fitted or chose weights by."""
     for one in lessons:
         if one.data.begins_like(data):
-            rows = np.setdiff1d(rows, np.concatenate([one.split.train, one.split.selection]))
+            rows = np.setdiff1d(rows, one.known)
     return rows

@@ -73,9 +73,8 @@ def familiarise(
     run.check_own()
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
     split = run.split()
-    if not run.config.data.begins_like(labelled) or len(labelled) <= max(
-        part.max(initial=-1) for part in (split.selection, split.calibration)
-    ):
+    last = np.concatenate([split.selection, split.calibration]).max()
+    if not run.config.data.begins_like(labelled) or len(labelled) <= last:
         raise DataError(
             f"{labelled.source}: is not the set that {run.source} was trained on"
             f" ({run.config.data.description}); give that one"

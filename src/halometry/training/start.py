@@ -57,9 +57,8 @@ def check_start(start: Run, data: LabelledImages, split: Split) -> None:
     for one in lessons_of(start):
         if not one.data.begins_like(data):
             continue
-        known = np.concatenate([one.split.train, one.split.selection])
         both = np.union1d(
-            np.intersect1d(known, judges), np.intersect1d(one.split.train, split.selection)
+            np.intersect1d(one.known, judges), np.intersect1d(one.split.train, split.selection)
         )
         if len(both):
             raise UsageError(
