@@ -1,4 +1,4 @@
-"""Sets and intervals hold the truth as often as they promise, and are those of mapie."""
+"""Sets and intervals hold the truth as often as they promise; sets, and masses', are mapie's."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 from halometry.errors import RunError, UsageError
 from halometry.models.conformal import Conformal, conformal_of, parse_conformal
+from halometry.models.posterior import Grid, Posterior
 
 LEVELS = (0.5, 0.9, 0.95)
 
@@ -62,7 +63,17 @@ def masses(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return truth, truth + 0.02 * (rng.exponential(size=count) - 1)
 
 
-def made(truth: np.ndarray, answers: np.ndarray) -> Conformal:
+def posteriors(count: int, seed: int, too_sure: float = 1.5) -> tuple[np.ndarray, Posterior]:
+    """Mass fractions, and normal posteriors of two widths that are too narrow, and off."""
+    rng = np.random.default_rng(seed)
+    truth, width = rng.uniform(0.2, 0.6, count), rng.choice([0.01, 0.03], count)
+    said = truth + width * rng.normal(size=count) + 0.003
+    grid = Grid(low=0.0, high=0.8)
+    off = (grid.centres - said[:, None]) / (width / too_sure)[:, None]
+    return truth, Posterior(grid, np.exp(-0.5 * off**2))
+
+
+def made(truth: np.ndarray, answers: np.ndarray | Posterior) -> Conformal:
     return conformal_of(truth, answers, "images", "", True)
 
 
@@ -113,6 +124,43 @@ def test_nine_in_ten_intervals_hold_the_truth() -> None:
         shares.append(((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean())
     # The 91st of 100 scores: exactly 91 of 101, which is 0.901.
     assert np.mean(shares) == pytest.approx(91 / 101, abs=3 * np.std(shares) / math.sqrt(200))
+
+
+def test_posteriors_that_are_too_narrow_have_intervals_that_hold_the_truth() -> None:
+    shares, narrow = [], []
+    for trial in range(100):
+        conformal = made(*posteriors(99, 2 * trial))
+        truth, said = posteriors(200, 2 * trial + 1)
+        ends = conformal.regions(said, 0.8)
+        shares.append(((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean())
+        narrow.append((said.centrality(truth) <= 0.8).mean())
+    assert np.mean(shares) == pytest.approx(0.8, abs=3 * np.std(shares) / math.sqrt(100))
+    assert np.mean(narrow) < 0.65  # as they were
+
+
+def test_intervals_of_posteriors_are_as_wide_as_each_needs_and_hold_its_median() -> None:
+    conformal = made(*posteriors(500, 1))
+    assert conformal.kind == "credibility"
+    _, said = posteriors(300, 2)
+    ends = conformal.regions(said, 0.9)
+    widths = (ends[:, 1] - ends[:, 0]) / said.std
+    assert widths.std() < 0.01 * widths.mean()
+    assert ((ends[:, 0] < said.median) & (said.median < ends[:, 1])).all()
+    np.testing.assert_allclose(ends, said.interval(conformal.thresholds(0.9)[0]))
+
+
+def test_a_truth_outside_the_grid_counts_as_beyond_every_interval() -> None:
+    _, said = posteriors(3, 1)
+    conformal = made(np.array([0.3, 0.4, 0.9]), said)
+    assert conformal.scores[0][-1] == 1
+    assert conformal.regions(said, 0.75).tolist() == [[0, 1]] * 3
+
+
+def test_distances_of_earlier_versions_lie_about_the_means_of_posteriors() -> None:
+    truth, said = posteriors(200, 1)
+    earlier = made(truth, said.mean)
+    assert parse_conformal(earlier.to_json().replace('"kind": "distance", ', ""), "") == earlier
+    np.testing.assert_array_equal(earlier.regions(said, 0.9), earlier.regions(said.mean, 0.9))
 
 
 def test_too_few_images_promise_everything() -> None:

@@ -122,6 +122,8 @@ def test_predict_gives_the_median_and_the_intervals(
         assert answer.values["f_sub"] == answer.posterior.median[0]
         (low, high), (lower, higher) = answer.intervals["68"], answer.intervals["95"]
         assert lower < low < answer.values["f_sub"] < high < higher
+        below, above = (float(row[f"conformal_{end}_90"]) for end in ("low", "high"))
+        assert below < answer.values["f_sub"] < above
         assert float(row["low_95"]) == pytest.approx(lower, rel=1e-4)
         assert float(row["high_68"]) == pytest.approx(high, rel=1e-4)
 

@@ -14,6 +14,7 @@ from scipy.stats import norm
 from halometry.evaluation.intervals import LEVEL as INTERVAL
 from halometry.evaluation.intervals import Estimate, bootstrap, resampled, share
 from halometry.models.conformal import Conformal
+from halometry.models.posterior import Posterior
 
 BINS = 15
 LEVELS = (0.68, 0.9, 0.95)  # of sets and intervals, at which they are judged
@@ -162,7 +163,7 @@ def calibration_record(
 
 def coverage_record(
     truth: np.ndarray,
-    answers: np.ndarray,
+    answers: np.ndarray | Posterior,
     conformal: Conformal,
     class_names: tuple[str, ...] | None,
     resamples: int = 1000,
@@ -171,7 +172,7 @@ def coverage_record(
 
     Args:
         truth: class indices or mass fractions (N,).
-        answers: probabilities (N, K), or mass fractions (N,).
+        answers: probabilities (N, K), mass fractions (N,), or N posteriors.
         conformal: what they are made from.
         class_names: K names, or None for masses.
         resamples: of the bootstrap of the mean size.

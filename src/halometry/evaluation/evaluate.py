@@ -135,7 +135,9 @@ def _trust(evaluation: Evaluation, resamples: int) -> dict[str, Any]:
         config = evaluation.run.config
         trust["calibration"] |= {"temperature": config.temperature, "bias": list(config.bias)}
     if conformal is not None:
-        trust["conformal"] = coverage_record(truth, outputs, conformal, names, resamples)
+        posterior = evaluation.posterior
+        answers = outputs if posterior is None else posterior
+        trust["conformal"] = coverage_record(truth, answers, conformal, names, resamples)
     return trust
 
 

@@ -65,8 +65,8 @@ def _mean_of(losses: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 def held_by(truth: np.ndarray, posterior: Posterior) -> dict[str, np.ndarray]:
     """Whether the truth lies in the intervals of 68 and 95 %, boolean (N,) each."""
-    off = np.abs(2 * posterior.pit(truth) - 1)
-    return {name: off <= level for name, level in LEVELS.items()}
+    reached = posterior.centrality(truth)
+    return {name: reached <= level for name, level in LEVELS.items()}
 
 
 def coverage_rows(truth: np.ndarray, posterior: Posterior) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 from halometry.data.files import count_images, iter_images
 from halometry.data.images import Image
 from halometry.errors import DataError, ReadError
-from halometry.evaluation.posteriors import points_of, posterior_of
+from halometry.evaluation.posteriors import posterior_of
 from halometry.inference.answers import Answer, write_answers
 from halometry.inference.regions import Regions, regions_of
 from halometry.progress import track
@@ -91,8 +91,9 @@ def _answer(
         pixels = np.stack([item.pixels for item in group if isinstance(item, Image)])
         outputs = answerer(pixels)
         novelty = watch.judge() if watch else [None] * len(members)
-        within = regions.of(points_of(run, outputs)) if regions else [None] * len(members)
         posterior = posterior_of(run, outputs)
+        judged = outputs if posterior is None else posterior
+        within = regions.of(judged) if regions else [None] * len(members)
         for k, i in enumerate(members):
             one = None if posterior is None else posterior[k : k + 1]
             values = _values(run, outputs[k] if one is None else one.median)

@@ -8,6 +8,7 @@ import numpy as np
 
 from halometry.errors import RunError
 from halometry.models.conformal import LEVEL, Conformal
+from halometry.models.posterior import Posterior
 from halometry.training.ensemble import Ensemble
 from halometry.training.exported import Trained
 
@@ -54,10 +55,10 @@ class Regions:
             return [f"set_{percent}"]
         return [f"conformal_{end}_{percent}" for end in ("low", "high")]
 
-    def of(self, outputs: np.ndarray) -> list[Region]:
-        """The regions of some answers: probabilities (N, K) or mass fractions (N,)."""
+    def of(self, outputs: np.ndarray | Posterior) -> list[Region]:
+        """The regions of some answers: probabilities (N, K), mass fractions (N,) or posteriors."""
         found = self.conformal.regions(outputs, self.level)
-        if self.names is None:
+        if isinstance(outputs, Posterior) or self.names is None:
             return [Region(interval=(low, high)) for low, high in found.tolist()]
         ranks = np.argsort(-outputs, axis=1)
         return [

@@ -134,6 +134,14 @@ class Posterior:
         below, above = self.cumulative[rows, cell], self.cumulative[rows, cell + 1]
         return below + share * (above - below)
 
+    def centrality(self, truth: np.ndarray) -> np.ndarray:
+        """The credibility of the central interval that ends at the true mass (B,).
+
+        `interval` of any level above it holds the truth: uniform if posteriors are right.
+        """
+        off: np.ndarray = np.abs(2 * self.pit(truth) - 1)
+        return off
+
     def log_density(self, truth: np.ndarray) -> np.ndarray:
         """The logarithm of the density at the true masses (B,), straight between cells' centres.
 

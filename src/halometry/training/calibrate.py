@@ -75,13 +75,13 @@ def calibrate_on(run: Run, data: LabelledImages, parts: Reserved, device: str) -
     classes = run.config.task == "classification"
     fitted, scored = parts.fitted, parts.scored
     asked = np.concatenate([fitted, scored]) if classes else scored
-    answers = _answers(plain.answerer(device), data, asked, run.name)
-    if run.config.grid is not None:
-        answers = Posterior(run.config.grid, answers).mean
+    outputs = _answers(plain.answerer(device), data, asked, run.name)
     temperature, bias = 1.0, tuple[float, ...]()
     if classes:
-        temperature, bias = _fitted(data.labels[fitted], answers[: len(fitted)])
-        answers = tempered(answers[len(fitted) :], temperature, bias)
+        temperature, bias = _fitted(data.labels[fitted], outputs[: len(fitted)])
+        outputs = tempered(outputs[len(fitted) :], temperature, bias)
+    grid = run.config.grid
+    answers = outputs if grid is None else Posterior(grid, outputs)
     images = f"{len(scored):,} {parts.images}"
     truth = data.labels[scored]
     conformal = conformal_of(truth, answers, images, data.fingerprint, parts.untouched)
