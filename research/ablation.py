@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import halometry
-from halometry.evaluation.cost import provenance
+from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
 from halometry.evaluation.intervals import Estimate
@@ -27,13 +27,13 @@ from halometry.training.run import Run
 WHOLE = "default"
 WITHOUT: dict[str, dict[str, Any]] = {
     WHOLE: {},
+    "without the square root of counts": {"stretch": "none"},
+    "without warm-up and cosine": {"schedule": "constant"},
     "without fresh images, and so without heavy ones": {"fresh": 0},
     "without heavy substructure at first": {"heaviest": 1},
     "without the map of the mass": {"auxiliary": 0},
     "without either": {"heaviest": 1, "auxiliary": 0},
     "without the running mean of weights": {"averaging": 0},
-    "without the square root of counts": {"stretch": "none"},
-    "without warm-up and cosine": {"schedule": "constant"},
 }
 
 
@@ -53,7 +53,7 @@ def main() -> None:
         evaluations[name] = halometry.evaluate(run, data, device=options.device)
         record = {
             "what": f"the default recipe of {options.backbone} with one part left out",
-            "command": _command(options),
+            "command": command(),
             **provenance(),
             "versions": versions(),
             "data": data.description,
@@ -64,12 +64,6 @@ def main() -> None:
         }
         record["rows"] = _rows(record["variants"], task)
         options.results.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def _command(options: argparse.Namespace) -> str:
-    """The command, with the data by its name alone."""
-    changed = " ".join(f"--set {pair}" for pair in options.set)
-    return f"python research/ablation.py --data {options.data.name} --out runs/ablation {changed}"
 
 
 def _measured(name: str, evaluations: dict[str, Evaluation]) -> dict[str, Any]:

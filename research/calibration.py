@@ -15,7 +15,7 @@ import numpy as np
 
 import halometry
 from halometry.evaluation.calibration_figure import reliability_figure
-from halometry.evaluation.cost import provenance
+from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.intervals import Estimate
 from halometry.evaluation.style import save
@@ -41,7 +41,7 @@ def main() -> None:
     save(reliability_figure({options.run: drawn}), options.figure)
     record: dict[str, Any] = {
         "what": "calibration and coverage of trained weights on fresh images",
-        "command": f"python research/calibration.py {options.run}",
+        "command": command(),
         **provenance(),
         "run": options.run,
         "preset": preset,

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import beta, chi2
+from scipy.stats import chi2
 
 from halometry.data.images import Image
-from halometry.evaluation.cost import provenance
+from halometry.evaluation import intervals
+from halometry.evaluation.cost import command, provenance
 from halometry.inference.fitting import Fit, Fitter
 from halometry.simulation import Scene, draw_scenes, observe, render
 
@@ -50,8 +51,7 @@ def main() -> None:
             file.flush()
     record = {
         "what": "share of images whose true parameters lie in the intervals of `fit`",
-        "command": "python research/fit_coverage.py --work runs/fit_coverage.jsonl"
-        " --out results/fit_coverage.json",
+        "command": command(),
         **provenance(),
         "threads": 1,
         "preset": options.preset,
@@ -140,12 +140,9 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def share(hits: np.ndarray, level: float = 0.95) -> dict[str, float]:
-    """A proportion with its exact binomial interval (Clopper & Pearson 1934)."""
-    n, k, tail = len(hits), int(hits.sum()), (1 - level) / 2
-    low = float(beta.ppf(tail, k, n - k + 1)) if k else 0.0
-    high = float(beta.ppf(1 - tail, k + 1, n - k)) if k < n else 1.0
-    return {"value": k / n, "low": low, "high": high}
+def share(hits: np.ndarray) -> dict[str, float]:
+    """The share of what is true (N,), with its interval."""
+    return intervals.share(int(hits.sum()), len(hits)).to_dict()
 
 
 if __name__ == "__main__":

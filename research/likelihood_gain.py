@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from halometry.data.images import Image
-from halometry.evaluation.cost import provenance
+from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.intervals import bootstrap
 from halometry.inference.detecting import SmoothLenses
 from halometry.inference.detecting.lenses import expectations, onto_the_ring, with_subhalo
@@ -62,7 +62,7 @@ def main() -> None:
                 gains[mass, place] = np.array(found)
     record = {
         "what": "gain in 2 ln L by one subhalo, to first order and by fits; medians of lenses",
-        "command": "python research/likelihood_gain.py --out results/likelihood_gain.json",
+        "command": command(),
         **provenance(),
         "preset": options.preset,
         "seed": options.seed,

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ import torch
 from torch import Tensor
 
 import halometry
-from halometry.evaluation.cost import provenance
+from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.intervals import bootstrap, rounded
 from halometry.evaluation.posteriors import points_of
 from halometry.inference.fitting.model import Model
@@ -71,12 +70,9 @@ def main() -> None:
     truth = scene.f_sub.numpy()
     if options.run:
         result["network"] = (answers(options.run, scene, preset, options.seed + LATER) - truth) ** 2
-    also = ["--run", options.run] if options.run else []
     record = {
         "what": "mean squared error of the mass fraction of one who is told the subhalos' places",
-        "command": shlex.join(
-            ["python", "research/mass_bound.py", "--out", "results/mass_bound.json", *also]
-        ),
+        "command": command(),
         **provenance(),
         "preset": options.preset,
         "seed": options.seed,

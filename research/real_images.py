@@ -26,7 +26,7 @@ from PIL import Image as Picture
 
 from halometry.data.files import natural
 from halometry.data.images import Image, read_image
-from halometry.evaluation.cost import provenance
+from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.fit_figure import fit_figure
 from halometry.evaluation.style import save
 from halometry.inference.fit import panel
@@ -81,8 +81,7 @@ def main() -> None:
         _draw(options)
     record = {
         "what": "fits of 18 real images of common_test_1, and of simulated ones beside them",
-        "command": "python research/real_images.py --data ../shared/data/common_test_1"
-        " --work runs/real_images.jsonl --out results/real_images.json --figures docs/images",
+        "command": command(),
         **provenance(),
         "preset": PRESET,
         "seed": options.seed,

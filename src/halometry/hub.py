@@ -8,7 +8,6 @@ import socket
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 
 from halometry import __version__
@@ -59,7 +58,6 @@ def connected() -> bool:
     return not constants.HF_HUB_OFFLINE and (bool(elsewhere) or answers())
 
 
-@lru_cache(maxsize=1)
 def answers(timeout: float = 3.0) -> bool:
     """Whether the Hub's host takes a direct connection."""
     try:
@@ -128,6 +126,8 @@ def check_push(address: str) -> None:
 def push(folder: Path, address: str) -> str:
     """Put a run folder on the Hub, as a new revision where there is one already.
 
+    What an earlier run had there and this one has not goes: it was not made of these weights.
+
     Returns:
         The page's address.
 
@@ -144,6 +144,7 @@ def push(folder: Path, address: str) -> str:
             repo_id=repo,
             folder_path=folder,
             allow_patterns=list(FILES),
+            delete_patterns=[name for name in FILES if not (folder / name).is_file()],
             commit_message=f"Weights published by halometry {__version__}",
         )
     return str(page)

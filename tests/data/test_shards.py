@@ -9,18 +9,23 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from halometry.data import work
 from halometry.data.dataset import open_dataset
 from halometry.data.files import count_images, find_files
 from halometry.data.generate import simulate
 from halometry.data.index import verify
+from halometry.data.shards import Shard
 from halometry.data.store import StoreWriter, attributes_of, open_store
-from halometry.errors import DataError, UsageError
+from halometry.errors import DataError, UnavailableError, UsageError
+from halometry.progress import track
 from halometry.simulation import load_preset, sample
 
 COUNT, SHARD = 70, 32
@@ -218,3 +223,33 @@ def test_processes_are_begun_where_they_save_time(monkeypatch: pytest.MonkeyPatc
         tasks = generate._plan(load_preset(preset), 0, count, size, "cpu", 0, Path("set.h5"))
         assert generate._processes("auto", tasks) == expected, (preset, count)
         assert generate._processes(2, tasks) == 2
+
+
+class Finished:
+    """A pool whose tasks are all done at once, the second of them in vain."""
+
+    def __init__(self, *_: object) -> None:
+        self.tasks = 0
+
+    def submit(self, *_: object) -> Future[Shard]:
+        done: Future[Shard] = Future()
+        if self.tasks == 1:
+            done.set_exception(BrokenProcessPool())
+        else:
+            done.set_result(Shard(f"{self.tasks}.h5", 0, 1, 1, ""))
+        self.tasks += 1
+        return done
+
+    def shutdown(self, **_: object) -> None:
+        pass
+
+
+def test_shards_that_were_ready_with_one_that_failed_are_noted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(work, "ProcessPoolExecutor", Finished)
+    task = work.ShardTask(Path(), "", load_preset("demo_mass"), 0, 0, 1, "cpu", {})
+    noted: list[str] = []
+    with track("making", 5) as progress, pytest.raises(UnavailableError, match="are kept"):
+        work.make_in_processes([task] * 5, 2, progress, lambda shard: noted.append(shard.file))
+    assert sorted(noted) == ["0.h5", "2.h5", "3.h5", "4.h5"]

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -141,11 +142,19 @@ def test_names_are_given_once(lenses: Path, tmp_path: Path, names: list[str]) ->
         compare("classification", lenses, names, tmp_path / "c")
 
 
-def test_an_unknown_name_is_refused_before_anything_is_trained(
-    lenses: Path, tmp_path: Path
+def test_what_cannot_be_is_refused_before_anything_is_trained(
+    classes: Comparison, lenses: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="did you mean 'resnet18'"):
         compare("classification", lenses, ["mobilenetv3_small", "resnet81"], tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    names = ["mobilenetv3_small", "resnet18"]
+    with pytest.raises(RunError, match="resnet18: no such folder"):
+        (tmp_path / "s").mkdir()
+        shutil.copytree(classes.out / "runs" / names[0], tmp_path / "s" / names[0])
+        compare("classification", lenses, names, tmp_path / "c", start=tmp_path / "s")
+    with pytest.raises(UsageError, match="'epoch'"):
+        compare("classification", lenses, names, tmp_path / "c", overrides={"epoch": 3})
     assert not (tmp_path / "c").exists()
 
 

@@ -125,6 +125,20 @@ def test_everything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (tmp_path / "robustness.png").stat().st_size > 10_000
 
 
+def test_another_preset_may_be_moved_away_from() -> None:
+    run = known(by_brightness, preset=None)
+    with pytest.raises(RunError, match="was not simulated from a preset; say which .* --preset"):
+        robustness(run, count=30)
+    found = robustness(run, count=30, shifts=["sky"], resamples=20, preset="demo_classification")
+    assert found.preset.name == "demo_classification"
+    assert found.command.endswith("--preset demo_classification --shifts sky")
+
+
+def test_a_plan_without_a_step_is_refused() -> None:
+    with pytest.raises(UsageError, match="--shifts: leaves nothing to judge runs/known by"):
+        robustness(known(by_brightness), count=30, shifts=[])
+
+
 def test_masses_are_judged_by_their_errors() -> None:
     run = known(lambda images: np.full(len(images), 0.3), preset="demo_mass")
     config = run.config.model_copy(update={"task": "regression", "class_names": None})
@@ -139,7 +153,9 @@ def test_masses_are_judged_by_their_errors() -> None:
 def test_what_cannot_be_judged_is_said() -> None:
     with pytest.raises(RunError, match="runs/known: was trained on gone, which was not simulated"):
         robustness(known(by_brightness, preset=None))
-    with pytest.raises(RunError, match="an image of common_test_1 is 150 x 150 pixels, the run"):
+    with pytest.raises(
+        RunError, match="each image of preset common_test_1 is 150 x 150 pixels, the"
+    ):
         robustness(known(by_brightness, preset="common_test_1"))
     with pytest.raises(UsageError, match="--shifts skye: unknown, did you mean 'sky'"):
         robustness(known(by_brightness), shifts=["skye"])

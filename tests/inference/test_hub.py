@@ -44,8 +44,16 @@ class Hub:
         return f"https://huggingface.co/{repo}"
 
     def upload_folder(
-        self, _: Any, repo_id: str, folder_path: Path, allow_patterns: list[str], **__: str
+        self,
+        _: Any,
+        repo_id: str,
+        folder_path: Path,
+        allow_patterns: list[str],
+        delete_patterns: list[str],
+        **__: str,
     ) -> None:
+        for name in delete_patterns:
+            (self.home / repo_id / name).unlink(missing_ok=True)
         for file in folder_path.iterdir():
             if file.name in allow_patterns:
                 shutil.copy(file, self.home / repo_id / file.name)
@@ -92,6 +100,18 @@ def test_a_run_goes_to_the_hub_and_comes_back(at: Hub, published: Path, lenses: 
     assert back.config.class_names == ("no", "sphere", "vort")
     assert len(predict("hf://me/lenses", lenses)) == 90
     assert "halometry predict hf://me/lenses image.npy" in card_of("hf://me/lenses")
+
+
+def test_what_an_earlier_run_had_there_and_this_one_has_not_goes(
+    at: Hub, published: Path, lenses: Path
+) -> None:
+    run = published / "runs" / "demo_classification"
+    publish(run, lenses, "hf://me/lenses")
+    for name in (NOVELTY, EARLIER, "notes.txt"):
+        (at.home / "me/lenses" / name).write_text("of another run")
+    publish(run, lenses, "hf://me/lenses")
+    there = {file.name for file in (at.home / "me/lenses").iterdir()}
+    assert there == {*hub.FILES, "notes.txt"} - {NOVELTY, EARLIER}
 
 
 def test_addresses_are_checked(at: Hub) -> None:

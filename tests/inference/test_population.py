@@ -8,10 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 import halometry
+from halometry.data.dataset import open_dataset
+from halometry.data.split import Split
 from halometry.errors import DataError, RunError, UsageError
 from halometry.inference.populations.prior import class_shares, labels_of
 from halometry.inference.populations.reading import QUANTILES
@@ -214,3 +217,26 @@ def test_a_run_tells_its_preset_and_its_labels(lenses: Path) -> None:
         RunError, match="runs/mine: the set it was trained on, dataset, is not here"
     ):
         labels_of_run(real)
+
+
+def test_labels_are_those_of_the_very_file_that_a_run_was_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def own(labels: np.ndarray) -> Path:
+        with h5py.File(tmp_path / "own.h5", "w") as file:
+            file.attrs["format"], file.attrs["task"] = "halometry-store", "regression"
+            file["images"] = np.random.default_rng(0).random((len(labels), 1, 8, 8))
+            file["labels"] = labels
+        return tmp_path / "own.h5"
+
+    labels = np.linspace(0.01, 0.06, 20)
+    data = open_dataset(own(labels))
+    run = run_with(
+        path=data.source, preset=None, seed=None, images=20, fingerprint=data.fingerprint
+    )
+    split = Split.from_json(json.dumps({"seed": 0, "images": "t" * 20}))
+    monkeypatch.setattr(Run, "split", lambda _: split)
+    np.testing.assert_array_equal(labels_of_run(run), labels)
+    own(labels + 0.9)
+    with pytest.raises(RunError, match="has changed since it was trained on it"):
+        labels_of_run(run)

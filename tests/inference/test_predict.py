@@ -183,6 +183,24 @@ def test_an_image_of_a_store_that_says_nothing_is_a_row(run: Path, tmp_path: Pat
     ]
 
 
+def test_a_store_whose_labels_are_damaged_is_a_row(run: Path, tmp_path: Path) -> None:
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["format"], file.attrs["task"] = "halometry-store", "classification"
+        file["images"] = np.random.default_rng(0).random((4, 1, 48, 48))
+        file.create_dataset("labels", data=np.arange(4), chunks=(4,), fletcher32=True)
+        file.flush()
+        place = file["labels"].id.get_chunk_info(0).byte_offset
+    with (tmp_path / "a.h5").open("r+b") as raw:
+        raw.seek(place)
+        raw.write(b"\xff" * 8)
+    np.save(tmp_path / "b.npy", np.random.default_rng(1).random((48, 48)))
+    damaged, good = predict(run, tmp_path)
+    assert damaged.error == "is damaged"
+    assert good.error is None
+
+
 def test_where_the_answers_cannot_go_is_said_before_the_work(
     run: Path, image: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from halometry import hub
 from halometry.errors import UnavailableError, UsageError
 from halometry.models import Network, backbones, create_backbone
 from halometry.models import backbones as listing
@@ -67,10 +66,8 @@ def test_pretrained_weights_that_cannot_be_fetched_are_a_clear_error(
 
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    hub.answers.cache_clear()
     with pytest.raises(UnavailableError, match=r"ImageNet weights of 'resnet18'.*--no-pretrained"):
         create_backbone("resnet18", channels=1, pretrained=True)
-    hub.answers.cache_clear()
 
 
 def test_a_pretrained_first_convolution_is_begun_anew_only_where_asked(

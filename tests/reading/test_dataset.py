@@ -17,6 +17,7 @@ from folders import Tree, image, mass_files
 from halometry.data import cache
 from halometry.data.cache import cache_folder
 from halometry.data.dataset import open_dataset
+from halometry.data.files import natural
 from halometry.errors import DataError, StorageError, UsageError
 
 
@@ -92,6 +93,27 @@ def test_one_class_only_is_refused(tree: Tree) -> None:
         open_dataset(tree({"no": 5}))
 
 
+def test_of_val_and_test_the_latter_tests_and_the_other_is_said_to_be_unused(
+    tree: Tree, capfd: pytest.CaptureFixture[str]
+) -> None:
+    parts = {f"{part}/{name}": 4 for part in ("train", "val", "test") for name in ("a", "b")}
+    data = open_dataset(tree(parts))
+    assert data.roles is not None
+    assert [*data.roles] == ["train"] * 8 + ["test"] * 8
+    assert "test/ is the test set; val/ is not used" in capfd.readouterr().err
+
+
+def test_a_link_to_nowhere_is_named(tree: Tree) -> None:
+    folder = tree({"a": 3, "b": 3})
+    (folder / "b" / "9.npy").symlink_to("gone.npy")
+    with pytest.raises(DataError, match=r"b/9\.npy: cannot be read .*; mend or remove it"):
+        open_dataset(folder)
+
+
+def test_a_name_may_have_digits_of_any_kind() -> None:
+    assert sorted(["10².npy", "2².npy"], key=natural) == ["2².npy", "10².npy"]
+
+
 @pytest.mark.parametrize("held", ["val", "test"])
 def test_train_and_test_are_no_classes(tmp_path: Path, held: str) -> None:
     for part in ("train", held):
@@ -155,6 +177,15 @@ def test_a_grey_picture_among_colours_has_them_all_alike(tmp_path: Path) -> None
     assert data.images.shape == (12, 3, 16, 16)
     for row in (0, 10):
         np.testing.assert_array_equal(data.images[row], grey.astype(np.float32))
+
+
+def test_colour_is_found_in_the_second_class_too(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, channels in (("a", 1), ("b", 3)):
+        (tmp_path / name).mkdir()
+        for i in range(25):
+            np.save(tmp_path / name / f"{i}.npy", rng.random((channels, 8, 8)))
+    assert open_dataset(tmp_path).images.shape == (50, 3, 8, 8)
 
 
 def test_two_that_pack_the_same_folder_do_not_meet(tree: Tree) -> None:

@@ -134,6 +134,12 @@ def test_without_noise_the_expected_counts_are_rounded() -> None:
     assert torch.equal(observe(expected, plain(defects=("no_noise",)), 0, 0), expected.round())
 
 
+def test_without_noise_a_picture_is_one_all_the_same() -> None:
+    smooth = torch.linspace(0, 1000, 64)[None, None, None].expand(1, 1, 64, 64)
+    pictures = observe(smooth, plain(defects=("no_noise",), jpeg_quality=75), 0, 0)
+    assert float(pictures.max()) <= 255
+
+
 @pytest.mark.parametrize("wrong", [-0.001, float("nan"), float("inf"), 3e9])
 def test_counts_that_cannot_be_are_refused(wrong: float) -> None:
     expected = torch.ones(4, 1, 20, 20)

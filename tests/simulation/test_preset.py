@@ -180,3 +180,8 @@ def test_a_preset_travels_without_the_pictures_that_it_names(tmp_path: Path) -> 
 def test_images_are_counted_from_zero(start: int, count: int) -> None:
     with pytest.raises(UsageError, match="count from 0 upwards"):
         draw_scenes(load_preset("demo_mass"), 0, start, count)
+
+
+def test_a_negative_sigma_is_refused() -> None:
+    with pytest.raises(ValueError, match="sigma must not be negative"):
+        Quantity(normal=(1.0, -0.1))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from making import own_preset
 
 from halometry.errors import ConfigError, UsageError
 from halometry.simulation import Preset, draw_scenes, load_preset, presets, render, sample
@@ -125,6 +127,16 @@ def test_nothing_of_it_is_none_and_too_much_is_refused() -> None:
         shifted(preset, "skye", 2)
     with pytest.raises(UsageError, match="a Poisson law times a factor is no Poisson law"):
         scaled(Quantity(poisson=3), 2)
+
+
+def test_a_preset_with_files_of_its_own_can_be_moved(tmp_path: Path) -> None:
+    np.save(tmp_path / "psf.npy", np.ones((3, 3)))
+    preset = own_preset(tmp_path, "demo_mass", image__psf={"file": "psf.npy"}, image__psf_sigma=0.0)
+    moved = shifted(preset, "sky", 2)
+    assert moved is not None
+    assert moved.image.psf == preset.image.psf
+    assert "psf.npy" in moved.to_yaml()
+    assert str(tmp_path) not in moved.to_yaml()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 
 from halometry.errors import RunError
 from halometry.training import load_run
+from halometry.training.callbacks import improves
 from halometry.training.fit import interruptible
 from halometry.training.run import RESUME, WEIGHTS
 
@@ -110,3 +112,11 @@ def test_what_ctrl_c_breaks_is_still_ctrl_c() -> None:
             raise RuntimeError("by itself")
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_number_is_better_than_none() -> None:
+    assert improves(0.1, math.nan)
+    assert improves(-3.0, -math.inf)
+    assert improves(0.2, 0.1)
+    assert not improves(math.nan, 0.1)
+    assert not improves(math.nan, math.nan)

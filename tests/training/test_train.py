@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,9 @@ from halometry.errors import (
     StorageError,
     UsageError,
 )
+from halometry.evaluation.figures import learning_figure
 from halometry.training import load_run, train
+from halometry.training.learner import Learner
 from halometry.training.run import HISTORY, METRICS, WEIGHTS, read_config, write_config
 from halometry.writing import whole_file
 
@@ -195,6 +199,27 @@ def test_stopped_early_it_stays_stopped_where_it_is_repeated(
     run = train("classification", lenses, SMALL, tmp_path / "run", overrides=options)
     assert (run.path / HISTORY).read_text() == before
     assert run.record()["stopped"] == "early"
+
+
+def test_a_loss_without_bounds_is_not_the_end_of_patience(
+    lenses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, seen = Learner.on_validation_epoch_end, list[int]()
+
+    def once_infinite(self: Learner) -> None:
+        seen.append(1)
+        if len(seen) == 2:
+            self._selection_loss = math.inf
+        original(self)
+
+    monkeypatch.setattr(Learner, "on_validation_epoch_end", once_infinite)
+    options = QUICK | {"epochs": 4, "early_stopping": 5}
+    run = train("classification", lenses, SMALL, tmp_path / "a", overrides=options)
+    with (run.path / HISTORY).open(newline="") as file:
+        lines = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    assert [math.isinf(line["selection_loss"]) for line in lines] == [False, True, False, False]
+    assert run.record()["stopped"] != "early"
+    assert learning_figure({"a": lines}, "AUC").axes[0].get_ylim()[1] < math.inf
 
 
 def test_early_stopping_stops(lenses: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from halometry.cli.app import (
     DeviceOption,
     DevicesOption,
     EpochsOption,
+    FolderArgument,
     Format,
     PretrainedOption,
     RecipeOption,
@@ -191,10 +192,7 @@ def predict(
 
 @app.command()
 def export(
-    run: Annotated[
-        str,
-        typer.Argument(help="A run folder, a name from 'halometry weights', or hf://USER/REPO."),
-    ],
+    run: FolderArgument,
     out: Annotated[Path, typer.Option(help="The file to write, ending in .onnx.")],
     format: Annotated[Format, typer.Option(help="Of the file.")] = Format.onnx,
     check: Annotated[
@@ -212,7 +210,7 @@ def export(
 @app.command()
 def fit(
     files: Annotated[list[Path], typer.Argument(help="Images, stores, or folders of these.")],
-    preset: Annotated[str, typer.Option(help="The recipe they follow: a name or a YAML file.")],
+    preset: Annotated[str, typer.Option(help="That they are like: a name or a YAML file.")],
     out: Annotated[
         Path | None, typer.Option(help="A folder for fits.csv, fits.json and figures.")
     ] = None,
@@ -237,7 +235,7 @@ def fit(
 
 @app.command()
 def publish(
-    run: RunArgument,
+    run: FolderArgument,
     data: DataOption,
     to: Annotated[str, typer.Option(help="A new folder, or hf://USER/REPO.")],
     licence: Annotated[

@@ -62,6 +62,10 @@ class Format(StrEnum):
 
 
 TaskOption = Annotated[TaskName, typer.Option(help="What to learn: a class, or a mass fraction.")]
+FolderArgument = Annotated[
+    str,
+    typer.Argument(help="A run folder, a name from 'halometry weights', or hf://USER/REPO."),
+]
 RunArgument = Annotated[
     str,
     typer.Argument(

@@ -11,6 +11,7 @@ import typer
 from halometry.cli.app import (
     DataOption,
     DeviceOption,
+    FolderArgument,
     RunArgument,
     SeedOption,
     app,
@@ -55,7 +56,7 @@ def sensitivity(
         "sensitivity"
     ),
     preset: Annotated[
-        str | None, typer.Option(help="The lenses' recipe, where it is not the run's own.")
+        str | None, typer.Option(help="The lenses' preset, where it is not the run's own.")
     ] = None,
     count: Annotated[int, typer.Option(min=2, help="Lenses that each mass is put into.")] = 100,
     seed: SeedOption = 0,
@@ -112,6 +113,9 @@ def robustness(
     shifts: Annotated[
         str | None, typer.Option(help="Only these, separated by commas, such as sky,psf.")
     ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="To move away from, where it is not the run's own.")
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
 ) -> None:
@@ -120,14 +124,14 @@ def robustness(
     from halometry.evaluation.robustness_tables import print_robustness
 
     names = [name.strip() for name in shifts.split(",") if name.strip()] if shifts else None
-    print_robustness(measure(run, out, count, names, seed, device), out_console)
+    print_robustness(measure(run, out, count, names, seed, device, preset=preset), out_console)
     if out is not None:
         tell(f"robustness -> {out}")
 
 
 @app.command()
 def attribution(
-    run: RunArgument,
+    run: FolderArgument,
     files: Annotated[
         list[Path] | None,
         typer.Argument(help="Your own images; new ones of the run's preset if not given."),
@@ -138,7 +142,7 @@ def attribution(
     method: Annotated[Method, typer.Option(help="Of the maps.")] = Method.integrated_gradients,
     count: Annotated[int, typer.Option(min=12, help="New images.")] = 200,
     preset: Annotated[
-        str | None, typer.Option(help="Their recipe, where it is not the run's own.")
+        str | None, typer.Option(help="Their preset, where it is not the run's own.")
     ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",

@@ -142,7 +142,8 @@ def _first_good(root: Path, entries: Sequence[Entry]) -> Image:
     """The first image that can be read, one with colour rather: the others must be like it."""
     bad: list[ReadError] = []
     found: Image | None = None
-    for entry in entries[:LOOKED_AT]:
+    everywhere = entries[:: max(1, len(entries) // LOOKED_AT)]  # classes come one after the other
+    for entry in everywhere[:LOOKED_AT]:
         try:
             image = read_image(root / entry.name)
         except ReadError as error:

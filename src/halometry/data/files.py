@@ -21,7 +21,7 @@ def natural(name: str) -> list[tuple[int, int, str]]:
         ['2.npy', '10.npy']
     """
     parts = re.split(r"(\d+)", name)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def find_files(path: Path) -> list[Path]:
@@ -80,7 +80,10 @@ def iter_images(paths: Sequence[str | Path]) -> Iterator[Image | ReadError]:
 def _from_store(file: Path) -> Iterator[Image | ReadError]:
     try:
         with open_store(file) as store:
-            images, labels = store["images"], store["labels"][:]
+            try:
+                images, labels = store["images"], store["labels"][:]
+            except (OSError, RuntimeError) as error:
+                raise DataError(f"{file}: is damaged") from error
             masses = store.attrs.get("task") == "regression"
             for i, label in enumerate(labels):
                 name = f"{file}#{i}"

@@ -13,6 +13,7 @@ from halometry.data.images import is_readable, read_image
 from halometry.data.labelled import LabelledImages, read_images
 from halometry.data.store import open_store
 from halometry.errors import DataError, ReadError
+from halometry.progress import say
 from halometry.tasks import Task
 
 PUBLISHED_ORDERS = (("no", "sphere", "vort"), ("no_sub", "sub"))
@@ -31,6 +32,10 @@ def open_folder(path: Path) -> LabelledImages:
     """
     held_out = next((name for name in TEST_FOLDERS if (path / name).is_dir()), None)
     if (path / "train").is_dir() and held_out and _class_folders(path / "train"):
+        if held_out == "test" and (path / "val").is_dir():
+            say(
+                f"{path}: test/ is the test set; val/ is not used, a tenth of train/ takes its part"
+            )
         return _classes(path, ("train", held_out))
     if (path / "lens_data").is_dir():
         return _masses(path / "lens_data")
@@ -67,7 +72,12 @@ def _scan(root: Path, below: str, label: int) -> list[Entry]:
     with os.scandir(root / below) as found:
         for file in found:
             if is_readable(file.name) and not file.name.startswith("."):
-                status = file.stat()
+                try:
+                    status = file.stat()
+                except OSError as error:  # a link to nowhere
+                    raise DataError(
+                        f"{file.path}: cannot be read ({error.strerror}); mend or remove it"
+                    ) from error
                 name = str(Path(below) / file.name)
                 entries.append(Entry(name, label, status.st_size, status.st_mtime_ns))
     return sorted(entries, key=lambda entry: natural(entry.name))

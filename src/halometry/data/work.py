@@ -115,7 +115,9 @@ def make_in_processes(
             if more := before + sum(done) - progress.done:
                 progress.advance(more)
             for future in ready:
+                waiting.add(future)  # until it is noted: another of them may have failed
                 finished(future.result())
+                waiting.remove(future)
     except BrokenProcessPool as error:
         raise UnavailableError(
             "a worker process ended unexpectedly, perhaps for want of memory; finished shards"

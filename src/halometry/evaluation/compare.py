@@ -37,6 +37,7 @@ from halometry.training.group import find_group
 from halometry.training.prepare import versions
 from halometry.training.recipe import RecipeFile, load_recipe
 from halometry.training.run import HISTORY, WEIGHTS, Run
+from halometry.training.start import load_start
 from halometry.training.train import train
 from halometry.writing import write_text
 
@@ -104,9 +105,12 @@ def compare(
         raise UsageError("compare: starts its processes itself; use it without torchrun or srun")
     if len(set(backbones)) < len(backbones) or not backbones:
         raise UsageError("--backbones: give one or more names, each once, separated by commas")
-    for name in backbones:
-        timm_name(name)  # an unknown name is refused before anything is trained
     recipe_file = recipe if isinstance(recipe, RecipeFile) else load_recipe(recipe)
+    for name in backbones:  # what cannot be is refused before anything is trained
+        timm_name(name)
+        recipe_file.resolve(task, name, overrides or {})
+        if start and not (out / "runs" / name).exists():
+            load_start(Path(start) / name, task, name, out / "runs" / name)
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data, task=task)
     evaluations = []
     for i, name in enumerate(backbones):

@@ -156,9 +156,15 @@ def _quartiles(values: list[float]) -> dict[str, float]:
 
 
 def command() -> str:
-    """What was typed, the program by its name."""
-    program = Path(sys.argv[0]).name
-    return shlex.join(["halometry" if program == "__main__.py" else program, *sys.argv[1:]])
+    """What was typed, the program by its name, or a script by its folder and name."""
+    program = Path(sys.argv[0])
+    if program.suffix != ".py":
+        typed = [program.name]
+    elif program.name == "__main__.py":
+        typed = ["halometry"]
+    else:
+        typed = ["python", f"{program.absolute().parent.name}/{program.name}"]
+    return shlex.join([*typed, *sys.argv[1:]])
 
 
 def provenance(device: str = "cpu") -> dict[str, Any]:

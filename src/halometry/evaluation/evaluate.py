@@ -32,7 +32,8 @@ from halometry.evaluation.posteriors import (
 )
 from halometry.models.posterior import LEVELS, Posterior
 from halometry.models.temperature import untempered
-from halometry.progress import say, track
+from halometry.progress import say
+from halometry.training.answering import answers_to
 from halometry.training.exported import Trained, open_trained
 from halometry.writing import check_writable, write_table, write_text
 
@@ -163,21 +164,14 @@ def answers_of(
     Args:
         run: the run.
         data: the set.
-        rows: sorted positions of the images (N,).
+        rows: positions of the images (N,).
         device: where to run.
         batch_size: images at a time.
 
     Returns:
         Probabilities (N, K), mass fractions (N,) or their densities (N, G), float64.
     """
-    answerer = run.answerer(device)
-    parts = []
-    with track(f"judging {run.name}", len(rows)) as progress:
-        for part in np.array_split(rows, max(1, -(-len(rows) // batch_size))):
-            images = np.ascontiguousarray(data.images[part])
-            parts.append(answerer(images).astype(np.float64))
-            progress.advance(len(part))
-    return np.concatenate(parts)
+    return answers_to(run.answerer(device), data, rows, f"judging {run.name}", batch_size)
 
 
 def write_evaluation(evaluation: Evaluation, out: Path, data: LabelledImages) -> None:

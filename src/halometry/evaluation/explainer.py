@@ -113,6 +113,7 @@ def _predictors(run: Trained, device: str) -> list[Predictor]:
 
 
 def preset_or_none(run: Trained) -> Preset | None:
+    """The preset that a run's training images were drawn from, where there is one here."""
     try:
         return preset_of_run(run)
     except HalometryError:

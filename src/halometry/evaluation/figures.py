@@ -173,9 +173,11 @@ def learning_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], metr
         right.plot(seen, values, color=colour[name], lw=2, label=name, marker=marker, ms=4)
     left.set_title("loss: selection (line), training (dashed)")
     right.set_title(f"{metric} on the selection set")
-    losses = [line["selection_loss"] for lines in histories.values() for line in lines]
-    top = float(np.quantile(losses, 0.95))  # those of densities may be negative
-    left.set_ylim(min(0.0, 1.15 * min(losses)), top + 0.15 * abs(top))
+    losses = np.array([line["selection_loss"] for lines in histories.values() for line in lines])
+    losses = losses[np.isfinite(losses)]
+    if len(losses):
+        top = float(np.quantile(losses, 0.95))  # those of densities may be negative
+        left.set_ylim(min(0.0, 1.15 * losses.min()), top + 0.15 * abs(top))
     if metric == "R²":
         right.set_ylim(-0.3, 1)
     for panel in (left, right):

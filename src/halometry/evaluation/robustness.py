@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from halometry.devices import find_device
-from halometry.errors import RunError, UsageError, did_you_mean
+from halometry.errors import UsageError, did_you_mean
 from halometry.evaluation.at_work import LATER
 from halometry.evaluation.differences import differences
 from halometry.evaluation.robustness_steps import Robustness, Step, judge, metrics_of
@@ -16,7 +16,7 @@ from halometry.simulation import Preset
 from halometry.simulation.shifts import SHIFTS, shifted
 from halometry.training.exported import Trained, open_trained
 from halometry.training.novelty import watched
-from halometry.training.trained_on import preset_of_run
+from halometry.training.trained_on import preset_for
 from halometry.writing import check_writable
 
 FEWEST = 30  # images
@@ -30,6 +30,7 @@ def robustness(
     seed: int = 0,
     device: str = "auto",
     resamples: int = 1000,
+    preset: str | Path | Preset | None = None,
 ) -> Robustness:
     """Judge a run on images that move away from its training preset, one thing at a time.
 
@@ -44,10 +45,12 @@ def robustness(
         seed: of the images.
         device: `auto`, `cpu`, or as PyTorch names it.
         resamples: of the bootstrap behind each interval.
+        preset: to move away from; the run's own if not given.
 
     Raises:
-        RunError: the run was not trained on simulated images, or their preset is not here.
-        UsageError: an unknown shift, or one that the preset has nothing of.
+        RunError: the run was not trained on simulated images, or their preset is not here; or the
+            one given has other classes, or images of another shape.
+        UsageError: an unknown shift, or one that the preset has nothing of; no step is left.
 
     Example:
         >>> found = robustness("common_test_1/d4net", shifts=["psf"])  # doctest: +SKIP
@@ -56,19 +59,19 @@ def robustness(
         -0.15
     """
     run = open_trained(run)
-    preset = preset_of_run(run)
-    if (reason := run.config.misfit(preset.image.shape)) is not None:
-        raise RunError(f"{run.source}: an image of {preset.name} {reason}")
+    base = preset_for(run, preset)
     if count < FEWEST:
         raise UsageError(f"--count {count}: must be at least {FEWEST}")
-    plan = list(_plan(preset, shifts))
+    plan = list(_plan(base, shifts))
+    if not plan:
+        raise UsageError(f"--shifts: leaves nothing to judge {run.source} by; choose others")
     if out is not None:
         check_writable(Path(out) / "robustness.json")
     own_seed = LATER + seed
     device = find_device(device)
     answerer, watch = watched(run, device)
     with track(f"judging {run.name}", count * (len(plan) + 1)) as progress:
-        own = judge(run, answerer, watch, preset, own_seed, count, progress)
+        own = judge(run, answerer, watch, base, own_seed, count, progress)
         judged = [judge(run, answerer, watch, at, own_seed, count, progress) for *_, at in plan]
     steps = [
         Step(
@@ -81,9 +84,11 @@ def robustness(
     ]
     first = Step(None, 1.0, metrics_of(run, own, resamples), None)
     command = f"halometry robustness {run.source} --count {count} --seed {seed}"
+    if preset is not None:
+        command += f" --preset {base.name}"
     if shifts is not None:
         command += f" --shifts {','.join(shifts)}"
-    found = Robustness(run, preset, own_seed, count, first, steps, command, device)
+    found = Robustness(run, base, own_seed, count, first, steps, command, device)
     if out is not None:
         write_robustness(found, Path(out))
     return found

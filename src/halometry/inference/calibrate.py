@@ -48,8 +48,8 @@ def calibrate(
         run: as `load_run` takes it; its folder must be writable.
         data: the set it was trained on, of which only images are used that the network has not
             learnt from and is not judged on; or another labelled set, of which all are used but
-            those that it sets aside for testing, one half for temperature and biases, and
-            of the other 2,000 at most for the scores. Do not judge the run on these.
+            those that it sets aside for testing: of classes one half for temperature and biases,
+            and of the others 2,000 at most for the scores. Do not judge the run on these.
         device: `auto`, `cpu`, or as PyTorch names it.
 
     Raises:
@@ -96,5 +96,8 @@ def _parts(run: Run, data: LabelledImages) -> Reserved:
             f" {run.source} learnt from and those set aside for testing are left out; give others"
         )
     where = called(data.source, data.attributes.get("preset"), data.attributes.get("seed"))
-    fitted, scored = halves(rows)
+    if run.config.task == "regression":  # nothing is fitted to masses
+        fitted, scored = rows[:0], rows
+    else:
+        fitted, scored = halves(rows)
     return Reserved(fitted, thinned(scored), f"images of {where}", True)

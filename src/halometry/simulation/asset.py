@@ -27,7 +27,7 @@ class Asset(Strict):
     file: str
     sha256: str = ""
 
-    @field_serializer("file")
+    @field_serializer("file", when_used="json")
     def _by_name(self, file: str) -> str:
         """Only the name is written down: where the file lies is nobody's business."""
         return Path(file).name

@@ -122,7 +122,7 @@ class ImageSpec(Strict):
     jpeg_quality: int | None = Field(default=None, ge=1, le=95)
     defects: tuple[Defect, ...] = ()
 
-    @field_serializer("instrument")
+    @field_serializer("instrument", when_used="json")
     def _by_name(self, instrument: str | None) -> str | None:
         """A file of the user's own is written down by its name."""
         return Path(instrument).name if instrument and is_own(instrument) else instrument

@@ -40,8 +40,16 @@ def observe(
     """
     expected, spec = expected.float(), preset.image
     _check(expected, start)
-    if "no_noise" in spec.defects:
-        return expected.round()
+    noisy = expected
+    if "no_noise" not in spec.defects:
+        noisy = _with_noise(expected, preset, seed, start, background)
+    return noisy.round() if spec.jpeg_quality is None else as_jpeg(noisy, spec.jpeg_quality)
+
+
+def _with_noise(
+    expected: Tensor, preset: Preset, seed: int, start: int, background: Tensor | None
+) -> Tensor:
+    spec = preset.image
     if background is None:
         background = draw_scenes(preset, seed, start, len(expected)).background_rms
     counts = torch.empty_like(expected)
@@ -50,9 +58,7 @@ def observe(
     for i, (image, rms) in enumerate(zip(expected, background.tolist(), strict=True)):
         rng = stream(seed, start + i, Purpose.NOISE)
         counts[i] = add(image, rms, rng)
-    if "absolute_value" in spec.defects:
-        counts = counts.abs()
-    return counts.round() if spec.jpeg_quality is None else as_jpeg(counts, spec.jpeg_quality)
+    return counts.abs() if "absolute_value" in spec.defects else counts
 
 
 def _check(expected: Tensor, start: int) -> None:

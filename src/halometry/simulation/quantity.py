@@ -123,6 +123,8 @@ class Quantity(Strict):
             pair = getattr(self, law)
             if pair is not None and pair[0] > pair[1]:
                 raise ValueError(f"'{law}' must go from the smaller to the larger number")
+        if self.normal is not None and self.normal[1] < 0:
+            raise ValueError("'normal' is [mean, sigma], and sigma must not be negative")
         if self.log_uniform is not None and self.log_uniform[0] <= 0:
             raise ValueError("'log_uniform' must begin above zero")
         return self

@@ -160,8 +160,19 @@ def sample(
     same to the byte however a set is divided; run several processes for speed, or see
     `sample_quickly`.
 
+    Args:
+        preset: what the images are like.
+        seed: of the set.
+        start: number of the first image.
+        count: how many, one at least.
+        device: as PyTorch names it.
+
     Returns:
         Whole counts (count, 1, H, W), float32 on the device, and their scenes, float64.
+
+    Raises:
+        DataError: an expected count is too large, or none at all.
+        UnavailableError: the preset has halos of pyHalo's, which is not installed.
 
     Example:
         >>> from halometry.simulation import load_preset
@@ -188,6 +199,8 @@ def sample_quickly(
 
     An expected count may differ in float32's last digits from that of `sample`, and so a pixel here
     and there by a count; the same call on as many threads gives the same bytes.
+
+    Args, returns, raises: as `sample`.
     """
     if device != "cpu":
         return sample(preset, seed, start, count, device)

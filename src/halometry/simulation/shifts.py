@@ -162,7 +162,7 @@ def shifted(preset: Preset, shift: str, factor: float) -> Preset | None:
     changed = SHIFTS[shift].change(preset, factor)
     if changed is None:
         return None
-    content = changed.model_dump(mode="json", exclude_none=True)
+    content = changed.model_dump(exclude_none=True)  # not as JSON, which has files without folders
     return validate(Preset, content, f"{preset.name}, {SHIFTS[shift].told} x {factor:g}")
 
 

@@ -11,12 +11,11 @@ from halometry.data.split import Split
 from halometry.models.conformal import Conformal, conformal_of
 from halometry.models.posterior import Posterior
 from halometry.models.temperature import fit_temperature, tempered
-from halometry.progress import track
-from halometry.training.run import CONFORMAL, Answerer, Run, write_config
+from halometry.training.answering import answers_to
+from halometry.training.run import CONFORMAL, Run, write_config
 from halometry.writing import write_text
 
 MOST = 2000  # images of a training set that either is made from, which bounds the time
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def calibrate_on(run: Run, data: LabelledImages, parts: Reserved, device: str) -
     classes = run.config.task == "classification"
     fitted, scored = parts.fitted, parts.scored
     asked = np.concatenate([fitted, scored]) if classes else scored
-    outputs = _answers(plain.answerer(device), data, asked, run.name)
+    outputs = answers_to(plain.answerer(device), data, asked, f"calibrating {run.name}")
     temperature, bias = 1.0, tuple[float, ...]()
     if classes:
         temperature, bias = _fitted(data.labels[fitted], outputs[: len(fitted)])
@@ -102,16 +101,3 @@ def thinned(rows: np.ndarray) -> np.ndarray:
     if len(rows) <= MOST:
         return rows
     return rows[np.linspace(0, len(rows) - 1, MOST).round().astype(int)]
-
-
-def _answers(answerer: Answerer, data: LabelledImages, rows: np.ndarray, name: str) -> np.ndarray:
-    """Probabilities (N, K), masses (N,) or their densities (N, G) of the images in some rows."""
-    answers = []
-    with track(f"calibrating {name}", len(rows)) as progress:
-        for begin in range(0, len(rows), BATCH):
-            part = rows[begin : begin + BATCH]
-            order = np.argsort(part)  # files are read in order
-            images = np.ascontiguousarray(data.images[part[order]])
-            answers.append(answerer(images).astype(np.float64)[np.argsort(order)])
-            progress.advance(len(part))
-    return np.concatenate(answers)

@@ -91,8 +91,8 @@ class Keeper(L.Callback):
         if self.best is None:
             return True
         if learner.config.recipe.select_by == "metric":
-            return row["selection_metric"] > self.best["selection_metric"]
-        return row["selection_loss"] < self.best["selection_loss"]
+            return improves(row["selection_metric"], self.best["selection_metric"])
+        return improves(-row["selection_loss"], -self.best["selection_loss"])
 
     def _write_history(self) -> None:
         write_table(self.path / HISTORY, list(self.history[0]), self.history)
@@ -128,6 +128,11 @@ class Statistics(L.Callback):
         if trainer.world_size > 1:
             for buffer in learner.buffers():
                 distributed.broadcast(buffer, 0)
+
+
+def improves(now: float, best: float) -> bool:
+    """Whether a figure of merit is larger, or the first that is a number at all."""
+    return now > best or (math.isfinite(now) and not math.isfinite(best))
 
 
 class Patience(EarlyStopping):

@@ -222,7 +222,11 @@ def _stopping(recipe: Recipe) -> list[L.Callback]:
     if recipe.early_stopping is None:
         return []
     patience = recipe.early_stopping
-    return [Patience("selection_loss", patience=patience, check_on_train_epoch_end=False)]
+    return [
+        Patience(
+            "selection_loss", patience=patience, check_on_train_epoch_end=False, check_finite=False
+        )
+    ]
 
 
 def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, batches: Batches) -> None:

@@ -27,7 +27,7 @@ KNOWN = (  # parameters that say where the mass is
 
 
 def preset_of(data: LabelledImages) -> Preset | None:
-    """The preset a set was simulated from, or None where it was not."""
+    """The preset a set was simulated from; None where it was not, or names files not here."""
     text = data.attributes.get("preset_yaml")
     if text is None:
         return None

@@ -50,7 +50,7 @@ class RunConfig(Strict):
         execution: how it was run.
         steps: of training in all.
         seed: of weights, order, augmentation and split.
-        start: `random weights` or what became of ImageNet's.
+        start: `random weights`, what became of ImageNet's, or which run's weights it began from.
         versions: of the packages that matter.
     """
 

@@ -12,7 +12,7 @@ from halometry.config import validate
 from halometry.data.dataset import open_dataset
 from halometry.data.split import Split
 from halometry.data.store import attributes_of, is_store, open_store
-from halometry.errors import RunError
+from halometry.errors import ConfigError, RunError
 from halometry.simulation import Preset, draw_scenes, load_preset, presets
 from halometry.training.ensemble import Ensemble
 from halometry.training.exported import Trained
@@ -57,7 +57,7 @@ def preset_for(run: Trained, given: str | Path | Preset | None) -> Preset:
     if given is None:
         try:
             preset = preset_of_run(run)
-        except RunError as error:
+        except (RunError, ConfigError) as error:
             raise RunError(f"{error}; say which preset its images follow with --preset") from error
     else:
         preset = given if isinstance(given, Preset) else load_preset(given)
@@ -90,7 +90,8 @@ def labels_of_run(run: Trained) -> np.ndarray:
         return labels
     if trained.preset is not None:
         return labels_of_preset(preset_of_run(run), trained.seed or 0, min(trained.images, DRAWN))
-    if Path(trained.path).is_dir() and (data := open_dataset(trained.path)):
+    if Path(trained.path).exists():
+        data = open_dataset(trained.path)
         if data.fingerprint == trained.fingerprint:
             return data.labels[_split_of(run).train]
         raise RunError(f"{run.source}: {trained.path} has changed since it was trained on it")
@@ -106,9 +107,9 @@ def labels_of_preset(preset: Preset, seed: int, count: int) -> np.ndarray:
 
 
 def _store_of(run: Trained) -> tuple[dict[str, Any], np.ndarray] | None:
-    """Attributes and labels of the store that a run was trained on, if it is here."""
+    """Attributes and labels of the simulated set that a run was trained on, if it is here."""
     trained = run.config.data
-    if not is_store(trained.path):
+    if trained.preset is None or not is_store(trained.path):
         return None
     with open_store(trained.path) as file:
         attributes = attributes_of(file)

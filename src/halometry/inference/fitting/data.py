@@ -13,7 +13,7 @@ from halometry.inference.fitting.model import Counts, Likelihood, Scaled, binned
 from halometry.simulation.instrument import ImageSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Data:
     """What is fitted.
 

@@ -109,7 +109,7 @@ class Fitter:
                 )
                 gains += each
             settled = data.with_offset_for(optimum.expected[0], 1)
-            if settled != data:
+            if settled.offset != data.offset:
                 data = settled
                 smooth, optimum = (
                     maximise(self.full.model(which), data.at(1), one.theta)
@@ -172,7 +172,7 @@ class Fitter:
         data = data.with_offset_for(optimum.expected[0], 1)
         optimum = maximise(self.full.model(layout), data.at(1), optimum.theta, iterations=12)
         settled = data.with_offset_for(optimum.expected[0], 1)
-        if settled != data:
+        if settled.offset != data.offset:
             data = settled
             optimum = maximise(self.full.model(layout), data.at(1), optimum.theta)
         return data, layout, optimum, agreeing

@@ -25,6 +25,7 @@ OUTSIDE = 0.99  # share of a lens's posterior that may lie beyond the training s
 WIDEST = 2.0  # greatest spread of a population, in standard deviations of the training set
 NARROW = 0.75  # cells; above, the sum over cells is right to 1e-5
 CHUNK = 8_000_000  # numbers at a time, to bound memory
+AT_ONCE = 1000  # lenses, likewise
 
 Function = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # of mass, mean and spread
 
@@ -139,7 +140,8 @@ def mass_population(
     cells = int(np.clip(CELLS_A_LENS * np.ptp(edges) / half, FEWEST_CELLS, MOST_CELLS))
     ends = np.linspace(*known, cells + 1)
     middle = (ends[1:] + ends[:-1]) / 2
-    posteriors = density(quantiles, SCORES, middle)
+    blocks = np.array_split(quantiles, -(-len(quantiles) // AT_ONCE))
+    posteriors = np.concatenate([density(block, SCORES, middle) for block in blocks])
     used = posteriors.sum(axis=1) * (ends[1] - ends[0]) > 1 - OUTSIDE
     if not used.any():
         raise DataError(
