@@ -1,6 +1,8 @@
-"""Whether trained weights' probabilities mean what they say, and their sets hold the truth.
+"""Whether trained weights' answers mean what they say, and their sets and intervals hold the truth.
 
 python research/calibration.py common_test_1/d4net
+python research/calibration.py halo_mass/d4net --out results/calibration_mass.json \
+    --figure docs/images/posteriors.jpg
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from halometry.evaluation.calibration_figure import reliability_figure
 from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.intervals import Estimate
+from halometry.evaluation.metrics import metric_title
+from halometry.evaluation.posterior_figures import posterior_figure
+from halometry.evaluation.posteriors import coverage_rows, posterior_record
 from halometry.evaluation.style import save
 
 COUNT, SEED = 4000, 3010
@@ -25,7 +30,7 @@ COUNT, SEED = 4000, 3010
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", help="of a classification of simulated images, calibrated")
+    parser.add_argument("run", help="of simulated images, calibrated; of masses with posteriors")
     parser.add_argument("--count", type=int, default=COUNT, help="fresh images")
     parser.add_argument("--seed", type=int, default=SEED, help="of the fresh images")
     parser.add_argument("--out", type=Path, default=Path("results/calibration.json"))
@@ -37,8 +42,17 @@ def main() -> None:
         images = Path(place) / "fresh.h5"
         halometry.simulate(preset, options.count, seed=options.seed, out=images)
         found = evaluate(run, images)
-    drawn = (found.truth, found.outputs, found.untempered)
-    save(reliability_figure({options.run: drawn}), options.figure)
+    if found.posterior is None:
+        drawn = (found.truth, found.outputs, found.untempered)
+        save(reliability_figure({options.run: drawn}), options.figure)
+        more: dict[str, Any] = {
+            "loss": {"before": loss(found, found.untempered), "after": loss(found, found.outputs)}
+        }
+        table = rows(found)
+    else:
+        more = {"posterior": posterior_record(found.truth, found.posterior)}
+        save(posterior_figure({options.run: more["posterior"]}), options.figure)
+        table = rows_of_masses(found)
     record: dict[str, Any] = {
         "what": "calibration and coverage of trained weights on fresh images",
         "command": command(),
@@ -47,10 +61,10 @@ def main() -> None:
         "preset": preset,
         "count": len(found.truth),
         "seed": options.seed,
-        "loss": {"before": loss(found, found.untempered), "after": loss(found, found.outputs)},
+        **more,
         "metrics": {key: value.to_dict() for key, value in found.metrics.items()},
         **found.trust,
-        "rows": rows(found),
+        "rows": table,
     }
     options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print("\n".join(" | ".join(row) for row in record["rows"]))
@@ -80,6 +94,24 @@ def rows(found: Evaluation) -> list[list[str]]:
         sizes = ", ".join(f"{k}: {s:.1%}" for k, s in enumerate(one["share_by_size"]))
         table.append([f"classes in a set of {level}, mean", *cells(one["mean_size"])])
         table.append(["share of sets by size", sizes, ""])
+    return table
+
+
+def rows_of_masses(found: Evaluation) -> list[list[str]]:
+    """The same of masses with posteriors."""
+    assert found.posterior is not None
+    table = [["", "value", "95 % interval"]]
+    for name in ("mse", "r2", "nll", "crps"):
+        table.append([metric_title(name), *cells(found.metrics[name].to_dict())])
+    for one in coverage_rows(found.truth, found.posterior):
+        if one["by"] != "truth":
+            which = "" if one["by"] == "all" else f", {one['third']} third by median"
+            for level in ("68", "95"):
+                table.append([f"within {level} %{which}", *cells(one[level])])
+    for one in found.trust["conformal"]["levels"]:
+        level = f"{100 * one['level']:g} %"
+        table.append([f"conformal intervals of {level} hold the truth", *cells(one["coverage"])])
+        table.append([f"their mean width at {level}", *cells(one["mean_size"])])
     return table
 
 

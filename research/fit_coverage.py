@@ -37,6 +37,9 @@ def main() -> None:
     parser.add_argument("--preset", default="common_test_1")
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument(
+        "--read-noise", type=float, default=0.0, help="counts, after which noise is estimated"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     begin = time.perf_counter()
@@ -46,7 +49,10 @@ def main() -> None:
     rows = [json.loads(line) for line in options.work.open()] if options.work.exists() else []
     with options.work.open("a") as file:
         for k in range(len(rows), options.count):
-            rows.append(_one(fitter, options.seed, 3 * k))
+            if options.read_noise:
+                rows.append(_noisy(fitter, options.seed, 3 * k, options.read_noise))
+            else:
+                rows.append(_one(fitter, options.seed, 3 * k))
             file.write(json.dumps(rows[-1]) + "\n")
             file.flush()
     record = {
@@ -57,6 +63,7 @@ def main() -> None:
         "preset": options.preset,
         "class": "no",
         "seed": options.seed,
+        "read_noise": options.read_noise,
         "setup_seconds": setup,
         **summary(rows),
     }
@@ -87,6 +94,29 @@ def _one(fitter: Fitter, seed: int, k: int) -> dict[str, Any]:
     }
 
 
+def _noisy(fitter: Fitter, seed: int, k: int, read_noise: float) -> dict[str, Any]:
+    """The same where Gaussian noise has taken the pixels off every grid of counts."""
+    scene = draw_scenes(fitter.preset, seed, k, 1)
+    with torch.no_grad():
+        counts = observe(render(scene, fitter.preset), fitter.preset, seed, k)[0].double().numpy()
+    counts += read_noise * np.random.default_rng([seed, k]).normal(size=counts.shape)
+    pixels = ((counts - counts.min()) / np.ptp(counts)).astype(np.float32)
+    fit = fitter.fit(Image(pixels, None, f"{k}"))
+    assert not fit.counts
+    pulls = {}
+    for estimate in fit.estimates:
+        if estimate.unit != "rad" and hasattr(scene, estimate.name):
+            off = estimate.value - float(getattr(scene, estimate.name)[0])
+            pulls[estimate.name] = off / estimate.error
+    return {
+        "image": k,
+        "pulls": pulls,
+        "reduced_chi_square": fit.reduced_chi_square,
+        "converged": fit.converged,
+        "seconds": fit.taken.seconds,
+    }
+
+
 def truth_of(fit: Fit, scene: Scene) -> torch.Tensor:
     """The true coordinates (P,)."""
     return fit.layout.coordinates(lambda name: getattr(scene, name))[0]
@@ -107,13 +137,16 @@ def _pulls(fit: Fit, truth: torch.Tensor, scene: Scene) -> dict[str, float]:
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Coverage with its binomial intervals, and what else the rows tell."""
     pulls = {name: np.array([row["pulls"][name] for row in rows]) for name in rows[0]["pulls"]}
-    size = rows[0]["parameters"]
     inside = {
         name: {level: np.abs(p) < chi2.ppf(q, 1) ** 0.5 for level, q in LEVELS.items()}
         for name, p in pulls.items()
     }
-    distance = np.array([row["distance"] for row in rows])
-    inside["all together"] = {level: distance < chi2.ppf(q, size) for level, q in LEVELS.items()}
+    more = {}
+    if "distance" in rows[0]:
+        distance, size = np.array([row["distance"] for row in rows]), rows[0]["parameters"]
+        inside["all together"] = {n: distance < chi2.ppf(q, size) for n, q in LEVELS.items()}
+        more["wrong_optimum"] = share(np.array([row["worse"] > WORSE for row in rows]))
+        more["offset_right"] = share(np.array([row["offset_right"] for row in rows]))
     seconds = np.array([row["seconds"] for row in rows])
     chi = np.array([row["reduced_chi_square"] for row in rows])
     return {
@@ -126,9 +159,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             name: {"mean": float(p.mean()), "standard_deviation": float(p.std())}
             for name, p in pulls.items()
         },
-        "wrong_optimum": share(np.array([row["worse"] > WORSE for row in rows])),
+        **more,
         "not_converged": share(np.array([not row["converged"] for row in rows])),
-        "offset_right": share(np.array([row["offset_right"] for row in rows])),
         "reduced_chi_square": {"mean": float(chi.mean()), "standard_deviation": float(chi.std())},
         "seconds": dict(
             zip(

@@ -54,7 +54,8 @@ def test_robustness_refuses_real_sets_in_one_line(command: Command, tmp_path: Pa
     failed = command("robustness", tmp_path)
     assert failed.status == 1
     assert failed.err == (
-        f"error: {tmp_path}: was trained on dataset, which was not simulated from a preset\n"
+        f"error: {tmp_path}: was trained on dataset, which was not simulated from a preset;"
+        " say which preset its images follow with --preset\n"
     )
 
 

@@ -13,7 +13,12 @@ from halometry.inference.fitting.counts import noise_of, recover_counts
 from halometry.inference.fitting.data import Data, data_of
 from halometry.inference.fitting.fitter import Fitter
 from halometry.inference.fitting.model import Counts, Model, coarser
-from halometry.inference.fitting.optimise import covariance, maximise
+from halometry.inference.fitting.optimise import (
+    covariance,
+    information,
+    maximise,
+    robust_covariance,
+)
 from halometry.inference.fitting.parameters import KNOWN, Layout, layout_of
 from halometry.inference.fitting.scores import scores_of
 from halometry.inference.fitting.substructure import _peaks, _point_kernel
@@ -201,3 +206,25 @@ def test_the_map_of_gains_foretells_where_a_light_mass_is(fitter: Fitter) -> Non
     assert (x, y) == pytest.approx((radius, 0.3), abs=1.5 * scores.pixel_scale)
     assert fraction == pytest.approx(2e-3, rel=0.6)
     assert gain == pytest.approx(float(optimum.deviance), rel=0.5)
+
+
+def test_robust_errors_are_right_where_noise_grows_with_light() -> None:
+    torch.manual_seed(0)
+    y, x = torch.meshgrid(*[torch.linspace(-1, 1, 40, dtype=torch.float64)] * 2, indexing="ij")
+    light = torch.exp(-8 * (x**2 + y**2))
+    derivatives = torch.stack([light, light * x]).flatten(1)
+    sigma = 0.1 + 3 * light  # taken for one and the same everywhere
+    fisher = information(derivatives[None], torch.ones(1, 1600, dtype=torch.float64))[0]
+    steps = torch.ones(2, dtype=torch.float64)
+    found, told = [], []
+    for _ in range(300):
+        noise = sigma * torch.randn(40, 40, dtype=torch.float64)
+        theta = torch.linalg.solve(fisher, derivatives @ noise.flatten())
+        scores = noise - (theta @ derivatives).view(40, 40)
+        spread = robust_covariance(derivatives, scores, fisher, steps)
+        found.append(theta)
+        told.append(spread.diagonal().sqrt())
+    scatter = torch.stack(found).std(dim=0)
+    torch.testing.assert_close(torch.stack(told).mean(dim=0), scatter, rtol=0.15, atol=0)
+    plain = covariance(fisher, steps) * (sigma**2).mean()
+    assert (plain.diagonal().sqrt() < 0.6 * scatter).all()

@@ -194,7 +194,7 @@ def test_a_store_whose_labels_are_damaged_is_a_row(run: Path, tmp_path: Path) ->
         place = file["labels"].id.get_chunk_info(0).byte_offset
     with (tmp_path / "a.h5").open("r+b") as raw:
         raw.seek(place)
-        raw.write(b"\xff" * 8)
+        raw.write(b"\x01" * 8)
     np.save(tmp_path / "b.npy", np.random.default_rng(1).random((48, 48)))
     damaged, good = predict(run, tmp_path)
     assert damaged.error == "is damaged"
@@ -249,3 +249,12 @@ def test_a_moved_run_folder_still_answers(run: Path, image: np.ndarray, tmp_path
     np.save(tmp_path / "a.npy", image)
     first, second = (predict(r, tmp_path / "a.npy")[0] for r in (run, tmp_path / "elsewhere"))
     assert first.values == second.values
+
+
+def test_a_file_given_twice_is_answered_once(run: Path, image: np.ndarray, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name in ("a", "b"):
+        np.save(folder / f"{name}.npy", image)
+    answers = predict(run, [folder / "b.npy", folder, folder / "a.npy"])
+    assert [Path(answer.file).name for answer in answers] == ["b.npy", "a.npy"]

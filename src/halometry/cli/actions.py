@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from halometry.cli.answers import print_answers, print_coverage
 from halometry.cli.app import (
     DataOption,
     DeviceOption,
@@ -29,7 +30,6 @@ from halometry.cli.app import (
     out_console,
     tell,
 )
-from halometry.cli.posteriors import print_coverage, print_masses
 
 
 @app.command()
@@ -177,7 +177,7 @@ def predict(
     from halometry.inference import predict as apply
 
     answers = apply(run, files, out, device=device, level=level)
-    print_masses(answers)
+    print_answers(answers)
     bad = [answer for answer in answers if answer.error]
     for answer in bad[:3]:
         tell(f"not read: {answer.file}: {answer.error}")

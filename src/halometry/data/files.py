@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,11 +46,16 @@ def _in_an_index(file: Path) -> bool:
 
 def count_images(paths: Sequence[str | Path]) -> int:
     """How many images `iter_images` will give; a file that cannot be read counts as one."""
-    total = 0
+    return sum(_stored(file) if is_store(file) else 1 for file in _each_once(paths))
+
+
+def _each_once(paths: Sequence[str | Path]) -> list[Path]:
+    """The files below some paths, which may lie in each other."""
+    found: dict[str, Path] = {}
     for path in paths:
         for file in find_files(Path(path)):
-            total += _stored(file) if is_store(file) else 1
-    return total
+            found.setdefault(os.path.abspath(file), file)
+    return list(found.values())
 
 
 def _stored(file: Path) -> int:
@@ -61,20 +67,19 @@ def _stored(file: Path) -> int:
 
 
 def iter_images(paths: Sequence[str | Path]) -> Iterator[Image | ReadError]:
-    """Every image of files, folders and stores; for a bad file the error instead.
+    """Every image of files, folders and stores, once; for a bad file the error instead.
 
     Args:
         paths: files, folders (searched through), stores.
     """
-    for path in paths:
-        for file in find_files(Path(path)):
-            if is_store(file):
-                yield from _from_store(file)
-            else:
-                try:
-                    yield read_image(file)
-                except ReadError as error:
-                    yield error
+    for file in _each_once(paths):
+        if is_store(file):
+            yield from _from_store(file)
+        else:
+            try:
+                yield read_image(file)
+            except ReadError as error:
+                yield error
 
 
 def _from_store(file: Path) -> Iterator[Image | ReadError]:

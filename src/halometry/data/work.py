@@ -114,8 +114,8 @@ def make_in_processes(
             ready, waiting = wait(waiting, LOOK_EVERY, FIRST_COMPLETED)
             if more := before + sum(done) - progress.done:
                 progress.advance(more)
+            waiting |= ready  # until they are noted: another of them may have failed
             for future in ready:
-                waiting.add(future)  # until it is noted: another of them may have failed
                 finished(future.result())
                 waiting.remove(future)
     except BrokenProcessPool as error:

@@ -76,7 +76,7 @@ class Explainer:
 
     def look(self, name: str, pixels: np.ndarray, scene: Scene | None = None) -> Look:
         """Explain the answer for one image (c, H, W), of a scene (1) if that is known."""
-        raw = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32)).to(self.device)
+        raw = torch.tensor(pixels, dtype=torch.float32, device=self.device)
         for one in self.predictors:
             one.preprocessing.limits = extremes(raw[None])
         with torch.no_grad():

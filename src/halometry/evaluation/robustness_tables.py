@@ -51,7 +51,11 @@ def print_robustness(found: Robustness, console: Console) -> None:
     console.print(title, markup=False, soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for i, column in enumerate(header):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0)
+        first = i == 0
+        table.add_column(
+            column, justify="left" if first else "right", no_wrap=not first,
+            min_width=10 if first else None,
+        )  # fmt: skip
     before = None
     for shift, factor, *cells in rows:
         table.add_row(shift if shift != before else "", factor, *map(_two_lines, cells))

@@ -21,6 +21,7 @@ from halometry.training.start import called
 from halometry.writing import check_writable
 
 FEWEST = 4  # images: two for either part
+FEW = 100  # scores of a class, or of masses, below which they promise little
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,10 @@ def calibrate(
     check_fit(run, labelled)
     check_writable(run.path / CONFORMAL)
     conformal = calibrate_on(run, labelled, _parts(run, labelled), device)
+    fewest = min(len(scores) for scores in conformal.scores)
+    if fewest < FEW:
+        of = " of one class" if run.config.class_names else ""
+        say(f"{run.source}: calibrated on {fewest} images{of}; that few tell little, give {FEW}")
     if (run.path / "README.md").is_file():
         say(f"{run.source}: its card is of before; 'halometry publish' writes another")
     made = load_run(run.path)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from halometry.inference.fitting.model import Likelihood, Model
 
@@ -13,6 +14,7 @@ FIRST_DAMPING = 1e-2
 GIVE_UP = 1e3  # damping at which no step helps
 CLOSE = 0.5  # decrease of the deviance still predicted, below which an optimum is one
 NEAR = 1.0  # predicted decrease of the deviance below which derivatives are kept
+AROUND = 5  # pixels across, over which residuals tell the noise
 LOOSE = 100.0  # steps: a coordinate less certain than this counts as unknown
 
 
@@ -121,6 +123,28 @@ def covariance(fisher: Tensor, steps: Tensor) -> Tensor:
         steps: of the coordinates (P,).
     """
     return torch.linalg.inv(fisher + torch.diag((LOOSE * steps) ** -2))
+
+
+def robust_covariance(derivatives: Tensor, scores: Tensor, fisher: Tensor, steps: Tensor) -> Tensor:
+    """The covariance of coordinates (P, P) where the noise is not what it was taken for.
+
+    The middle of the sandwich is what the residuals say of each pixel's noise, squared and
+    averaged over `AROUND` x `AROUND` pixels: it need not be the same everywhere.
+
+    Args:
+        derivatives: of the expectation (P, N).
+        scores: of each pixel, residuals times their weights (H, W).
+        fisher: (P, P).
+        steps: of the coordinates (P,).
+
+    Reference:
+        White (1980), Econometrica 48, 817.
+    """
+    squares = scores.square()[None, None]
+    around = avg_pool2d(squares, AROUND, 1, AROUND // 2, count_include_pad=False).flatten()
+    middle = information(derivatives[None], around[None])[0] + torch.diag((LOOSE * steps) ** -2)
+    outer = covariance(fisher, steps)
+    return outer @ middle @ outer
 
 
 def _step(

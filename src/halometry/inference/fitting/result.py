@@ -12,7 +12,7 @@ from torch import Tensor
 
 from halometry.inference.fitting.data import Data
 from halometry.inference.fitting.model import Scaled
-from halometry.inference.fitting.optimise import Optimum, covariance
+from halometry.inference.fitting.optimise import Optimum, covariance, robust_covariance
 from halometry.inference.fitting.parameters import Layout
 from halometry.simulation.preset import Preset
 from halometry.simulation.scene import Scene
@@ -131,10 +131,13 @@ def report(
     expected = optimum.expected[:1]
     residual = likelihood.residual(expected) / likelihood.weight(expected).sqrt()
     chi_square = float((residual**2).sum()) / (residual.numel() - len(layout))
-    spread = covariance(optimum.fisher[0], layout.steps.to(expected))
-    if isinstance(likelihood, Scaled):
-        spread = spread * chi_square  # the noise is known no better than from the residuals
     shape = tuple(data.values.shape)
+    steps = layout.steps.to(expected)
+    if isinstance(likelihood, Scaled):  # the noise is known no better than from the residuals
+        scores = likelihood.residual(expected).view(shape)
+        spread = robust_covariance(optimum.derivatives[0], scores, optimum.fisher[0], steps)
+    else:
+        spread = covariance(optimum.fisher[0], steps)
     return Fit(
         file=file,
         preset=preset.name,

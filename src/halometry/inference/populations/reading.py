@@ -95,7 +95,7 @@ def _classes(path: Path, header: list[str], rows: list[list[str]], first: int) -
     answered = ~np.isnan(values).all(axis=1)
     names = tuple(header[column] for column in wanted)
     bad = answered & ~(np.abs(values.sum(axis=1) - 1) <= ROUNDING)
-    if len(names) < 2 or bad.any():
+    if answered.any() and (len(names) < 2 or bad.any()):
         where = f"line {int(np.flatnonzero(bad)[0]) + 2}: " if bad.any() else ""
         raise DataError(
             f"{path}: {where}the columns after '{header[first - 1]}' are no probabilities of"

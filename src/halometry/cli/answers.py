@@ -1,4 +1,4 @@
-"""Posteriors on the terminal."""
+"""Answers, and the coverage of posteriors, on the terminal."""
 
 from __future__ import annotations
 
@@ -17,15 +17,24 @@ if TYPE_CHECKING:
 SHOWN = 10  # answers
 
 
-def print_masses(answers: Sequence[Answer]) -> None:
-    """The first few masses with their intervals; nothing where a run gives none."""
-    found = [answer for answer in answers if answer.posterior is not None]
+def print_answers(answers: Sequence[Answer]) -> None:
+    """The first few answers: class and probability, or mass and intervals; and what is unusual."""
+    found = [answer for answer in answers if answer.values]
     if not found:
         return
-    table = listing("file", "f_sub", *(f"{level} % interval" for level in found[0].intervals))
+    intervals = [f"{level} % interval" for level in found[0].intervals]
+    columns = ["class", "probability"] if found[0].best else ["f_sub", *intervals]
+    strange = any(answer.novelty and answer.novelty.unusual for answer in found)
+    table = listing("file", *columns, *(["unusual"] if strange else []))
     for answer in found[:SHOWN]:
-        ends = [f"{low:.4f} to {high:.4f}" for low, high in answer.intervals.values()]
-        table.add_row(escape(Path(answer.file).name), f"{answer.values['f_sub']:.4f}", *ends)
+        if answer.best:
+            cells = [escape(answer.best), f"{answer.values[answer.best]:.4f}"]
+        else:
+            ends = [f"{low:.4f} to {high:.4f}" for low, high in answer.intervals.values()]
+            cells = [f"{answer.values['f_sub']:.4f}", *ends]
+        if strange:
+            cells.append((answer.novelty and answer.novelty.unusual) or "")
+        table.add_row(escape(Path(answer.file).name), *cells)
     out_console.print(table)
     if len(found) > SHOWN:
         tell(f"... and {len(found) - SHOWN} more")
