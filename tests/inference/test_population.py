@@ -151,6 +151,13 @@ def test_what_cannot_be_used_is_said(
         halometry.population(path, "halo_mass")
 
 
+def test_a_file_of_errors_alone_has_no_answer(tmp_path: Path) -> None:
+    rows = [[f"{k}.npy", "", "", "", "", "is empty"] for k in range(3)]
+    file = write(tmp_path / "p.csv", ["file", "class", *LINES, "error"], rows)
+    with pytest.raises(DataError, match="none of its rows has an answer"):
+        halometry.population(file)
+
+
 def test_masses_are_refused_without_what_the_network_was_trained_on(masses: Path) -> None:
     with pytest.raises(
         UsageError, match=r"predictions\.csv: masses need --prior, which is divided"

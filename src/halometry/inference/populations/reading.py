@@ -77,6 +77,8 @@ def _masses(path: Path, header: list[str], rows: list[list[str]]) -> Answers:
 
 def _classes(path: Path, header: list[str], rows: list[list[str]], first: int) -> Answers:
     """The columns that are probabilities of classes: those that add up to one."""
+    if all(cell == "" for row in rows for cell in row[first - 1 : -1]):  # but for the errors
+        raise DataError(f"{path}: none of its rows has an answer")
     wanted: list[int] = []
     total = np.zeros(len(rows))
     for column in range(first, len(header)):
@@ -95,7 +97,7 @@ def _classes(path: Path, header: list[str], rows: list[list[str]], first: int) -
     answered = ~np.isnan(values).all(axis=1)
     names = tuple(header[column] for column in wanted)
     bad = answered & ~(np.abs(values.sum(axis=1) - 1) <= ROUNDING)
-    if answered.any() and (len(names) < 2 or bad.any()):
+    if len(names) < 2 or bad.any():
         where = f"line {int(np.flatnonzero(bad)[0]) + 2}: " if bad.any() else ""
         raise DataError(
             f"{path}: {where}the columns after '{header[first - 1]}' are no probabilities of"
