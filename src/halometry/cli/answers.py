@@ -26,7 +26,9 @@ def print_answers(answers: Sequence[Answer]) -> None:
     columns = ["class", "probability"] if found[0].best else ["f_sub", *intervals]
     strange = any(answer.novelty and answer.novelty.unusual for answer in found)
     table = listing("file", *columns, *(["unusual"] if strange else []))
-    for answer in found[:SHOWN]:
+    paths = [Path(answer.file) for answer in found]
+    parts = 1 if len({path.name for path in paths}) == len(paths) else 2  # no/1.npy, vort/1.npy
+    for answer, path in list(zip(found, paths, strict=True))[:SHOWN]:
         if answer.best:
             cells = [escape(answer.best), f"{answer.values[answer.best]:.4f}"]
         else:
@@ -34,7 +36,7 @@ def print_answers(answers: Sequence[Answer]) -> None:
             cells = [f"{answer.values['f_sub']:.4f}", *ends]
         if strange:
             cells.append((answer.novelty and answer.novelty.unusual) or "")
-        table.add_row(escape(Path(answer.file).name), *cells)
+        table.add_row(escape("/".join(path.parts[-parts:])), *cells)
     out_console.print(table)
     if len(found) > SHOWN:
         tell(f"... and {len(found) - SHOWN} more")
