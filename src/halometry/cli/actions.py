@@ -210,7 +210,7 @@ def export(
 @app.command()
 def fit(
     files: Annotated[list[Path], typer.Argument(help="Images, stores, or folders of these.")],
-    preset: Annotated[str, typer.Option(help="That they are like: a name or a YAML file.")],
+    preset: Annotated[str, typer.Option(help="What they are like: a name or a YAML file.")],
     out: Annotated[
         Path | None, typer.Option(help="A folder for fits.csv, fits.json and figures.")
     ] = None,

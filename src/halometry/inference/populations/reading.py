@@ -77,7 +77,7 @@ def _masses(path: Path, header: list[str], rows: list[list[str]]) -> Answers:
 
 def _classes(path: Path, header: list[str], rows: list[list[str]], first: int) -> Answers:
     """The columns that are probabilities of classes: those that add up to one."""
-    if all(cell == "" for row in rows for cell in row[first - 1 : -1]):  # but for the errors
+    if not any(row[first - 1] for row in rows):  # errors alone
         raise DataError(f"{path}: none of its rows has an answer")
     wanted: list[int] = []
     total = np.zeros(len(rows))
