@@ -108,7 +108,7 @@ def compare(
     recipe_file = recipe if isinstance(recipe, RecipeFile) else load_recipe(recipe)
     for name in backbones:  # what cannot be is refused before anything is trained
         timm_name(name)
-        recipe_file.resolve(task, name, overrides or {})
+        recipe_file.resolve(task, name, overrides)
         if start and not (out / "runs" / name).exists():
             load_start(Path(start) / name, task, name, out / "runs" / name)
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data, task=task)
