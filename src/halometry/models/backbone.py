@@ -18,7 +18,10 @@ PLAIN_NAMES = {
     "resnet18": "resnet18",
     "efficientnet_b5": "efficientnet_b5",
     "d4net": "d4net",
+    "d4net_deep": "d4net_deep",
 }
+# What a deeper network can begin from: its further blocks begin as the identity.
+SHALLOWER = {"d4net_deep": "d4net"}
 PUBLISHED = ("mobilenetv3_small", "resnet18", "efficientnet_b5")
 
 

@@ -124,7 +124,16 @@ def binned(images: Tensor) -> Tensor:
     return functional.avg_pool2d(images, kernel, stride=2, padding=odd, count_include_pad=False)
 
 
+DEEP = (0, 2, 3, 3)  # blocks of the deeper network
+
+
 @register_model  # type: ignore[untyped-decorator]
 def d4net(pretrained: bool = False, in_chans: int = 3, **options: Any) -> D4Net:
     """The entry through which timm makes a d4net by name."""
     return D4Net(in_chans)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def d4net_deep(pretrained: bool = False, in_chans: int = 3, **options: Any) -> D4Net:
+    """The entry for a d4net of more blocks, which can begin from the weights of a d4net."""
+    return D4Net(in_chans, depths=DEEP)

@@ -42,7 +42,7 @@ from halometry.training.novelty import learn
 from halometry.training.recipe import Recipe
 from halometry.training.run import Run
 from halometry.training.run_config import RunConfig
-from halometry.training.start import has_other_head, lessons_of
+from halometry.training.start import has_other_head, is_shallower, lessons_of
 from halometry.writing import write_text
 
 METRICS = {"classification": "AUC", "regression": "R²"}
@@ -120,10 +120,10 @@ def _network(job: Job, group: Group, goes_on: bool) -> Network:
     torch.manual_seed(config.seed)
     network = config.build_network(config.recipe.pretrained and job.start is None and not goes_on)
     if job.start is not None:
-        if has_other_head(job.start, config.recipe):
-            folder.load_weights(job.start.path, network.backbone, "backbone")
-        else:
-            folder.load_weights(job.start.path, network)
+        other_head = has_other_head(job.start, config.recipe)
+        part, net = ("backbone", network.backbone) if other_head else ("", network)
+        deeper = is_shallower(job.start, config.backbone)
+        folder.load_weights(job.start.path, net, part, all_of_it=not deeper)
     network = network.to(memory_format=config.execution.memory_format)
     if group.processes > 1 and config.execution.device.startswith("cuda"):
         network = convert_sync_batchnorm(network)

@@ -146,13 +146,15 @@ class Run:
         return answer
 
 
-def load_weights(path: Path, network: nn.Module, part: str = "") -> None:
+def load_weights(path: Path, network: nn.Module, part: str = "", all_of_it: bool = True) -> None:
     """Put the weights of a run folder into a network.
 
     Args:
         path: the folder.
         network: the network; or a part of it, such as its backbone.
         part: what that part is called in the network.
+        all_of_it: require weights for all of the network; else it keeps its own where they are
+            missing.
 
     Raises:
         RunError: they are missing, damaged, or of another network.
@@ -161,7 +163,8 @@ def load_weights(path: Path, network: nn.Module, part: str = "") -> None:
     try:
         tensors = load_file(weights).items()
         network.load_state_dict(
-            {key.removeprefix(prefix): value for key, value in tensors if key.startswith(prefix)}
+            {key.removeprefix(prefix): value for key, value in tensors if key.startswith(prefix)},
+            strict=all_of_it,
         )
     except (OSError, SafetensorError) as error:
         raise RunError(f"{weights}: cannot be read ({error}); train again") from error

@@ -13,7 +13,7 @@ from halometry import hub
 from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split
 from halometry.errors import RunError, UsageError
-from halometry.models.backbone import pretraining_note
+from halometry.models.backbone import SHALLOWER, pretraining_note
 from halometry.shipped import weights
 from halometry.tasks import Task
 from halometry.training.lessons import Lesson
@@ -22,12 +22,13 @@ from halometry.training.run import Run, load_run
 from halometry.training.run_config import DataRecord, RunConfig
 
 START = "weights of the run {} on {}"
+DEEPER = ", with further blocks"
 ANEW = ", with a new head"
 _FROM_A_RUN = re.compile(START.format("(?P<run>.+)", "(?P<images>.+)"))
 
 
 def load_start(path: str | Path, task: Task, backbone: str, out: Path) -> Run:
-    """The run whose weights the run in `out` begins from.
+    """The run whose weights the run in `out` begins from: of its backbone, or a shallower one.
 
     Raises:
         RunError: not a finished run, or of another task or backbone.
@@ -36,7 +37,7 @@ def load_start(path: str | Path, task: Task, backbone: str, out: Path) -> Run:
     run = load_run(path, task)
     if run.path.resolve() == out.resolve():
         raise UsageError(f"--start {path}: is also the --out folder; choose another --out")
-    if run.config.backbone != backbone:
+    if run.config.backbone not in (backbone, SHALLOWER.get(backbone)):
         raise RunError(f"{path}: is a {run.config.backbone}, not a {backbone}; see --start")
     return run
 
@@ -82,6 +83,7 @@ def start_note(backbone: str, recipe: Recipe, channels: int, start: Run | None) 
     """What the weights are before training, in words."""
     if start is not None:
         note = START.format(start.source, start.config.data.preset or "other images")
+        note += DEEPER if is_shallower(start, backbone) else ""
         return note + ANEW if has_other_head(start, recipe) else note
     if recipe.pretrained:
         return pretraining_note(backbone, channels, recipe.first_convolution)
@@ -91,6 +93,11 @@ def start_note(backbone: str, recipe: Recipe, channels: int, start: Run | None) 
 def has_other_head(start: Run, recipe: Recipe) -> bool:
     """Whether only the backbone's weights can be taken, since the answers are of another kind."""
     return start.config.recipe.posterior != recipe.posterior
+
+
+def is_shallower(start: Run, backbone: str) -> bool:
+    """Whether the network has further blocks, that the run's weights say nothing of."""
+    return start.config.backbone != backbone
 
 
 def without_paths(config: RunConfig) -> RunConfig:
