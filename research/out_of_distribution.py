@@ -24,7 +24,7 @@ from halometry.evaluation.figures import stretched
 from halometry.evaluation.intervals import Estimate, bootstrap
 from halometry.evaluation.metrics import area_under_roc
 from halometry.evaluation.style import LENS_MAP, bare, figure, save, styled
-from halometry.inference import predict
+from halometry.inference.predict import predict
 from halometry.models.familiar import Novelty
 from halometry.simulation import load_preset
 from halometry.training.novelty import watched

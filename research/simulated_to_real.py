@@ -18,7 +18,8 @@ from halometry.data.images import read_image
 from halometry.evaluation.cost import provenance
 from halometry.evaluation.figures import stretched
 from halometry.evaluation.style import LENS_MAP, bare, figure, save, styled
-from halometry.inference import Answer, predict
+from halometry.inference.answers import Answer
+from halometry.inference.predict import predict
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 import halometry.shipped
 from halometry.data.generate import simulate
-from halometry.inference import publish
-from halometry.training import train
+from halometry.inference.publish import publish
+from halometry.training.train import train
 
 # No doctests are in them, and --doctest-modules would import all of them by the one name.
 collect_ignore_glob = ["*conftest.py"]

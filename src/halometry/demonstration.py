@@ -17,13 +17,14 @@ from halometry.errors import UsageError
 from halometry.evaluation.at_work import at_work
 from halometry.evaluation.compare import Comparison, compare
 from halometry.evaluation.report import write_report
-from halometry.models.backbone import PLAIN_NAMES
+from halometry.models.backbone import PUBLISHED
 from halometry.progress import duration, say
 from halometry.tasks import Task
 from halometry.training.recipe import RecipeFile, load_recipe
 
 PRESETS: dict[Task, str] = {"classification": "demo_classification", "regression": "demo_mass"}
-PUBLISHED = ("common_test_1", "halo_mass")  # presets whose trained weights are shown at work
+NETWORKS = (*PUBLISHED, "d4net")
+SHOWN = ("common_test_1", "halo_mass")  # presets whose trained weights are shown at work
 INTRO = (
     "Both entrance experiments of the field in small: images of 48 x 48 pixels with substructure"
     " several times heavier than the published sets have, and a few minutes of training for each"
@@ -57,7 +58,7 @@ def demo(
         recipe: of the training.
         device: `auto`, `cpu`, or as PyTorch names it.
     """
-    out, names, recipe_file = Path(out), list(PLAIN_NAMES), load_recipe(recipe)
+    out, names, recipe_file = Path(out), list(NETWORKS), load_recipe(recipe)
     begin = time.monotonic()
     say(f"Both experiments in small, {len(names)} networks each; everything goes to {out}/")
     comparisons = []
@@ -73,7 +74,7 @@ def demo(
         )
     trained = [
         shown
-        for preset in PUBLISHED
+        for preset in SHOWN
         if (shown := at_work(preset, out / "weights", seed, device)) is not None
     ]
     report = write_report(
@@ -104,7 +105,7 @@ def _check_store(store: Path, count: int, seed: int) -> None:
 
 def _time_left(recipe: RecipeFile, tasks: Iterable[Task]) -> str:
     """The training time that a recipe allows for these tasks, in words; nothing if it does not."""
-    seconds = [recipe.resolve(task, name).max_seconds for task in tasks for name in PLAIN_NAMES]
+    seconds = [recipe.resolve(task, name).max_seconds for task in tasks for name in NETWORKS]
     given = [s for s in seconds if s is not None]
     if len(given) < len(seconds):
         return ""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from terminal import QUICK, Command
 
@@ -43,7 +44,7 @@ def test_from_images_to_answers(command: Command, tmp_path: Path) -> None:
 def test_the_demonstration_goes_through_and_is_not_repeated(
     command: Command, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("halometry.demonstration.PUBLISHED", ("demo_mass", "halo_mass"))
+    monkeypatch.setattr("halometry.demonstration.SHOWN", ("demo_mass", "halo_mass"))
     monkeypatch.setattr("halometry.evaluation.at_work.COUNT", 30)
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(
@@ -116,6 +117,17 @@ def test_help_is_quick_and_names_every_verb() -> None:
         assert verb in shown.stdout
     code = "import sys, halometry.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_prediction_waits_for_nothing_that_only_training_needs(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).poisson(50.0, (150, 150)))
+    code = (
+        "import sys, halometry; halometry.predict('common_test_1/d4net', sys.argv[1]);"
+        "print({'timm', 'lightning', 'torchvision', 'matplotlib', 'astropy'} & {*sys.modules})"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "a.npy")]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "set()"
 
 
 def test_every_verb_is_a_function_of_the_package() -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from halometry.evaluation.at_work import LATER, at_work
 from halometry.evaluation.tables import print_trained
-from halometry.training import load_run
+from halometry.training.run import load_run
 
 
 @pytest.fixture(autouse=True)

@@ -20,11 +20,11 @@ from halometry.evaluation.compare import gallery_of
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.explainer import look_at
 from halometry.evaluation.pointing import Pointing, distances
-from halometry.inference import export
+from halometry.inference.export import export
 from halometry.simulation import Scene, draw_scenes, load_preset
 from halometry.simulation.convergence import substructure_convergence
 from halometry.simulation.render import blur, pixel_grid
-from halometry.training import load_run
+from halometry.training.run import load_run
 
 pytest.importorskip("captum")
 

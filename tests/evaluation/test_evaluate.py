@@ -18,7 +18,7 @@ from halometry.evaluation import figures
 from halometry.evaluation.compare import Comparison
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import regression_metrics
-from halometry.training import train
+from halometry.training.train import train
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from halometry.errors import RunError, UsageError
 from halometry.evaluation.robustness import robustness
 from halometry.models.familiar import Novelty
 from halometry.simulation import load_preset, sample
-from halometry.training import Run, load_run
+from halometry.training.run import Run, load_run
 
 
 @dataclass(frozen=True)

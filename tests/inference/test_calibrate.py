@@ -21,14 +21,16 @@ from halometry.data.generate import simulate
 from halometry.data.labelled import LabelledImages
 from halometry.errors import DataError, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate, outputs_of
-from halometry.inference import calibrate, export, predict
+from halometry.inference.calibrate import calibrate
+from halometry.inference.export import export
+from halometry.inference.predict import predict
 from halometry.inference.publish import without_paths
 from halometry.models.temperature import fit_temperature, tempered
-from halometry.training import Run, load_run, train
 from halometry.training.calibrate import halves, reserved
 from halometry.training.exported import load_exported
 from halometry.training.novelty import familiarise
-from halometry.training.run import CONFORMAL, write_config
+from halometry.training.run import CONFORMAL, Run, load_run, write_config
+from halometry.training.train import train
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
 NAMES = ("no", "sphere", "vort")

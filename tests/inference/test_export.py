@@ -21,12 +21,14 @@ from halometry.data.images import read_image
 from halometry.data.store import open_store
 from halometry.errors import DataError, RunError, UnavailableError, UsageError
 from halometry.evaluation.evaluate import evaluate
-from halometry.inference import Answer, export, predict
+from halometry.inference.answers import Answer
+from halometry.inference.export import export
+from halometry.inference.predict import predict
 from halometry.models import Predictor, Preprocessing
 from halometry.models.onnx_predictor import OnnxPredictor
-from halometry.training import Run, load_run, train
 from halometry.training.exported import load_exported
-from halometry.training.run import WEIGHTS, load_weights, write_weights
+from halometry.training.run import WEIGHTS, Run, load_run, load_weights, write_weights
+from halometry.training.train import train
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
 

@@ -13,11 +13,11 @@ from huggingface_hub import errors
 
 from halometry import hub
 from halometry.errors import RunError, UnavailableError, UsageError
-from halometry.inference import predict, publish
 from halometry.inference.cards import card_of
-from halometry.training import load_run
+from halometry.inference.predict import predict
+from halometry.inference.publish import publish
 from halometry.training.novelty import NOVELTY
-from halometry.training.run import EARLIER
+from halometry.training.run import EARLIER, load_run
 
 
 class Hub:

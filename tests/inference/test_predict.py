@@ -14,8 +14,9 @@ from PIL import Image as Picture
 
 from halometry.data.store import open_store
 from halometry.errors import DataError, StorageError
-from halometry.inference import predict
-from halometry.training import Run, train
+from halometry.inference.predict import predict
+from halometry.training.run import Run
+from halometry.training.train import train
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
 CLASSES = ("no", "sphere", "vort")

@@ -18,10 +18,11 @@ import halometry
 from halometry.data.generate import simulate
 from halometry.errors import DataError, RunError, StorageError, UsageError
 from halometry.evaluation.evaluate import evaluate
-from halometry.inference import predict, publish
 from halometry.inference.cards import card_of, hub_metric
-from halometry.inference.publish import halved, without_paths
-from halometry.training import Run, load_run, train
+from halometry.inference.predict import predict
+from halometry.inference.publish import halved, publish, without_paths
+from halometry.training.run import Run, load_run
+from halometry.training.train import train
 
 KINDS, MASSES = "demo_classification/tiny", "demo_mass/tiny"
 

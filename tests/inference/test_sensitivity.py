@@ -14,7 +14,6 @@ from scipy.stats import binom
 from sklearn.isotonic import isotonic_regression
 
 from halometry.errors import RunError, UsageError
-from halometry.inference import sensitivity
 from halometry.inference.detecting import (
     FITTED,
     KNOWN,
@@ -38,6 +37,7 @@ from halometry.inference.detecting.trial import chances_of
 from halometry.inference.fitting.model import Counts, Model
 from halometry.inference.fitting.optimise import maximise
 from halometry.inference.fitting.parameters import layout_of
+from halometry.inference.sensitivity import sensitivity
 from halometry.progress import track
 from halometry.simulation import Preset, load_preset
 from halometry.simulation.information import unexplained

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from halometry.models import Network, Predictor, Preprocessing, PreprocessingConfig
-from halometry.models.d4net import D4Net
+from halometry.models.d4net import DEEP, D4Net
 from halometry.models.predictor import symmetric_forms
 from halometry.models.symmetry import (
     ORDER,
@@ -99,9 +99,27 @@ def test_rectangular_images_may_be_flipped() -> None:
                 torch.testing.assert_close(net(images.flip(axes)), net(images), rtol=1e-4, atol=0)
 
 
-def test_d4net_is_small() -> None:
-    net = Network("d4net", channels=1, outputs=3)
-    assert sum(p.numel() for p in net.parameters()) == 69_217
+@pytest.mark.parametrize(("name", "count"), [("d4net", 69_217), ("d4net_deep", 163_889)])
+def test_d4net_is_small(name: str, count: int) -> None:
+    net = Network(name, channels=1, outputs=3)
+    assert sum(p.numel() for p in net.parameters()) == count
+
+
+@every_symmetry
+def test_a_deeper_d4net_begins_as_the_shallower_one(
+    symmetry: Callable[[Tensor], Tensor],
+) -> None:
+    torch.manual_seed(0)
+    images = torch.rand(3, 1, 48, 48)
+    net = settled(D4Net(channels=1), images)
+    deeper = D4Net(channels=1, depths=DEEP).eval()
+    assert not deeper.load_state_dict(net.state_dict(), strict=False).unexpected_keys
+    with torch.inference_mode():
+        torch.testing.assert_close(deeper(images), net(images))
+        deeper.stages[-1].blocks[-1].norm_second.scale.fill_(1.0)
+        outputs, turned = deeper(images), deeper(symmetry(images))
+        assert not torch.allclose(outputs, net(images))
+    assert (turned - outputs).abs().max() < 1e-5 * outputs.abs().max()
 
 
 def test_statistics_are_pooled_over_the_forms() -> None:

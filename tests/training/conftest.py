@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from processes import OPTIONS, PLAIN
 
-from halometry.training import train
+from halometry.training.train import train
 
 
 @pytest.fixture(scope="session")

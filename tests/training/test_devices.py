@@ -22,10 +22,10 @@ from halometry.devices import check_devices
 from halometry.errors import DataError, HalometryError, RunError, UnavailableError, UsageError
 from halometry.evaluation.evaluate import outputs_of
 from halometry.models.temperature import untempered
-from halometry.training import train
 from halometry.training.group import LostError
 from halometry.training.launch import _complain
 from halometry.training.run import RESUME
+from halometry.training.train import train
 
 SHORT_STRETCHES = """
 from halometry.training import feed

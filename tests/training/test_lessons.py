@@ -14,11 +14,13 @@ from halometry.data.dataset import open_dataset
 from halometry.data.generate import simulate
 from halometry.errors import DataError, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate
-from halometry.inference import calibrate, export, publish
-from halometry.training import Run, load_run, train
+from halometry.inference.calibrate import calibrate
+from halometry.inference.export import export
+from halometry.inference.publish import publish
 from halometry.training.calibrate import halves
 from halometry.training.exported import load_exported
-from halometry.training.run import EARLIER
+from halometry.training.run import EARLIER, Run, load_run
+from halometry.training.train import train
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True, "fresh": 0}
 TINY = "test_resnet"

@@ -20,10 +20,12 @@ import halometry
 from halometry import hub
 from halometry.data.generate import simulate
 from halometry.errors import DataError, RunError
-from halometry.inference import predict, publish
-from halometry.training import Run, load_run, train
+from halometry.inference.predict import predict
+from halometry.inference.publish import publish
 from halometry.training.exported import ExportedRun
 from halometry.training.novelty import NOVELTY, Watch, familiarise, read_familiar, watched
+from halometry.training.run import Run, load_run
+from halometry.training.train import train
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
 QUICK |= {"size": 24, "fresh": 0.0, "auxiliary": 0.0}

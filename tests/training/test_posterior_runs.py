@@ -21,13 +21,15 @@ from halometry.data.generate import simulate
 from halometry.errors import DataError, RunError, UsageError
 from halometry.evaluation.compare import compare
 from halometry.evaluation.evaluate import evaluate, outputs_of
-from halometry.inference import export, predict, publish
+from halometry.inference.export import export
+from halometry.inference.predict import predict
+from halometry.inference.publish import publish
 from halometry.models.posterior import Grid, Posterior
-from halometry.training import Run, load_run, train
 from halometry.training.ensemble import Ensemble
 from halometry.training.exported import open_trained
-from halometry.training.run import WEIGHTS
+from halometry.training.run import WEIGHTS, Run, load_run
 from halometry.training.start import without_paths
+from halometry.training.train import train
 
 QUICK: dict[str, Any] = {
     "epochs": 1,

@@ -17,17 +17,17 @@ import numpy as np
 import pytest
 
 from halometry.errors import RunError
-from halometry.training import load_run
 from halometry.training.callbacks import improves
 from halometry.training.fit import interruptible
-from halometry.training.run import RESUME, WEIGHTS
+from halometry.training.run import RESUME, WEIGHTS, load_run
 
 SMALL = "mobilenetv3_small"
 
 SCRIPT = """
 import json, sys, torch
 torch.set_num_threads(1)
-from halometry.training import feed, train
+from halometry.training import feed
+from halometry.training.train import train
 feed.STRETCH = 3
 options = {"epochs": 12, "precision": "float32", "channels_last": True, "batch_size": 16}
 options |= json.loads(sys.argv[3])

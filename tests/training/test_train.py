@@ -23,9 +23,9 @@ from halometry.errors import (
     UsageError,
 )
 from halometry.evaluation.figures import learning_figure
-from halometry.training import load_run, train
 from halometry.training.learner import Learner
-from halometry.training.run import HISTORY, METRICS, WEIGHTS, read_config, write_config
+from halometry.training.run import HISTORY, METRICS, WEIGHTS, load_run, read_config, write_config
+from halometry.training.train import train
 from halometry.writing import whole_file
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
@@ -168,6 +168,20 @@ def test_weights_of_another_run_are_where_training_begins(
     assert "weights of the run" in second.config.start
     with pytest.raises(RunError, match="is a mobilenetv3_small, not a resnet18"):
         train("classification", lenses, "resnet18", tmp_path / "c", start=run)
+
+
+def test_a_deeper_network_begins_from_a_shallower_one(lenses: Path, tmp_path: Path) -> None:
+    start = train("classification", lenses, "d4net", tmp_path / "d4net", overrides=QUICK)
+    still = QUICK | {"learning_rate": 1e-12, "warmup": 0.0, "weight_decay": 0.0}
+    deep = train(
+        "classification", lenses, "d4net_deep", tmp_path / "deep", overrides=still, start=start.path
+    )
+    before, after = load_file(start.path / WEIGHTS), load_file(deep.path / WEIGHTS)
+    assert {key.split(".")[3] for key in after.keys() - before.keys()} == {"blocks"}
+    torch.testing.assert_close(after["head.0.weight"], before["head.0.weight"])
+    assert deep.config.start.endswith(", with further blocks")
+    with pytest.raises(RunError, match="is a d4net_deep, not a d4net; see --start"):
+        train("classification", lenses, "d4net", tmp_path / "back", start=deep.path)
 
 
 def test_a_run_goes_on_on_another_device(

@@ -85,8 +85,8 @@ def train(
     ] = 1,
 ) -> None:
     """Train a network; repeat the same command to go on where it was stopped."""
-    from halometry.training import train as run
     from halometry.training.group import is_first_process
+    from halometry.training.train import train as run
 
     overrides = _overrides(task, target, epochs, pretrained, set_)
     run(
@@ -174,7 +174,7 @@ def predict(
     ] = None,
 ) -> None:
     """Apply a run to images: one row a file."""
-    from halometry.inference import predict as apply
+    from halometry.inference.predict import predict as apply
 
     answers = apply(run, files, out, device=device, level=level)
     print_answers(answers)
@@ -200,7 +200,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a run as one file for ONNX Runtime, preprocessing included."""
-    from halometry.inference import export as write
+    from halometry.inference.export import export as write
 
     made = write(run, out, format.value, check)
     tell(f"{made.path}: {made.bytes / 1e6:.1f} MB, checked on {made.checked}")
@@ -244,7 +244,7 @@ def publish(
     device: DeviceOption = "auto",
 ) -> None:
     """Make a run small, judge it and write its card, for others to use."""
-    from halometry.inference import publish as put
+    from halometry.inference.publish import publish as put
 
     made = put(run, data, to, licence, device)
     _print_metrics(made.evaluation)

@@ -12,7 +12,7 @@ from halometry.cli.app import listing, out_console, tell
 
 if TYPE_CHECKING:
     from halometry.evaluation.evaluate import Evaluation
-    from halometry.inference import Answer
+    from halometry.inference.answers import Answer
 
 SHOWN = 10  # answers
 

@@ -20,7 +20,8 @@ def backbones(
     table = listing("name", "in timm", "parameters", "features", "stride (px)")
     for info in look(names):
         parameters = f"{info.parameters / 1e6:.2f} M"
-        table.add_row(info.name, info.timm_name, parameters, str(info.features), str(info.stride))
+        timm_name = info.timm_name or "-"
+        table.add_row(info.name, timm_name, parameters, str(info.features), str(info.stride))
     out_console.print(table)
     tell("Any other name of timm's works too: python -c 'import timm; print(timm.list_models())'")
 
@@ -95,8 +96,8 @@ def recipes(
     backbone: Annotated[str, typer.Option(help="For which backbone.")] = "resnet18",
 ) -> None:
     """List the recipes there are, or one as it is for a task and a backbone."""
-    from halometry.training import load_recipe
-    from halometry.training import recipes as names
+    from halometry.training.recipe import load_recipe
+    from halometry.training.recipe import recipes as names
 
     if name is None:
         table = listing("name", "what it is")

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
 LEVEL = 0.95
 CHUNK = 4_000_000  # numbers resampled at a time, to bound memory
@@ -106,5 +105,7 @@ def share(hits: int, count: int) -> Estimate:
         >>> str(share(68, 100))
         '0.680 [0.579, 0.770]'
     """
+    from scipy.stats import binomtest  # slow to import, and no prediction needs it
+
     interval = binomtest(hits, count).proportion_ci(LEVEL, method="exact")
     return Estimate(hits / count, float(interval.low), float(interval.high))

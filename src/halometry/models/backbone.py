@@ -1,4 +1,7 @@
-"""The networks that look at images: timm's by name, the published ones and ours by plain names."""
+"""The networks that look at images: timm's by name, the published ones and ours by plain names.
+
+timm, slow to import, is imported where one of its networks is asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,21 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import timm
 from torch import nn
 
 from halometry import hub
 from halometry.errors import UnavailableError, UsageError, did_you_mean
-from halometry.models import d4net  # noqa: F401  (timm learns its name)
+from halometry.models.d4net import DEEP, DEPTHS, D4Net
 
-PLAIN_NAMES = {
+PUBLISHED = {
     "mobilenetv3_small": "mobilenetv3_small_100",
     "resnet18": "resnet18",
     "efficientnet_b5": "efficientnet_b5",
-    "d4net": "d4net",
-    "d4net_deep": "d4net_deep",
 }
+OURS = {"d4net": DEPTHS, "d4net_deep": DEEP}
 # What a deeper network can begin from: its further blocks begin as the identity.
 SHALLOWER = {"d4net_deep": "d4net"}
-PUBLISHED = ("mobilenetv3_small", "resnet18", "efficientnet_b5")
+PLAIN_NAMES = (*PUBLISHED, *OURS)
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class BackboneInfo:
 
     Attributes:
         name: the name it goes by here.
-        timm_name: its name in timm.
+        timm_name: its name in timm, empty where timm has it not.
         parameters: trainable numbers of the one-channel backbone, head excluded.
         features: width of what it hands to the head.
         stride: side of the input in units of the last feature map's pixels.
@@ -45,17 +46,20 @@ class BackboneInfo:
 
 
 def timm_name(name: str) -> str:
-    """The name timm has for a backbone.
+    """The name timm has for a backbone; ours keep theirs.
 
     Raises:
         UsageError: neither one of the plain names nor known to timm.
     """
-    known = PLAIN_NAMES.get(name, name)
-    if not timm.is_model(known):
+    if name in PLAIN_NAMES:
+        return PUBLISHED.get(name, name)
+    import timm
+
+    if not timm.is_model(name):
         otherwise = f"known: {', '.join(PLAIN_NAMES)}, and every name in timm.list_models()"
         hint = did_you_mean(name, [*PLAIN_NAMES, *timm.list_models()], otherwise)
         raise UsageError(f"unknown backbone '{name}', {hint}")
-    return known
+    return name
 
 
 FirstConvolution = Literal["summed", "random"]
@@ -85,6 +89,8 @@ def create_backbone(
         UnavailableError: the weights are not on this machine and cannot be fetched.
     """
     full_name = timm_name(name)
+    if name in OURS and not pretrained:
+        return D4Net(channels, depths=OURS[name])
     if not pretrained:
         return _create(full_name, in_chans=channels, num_classes=0)
     net = _pretrained(full_name, channels)
@@ -96,6 +102,8 @@ def create_backbone(
 
 
 def _create(full_name: str, **options: Any) -> nn.Module:
+    import timm
+
     try:
         net: nn.Module = timm.create_model(full_name, **options)
     except (AssertionError, TypeError) as error:
@@ -105,6 +113,7 @@ def _create(full_name: str, **options: Any) -> nn.Module:
 
 def _pretrained(full_name: str, channels: int) -> nn.Module:
     import huggingface_hub
+    import timm
 
     if not timm.is_model_pretrained(full_name):
         raise UnavailableError(
@@ -137,6 +146,8 @@ def feature_width(backbone: nn.Module) -> int:
 
 def pretraining_note(name: str, channels: int, first_convolution: FirstConvolution) -> str:
     """Which weights timm has for a network, and what becomes of the first convolution."""
+    import timm
+
     tag = getattr(timm.get_pretrained_cfg(timm_name(name)), "tag", None)
     weights = f"ImageNet weights ({tag})" if tag else "ImageNet weights"
     if channels == 3:
@@ -155,7 +166,7 @@ def backbones(names: list[str] | None = None) -> list[BackboneInfo]:
         infos.append(
             BackboneInfo(
                 name=name,
-                timm_name=timm_name(name),
+                timm_name="" if name in OURS else timm_name(name),
                 parameters=sum(p.numel() for p in net.parameters()),
                 features=feature_width(net),
                 stride=max(reductions, default=1),

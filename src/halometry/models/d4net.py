@@ -7,9 +7,6 @@ substructure eight times: eight times fewer weights for as many filters, and no 
 
 from __future__ import annotations
 
-from typing import Any
-
-from timm.models import register_model
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,6 +18,7 @@ from halometry.models.symmetry import (
     mean_over_forms,
 )
 
+DEPTHS, DEEP = (0, 1, 1, 1), (0, 2, 3, 3)  # residual blocks of the network and the deeper one
 BINNED = 96  # pixels; the sides of larger images are halved before all else
 
 
@@ -47,7 +45,7 @@ class D4Net(nn.Module):
         self,
         channels: int,
         widths: tuple[int, ...] = (2, 4, 8, 16),
-        depths: tuple[int, ...] = (0, 1, 1, 1),
+        depths: tuple[int, ...] = DEPTHS,
         num_features: int = 64,
     ) -> None:
         super().__init__()
@@ -122,18 +120,3 @@ def binned(images: Tensor) -> Tensor:
     odd = [side % 2 for side in images.shape[-2:]]
     kernel = [2 + one for one in odd]
     return functional.avg_pool2d(images, kernel, stride=2, padding=odd, count_include_pad=False)
-
-
-DEEP = (0, 2, 3, 3)  # blocks of the deeper network
-
-
-@register_model  # type: ignore[untyped-decorator]
-def d4net(pretrained: bool = False, in_chans: int = 3, **options: Any) -> D4Net:
-    """The entry through which timm makes a d4net by name."""
-    return D4Net(in_chans)
-
-
-@register_model  # type: ignore[untyped-decorator]
-def d4net_deep(pretrained: bool = False, in_chans: int = 3, **options: Any) -> D4Net:
-    """The entry for a d4net of more blocks, which can begin from the weights of a d4net."""
-    return D4Net(in_chans, depths=DEEP)

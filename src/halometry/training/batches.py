@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from halometry.training.fresh import Curriculum
+if TYPE_CHECKING:
+    from halometry.training.fresh import Curriculum
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 
 from halometry.data.labelled import LabelledImages
@@ -126,6 +125,8 @@ def _network(job: Job, group: Group, goes_on: bool) -> Network:
         folder.load_weights(job.start.path, net, part, all_of_it=not deeper)
     network = network.to(memory_format=config.execution.memory_format)
     if group.processes > 1 and config.execution.device.startswith("cuda"):
+        from timm.layers import convert_sync_batchnorm
+
         network = convert_sync_batchnorm(network)
     return network
 
