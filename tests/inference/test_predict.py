@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from astropy.io import fits
 from PIL import Image as Picture
 
 from halometry.data.store import open_store
-from halometry.errors import DataError, StorageError
+from halometry.errors import DataError, StorageError, UsageError
 from halometry.inference.predict import predict
 from halometry.training.run import Run
 from halometry.training.train import train
@@ -259,3 +260,20 @@ def test_a_file_given_twice_is_answered_once(run: Path, image: np.ndarray, tmp_p
         np.save(folder / f"{name}.npy", image)
     answers = predict(run, [folder / "b.npy", folder, folder / "a.npy"])
     assert [Path(answer.file).name for answer in answers] == ["b.npy", "a.npy"]
+
+
+def test_arrays_are_answered_as_files_are(run: Path, image: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", image)
+    (expected,) = predict(run, tmp_path / "a.npy")
+    several = np.stack([image, image.T.copy()])
+    forms = [image, image[None], several, several[:, None], torch.from_numpy(several), [*several]]
+    for form, count in zip(forms, (1, 1, 2, 2, 2, 2), strict=True):
+        answers = predict(run, form)
+        assert [answer.file for answer in answers] == [f"array[{i}]" for i in range(count)]
+        assert answers[0].values == pytest.approx(expected.values, abs=1e-5)
+    several[1, 0, 0] = np.nan
+    assert "not finite" in str(predict(run, several)[1].error)
+    with pytest.raises(DataError, match="no images found"):
+        predict(run, several[:0])
+    with pytest.raises(UsageError, match="paths of images, or arrays"):
+        predict(run, [image, "a.npy"])

@@ -214,6 +214,13 @@ def test_a_fits_table_has_no_image(tmp_path: Path) -> None:
         read_image(tmp_path / "a.fits")
 
 
+def test_the_extension_of_science_comes_before_others(tmp_path: Path) -> None:
+    weight = fits.ImageHDU(np.ones((6, 8)), name="WHT")
+    hdus = fits.HDUList([fits.PrimaryHDU(), weight, fits.ImageHDU(RAMP, name="SCI")])
+    hdus.writeto(tmp_path / "a.fits")
+    np.testing.assert_allclose(read_image(tmp_path / "a.fits").pixels[0], RAMP)
+
+
 def test_compressed_fits_names_work(tmp_path: Path) -> None:
     plain = write(tmp_path / "a.fits").read_bytes()
     (tmp_path / "b.fits.gz").write_bytes(gzip.compress(plain))

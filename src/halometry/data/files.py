@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from halometry.data.images import Image, is_readable, pixel_fault, read_image
+from halometry.data.images import Image, image_of, is_readable, pixel_fault, read_image
 from halometry.data.store import is_store, open_store
-from halometry.errors import DataError, ReadError
+from halometry.errors import DataError, ReadError, UsageError
+
+Given = str | Path | np.ndarray | Sequence[str | Path] | Sequence[np.ndarray]
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
@@ -64,6 +66,49 @@ def _stored(file: Path) -> int:
             return len(store["labels"])
     except DataError:
         return 1
+
+
+def given_images(given: Given) -> tuple[Iterator[Image | ReadError], int]:
+    """The images that a user gives, and how many there are; for a bad one the error instead.
+
+    Args:
+        given: files, folders (searched through) and stores; or an array of one image, (H, W) or
+            (C, H, W) with C 1 or 3, of several, (B, H, W) or (B, C, H, W), or a list of such
+            images; PyTorch's arrays on the CPU do, too.
+
+    Raises:
+        DataError: there are none.
+    """
+    if _is_array(given):
+        whole = np.asarray(given)
+        given = [*whole] if _holds_several(whole) else [whole]
+    several = [given] if isinstance(given, str | Path) else [*given]
+    if several and all(map(_is_array, several)):
+        return _from_arrays([np.asarray(array) for array in several]), len(several)
+    paths = [Path(item) for item in several if isinstance(item, str | Path)]
+    if len(paths) < len(several):
+        raise UsageError("give paths of images, or arrays, but nothing else and not both")
+    total = count_images(paths)
+    if total == 0:
+        raise DataError(f"{', '.join(map(str, paths)) or 'no path given'}: no images found")
+    return iter_images(paths), total
+
+
+def _is_array(item: object) -> bool:
+    """Whether it can become an array of numbers; a column of paths cannot."""
+    return hasattr(item, "__array__") and np.asarray(item).dtype.kind in "biuf"
+
+
+def _holds_several(array: np.ndarray) -> bool:
+    return array.ndim == 4 or (array.ndim == 3 and not {array.shape[0], array.shape[2]} & {1, 3})
+
+
+def _from_arrays(arrays: list[np.ndarray]) -> Iterator[Image | ReadError]:
+    for i, array in enumerate(arrays):
+        try:
+            yield image_of(array, f"array[{i}]")
+        except ReadError as error:
+            yield error
 
 
 def iter_images(paths: Sequence[str | Path]) -> Iterator[Image | ReadError]:

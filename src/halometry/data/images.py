@@ -27,7 +27,8 @@ class Image:
     Attributes:
         pixels: (C, H, W) float32, C 1 or 3, values as in the file.
         label: the mass fraction that the file carries, or None.
-        path: of the file; within a store with `#` and the image's number.
+        path: of the file; within a store with `#` and the image's number; `array[0]` and so on
+            where there is no file.
     """
 
     pixels: np.ndarray
@@ -45,7 +46,8 @@ def read_image(path: str | Path) -> Image:
 
     Args:
         path: `.npy` (H, W), (1, H, W) or (3, H, W), or an object array `[image, mass fraction]`;
-            FITS, of which the first extension with an image is taken; PNG, JPEG, TIFF or BMP.
+            FITS, of which the extension `SCI`, or else the first with an image, is taken; PNG,
+            JPEG, TIFF or BMP.
 
     Returns:
         The image; colour pictures whose channels are equal have one channel, alpha is dropped.
@@ -56,13 +58,30 @@ def read_image(path: str | Path) -> Image:
     path = Path(path)
     try:
         raw, label = _read(path)
-        return Image(_pixels(raw), label, str(path))
     except Refused as refused:
         raise ReadError(path, str(refused)) from refused
     except FileNotFoundError:
         raise ReadError(path, "no such file") from None
     except OSError as error:
         raise ReadError(path, f"cannot be opened ({error.strerror or error})") from error
+    return image_of(raw, str(path), label)
+
+
+def image_of(raw: np.ndarray, name: str, label: float | None = None) -> Image:
+    """An image from an array that `read_image` would take from a file.
+
+    Args:
+        raw: (H, W), (1, H, W) or (3, H, W), or with the channels last.
+        name: stands for a path.
+        label: the mass fraction, if known.
+
+    Raises:
+        ReadError: names the array and the reason.
+    """
+    try:
+        return Image(_pixels(raw), label, name)
+    except Refused as refused:
+        raise ReadError(name, str(refused)) from refused
 
 
 def _read(path: Path) -> tuple[np.ndarray, float | None]:
@@ -106,20 +125,19 @@ def _from_fits(path: Path) -> np.ndarray:
         warnings.simplefilter("ignore")  # what they would say comes as a reason below
         try:
             with path.open("rb") as file, fits.open(file, lazy_load_hdus=False) as hdus:
-                for hdu in hdus:
-                    shape = hdu.header.get("NAXIS", 0)
-                    if not hdu.is_image or shape < 2:
-                        continue
-                    axes = [int(hdu.header[f"NAXIS{i + 1}"]) for i in range(shape)]
-                    if np.prod([float(n) for n in axes]) > MAX_PIXELS:
-                        raise Refused(f"says it holds {axes} values, too many")
-                    data = np.asarray(hdu.data)
-                    return data.astype(data.dtype.newbyteorder("="), copy=False)
+                images = [hdu for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS", 0) >= 2]
+                if not images:
+                    raise Refused("has no extension with an image")
+                hdu = next((hdu for hdu in images if hdu.name == "SCI"), images[0])
+                axes = [int(hdu.header[f"NAXIS{i + 1}"]) for i in range(hdu.header["NAXIS"])]
+                if np.prod([float(n) for n in axes]) > MAX_PIXELS:
+                    raise Refused(f"says it holds {axes} values, too many")
+                data = np.asarray(hdu.data)
+                return data.astype(data.dtype.newbyteorder("="), copy=False)
         except Refused:
             raise
         except Exception as error:  # astropy raises almost anything on damaged files
             raise Refused("is not a FITS file, or is truncated or damaged") from error
-    raise Refused("has no extension with an image")
 
 
 def _from_picture(path: Path) -> np.ndarray:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from halometry.data.dataset import open_dataset
-from halometry.data.files import count_images, iter_images
+from halometry.data.files import given_images
 from halometry.data.images import Image
-from halometry.errors import DataError, UsageError, did_you_mean
+from halometry.errors import DataError, ReadError, UsageError, did_you_mean
 from halometry.evaluation import figures
+from halometry.progress import say
 from halometry.shipped import is_own
 from halometry.simulation import load_preset, presets, sample
 from halometry.simulation.convergence import SMOOTHING, substructure_map
@@ -97,15 +97,20 @@ def _from_set(path: Path, count: int, seed: int) -> tuple[list[np.ndarray], list
 
 
 def _from_files(path: Path, count: int) -> tuple[list[np.ndarray], list[str]]:
-    if count_images([path]) == 0:
-        raise DataError(f"{path}: no images found")
-    read = list(islice(iter_images([path]), count))
-    good = [item for item in read if isinstance(item, Image)]
+    images, total = given_images(path)
+    good: list[Image] = []
+    for item in images:
+        if isinstance(item, ReadError):
+            last = item
+            say(f"left out: {item}")
+        else:
+            good.append(item)
+        if len(good) == count:
+            break
     if not good:
-        raise read[0] if isinstance(read[0], DataError) else DataError(f"{path}: no images found")
-    shapes = {item.pixels.shape[1:] for item in good}
-    if len(shapes) > 1:  # a montage has room for any; each keeps its own scale
-        good = [item for item in good if item.pixels.shape[1:] == good[0].pixels.shape[1:]]
+        raise last
+    if total > count:
+        say(f"the first {len(good)} of {total} images; see --count")
     return [item.pixels.mean(axis=0) for item in good], [Path(item.path).name for item in good]
 
 

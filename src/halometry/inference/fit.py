@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from halometry.data.files import count_images, iter_images
+from halometry.data.files import Given, given_images
 from halometry.data.images import Image
 from halometry.devices import find_device
-from halometry.errors import DataError, ReadError, UsageError
+from halometry.errors import ReadError, UsageError
 from halometry.evaluation.fit_figure import Panel, fit_figure
 from halometry.evaluation.style import save
 from halometry.inference.fit_tables import Fitted, write_fits
@@ -22,7 +22,7 @@ from halometry.writing import check_writable
 
 
 def fit(
-    files: Sequence[str | Path] | str | Path,
+    files: Given,
     preset: str | Preset,
     out: str | Path | None = None,
     line: bool = False,
@@ -34,7 +34,8 @@ def fit(
     """Find the most likely lens, shear and source of images, with errors.
 
     Args:
-        files: images (.npy, FITS, pictures), stores, or folders of these.
+        files: images (.npy, FITS, pictures), stores, or folders of these; or an array of one
+            image, (H, W), or of several, (B, H, W).
         preset: the recipe that the images follow: a name, a YAML file, or a preset. What it
             holds constant is held.
         out: a folder for `fits.csv`, `fits.json` and a figure an image.
@@ -48,7 +49,7 @@ def fit(
         One fit a file, in order; for a file that cannot be used the error.
 
     Raises:
-        DataError: there is no file to read at all.
+        DataError: there is no image at all.
         UsageError: an option that is not known.
         StorageError: no room or no permission.
 
@@ -58,10 +59,7 @@ def fit(
         0.0349
     """
     number = _number(subhalos)
-    paths = [files] if isinstance(files, str | Path) else list(files)
-    total = count_images(paths)
-    if total == 0:
-        raise DataError(f"{', '.join(map(str, paths)) or 'no path given'}: no images found")
+    images, total = given_images(files)
     fitter = Fitter(preset, free, find_device(device))
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -69,7 +67,7 @@ def fit(
     answers: list[Fitted] = []
     try:
         with track(f"fitting {fitter.preset.name}", total) as progress:
-            for image in iter_images(paths):
+            for image in images:
                 answers.append(_one(fitter, image, line, number))
                 if folder is not None and figures and isinstance(last := answers[-1], Fit):
                     save(fit_figure([panel(last)]), folder / figure_name(len(answers), last))

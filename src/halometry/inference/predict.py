@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from halometry.data.files import count_images, iter_images
+from halometry.data.files import Given, given_images
 from halometry.data.images import Image
-from halometry.errors import DataError, ReadError
+from halometry.errors import ReadError
 from halometry.evaluation.posteriors import posterior_of
 from halometry.inference.answers import Answer, write_answers
 from halometry.inference.regions import Regions, regions_of
@@ -23,7 +23,7 @@ from halometry.writing import check_writable
 
 def predict(
     run: str | Path | Trained,
-    files: Sequence[str | Path] | str | Path,
+    files: Given,
     out: str | Path | None = None,
     batch_size: int = 64,
     device: str = "auto",
@@ -34,7 +34,8 @@ def predict(
     Args:
         run: a run, as `load_run` takes it, or an .onnx file that `export` made of one; or several
             of these, with commas between them, whose mean is taken.
-        files: images (.npy, pictures, FITS), stores, or folders of these.
+        files: images (.npy, pictures, FITS), stores, or folders of these; or an array of one
+            image, (H, W) or (C, H, W), or of several, (B, H, W) or (B, C, H, W).
         out: a CSV file to write the answers to, one row a file.
         batch_size: images at a time.
         device: `auto`, `cpu`, or as PyTorch names it.
@@ -45,22 +46,18 @@ def predict(
         One answer a file, in order; a file that cannot be used has its reason in `error`.
 
     Raises:
-        DataError: there is no file to read at all.
+        DataError: there is no image at all.
         RunError: the run cannot be used, or has no sets or intervals of a level.
         UsageError: the level is not between 0 and 1.
     """
     run = open_trained(run)
     regions = regions_of(run, level)
-    paths = [files] if isinstance(files, str | Path) else list(files)
-    total = count_images(paths)
-    if total == 0:
-        raise DataError(f"{', '.join(map(str, paths)) or 'no path given'}: no images found")
+    images, total = given_images(files)
     if out is not None:
         check_writable(Path(out))
     answerer, watch = watched(run, device)
     answers: list[Answer] = []
     with track(f"predicting with {run.name}", total) as progress:
-        images = iter_images(paths)
         while batch := list(islice(images, batch_size)):
             answers += _answer(run, answerer, watch, regions, batch)
             progress.advance(len(batch))
