@@ -217,6 +217,16 @@ def test_a_lens_beyond_the_training_set_is_left_out() -> None:
         mass_population(answers[2:], LABELS, "set")
 
 
+def test_where_the_prior_ends_before_the_posterior_is_said() -> None:
+    rng = np.random.default_rng(10)
+    many, one = (toy_quantiles(rng.normal(MIDDLE, 0.02, n), 0.02, rng) for n in (300, 1))
+    assert mass_population(many, LABELS, "set").cut() == []
+    found = mass_population(one, LABELS, "set")
+    assert found.cut() == [f"spreads of at most {found.widest:.3g}"]
+    low = mass_population(toy_quantiles(np.full(50, found.known[0]), 0.01, rng), LABELS, "set")
+    assert f"means of at least {found.known[0]:.3g}" in low.cut()
+
+
 def test_a_population_at_the_edge_of_the_training_set_is_known_to_be_there() -> None:
     rng = np.random.default_rng(9)
     near, far = (mass_population(toy_quantiles(rng.normal(mean, 0.02, 200), 0.01, rng), LABELS, "s")

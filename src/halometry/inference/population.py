@@ -122,7 +122,10 @@ def _masses(
     count, outside = int(masses.used.sum()), int((~masses.used).sum())
     if outside:
         low, high = masses.known
-        say(f"{outside} lenses left out: the training set tells of {low:.3g} to {high:.3g} only")
+        lenses = "lens" if outside == 1 else "lenses"
+        say(f"{outside} {lenses} left out: the training set tells of {low:.3g} to {high:.3g} only")
+    for end in masses.cut():
+        say(f"warning: only {end} were possible beforehand, and the posterior ends there too")
     if (beyond := masses.beyond()) > MUCH:
         say(f"warning: {100 * beyond:.0f} % of the population is beyond what the training set"
             " tells of; its law there is the assumed one")  # fmt: skip
@@ -167,6 +170,7 @@ def record_of(found: Population) -> dict[str, object]:
         }
     else:
         kind = {"of": "masses", "law": posterior.law, "known": list(posterior.known)}
+        kind["widest"] = posterior.widest
     return {
         "format": "halometry-population",
         "version": 1,

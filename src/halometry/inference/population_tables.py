@@ -26,8 +26,8 @@ def print_population(found: Population, console: Console) -> None:
         called = [f"{found.called[name]:.{digits}f}"] if found.called else []
         table.add_row(*cells, wide, *called)
     console.print(table)
-    said = f"{found.lenses:,} lenses"
+    said = "1 lens" if found.lenses == 1 else f"{found.lenses:,} lenses"
     if found.left_out:
-        said += f", {found.left_out:,} rows left out"
+        said += f", {found.left_out:,} row{'s' * (found.left_out != 1)} left out"
     console.print(f"{said}; training prior divided out: {found.prior}", markup=False,
                   soft_wrap=True)  # fmt: skip

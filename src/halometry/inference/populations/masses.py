@@ -22,6 +22,7 @@ NEGLIGIBLE = 1e-7  # of the highest: the next grid leaves it out
 FEWEST_CELLS, MOST_CELLS = 128, 1024  # of the mass
 CELLS_A_LENS = 4.0  # in half of the narrowest 68 % interval
 OUTSIDE = 0.99  # share of a lens's posterior that may lie beyond the training set's masses
+CUT = 0.1  # of the posterior's height, at the end of the prior
 WIDEST = 2.0  # greatest spread of a population, in standard deviations of the training set
 NARROW = 0.75  # cells; above, the sum over cells is right to 1e-5
 CHUNK = 8_000_000  # numbers at a time, to bound memory
@@ -84,6 +85,7 @@ class MassPopulation:
         spread: standard deviations (S,), the same.
         posterior: of each cell (M, S); they add up to one.
         known: the least and the greatest mass that the training set tells of.
+        widest: the greatest spread that is possible beforehand.
         used: which of the lenses had a posterior within these (N,).
     """
 
@@ -92,6 +94,7 @@ class MassPopulation:
     spread: np.ndarray
     posterior: np.ndarray
     known: tuple[float, float]
+    widest: float
     used: np.ndarray
 
     def summaries(self) -> list[Summary]:
@@ -100,6 +103,22 @@ class MassPopulation:
             summarise(self.mean, self.posterior.sum(axis=1)),
             summarise(self.spread, self.posterior.sum(axis=0)),
         ]
+
+    def cut(self) -> list[str]:
+        """Where the posterior ends only because the prior does, in words."""
+        sides = [
+            ("mean", self.mean, self.posterior.sum(axis=1), self.known),
+            ("spread", self.spread, self.posterior.sum(axis=0), (-np.inf, self.widest)),
+        ]
+        found = []
+        for name, values, density, (low, high) in sides:
+            step = values[1] - values[0]
+            reached = density[[0, -1]] > CUT * density.max()
+            if reached[0] and values[0] - low < step:
+                found.append(f"{name}s of at least {low:.3g}")
+            if reached[1] and high - values[-1] < step:
+                found.append(f"{name}s of at most {high:.3g}")
+        return found
 
     def beyond(self) -> float:
         """Share of the population beyond what the training set tells of, at the medians."""
@@ -150,7 +169,8 @@ def mass_population(
         )
     likelihood = posteriors[used] / density(edges[None], scores, middle)
     likelihood /= likelihood.max(axis=1, keepdims=True)
-    box = np.array([known, (0.0, WIDEST * float(labels.std()))])
+    widest = WIDEST * float(labels.std())
+    box = np.array([known, (0.0, widest)])
     mean, spread, posterior = _on_grid(likelihood, ends, box, COARSE, LAWS[law])
     for _ in range(ZOOMS):
         within = np.array(
@@ -161,7 +181,7 @@ def mass_population(
         mean, spread, posterior = _on_grid(likelihood, ends, box, FINE, LAWS[law])
         if settled:
             break
-    return MassPopulation(law, mean, spread, posterior, known, used)
+    return MassPopulation(law, mean, spread, posterior, known, widest, used)
 
 
 def _on_grid(
