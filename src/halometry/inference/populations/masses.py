@@ -111,9 +111,9 @@ class MassPopulation:
             ("spread", self.spread, self.posterior.sum(axis=0), (-np.inf, self.widest)),
         ]
         found = []
-        for name, values, density, (low, high) in sides:
+        for name, values, heights, (low, high) in sides:
             step = values[1] - values[0]
-            reached = density[[0, -1]] > CUT * density.max()
+            reached = heights[[0, -1]] > CUT * heights.max()
             if reached[0] and values[0] - low < step:
                 found.append(f"{name}s of at least {low:.3g}")
             if reached[1] and high - values[-1] < step:
