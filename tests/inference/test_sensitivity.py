@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from halometry.inference.detecting.lenses import (
     smooth_scenes,
     with_subhalo,
 )
+from halometry.inference.detecting.report import told
 from halometry.inference.detecting.trial import chances_of
 from halometry.inference.fitting.model import Counts, Model
 from halometry.inference.fitting.optimise import maximise
@@ -215,6 +217,12 @@ def test_a_mass_that_is_not_reached_is_the_heaviest_and_said_so() -> None:
     one = outcomes(3.0)
     assert not one.reached(NETWORK, 0.5)
     assert one.mass(NETWORK, 0.5, 20).value == 10.0
+    assert told(one, NETWORK, 0.5) == "above 10.00"
+
+
+def test_an_interval_that_the_heaviest_cuts_off_has_no_upper_end() -> None:
+    assert told(outcomes(0.0, 40), NETWORK, 0.5).endswith("]")
+    assert re.fullmatch(r"9\.\d\d, above 9\.\d\d", told(outcomes(0.3, 40), NETWORK, 0.5))
 
 
 def test_a_curve_is_made_to_rise_as_scikit_learn_does() -> None:

@@ -59,7 +59,7 @@ class Sensitivity:
 def _rows(seen: Sensitivity) -> list[list[str]]:
     """A line for each place and observer: log10 of the masses found so often."""
     return [
-        [place, _called(seen, observer), *(_told(of, observer, level) for level in LEVELS)]
+        [place, _called(seen, observer), *(told(of, observer, level) for level in LEVELS)]
         for place, of in seen.outcomes.items()
         for observer in of.observers
     ]
@@ -70,11 +70,13 @@ def _called(seen: Sensitivity, observer: str) -> str:
     return seen.name if observer == NETWORK else observer
 
 
-def _told(of: Outcomes, observer: str, level: float) -> str:
+def told(of: Outcomes, observer: str, level: float) -> str:
     """A mass as text, or that it is heavier than all that were tried."""
     if not of.reached(observer, level):
         return f"above {of.masses[-1]:.2f}"
     mass = of.mass(observer, level)
+    if mass.high >= of.masses[-1]:  # of some resamples so many are not found even there
+        return f"{mass.value:.2f}, above {mass.low:.2f}"
     return f"{mass.value:.2f} [{mass.low:.2f}, {mass.high:.2f}]"
 
 
