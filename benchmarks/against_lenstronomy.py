@@ -18,13 +18,9 @@ import os
 
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-import argparse
 import importlib.metadata
-import json
 import math
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,12 +34,11 @@ from lenstronomy.ImSim.image_model import ImageModel
 from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LightModel.light_model import LightModel
 from lenstronomy.Util import image_util, param_util, util
+from measuring import arguments, begin, quartiles, told, write
 
-from halometry.evaluation.cost import machine
 from halometry.simulation import Scene, draw_scenes, load_preset, observe, render
 from halometry.simulation.preset import CLASSES, Preset
 
-BUSY = 0.3  # load of one core by others above which a measurement is doubtful
 POINTS = 100  # of a vortex, as published
 PRESETS = ("model_1", "model_1_as_run")
 SEED = 20261125
@@ -195,14 +190,9 @@ def rates(preset: Preset, rounds: int, theirs: int, ours: int) -> dict[str, Any]
             for key, value in values.items() if k else ():
                 measured[name].setdefault(key, []).append(value)
     return {
-        name: {key: _quartiles(values) for key, values in by_way.items()}
+        name: {key: quartiles(values) for key, values in by_way.items()}
         for name, by_way in measured.items()
     }
-
-
-def _quartiles(values: list[float]) -> dict[str, float]:
-    low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
-    return {"median": round(median, 2), "low": round(low, 2), "high": round(high, 2)}
 
 
 def differences(preset: Preset, count: int) -> dict[str, Any]:
@@ -242,25 +232,18 @@ def _apart(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="a JSON file to write")
+    parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--images", type=int, default=32, help="for the differences, a class")
     options = parser.parse_args()
-    load = psutil.getloadavg()[0]
-    if load > BUSY:
-        print(f"the load is {load:.2f}: others are at work, the rates will be too low")
     process = psutil.Process()
     core = None
     if hasattr(process, "cpu_affinity"):
         core = process.cpu_affinity()[-1]
         process.cpu_affinity([core])
     torch.set_num_threads(1)
-    record: dict[str, Any] = {
-        "what": "150 px, images/s on one core, noise included: median and quartiles",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "load_before": round(load, 2),
+    record = begin("150 px, images/s on one core, noise included: median and quartiles")
+    record |= {
         "core": core,
         "lenstronomy": importlib.metadata.version("lenstronomy"),
         "seed": SEED,
@@ -273,12 +256,8 @@ def main() -> None:
             "rates": rates(preset, options.rounds, theirs=4, ours=48),
             "differences": differences(preset, options.images),
         }
-        show(name, record["presets"][name])
-    record["load_after"] = round(psutil.getloadavg()[0], 2)
     record["rows"] = rows_of(record["presets"])
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write(record, options.out)
 
 
 def rows_of(presets: dict[str, Any]) -> list[list[str]]:
@@ -287,24 +266,11 @@ def rows_of(presets: dict[str, Any]) -> list[list[str]]:
     rows = [["preset", "class", *(way.replace("_", " ") for way in ways), "difference"]]
     for preset, measured in presets.items():
         for name, rate in measured["rates"].items():
-            cells = [
-                f"{rate[w]['median']:.3g} [{rate[w]['low']:.3g}, {rate[w]['high']:.3g}]"
-                for w in ways
-            ]
+            cells = [told(rate[way]) for way in ways]
             apart = next(iter(measured["differences"][name].values()))["norm"]
             cells.append(f"{apart['median']:.0e}, worst {apart['worst']:.0e}")
             rows.append([preset, name, *cells])
     return rows
-
-
-def show(preset: str, measured: dict[str, Any]) -> None:
-    print(preset)
-    for name in CLASSES:
-        for way, v in measured["rates"][name].items():
-            print(f"  {name:7} {way:20} {v['median']:8.1f} [{v['low']:.1f}, {v['high']:.1f}]")
-        for key, value in measured["differences"][name].items():
-            text = [f"{k} {v['median']:.1e}, worst {v['worst']:.1e}" for k, v in value.items()]
-            print(f"          {key}: {'; '.join(text)}")
 
 
 if __name__ == "__main__":

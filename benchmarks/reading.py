@@ -10,21 +10,18 @@ written, so that the system may still hold them in memory.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import shutil
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from measuring import arguments, begin, write
 
 import halometry
 from halometry.data.cache import cache_info
 from halometry.data.images import read_image
-from halometry.evaluation.cost import machine
 from halometry.simulation import load_preset, sample
 
 CLASSES = ("no", "sphere", "vort")
@@ -70,22 +67,17 @@ def seconds_to_open(root: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, help="a JSON file to write")
+    parser = arguments(__doc__)
     parser.add_argument("--count", type=int, default=30_000)
     parser.add_argument("--folder", type=Path, help="where to write the files for a while")
     options = parser.parse_args()
-    record = {
-        "what": "seconds to open a folder of small files",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "sets": {},
-    }
-    for layout, write in (("classes", write_classes), ("masses", write_masses)):
+    record = begin("seconds to open a folder of small files") | {"sets": {}}
+    record["rows"] = [["layout", "files", "first (s)", "second (s)"]]
+    for layout, make in (("classes", write_classes), ("masses", write_masses)):
         root = Path(tempfile.mkdtemp(prefix=f"halometry-{layout}-", dir=options.folder))
         os.environ["HALOMETRY_CACHE"] = str(root / "cache")
         try:
-            write(root / "set", options.count)
+            make(root / "set", options.count)
             files = sorted((root / "set").rglob("*.npy"))
             some = files[:: max(1, len(files) // 2000)]
             start = time.perf_counter()
@@ -101,13 +93,11 @@ def main() -> None:
                 "first_seconds": first,
                 "second_seconds": second,
             }
-            record["sets"][layout] = row  # type: ignore[index]
-            print(f"{layout}: {len(files):,} files, first {first:.1f} s, second {second:.1f} s")
+            record["sets"][layout] = row
+            record["rows"].append([layout, f"{len(files):,}", f"{first:.1f}", f"{second:.1f}"])
         finally:
             shutil.rmtree(root)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write(record, options.out)
 
 
 if __name__ == "__main__":

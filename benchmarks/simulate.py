@@ -5,21 +5,16 @@ python benchmarks/simulate.py --out results/simulate.json
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from measuring import arguments, begin, quartiles, told, write
 
 from halometry.data.generate import simulate
-from halometry.evaluation.cost import machine
 
 PROCESSES = (1, 2)
 SHARD = 256
@@ -48,19 +43,8 @@ def peak_memory(preset: str, count: int) -> int:
         return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def quartiles(values: list[float]) -> dict[str, float]:
-    low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
-    return {"median": float(median), "low": float(low), "high": float(high)}
-
-
-def _told(values: list[float]) -> str:
-    q = quartiles(values)
-    return f"{q['median']:.3g} [{q['low']:.3g}, {q['high']:.3g}]"
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, help="a JSON file to write")
+    parser = arguments(__doc__)
     parser.add_argument("--preset", default="common_test_1", help="for the rates")
     parser.add_argument("--count", type=int, default=16_384, help="images of a set for the rates")
     parser.add_argument("--rounds", type=int, default=5)
@@ -68,10 +52,8 @@ def main() -> None:
     parser.add_argument("--memory", type=int, nargs="*", default=[1_000, 10_000, 100_000],
                         help="images of the sets whose memory is measured")  # fmt: skip
     options = parser.parse_args()
-    record: dict[str, Any] = {
-        "what": "images/s of `halometry simulate`, median and quartiles, and peak memory",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
+    record = begin("images/s of `halometry simulate`, median and quartiles, and peak memory")
+    record |= {
         "preset": options.preset,
         "images": options.count,
         "rounds": options.rounds,
@@ -83,28 +65,22 @@ def main() -> None:
     ratios = [two / one for one, two in zip(*rates.values(), strict=True)]
     record["images_per_second"] = {str(n): quartiles(values) for n, values in rates.items()}
     record["two_over_one"] = quartiles(ratios)
-    for name, row in (*record["images_per_second"].items(), ("2 / 1", record["two_over_one"])):
-        print(f"{name:>6}  {row['median']:8.2f}  [{row['low']:.2f}, {row['high']:.2f}]")
     record["memory_preset"] = options.memory_preset
     record["peak_memory_bytes"] = {}
     for count in options.memory:
-        peak = peak_memory(options.memory_preset, count)
-        record["peak_memory_bytes"][str(count)] = peak
-        print(f"{count:>8,} images: {peak / 1e6:.0f} MB")
-    rates_told = [[f"{n} process{'es' if n > 1 else ''}", _told(v)] for n, v in rates.items()]
-    memory = record["peak_memory_bytes"].items()
+        record["peak_memory_bytes"][str(count)] = peak_memory(options.memory_preset, count)
+    measured, memory = record["images_per_second"].items(), record["peak_memory_bytes"].items()
+    named = [(f"{n} process{'es' if n != '1' else ''}", told(rate)) for n, rate in measured]
     record["rows"] = [
         ["what", "median [quartiles]"],
-        *([f"{options.preset}, {name}, images a second", told] for name, told in rates_told),
-        ["two processes over one", _told(ratios)],
+        *([f"{options.preset}, {name}, images a second", rate] for name, rate in named),
+        ["two processes over one", told(record["two_over_one"])],
         *(
             [f"{options.memory_preset}, {int(n):,} images: memory", f"{m / 1e6:.0f} MB"]
             for n, m in memory
         ),
     ]
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write(record, options.out)
 
 
 if __name__ == "__main__":
