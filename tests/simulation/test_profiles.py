@@ -7,18 +7,36 @@ from dataclasses import replace
 import pytest
 import torch
 from making import double, grid
+from torch import Tensor
 
 from halometry.simulation import draw_scenes, einstein_radius, load_preset
 from halometry.simulation.cosmology import Cosmology, distances, mass_within
 from halometry.simulation.lenses import deflection
 from halometry.simulation.profiles import (
     mass_share_tnfw,
-    potential_line,
     reduced_deflection_angle_epl,
     reduced_deflection_angle_line,
     reduced_deflection_angle_multipole,
 )
 from halometry.simulation.subhalos import mean_concentration, truncated_mass
+
+
+def potential_line(
+    x0: Tensor, y0: Tensor, phi: Tensor, length: Tensor, Rein: Tensor, x: Tensor, y: Tensor
+) -> Tensor:
+    """R^2 times the mean of log|z - t| over the points t of a line, by its antiderivative in t.
+
+    That is -Re[(z - t) log(z - t) - (z - t)].
+    """
+    cos, sin = torch.cos(phi), torch.sin(phi)
+    dx, dy = x - x0, y - y0
+    along, across = dx * cos + dy * sin, dy * cos - dx * sin
+
+    def part(u: Tensor) -> Tensor:  # Re[w log w - w] of w = u + i across
+        log = 0.5 * torch.log(u**2 + across**2)
+        return u * log - across * torch.atan2(across, u) - u
+
+    return Rein**2 / length * (part(along + length / 2) - part(along - length / 2))
 
 
 def test_a_lines_deflection_is_the_gradient_of_its_potential() -> None:

@@ -26,10 +26,10 @@ from halometry.inference.predict import predict
 from halometry.inference.publish import publish
 from halometry.models.posterior import Grid, Posterior
 from halometry.training.ensemble import Ensemble
-from halometry.training.exported import open_trained
 from halometry.training.run import WEIGHTS, Run, load_run
 from halometry.training.start import without_paths
 from halometry.training.train import train
+from halometry.training.trained import open_trained
 
 QUICK: dict[str, Any] = {
     "epochs": 1,

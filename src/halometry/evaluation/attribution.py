@@ -21,7 +21,7 @@ from halometry.evaluation.pointing import Pointing, distances
 from halometry.evaluation.style import save
 from halometry.progress import say, track
 from halometry.simulation import Preset, Scene, draw_scenes, sample
-from halometry.training.exported import Trained, open_trained
+from halometry.training.trained import Trained, open_trained
 from halometry.training.trained_on import preset_for
 from halometry.writing import check_writable, whole_file, write_table, write_text
 

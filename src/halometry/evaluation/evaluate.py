@@ -34,7 +34,7 @@ from halometry.models.posterior import LEVELS, Posterior
 from halometry.models.temperature import untempered
 from halometry.progress import say
 from halometry.training.answering import answers_to
-from halometry.training.exported import Trained, open_trained
+from halometry.training.trained import Trained, open_trained
 from halometry.writing import check_writable, write_table, write_text
 
 

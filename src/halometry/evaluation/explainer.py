@@ -23,8 +23,8 @@ from halometry.simulation import Preset, Scene, draw_scenes
 from halometry.simulation.convergence import substructure_map
 from halometry.simulation.render import blur, spread
 from halometry.training.ensemble import Ensemble
-from halometry.training.exported import Trained
 from halometry.training.run import Run
+from halometry.training.trained import Trained
 from halometry.training.trained_on import preset_of_run
 
 

@@ -11,9 +11,10 @@ from halometry.data.labelled import LabelledImages
 from halometry.errors import DataError, RunError
 from halometry.progress import say
 from halometry.training.ensemble import Ensemble
-from halometry.training.exported import ExportedRun, Trained
+from halometry.training.exported import ExportedRun
 from halometry.training.lessons import unseen
 from halometry.training.run import Run
+from halometry.training.trained import Trained
 
 
 def check_fit(run: Trained, data: LabelledImages) -> None:

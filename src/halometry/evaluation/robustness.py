@@ -14,8 +14,8 @@ from halometry.evaluation.robustness_tables import write_robustness
 from halometry.progress import say, track
 from halometry.simulation import Preset
 from halometry.simulation.shifts import SHIFTS, shifted
-from halometry.training.exported import Trained, open_trained
 from halometry.training.novelty import watched
+from halometry.training.trained import Trained, open_trained
 from halometry.training.trained_on import preset_for
 from halometry.writing import check_writable
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from halometry.inference.regions import Region, Regions
 from halometry.models.familiar import Novelty
 from halometry.models.posterior import LEVELS, Posterior
-from halometry.training.exported import Trained
+from halometry.training.trained import Trained
 from halometry.writing import write_table
 
 

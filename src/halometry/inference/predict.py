@@ -15,9 +15,9 @@ from halometry.evaluation.posteriors import posterior_of
 from halometry.inference.answers import Answer, write_answers
 from halometry.inference.regions import Regions, regions_of
 from halometry.progress import track
-from halometry.training.exported import Trained, open_trained
 from halometry.training.novelty import Watch, watched
 from halometry.training.run import Answerer
+from halometry.training.trained import Trained, open_trained
 from halometry.writing import check_writable
 
 

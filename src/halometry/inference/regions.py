@@ -10,7 +10,7 @@ from halometry.errors import RunError
 from halometry.models.conformal import LEVEL, Conformal
 from halometry.models.posterior import Posterior
 from halometry.training.ensemble import Ensemble
-from halometry.training.exported import Trained
+from halometry.training.trained import Trained
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from halometry.inference.detecting import (
 from halometry.inference.fitting.data import noise_is_known
 from halometry.progress import track
 from halometry.simulation import Preset
-from halometry.training.exported import Trained, open_trained
+from halometry.training.trained import Trained, open_trained
 from halometry.training.trained_on import preset_for
 from halometry.writing import check_writable
 

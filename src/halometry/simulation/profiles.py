@@ -161,30 +161,6 @@ def reduced_deflection_angle_line(
     return a_along * (cos / 2) - a_across * sin, a_along * (sin / 2) + a_across * cos
 
 
-def potential_line(
-    x0: Tensor, y0: Tensor, phi: Tensor, length: Tensor, Rein: Tensor, x: Tensor, y: Tensor
-) -> Tensor:
-    """The potential of the same line, R^2 times the mean of log|z - t| over its points t.
-
-    Its antiderivative in t is -Re[(z - t) log(z - t) - (z - t)].
-
-    Args:
-        As `reduced_deflection_angle_line`.
-
-    Returns:
-        arcsec^2.
-    """
-    cos, sin = torch.cos(phi), torch.sin(phi)
-    dx, dy = x - x0, y - y0
-    along, across = dx * cos + dy * sin, dy * cos - dx * sin
-
-    def part(u: Tensor) -> Tensor:  # Re[w log w - w] of w = u + i across
-        log = 0.5 * torch.log(u**2 + across**2)
-        return u * log - across * torch.atan2(across, u) - u
-
-    return Rein**2 / length * (part(along + length / 2) - part(along - length / 2))
-
-
 def reduced_deflection_angle_multipole(
     x0: Tensor, y0: Tensor, m: int, a_m: Tensor, phi_m: Tensor, x: Tensor, y: Tensor, s: float = 0.0
 ) -> tuple[Tensor, Tensor]:

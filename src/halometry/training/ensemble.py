@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from halometry.errors import RunError
 from halometry.models.conformal import Conformal
 from halometry.models.posterior import Posterior, common_grid
-from halometry.training.run import Answerer
+from halometry.training.exported import ExportedRun
+from halometry.training.run import Answerer, Run
 from halometry.training.run_config import RunConfig
-
-if TYPE_CHECKING:
-    from halometry.training.exported import ExportedRun
-    from halometry.training.run import Run
 
 SEPARATOR = ","
 

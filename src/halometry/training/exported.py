@@ -11,9 +11,8 @@ from halometry.data.split import Split
 from halometry.errors import ConfigError, RunError
 from halometry.models.conformal import Conformal, parse_conformal
 from halometry.models.onnx_predictor import AT_ONCE, OnnxPredictor
-from halometry.training.ensemble import SEPARATOR, Ensemble
 from halometry.training.lessons import Lesson, lessons_from_json
-from halometry.training.run import Answerer, Run, load_run
+from halometry.training.run import Answerer
 from halometry.training.run_config import RunConfig
 
 SUFFIX = ".onnx"
@@ -104,24 +103,3 @@ def load_exported(path: str | Path) -> ExportedRun:
             f"{path}: cannot be used here ({error}); it was written by halometry {version}"
         ) from error
     return ExportedRun(path, config, metadata)
-
-
-Trained = Run | ExportedRun | Ensemble
-
-
-def open_trained(run: str | Path | Trained) -> Trained:
-    """A run folder, what was exported from one, or several of these with commas between them.
-
-    Raises:
-        RunError: it is none of these, or cannot be used.
-    """
-    if isinstance(run, Run | ExportedRun | Ensemble):
-        return run
-    names = [name.strip() for name in str(run).split(SEPARATOR)]
-    if len(names) > 1 and not Path(run).exists():
-        return Ensemble(tuple(_open_one(name) for name in names))
-    return _open_one(run)
-
-
-def _open_one(run: str | Path) -> Run | ExportedRun:
-    return load_exported(run) if Path(run).suffix == SUFFIX else load_run(run)

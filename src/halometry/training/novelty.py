@@ -32,8 +32,8 @@ from halometry.models.predictor import Predictor
 from halometry.progress import say, track
 from halometry.training.batches import take
 from halometry.training.ensemble import Ensemble
-from halometry.training.exported import Trained
 from halometry.training.run import Answerer, Run, load_run
+from halometry.training.trained import Trained
 from halometry.writing import whole_file
 
 NOVELTY = "novelty.safetensors"

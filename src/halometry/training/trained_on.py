@@ -15,7 +15,7 @@ from halometry.data.store import attributes_of, is_store, open_store
 from halometry.errors import ConfigError, RunError
 from halometry.simulation import Preset, draw_scenes, load_preset, presets
 from halometry.training.ensemble import Ensemble
-from halometry.training.exported import Trained
+from halometry.training.trained import Trained
 
 DRAWN = 4096  # labels that tell the law of a preset's
 

@@ -14,8 +14,9 @@ from halometry.data.store import attributes_of, is_store, open_store
 from halometry.errors import DataError, UsageError, did_you_mean
 from halometry.shipped import is_own, weights
 from halometry.simulation import load_preset, presets
-from halometry.training.exported import SUFFIX, open_trained
+from halometry.training.exported import SUFFIX
 from halometry.training.run import is_run_folder
+from halometry.training.trained import open_trained
 from halometry.training.trained_on import DRAWN, labels_of_preset, labels_of_run
 
 COLUMNS = ("f_sub", "truth")  # of a CSV file of masses

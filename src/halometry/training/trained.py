@@ -1,0 +1,29 @@
+"""Whatever answers: a run, what was exported from one, or several of these together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from halometry.training.ensemble import SEPARATOR, Ensemble
+from halometry.training.exported import SUFFIX, ExportedRun, load_exported
+from halometry.training.run import Run, load_run
+
+Trained = Run | ExportedRun | Ensemble
+
+
+def open_trained(run: str | Path | Trained) -> Trained:
+    """A run folder, what was exported from one, or several of these with commas between them.
+
+    Raises:
+        RunError: it is none of these, or cannot be used.
+    """
+    if isinstance(run, Run | ExportedRun | Ensemble):
+        return run
+    names = [name.strip() for name in str(run).split(SEPARATOR)]
+    if len(names) > 1 and not Path(run).exists():
+        return Ensemble(tuple(_open_one(name) for name in names))
+    return _open_one(run)
+
+
+def _open_one(run: str | Path) -> Run | ExportedRun:
+    return load_exported(run) if Path(run).suffix == SUFFIX else load_run(run)
