@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from halometry.errors import ConfigError, UsageError
 from halometry.training.recipe import RecipeFile, load_recipe, parse_overrides, recipes
+from halometry.training.run import HISTORY
+from halometry.training.train import train
 
 
 def test_the_baseline_is_the_published_recipe() -> None:
@@ -83,3 +87,23 @@ def test_overrides_are_read_as_numbers_and_words() -> None:
     assert read == {"learning_rate": 1e-3, "head_hidden": [64], "stretch": "log", "size": None}
     with pytest.raises(UsageError, match="--set epochs: write it as key=value"):
         parse_overrides(["epochs"])
+
+
+@pytest.mark.parametrize(
+    ("by", "column"), [("loss", "selection_loss"), ("metric", "selection_metric")]
+)
+def test_the_checkpoint_is_the_best_of_what_the_recipe_says(
+    by: str, column: str, lenses: Path, tmp_path: Path
+) -> None:
+    overrides = {"epochs": 6, "validations_per_epoch": 2, "select_by": by, "head_dropout": 0.5}
+    run = train(
+        "classification", lenses, "test_resnet", tmp_path / "run",
+        overrides=overrides | {"fresh": 0, "precision": "float32", "batch_size": 16},
+    )  # fmt: skip
+    with (run.path / HISTORY).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 15  # after every second of five steps a pass
+    sign = -1 if by == "loss" else 1
+    best = max(rows, key=lambda row: sign * float(row[column]))
+    assert run.record()["best_step"] == int(best["step"])
+    assert any(isinstance(m, nn.Dropout) for m in run.predictor("cpu").modules())
