@@ -24,6 +24,8 @@ EACH = 8  # images that a direction takes
 FEWEST = 20  # images to learn from, and again to compare with
 LEAST = 1e-3  # scatter of a number that familiar images share, in units of the largest scatter
 TINY = 1e-12
+OTHER_UNIT = 3.0  # times the scatter of familiar pixels, or a part of it: no lens of their kind
+UNIT = "unit"
 FEATURES, TOGETHER = "features", "together"  # what the network sees; all else in one vector
 
 Sides = dict[str, Tensor]  # of an image, each (N, d)
@@ -38,7 +40,8 @@ class Novelty:
             of that kind it is uniform between 0 and 1.
         strangeness: how far it is from them; above 1 it is unusual.
         unusual: what is strangest about it (`features`, `light`, `centre`, `spectrum` or
-            `noise`), or None where it is not unusual.
+            `noise`; `unit` where all its pixels are far too large or too small), or None where
+            it is not unusual.
     """
 
     familiarity: float
@@ -71,6 +74,15 @@ class View:
         """What is seen of images (B, C, H, W) with a network's features (B, F)."""
         seen = looks(images[:, : self.channels].float() / self.unit, self.levels)
         return {side: of.cpu() for side, of in ({FEATURES: features.flatten(1)} | seen).items()}
+
+    def in_another_unit(self, images: Tensor) -> Tensor:
+        """Whether the pixels of images (B, C, H, W) scatter far more or less than familiar ones.
+
+        Returns:
+            (B,).
+        """
+        scatter = images.float().flatten(1).std(dim=1).cpu() / self.unit
+        return (scatter > OTHER_UNIT) | (scatter < 1 / OTHER_UNIT)
 
 
 @dataclass(frozen=True)
@@ -202,8 +214,13 @@ class Familiar:
         """Share of familiar images that are called unusual; with few to compare with, more."""
         return max(RATE, 1 / (len(self.compared) + 1))
 
-    def judge(self, sides: Sides) -> list[Novelty]:
-        """How images (N of them) compare with the familiar ones."""
+    def judge(self, sides: Sides, other_unit: Tensor | None = None) -> list[Novelty]:
+        """How images (N of them) compare with the familiar ones.
+
+        Args:
+            sides: of the images.
+            other_unit: see `View.in_another_unit` (N,); None where each is scaled by itself.
+        """
         distances = self.shape.distances(sides) / self.units
         strangeness, count = distances.amax(dim=1), len(self.compared)
         stranger = count - torch.searchsorted(self.compared, strangeness)
@@ -212,12 +229,12 @@ class Familiar:
         limit = self.compared[count - int(self.rate * (count + 1) + TINY)].clamp_min(TINY)
         named = [(i, side) for i, side in enumerate(self.shape.clouds) if side != TOGETHER]
         strangest = distances[:, [i for i, _ in named]].argmax(dim=1)
+        reasons = [named[side][1] for side in strangest.tolist()]
+        if other_unit is not None:  # whatever else is strange follows from that
+            reasons = [UNIT if o else r for o, r in zip(other_unit.tolist(), reasons, strict=True)]
         return [
-            Novelty(p, s, named[side][1] if s > 1 else None)
-            for p, s, side in zip(
-                familiarity.tolist(),
-                (strangeness / limit).tolist(),
-                strangest.tolist(),
-                strict=True,
+            Novelty(p, s, reason if s > 1 else None)
+            for p, s, reason in zip(
+                familiarity.tolist(), (strangeness / limit).tolist(), reasons, strict=True
             )
         ]

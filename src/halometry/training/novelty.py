@@ -154,9 +154,11 @@ class Watch:
         self.known = known
         self._images: Tensor | None = None
         self._features: Tensor | None = None
+        self._in_units = False
 
     def over(self, predictor: Predictor) -> None:
         """Watch a predictor from now on."""
+        self._in_units = predictor.preprocessing.config.scale == "none"
         predictor.preprocessing.register_forward_hook(self._see)
         predictor.network.get_submodule("backbone").register_forward_hook(self._note)
 
@@ -171,7 +173,10 @@ class Watch:
         """How familiar the last batch was."""
         assert self._images is not None
         assert self._features is not None
-        return self.known.judge(self.known.view.sides(self._images, self._features))
+        view = self.known.view
+        sides = view.sides(self._images, self._features)
+        other_unit = view.in_another_unit(self._images) if self._in_units else None
+        return self.known.judge(sides, other_unit)
 
 
 def watched(run: Trained, device: str = "auto") -> tuple[Answerer, Watch | None]:
