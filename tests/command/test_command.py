@@ -94,12 +94,17 @@ def test_a_run_is_published_listed_and_used_by_name(
     assert (nowhere.status, "write it as hf://USER/REPO" in nowhere.err) == (2, True)
 
 
-def test_ctrl_c_says_how_to_go_on(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_says_how_to_go_on(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("halometry.simulation.preset_text", interrupted)
     stopped = command("presets", "model_1")
+    assert (stopped.status, stopped.err.strip()) == (130, "stopped")
+    monkeypatch.setattr("halometry.data.generate.simulate", interrupted)
+    stopped = command("simulate", "demo_mass", "--count", 4, "--out", tmp_path / "a.h5")
     assert stopped.status == 130
     assert "repeat the same command to go on" in stopped.err
 

@@ -13,6 +13,7 @@ from halometry.errors import HalometryError
 __all__ = ["actions", "app", "lists", "main", "trust"]
 
 INTERRUPTED = 130  # the exit status after Ctrl-C
+GO_ON = ("simulate", "train", "compare", "demo")  # where they were stopped
 
 
 def main() -> None:
@@ -32,7 +33,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            errors.print("stopped; repeat the same command to go on", markup=False)
+            verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+            more = "; repeat the same command to go on" if verb in GO_ON else ""
+            errors.print(f"stopped{more}", markup=False)
         raise
     except OSError as error:
         if debug:
