@@ -29,15 +29,17 @@ def main() -> None:
     device = find_device(options.device)
     example = torch.rand(options.batch, 1, options.size, options.size)
     what = f"training, batches of {options.batch} images of {options.size} px, one channel"
-    record = begin(what, device) | {"ways": [], "rows": [["network", "way"]]}
+    ways = [(precision, last) for precision in PRECISIONS for last in (True, False)]
+    head = ["network", *(f"{p}, channels {'last' if last else 'first'}" for p, last in ways)]
+    record = begin(what, device) | {"ways": [], "rows": [head]}
     for name in PLAIN_NAMES:
-        for precision in PRECISIONS:
-            for channels_last in (True, False):
-                build = partial(Network, name, 1, 3)
-                with freed_memory_kept():
-                    way = choose_execution(build, example, device, precision, channels_last)
-                record["ways"].append({"network": name} | way.model_dump())
-                record["rows"].append([name, way.summary()])
+        record["rows"].append([name])
+        for precision, channels_last in ways:
+            build = partial(Network, name, 1, 3)
+            with freed_memory_kept():
+                way = choose_execution(build, example, device, precision, channels_last)
+            record["ways"].append({"network": name} | way.model_dump())
+            record["rows"][-1].append(f"{way.images_per_second:.0f}")
     write(record, options.out)
 
 

@@ -93,23 +93,8 @@ def _table(record: dict[str, Any]) -> str:
             [name, *(_interval(shares[level]) for level in ("68", "95"))]
             for name, shares in record["coverage"].items()
         ]
-    elif "sets" in record:
-        head = ["layout", "files", "reader alone", "first time", "second time"]
-        rows = [
-            [name, f"{one['files']:,}", f"{one['reader_ms_per_file']:.2f} ms a file"]
-            + [f"{one[when + '_seconds']:.1f} s" for when in ("first", "second")]
-            for name, one in record["sets"].items()
-        ]
     else:
-        ways = [(way["precision"], way["channels_last"]) for way in record["ways"]]
-        ways = list(dict.fromkeys(ways))
-        head = ["network", *(f"{p}, channels {'last' if c else 'first'}" for p, c in ways)]
-        networks = dict.fromkeys(way["network"] for way in record["ways"])
-        rates = {
-            (way["network"], way["precision"], way["channels_last"]): way["images_per_second"]
-            for way in record["ways"]
-        }
-        rows = [[n, *(f"{rates[n, *way]:.0f}" for way in ways)] for n in networks]
+        raise ValueError(f"no table can be made of a record of {', '.join(record)}")
     return _markdown([head, ["---"] * len(head), *rows])
 
 

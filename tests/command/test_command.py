@@ -28,7 +28,7 @@ def test_from_images_to_answers(command: Command, tmp_path: Path) -> None:
     trained = command("train", "--task", "classification", "--data", store,
                       "--backbone", "mobilenetv3_small", "--out", run, *QUICK)  # fmt: skip
     assert trained.status == 0
-    assert f"halometry evaluate {run} --data {store}" in trained.out
+    assert f"halometry evaluate {run} --data {store} --out {run}/evaluation" in trained.out
     judged = command("evaluate", run, "--data", store, "--out", tmp_path / "judged")
     assert judged.status == 0
     assert "accuracy" in judged.out
@@ -107,6 +107,8 @@ def test_ctrl_c_says_how_to_go_on(
     stopped = command("simulate", "demo_mass", "--count", 4, "--out", tmp_path / "a.h5")
     assert stopped.status == 130
     assert "repeat the same command to go on" in stopped.err
+    stopped = command("simulate", "demo_mass", "--out", tmp_path / "a.h5", "--overwrite")
+    assert "go on, without --overwrite" in stopped.err
 
 
 VERBS = ("simulate", "train", "evaluate", "compare", "predict", "calibrate", "population",

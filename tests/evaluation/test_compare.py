@@ -16,7 +16,7 @@ from compared import NETWORKS, QUICK
 from PIL import Image as Picture
 from rich.console import Console
 
-from halometry.errors import RunError, UsageError
+from halometry.errors import RunError, UnavailableError, UsageError
 from halometry.evaluation.compare import Comparison, compare
 from halometry.evaluation.conclude import CHANCE
 from halometry.evaluation.report import write_report
@@ -155,6 +155,9 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
         compare("classification", lenses, names, tmp_path / "c", start=tmp_path / "s")
     with pytest.raises(UsageError, match="'epoch'"):
         compare("classification", lenses, names, tmp_path / "c", overrides={"epoch": 3})
+    with pytest.raises(UnavailableError, match="no ImageNet weights of 'd4net'"):
+        more, pretrained = [*names, "d4net"], {"pretrained": True}
+        compare("classification", lenses, more, tmp_path / "c", overrides=pretrained)
     assert not (tmp_path / "c").exists()
 
 

@@ -175,7 +175,8 @@ def test_shares_of_classes(lenses: Path, masses: Path, tmp_path: Path) -> None:
     names = ("no", "sphere", "vort")
     for prior in ("vort=2,no=1, sphere=1", {"vort": 2, "no": 1, "sphere": 1}):
         assert class_shares(prior, names)[0].tolist() == [0.25, 0.25, 0.5]
-    for equal in ("demo_classification", lenses, "common_test_1/d4net"):
+    two = "common_test_1/d4net,common_test_1/d4net"
+    for equal in ("demo_classification", lenses, "common_test_1/d4net", two):
         shares, told = class_shares(equal, names)
         np.testing.assert_allclose(shares, 1 / 3, atol=1e-3)
         assert told.startswith(f"{equal}: no 33.3 %, ")

@@ -266,14 +266,16 @@ def test_arrays_are_answered_as_files_are(run: Path, image: np.ndarray, tmp_path
     np.save(tmp_path / "a.npy", image)
     (expected,) = predict(run, tmp_path / "a.npy")
     several = np.stack([image, image.T.copy()])
-    forms = [image, image[None], several, several[:, None], torch.from_numpy(several), [*several]]
-    for form, count in zip(forms, (1, 1, 2, 2, 2, 2), strict=True):
+    three = np.stack([image, image, image.T])  # no colours: the run takes one channel
+    forms = [image, image[None], several, several[:, None], torch.from_numpy(several), three]
+    for form, count in zip([*forms, [*several]], (1, 1, 2, 2, 2, 3, 2), strict=True):
         answers = predict(run, form)
         assert [answer.file for answer in answers] == [f"array[{i}]" for i in range(count)]
         assert answers[0].values == pytest.approx(expected.values, abs=1e-5)
     several[1, 0, 0] = np.nan
     assert "not finite" in str(predict(run, several)[1].error)
-    with pytest.raises(DataError, match="no images found"):
+    with pytest.raises(DataError, match="the array holds no images"):
         predict(run, several[:0])
-    with pytest.raises(UsageError, match="paths of images, or arrays"):
-        predict(run, [image, "a.npy"])
+    for wrong in ([image, "a.npy"], 3, torch.ones(48, 48, requires_grad=True)):
+        with pytest.raises(UsageError, match="array"):
+            predict(run, wrong)  # type: ignore[arg-type]

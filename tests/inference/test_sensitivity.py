@@ -34,7 +34,7 @@ from halometry.inference.detecting.lenses import (
     smooth_scenes,
     with_subhalo,
 )
-from halometry.inference.detecting.report import told
+from halometry.inference.detecting.report import factor, told
 from halometry.inference.detecting.trial import chances_of
 from halometry.inference.fitting.model import Counts, Model
 from halometry.inference.fitting.optimise import maximise
@@ -222,7 +222,9 @@ def test_a_mass_that_is_not_reached_is_the_heaviest_and_said_so() -> None:
 
 def test_an_interval_that_the_heaviest_cuts_off_has_no_upper_end() -> None:
     assert told(outcomes(0.0, 40), NETWORK, 0.5).endswith("]")
-    assert re.fullmatch(r"9\.\d\d, above 9\.\d\d", told(outcomes(0.3, 40), NETWORK, 0.5))
+    cut_off = outcomes(0.3, 40)
+    assert re.fullmatch(r"9\.\d\d, above 9\.\d\d", told(cut_off, NETWORK, 0.5))
+    assert re.fullmatch(r"[\d.]+, above [\d.]+", factor(cut_off, FITTED))
 
 
 def test_a_curve_is_made_to_rise_as_scikit_learn_does() -> None:

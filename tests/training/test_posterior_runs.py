@@ -206,6 +206,8 @@ def test_an_ensemble_of_posteriors_answers_with_the_mean_density(
     other = replace(gaussian, config=gaussian.config.model_copy(update={"grid": wider}))
     both = Ensemble((flow, other))
     assert both.source == f"{flow.path},{gaussian.path}"
+    with pytest.raises(UsageError, match="give runs with commas between them"):
+        open_trained(f"{flow.path},")
     assert open_trained(both.source).name == f"2 x {NETWORK}"
     found = evaluate(both, others, tmp_path, device="cpu", resamples=20)
     assert found.posterior is not None

@@ -7,6 +7,8 @@ import pytest
 from torch import nn
 
 from halometry.errors import ConfigError, UsageError
+from halometry.models.backbone import OURS
+from halometry.tasks import TASKS
 from halometry.training.recipe import RecipeFile, load_recipe, parse_overrides, recipes
 from halometry.training.run import HISTORY
 from halometry.training.train import train
@@ -87,6 +89,13 @@ def test_overrides_are_read_as_numbers_and_words() -> None:
     assert read == {"learning_rate": 1e-3, "head_hidden": [64], "stretch": "log", "size": None}
     with pytest.raises(UsageError, match="--set epochs: write it as key=value"):
         parse_overrides(["epochs"])
+
+
+def test_ours_begin_without_weights_of_imagenet_by_every_recipe() -> None:
+    for name in recipes():
+        for backbone in OURS:
+            for task in TASKS:
+                assert not load_recipe(name).resolve(task, backbone).pretrained
 
 
 @pytest.mark.parametrize(

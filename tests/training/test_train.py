@@ -127,7 +127,11 @@ def test_a_folder_of_something_else_is_not_touched(lenses: Path, tmp_path: Path,
 def test_overwrite_throws_nothing_away_for_a_run_that_cannot_be(
     run: Path, lenses: Path, tmp_path: Path
 ) -> None:
-    for wrong in ({"data": tmp_path / "gone.h5"}, {"backbone": "resnet81"}, {"start": run}):
+    hidden = QUICK | {"head_hidden": (4,)}
+    other = train("classification", lenses, SMALL, tmp_path / "other", overrides=hidden).path
+    pretrained = {"backbone": "d4net", "overrides": {"pretrained": True}}
+    for wrong in ({"data": tmp_path / "gone.h5"}, {"backbone": "resnet81"}, {"start": run},
+                  {"start": other}, pretrained):  # fmt: skip
         usual = {"task": "classification", "data": lenses, "backbone": SMALL, "out": run}
         with pytest.raises(HalometryError):
             train(**(usual | wrong), overwrite=True)
@@ -159,10 +163,11 @@ def test_a_network_for_one_size_says_so(lenses: Path, tmp_path: Path) -> None:
 
 
 def test_weights_of_another_run_are_where_training_begins(
-    run: Path, lenses: Path, tmp_path: Path
+    run: Path, lenses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    still = QUICK | {"learning_rate": 1e-12, "warmup": 0.0, "weight_decay": 0.0}
+    still = QUICK | {"learning_rate": 1e-12, "warmup": 0.0, "weight_decay": 0.0, "stretch": "log"}
     second = train("classification", lenses, SMALL, tmp_path / "b", overrides=still, start=run)
+    assert "has learnt with stretch=sqrt; here it is otherwise" in capsys.readouterr().err
     first = load_file(run / WEIGHTS)["head.0.weight"]
     torch.testing.assert_close(load_file(second.path / WEIGHTS)["head.0.weight"], first)
     assert "weights of the run" in second.config.start
@@ -180,6 +185,11 @@ def test_a_deeper_network_begins_from_a_shallower_one(lenses: Path, tmp_path: Pa
     assert {key.split(".")[3] for key in after.keys() - before.keys()} == {"blocks"}
     torch.testing.assert_close(after["head.0.weight"], before["head.0.weight"])
     assert deep.config.start.endswith(", with further blocks")
+    with pytest.raises(RunError, match="does not fit this network"):
+        train(
+            "classification", lenses, "d4net_deep", tmp_path / "dropout",
+            overrides=still | {"head_dropout": 0.2}, start=start.path,
+        )  # fmt: skip
     with pytest.raises(RunError, match="is a d4net_deep, not a d4net; see --start"):
         train("classification", lenses, "d4net", tmp_path / "back", start=deep.path)
 

@@ -35,7 +35,8 @@ def main() -> None:
         if end.code == INTERRUPTED:
             verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
             more = "; repeat the same command to go on" if verb in GO_ON else ""
-            errors.print(f"stopped{more}", markup=False)
+            anew = ", without --overwrite" if more and "--overwrite" in sys.argv else ""
+            errors.print(f"stopped{more}{anew}", markup=False)
         raise
     except OSError as error:
         if debug:

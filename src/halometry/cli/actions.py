@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -104,7 +105,8 @@ def train(
         nodes=nodes,
     )
     if is_first_process():
-        tell(f"run -> {out}\nhalometry evaluate {out} --data {data}")
+        words = ["halometry", "evaluate", out, "--data", data, "--out", out / "evaluation"]
+        tell(f"run -> {out}\n{shlex.join(map(str, words))}")
 
 
 @app.command()

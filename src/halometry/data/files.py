@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,21 +68,29 @@ def _stored(file: Path) -> int:
         return 1
 
 
-def given_images(given: Given) -> tuple[Iterator[Image | ReadError], int]:
+def given_images(given: Given, channels: int) -> tuple[Iterator[Image | ReadError], int]:
     """The images that a user gives, and how many there are; for a bad one the error instead.
 
     Args:
         given: files, folders (searched through) and stores; or an array of one image, (H, W) or
             (C, H, W) with C 1 or 3, of several, (B, H, W) or (B, C, H, W), or a list of such
             images; PyTorch's arrays on the CPU do, too.
+        channels: that images are to have: of one, three maps are three images; of three, one.
 
     Raises:
         DataError: there are none.
+        UsageError: what is given is something else.
     """
     if _is_array(given):
         whole = np.asarray(given)
-        given = [*whole] if _holds_several(whole) else [whole]
-    several = [given] if isinstance(given, str | Path) else [*given]
+        given = [*whole] if _holds_several(whole, channels) else [whole]
+        if not given:
+            raise DataError("the array holds no images")
+    if isinstance(given, str | Path):
+        given = [given]
+    if not isinstance(given, Iterable):
+        raise UsageError(f"give paths of images or an array, not {type(given).__name__}")
+    several = [*given]
     if several and all(map(_is_array, several)):
         return _from_arrays([np.asarray(array) for array in several]), len(several)
     paths = [Path(item) for item in several if isinstance(item, str | Path)]
@@ -96,11 +104,18 @@ def given_images(given: Given) -> tuple[Iterator[Image | ReadError], int]:
 
 def _is_array(item: object) -> bool:
     """Whether it can become an array of numbers; a column of paths cannot."""
-    return hasattr(item, "__array__") and np.asarray(item).dtype.kind in "biuf"
+    if not hasattr(item, "__array__"):
+        return False
+    try:
+        return np.asarray(item).dtype.kind in "biuf"
+    except (TypeError, RuntimeError) as error:  # of PyTorch's on a GPU, or with a gradient
+        raise UsageError(f"cannot be read as an array of images: {error}") from error
 
 
-def _holds_several(array: np.ndarray) -> bool:
-    return array.ndim == 4 or (array.ndim == 3 and not {array.shape[0], array.shape[2]} & {1, 3})
+def _holds_several(array: np.ndarray, channels: int) -> bool:
+    if array.ndim != 3:
+        return array.ndim == 4
+    return array.shape[0] not in (1, channels) and array.shape[2] not in (1, 3)
 
 
 def _from_arrays(arrays: list[np.ndarray]) -> Iterator[Image | ReadError]:

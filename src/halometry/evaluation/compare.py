@@ -28,7 +28,7 @@ from halometry.evaluation.metrics import roc_curves
 from halometry.evaluation.posteriors import posterior_record
 from halometry.evaluation.report import Gallery, pareto, write_report
 from halometry.evaluation.tables import write_csv, write_differences
-from halometry.models.backbone import timm_name
+from halometry.models.backbone import check_pretrained, timm_name
 from halometry.models.predictor import Predictor
 from halometry.progress import say
 from halometry.tasks import Task
@@ -108,9 +108,11 @@ def compare(
     recipe_file = recipe if isinstance(recipe, RecipeFile) else load_recipe(recipe)
     for name in backbones:  # what cannot be is refused before anything is trained
         timm_name(name)
-        recipe_file.resolve(task, name, overrides)
+        resolved = recipe_file.resolve(task, name, overrides)
         if start and not (out / "runs" / name).exists():
             load_start(Path(start) / name, task, name, out / "runs" / name)
+        if resolved.pretrained and not start:
+            check_pretrained(name)
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data, task=task)
     evaluations = []
     for i, name in enumerate(backbones):

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from halometry.data.dataset import open_dataset
-from halometry.data.files import given_images
+from halometry.data.files import count_images, iter_images
 from halometry.data.images import Image
 from halometry.errors import DataError, ReadError, UsageError, did_you_mean
 from halometry.evaluation import figures
@@ -97,7 +97,9 @@ def _from_set(path: Path, count: int, seed: int) -> tuple[list[np.ndarray], list
 
 
 def _from_files(path: Path, count: int) -> tuple[list[np.ndarray], list[str]]:
-    images, total = given_images(path)
+    images, total = iter_images([path]), count_images([path])
+    if total == 0:
+        raise DataError(f"{path}: no images found")
     good: list[Image] = []
     for item in images:
         if isinstance(item, ReadError):
@@ -109,7 +111,7 @@ def _from_files(path: Path, count: int) -> tuple[list[np.ndarray], list[str]]:
             break
     if not good:
         raise last
-    if total > count:
+    if len(good) == count < total:
         say(f"the first {len(good)} of {total} images; see --count")
     return [item.pixels.mean(axis=0) for item in good], [Path(item.path).name for item in good]
 

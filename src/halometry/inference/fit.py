@@ -59,7 +59,7 @@ def fit(
         0.0349
     """
     number = _number(subhalos)
-    images, total = given_images(files)
+    images, total = given_images(files, 1)
     fitter = Fitter(preset, free, find_device(device))
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -113,7 +113,9 @@ def panel(of: Fit) -> Panel:
 
 def figure_name(number: int, of: Fit) -> str:
     """The picture of the n-th image; file names may be equal in different folders."""
-    return f"{number:04d}-{Path(of.file).stem.replace('#', '-')}.png"
+    file, _, row = of.file.partition("#")
+    name = Path(file).stem
+    return f"{number:04d}-{name}-{row}.png" if row else f"{number:04d}-{name}.png"
 
 
 def _one(fitter: Fitter, image: Image | ReadError, line: bool, subhalos: int | None) -> Fitted:

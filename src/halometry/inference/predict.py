@@ -52,7 +52,7 @@ def predict(
     """
     run = open_trained(run)
     regions = regions_of(run, level)
-    images, total = given_images(files)
+    images, total = given_images(files, run.config.data.shape[0])
     if out is not None:
         check_writable(Path(out))
     answerer, watch = watched(run, device)

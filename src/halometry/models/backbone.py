@@ -111,15 +111,26 @@ def _create(full_name: str, **options: Any) -> nn.Module:
     return net
 
 
-def _pretrained(full_name: str, channels: int) -> nn.Module:
-    import huggingface_hub
+def check_pretrained(name: str) -> None:
+    """Refuse to begin a network from ImageNet weights that do not exist.
+
+    Raises:
+        UsageError: unknown name.
+        UnavailableError: timm has none.
+    """
     import timm
 
-    if not timm.is_model_pretrained(full_name):
+    if not timm.is_model_pretrained(timm_name(name)):
         raise UnavailableError(
-            f"timm has no ImageNet weights of '{full_name}'; begin from random weights with"
+            f"timm has no ImageNet weights of '{name}'; begin from random weights with"
             " --no-pretrained"
         )
+
+
+def _pretrained(full_name: str, channels: int) -> nn.Module:
+    import huggingface_hub
+
+    check_pretrained(full_name)
     # Without a connection the hub's client retries for most of a minute; its own cache may do.
     offline = not hub.connected()
     before = huggingface_hub.constants.HF_HUB_OFFLINE

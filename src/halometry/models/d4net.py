@@ -7,6 +7,8 @@ substructure eight times: eight times fewer weights for as many filters, and no 
 
 from __future__ import annotations
 
+import re
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,6 +21,7 @@ from halometry.models.symmetry import (
 )
 
 DEPTHS, DEEP = (0, 1, 1, 1), (0, 2, 3, 3)  # residual blocks of the network and the deeper one
+FURTHER = re.compile(r"stages\.\d+\.blocks\.")  # weights that a shallower one may lack
 BINNED = 96  # pixels; the sides of larger images are halved before all else
 
 

@@ -24,7 +24,8 @@ EACH = 8  # images that a direction takes
 FEWEST = 20  # images to learn from, and again to compare with
 LEAST = 1e-3  # scatter of a number that familiar images share, in units of the largest scatter
 TINY = 1e-12
-OTHER_UNIT = 3.0  # times the scatter of familiar pixels, or a part of it: no lens of their kind
+OTHER_UNIT = 2.0  # times the scatter of familiar pixels, or a half: no lens of their kind
+EXTREME = 0.01  # of an image's pixels at either end, which do not tell its unit
 UNIT = "unit"
 FEATURES, TOGETHER = "features", "together"  # what the network sees; all else in one vector
 
@@ -40,7 +41,7 @@ class Novelty:
             of that kind it is uniform between 0 and 1.
         strangeness: how far it is from them; above 1 it is unusual.
         unusual: what is strangest about it (`features`, `light`, `centre`, `spectrum` or
-            `noise`; `unit` where all its pixels are far too large or too small), or None where
+            `noise`; `unit` where nearly all pixels are far too large or too small), or None where
             it is not unusual.
     """
 
@@ -76,12 +77,10 @@ class View:
         return {side: of.cpu() for side, of in ({FEATURES: features.flatten(1)} | seen).items()}
 
     def in_another_unit(self, images: Tensor) -> Tensor:
-        """Whether the pixels of images (B, C, H, W) scatter far more or less than familiar ones.
-
-        Returns:
-            (B,).
-        """
-        scatter = images.float().flatten(1).std(dim=1).cpu() / self.unit
+        """Whether nearly all pixels of images (B, C, H, W) are far too large or too small, (B,)."""
+        pixels = images.float().flatten(1).cpu().sort(dim=1).values
+        least = int(EXTREME * pixels.shape[1])
+        scatter = pixels[:, least : pixels.shape[1] - least].std(dim=1) / self.unit
         return (scatter > OTHER_UNIT) | (scatter < 1 / OTHER_UNIT)
 
 

@@ -84,9 +84,11 @@ def calibrate_on(run: Run, data: LabelledImages, parts: Reserved, device: str) -
     images = f"{len(scored):,} {parts.images}"
     truth = data.labels[scored]
     conformal = conformal_of(truth, answers, images, data.fingerprint, parts.untouched)
-    write_text(run.path / CONFORMAL, conformal.to_json())
+    # Never scores beside a temperature that they are not of, whatever interrupts this.
+    (run.path / CONFORMAL).unlink(missing_ok=True)
     update = {"temperature": temperature, "bias": bias}
     write_config(run.path, run.config.model_copy(update=update))
+    write_text(run.path / CONFORMAL, conformal.to_json())
     return conformal
 
 

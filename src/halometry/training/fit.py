@@ -23,6 +23,7 @@ from torch import Tensor
 from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split
 from halometry.models import Network, Preprocessing
+from halometry.models.d4net import FURTHER
 from halometry.progress import duration, say, track
 from halometry.simulation import Preset
 from halometry.training import run as folder
@@ -113,16 +114,27 @@ def _fit(job: Job, group: Group) -> None:
         _finish(job, keeper, trainer, batches)
 
 
+def network_at_first(config: RunConfig, start: Run | None) -> Network:
+    """The network as training begins.
+
+    Raises:
+        RunError: the start's weights are damaged, or do not fit.
+        UnavailableError: there are no ImageNet weights, or they cannot be fetched.
+    """
+    torch.manual_seed(config.seed)
+    network = config.build_network(config.recipe.pretrained and start is None)
+    if start is not None:
+        other_head = has_other_head(start, config.recipe)
+        part, net = ("backbone", network.backbone) if other_head else ("", network)
+        further = FURTHER if is_shallower(start, config.backbone) else None
+        folder.load_weights(start.path, net, part, further)
+    return network
+
+
 def _network(job: Job, group: Group, goes_on: bool) -> Network:
     """The network as training begins, or for what was written on the way to be put into."""
     config = job.config
-    torch.manual_seed(config.seed)
-    network = config.build_network(config.recipe.pretrained and job.start is None and not goes_on)
-    if job.start is not None:
-        other_head = has_other_head(job.start, config.recipe)
-        part, net = ("backbone", network.backbone) if other_head else ("", network)
-        deeper = is_shallower(job.start, config.backbone)
-        folder.load_weights(job.start.path, net, part, all_of_it=not deeper)
+    network = config.build_network() if goes_on else network_at_first(config, job.start)
     network = network.to(memory_format=config.execution.memory_format)
     if group.processes > 1 and config.execution.device.startswith("cuda"):
         from timm.layers import convert_sync_batchnorm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,15 +147,16 @@ class Run:
         return answer
 
 
-def load_weights(path: Path, network: nn.Module, part: str = "", all_of_it: bool = True) -> None:
+def load_weights(
+    path: Path, network: nn.Module, part: str = "", further: re.Pattern[str] | None = None
+) -> None:
     """Put the weights of a run folder into a network.
 
     Args:
         path: the folder.
         network: the network; or a part of it, such as its backbone.
         part: what that part is called in the network.
-        all_of_it: require weights for all of the network; else it keeps its own where they are
-            missing.
+        further: which weights of the network may be missing there, and stay as they are.
 
     Raises:
         RunError: they are missing, damaged, or of another network.
@@ -162,10 +164,14 @@ def load_weights(path: Path, network: nn.Module, part: str = "", all_of_it: bool
     weights, prefix = path / WEIGHTS, f"{part}." if part else ""
     try:
         tensors = load_file(weights).items()
-        network.load_state_dict(
+        found = network.load_state_dict(
             {key.removeprefix(prefix): value for key, value in tensors if key.startswith(prefix)},
-            strict=all_of_it,
+            strict=further is None,
         )
+        if further is not None:  # else it has looked itself
+            odd = [key for key in found.missing_keys if not further.search(key)]
+            if odd or found.unexpected_keys:
+                raise RuntimeError(f"{odd} missing, {found.unexpected_keys} unexpected")
     except (OSError, SafetensorError) as error:
         raise RunError(f"{weights}: cannot be read ({error}); train again") from error
     except RuntimeError as error:

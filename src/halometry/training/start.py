@@ -13,7 +13,8 @@ from halometry import hub
 from halometry.data.labelled import LabelledImages
 from halometry.data.split import Split
 from halometry.errors import RunError, UsageError
-from halometry.models.backbone import SHALLOWER, pretraining_note
+from halometry.models.backbone import SHALLOWER, check_pretrained, pretraining_note
+from halometry.progress import say
 from halometry.shipped import weights
 from halometry.tasks import Task
 from halometry.training.lessons import Lesson
@@ -24,6 +25,8 @@ from halometry.training.run_config import DataRecord, RunConfig
 START = "weights of the run {} on {}"
 DEEPER = ", with further blocks"
 ANEW = ", with a new head"
+# How images and masses come to a network.
+LOOKED_AT = ("size", "channels", "scale", "stretch", "standardise", "target", "standardise_target")
 _FROM_A_RUN = re.compile(START.format("(?P<run>.+)", "(?P<images>.+)"))
 
 
@@ -69,6 +72,15 @@ def check_start(start: Run, data: LabelledImages, split: Split) -> None:
             )
 
 
+def say_differences(start: Run, recipe: Recipe) -> None:
+    """Say what the weights of a start are not used to, which they may learn."""
+    there = start.config.recipe
+    differing = [key for key in LOOKED_AT if getattr(there, key) != getattr(recipe, key)]
+    if differing:
+        told = ", ".join(f"{key}={getattr(there, key)}" for key in differing)
+        say(f"--start {start.source}: has learnt with {told}; here it is otherwise")
+
+
 def check_frozen(recipe: Recipe, start: Run | None) -> None:
     """Refuse to freeze a backbone that has learnt nothing.
 
@@ -86,6 +98,7 @@ def start_note(backbone: str, recipe: Recipe, channels: int, start: Run | None) 
         note += DEEPER if is_shallower(start, backbone) else ""
         return note + ANEW if has_other_head(start, recipe) else note
     if recipe.pretrained:
+        check_pretrained(backbone)
         return pretraining_note(backbone, channels, recipe.first_convolution)
     return "random weights"
 

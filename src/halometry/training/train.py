@@ -17,7 +17,7 @@ from halometry.progress import hush, say
 from halometry.tasks import Task
 from halometry.training import run as folder
 from halometry.training.execution import pinned_threads
-from halometry.training.fit import Job, fit
+from halometry.training.fit import Job, fit, network_at_first
 from halometry.training.group import find_group
 from halometry.training.launch import run_in_processes
 from halometry.training.memory import freed_memory_kept
@@ -26,7 +26,13 @@ from halometry.training.recipe import Recipe, RecipeFile, load_recipe
 from halometry.training.refusals import check_labels, check_shares
 from halometry.training.run import Run
 from halometry.training.run_config import RunConfig
-from halometry.training.start import check_frozen, check_start, load_start, start_note
+from halometry.training.start import (
+    check_frozen,
+    check_start,
+    load_start,
+    say_differences,
+    start_note,
+)
 
 
 def train(
@@ -48,14 +54,15 @@ def train(
     Args:
         task: classification or regression.
         data: a labelled set, or the path of one (a store, or a folder of images).
-        backbone: `mobilenetv3_small`, `resnet18`, `efficientnet_b5`, or any name of timm's.
+        backbone: a plain name, such as `resnet18` or `d4net` (`halometry.backbones()`), or any
+            name of timm's.
         out: the run folder. A finished run in it is returned as it is if it is the same run.
         recipe: `baseline`, `default`, or a YAML file.
         overrides: single values of the recipe, such as `{"epochs": 5}`.
         seed: of weights, order, augmentation and split.
         device: `auto`, `cpu`, or as PyTorch names it.
-        start: a finished run of the same network, as `load_run` takes it, whose weights to begin
-            from.
+        start: a finished run of the same network, or of a shallower one of its family, as
+            `load_run` takes it, whose weights to begin from.
         overwrite: throw an earlier run in `out` away.
         devices: processes on each machine that share the work, one a device. Alone on one
             machine, they are started here; a script then needs the usual
@@ -94,6 +101,7 @@ def train(
         check_frozen(resolved, start_run)
         if start_run is not None:
             check_start(start_run, labelled, split)
+            say_differences(start_run, resolved)
 
         def settle() -> RunConfig | None:
             if _is_there(out) and not overwrite:
@@ -103,6 +111,7 @@ def train(
                 task, labelled, split, backbone, resolved, seed, where, start_run, together
             )
             if _is_there(out):
+                network_at_first(config, start_run)  # before what is there is thrown away
                 shutil.rmtree(out)
             return config
 

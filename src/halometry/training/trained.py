@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from halometry.errors import UsageError
 from halometry.training.ensemble import SEPARATOR, Ensemble
 from halometry.training.exported import SUFFIX, ExportedRun, load_exported
 from halometry.training.run import Run, load_run
@@ -16,11 +17,14 @@ def open_trained(run: str | Path | Trained) -> Trained:
 
     Raises:
         RunError: it is none of these, or cannot be used.
+        UsageError: there is a comma with nothing before or after it.
     """
     if isinstance(run, Run | ExportedRun | Ensemble):
         return run
     names = [name.strip() for name in str(run).split(SEPARATOR)]
     if len(names) > 1 and not Path(run).exists():
+        if not all(names):
+            raise UsageError(f"{run}: give runs with commas between them")
         return Ensemble(tuple(_open_one(name) for name in names))
     return _open_one(run)
 

@@ -97,21 +97,22 @@ def _sentence(seen: Sensitivity, place: str, of: Outcomes) -> str:
             f"{begin}{seen.name} finds less than half even at {heaviest} solar masses, where the"
             f" data allow {allowed}: behind by a factor above {least:.1f}."
         )
-    found, factor = _solar(of.mass(NETWORK, level).value), _factor(of, FITTED)
+    found, times = _solar(of.mass(NETWORK, level).value), factor(of, FITTED)
     text = (
         f"{begin}{seen.name} finds half at {found} solar masses, where the data allow {allowed}"
-        f" with the lens fitted, a factor of {factor} in mass"
+        f" with the lens fitted, a factor of {times} in mass"
     )
     if of.reached(SOUGHT, level):
-        text += f"; {_factor(of, SOUGHT)} where the place has to be sought too"
+        text += f"; {factor(of, SOUGHT)} where the place has to be sought too"
     return f"{text}."
 
 
-def _factor(of: Outcomes, other: str) -> str:
+def factor(of: Outcomes, other: str) -> str:
     """How many times as heavy a subhalo must be for the network."""
     behind = of.behind(NETWORK, other, LEVELS[0])
-    value, low, high = (10**dex for dex in (behind.value, behind.low, behind.high))
-    return "{} [{}, {}]".format(*rounded(value, low, high))
+    value, low, high = rounded(*(10**dex for dex in (behind.value, behind.low, behind.high)))
+    cut_off = of.mass(NETWORK, LEVELS[0]).high >= of.masses[-1]
+    return f"{value}, above {low}" if cut_off else f"{value} [{low}, {high}]"
 
 
 def _solar(log_mass: float) -> str:

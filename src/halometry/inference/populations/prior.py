@@ -14,6 +14,7 @@ from halometry.data.store import attributes_of, is_store, open_store
 from halometry.errors import DataError, UsageError, did_you_mean
 from halometry.shipped import is_own, weights
 from halometry.simulation import load_preset, presets
+from halometry.training.ensemble import SEPARATOR
 from halometry.training.exported import SUFFIX
 from halometry.training.run import is_run_folder
 from halometry.training.trained import open_trained
@@ -74,8 +75,8 @@ def labels_of(prior: str | Path) -> Labels:
     """How a training set was labelled.
 
     Args:
-        prior: a run, exported or not, or its name; a preset; a labelled set; or a CSV file of
-            masses with a column `f_sub`.
+        prior: a run, exported or not, or its name, or several with commas between them; a preset;
+            a labelled set; or a CSV file of masses with a column `f_sub`.
 
     Raises:
         UsageError: it is none of these.
@@ -84,7 +85,7 @@ def labels_of(prior: str | Path) -> Labels:
     name, path = str(prior), Path(prior)
     if path.suffix == ".csv":
         return _column(path), None
-    if hub.is_address(name) or path.suffix == SUFFIX or name in weights() or is_run_folder(path):
+    if all(map(_is_run, [name] if path.exists() else name.split(SEPARATOR))):
         run = open_trained(name)
         return labels_of_run(run), run.config.class_names
     if name in presets() or is_own(path):
@@ -99,6 +100,13 @@ def labels_of(prior: str | Path) -> Labels:
         return data.labels, data.class_names
     hint = did_you_mean(name, [*presets(), *weights()])
     raise UsageError(f"--prior {name}: is no run, preset, labelled set or CSV file; {hint}")
+
+
+def _is_run(name: str) -> bool:
+    """Whether this seems to be a run: by its address, its file, its name, or its folder."""
+    name, path = name.strip(), Path(name.strip())
+    is_file = path.suffix == SUFFIX or is_run_folder(path)
+    return is_file or hub.is_address(name) or name in weights()
 
 
 def _pairs(text: str) -> dict[str, float]:
