@@ -122,7 +122,8 @@ def test_networks_with_and_without_posteriors_stand_in_one_report(
     assert "NLL" in text
     assert "-2.50" in text
     write_csv(tmp_path / "r.csv", record)
-    rows = list(csv.DictReader((tmp_path / "r.csv").open()))
+    with (tmp_path / "r.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
     assert rows[0]["nll"] == "-2.5"
     assert rows[1]["nll"] == ""
 
