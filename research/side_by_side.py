@@ -1,0 +1,62 @@
+"""Trained weights of one preset on the same fresh images, and by how much they differ, in pairs.
+
+python research/side_by_side.py halo_mass/d4net halo_mass/d4net_deep --out results/deeper_mass.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import halometry
+from halometry.evaluation.conclude import key_metric
+from halometry.evaluation.cost import command, provenance
+from halometry.evaluation.differences import between, differences
+from halometry.evaluation.evaluate import evaluate
+from halometry.evaluation.metrics import metric_title
+
+SHOWN = {"classification": ("auc", "accuracy", "loss"), "regression": ("r2", "mse", "nll")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("runs", nargs="+", help="names or folders; the first is what others beat")
+    parser.add_argument("--count", type=int, default=4000, help="fresh images")
+    parser.add_argument("--seed", type=int, default=7007, help="of these")
+    parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
+    options = parser.parse_args()
+    runs = {name: halometry.load_run(name) for name in options.runs}
+    first, *others = runs
+    config = runs[first].config
+    with TemporaryDirectory() as place:
+        images = Path(place) / "fresh.h5"
+        halometry.simulate(config.data.preset, options.count, seed=options.seed, out=images)
+        found = {name: evaluate(run, images) for name, run in runs.items()}
+    outputs = {name: one.outputs for name, one in found.items()}
+    apart = [one.to_dict() for one in differences(found[first].truth, outputs)]
+    key, shown = key_metric({"task": config.task}), SHOWN[config.task]
+    rows = [["weights", *map(metric_title, shown), f"difference of {metric_title(key)}"]]
+    for name, one in found.items():
+        cells = [str(one.metrics[metric]) for metric in shown]
+        rows.append([name, *cells, str(between(apart, key, name, first)) if name in others else ""])
+    record = {
+        "what": f"weights for {config.data.preset} on the same fresh images",
+        "command": command(),
+        **provenance(),
+        "count": options.count,
+        "seed": options.seed,
+        "metrics": {
+            name: {metric: value.to_dict() for metric, value in one.metrics.items()}
+            for name, one in found.items()
+        },
+        "differences": apart,
+        "rows": rows,
+    }
+    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(" | ".join(row) for row in rows))
+
+
+if __name__ == "__main__":
+    main()
