@@ -1,5 +1,7 @@
 """What each part of the default recipe is worth: it is left out, and the rest stays as it is.
 
+One variant has another schedule instead.
+
     python research/ablation.py --data ct1.h5 --out runs/ablation --set size=75 --set epochs=2
 
 All variants see the same number of images of one simulated set, and are judged on its test images;
@@ -29,6 +31,7 @@ WITHOUT: dict[str, dict[str, Any]] = {
     WHOLE: {},
     "without the square root of counts": {"stretch": "none"},
     "without warm-up and cosine": {"schedule": "constant"},
+    "with a trapezoid in the cosine's place": {"schedule": "trapezoid"},
     "without fresh images, and so without heavy ones": {"fresh": 0},
     "without heavy substructure at first": {"heaviest": 1},
     "without the map of the mass": {"auxiliary": 0},

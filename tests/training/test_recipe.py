@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from halometry.data.dataset import open_dataset
+from halometry.data.split import split_dataset
 from halometry.errors import ConfigError, UsageError
 from halometry.models.backbone import OURS
 from halometry.tasks import TASKS
+from halometry.training.learner import Learner
+from halometry.training.prepare import configure
 from halometry.training.recipe import RecipeFile, load_recipe, parse_overrides, recipes
 from halometry.training.run import HISTORY
 from halometry.training.train import train
@@ -116,3 +120,30 @@ def test_the_checkpoint_is_the_best_of_what_the_recipe_says(
     best = max(rows, key=lambda row: sign * float(row[column]))
     assert run.record()["best_step"] == int(best["step"])
     assert any(isinstance(m, nn.Dropout) for m in run.predictor("cpu").modules())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("constant", [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+        ("trapezoid", [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0]),
+        ("cosine", [0.5, 1, 1, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038, 0]),
+    ],
+)
+def test_schedules_rise_and_fall(
+    schedule: str, rates: list[float], lenses: Path, tmp_path: Path
+) -> None:
+    overrides = {"schedule": schedule, "warmup": 0.2, "cooldown": 0.4, "learning_rate": 1.0}
+    recipe = load_recipe("default").resolve("classification", "test_resnet", overrides)
+    data = open_dataset(lenses)
+    config = configure(
+        "classification", data, split_dataset(data, 0), "test_resnet", recipe, 0, "cpu", None
+    ).model_copy(update={"steps": 10})
+    learner = Learner(config.predictor(config.build_network()), config, batches=None)  # type: ignore[arg-type]
+    optimiser = learner.configure_optimizers()
+    found = []
+    for _ in rates:
+        found.append(optimiser["optimizer"].param_groups[0]["lr"])
+        optimiser["optimizer"].step()
+        optimiser["lr_scheduler"]["scheduler"].step()
+    assert found == pytest.approx(rates, abs=1e-3)

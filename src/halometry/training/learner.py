@@ -171,11 +171,14 @@ class Learner(L.LightningModule):
 
     def _rate_at(self, step: int) -> float:
         """The learning rate of a step in units of its peak."""
-        recipe = self.config.recipe
+        recipe, steps = self.config.recipe, self.config.steps
         if recipe.schedule == "constant":
             return 1.0
-        rise = max(1, round(recipe.warmup * self.config.steps))
+        rise = max(1, round(recipe.warmup * steps))
+        if recipe.schedule == "trapezoid":
+            fall = max(1, round(recipe.cooldown * steps))
+            return max(0.0, min(1.0, (step + 1) / rise, (steps - step) / fall))
         if step < rise:
             return (step + 1) / rise
-        fallen = (step - rise) / max(1, self.config.steps - rise)
+        fallen = (step - rise) / max(1, steps - rise)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, fallen)))

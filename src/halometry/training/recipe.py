@@ -53,7 +53,8 @@ class Recipe(Strict):
         optimiser, learning_rate, weight_decay: of the optimiser; `learning_rate` is the peak.
         schedule: `plateau` multiplies the rate by `plateau_factor` after more than
             `plateau_patience` validations without a better selection loss; `cosine` rises over
-            the first `warmup` fraction of the steps and falls to zero; `constant` stays.
+            the first `warmup` fraction of the steps and falls to zero; `trapezoid` rises like it,
+            stays, and falls in a straight line over the last `cooldown` fraction; `constant` stays.
         gradient_clip: largest norm of the gradient; None leaves it alone.
         batch_size: images a step.
         epochs: passes over the training images, at most.
@@ -96,10 +97,11 @@ class Recipe(Strict):
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
     weight_decay: float = Field(default=0.0, ge=0, le=1)
-    schedule: Literal["plateau", "cosine", "constant"] = "cosine"
+    schedule: Literal["plateau", "cosine", "trapezoid", "constant"] = "cosine"
     plateau_factor: float = Field(default=0.1, gt=0, lt=1)
     plateau_patience: int = Field(default=1, ge=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)
+    cooldown: float = Field(default=0.2, gt=0, le=1)
     gradient_clip: float | None = Field(default=None, gt=0)
     batch_size: int = Field(default=64, ge=1)
     epochs: int = Field(default=20, ge=1)
