@@ -1,6 +1,7 @@
 """Trained weights of one preset on the same fresh images, and by how much they differ, in pairs.
 
-python research/side_by_side.py halo_mass/d4net halo_mass/d4net_deep --out results/deeper_mass.json
+python research/side_by_side.py halo_mass/d4net halo_mass/d4net_deep \
+    halo_mass/d4net,halo_mass/d4net_deep --out results/deeper_mass.json
 """
 
 from __future__ import annotations
@@ -16,18 +17,19 @@ from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.metrics import metric_title
+from halometry.training.trained import open_trained
 
 SHOWN = {"classification": ("auc", "accuracy", "loss"), "regression": ("r2", "mse", "nll")}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("runs", nargs="+", help="names or folders; the first is what others beat")
+    parser.add_argument("runs", nargs="+", help="names or folders, several with commas between")
     parser.add_argument("--count", type=int, default=4000, help="fresh images")
     parser.add_argument("--seed", type=int, default=7007, help="of these")
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     options = parser.parse_args()
-    runs = {name: halometry.load_run(name) for name in options.runs}
+    runs = {name: open_trained(name) for name in options.runs}
     first, *others = runs
     config = runs[first].config
     with TemporaryDirectory() as place:
