@@ -21,7 +21,7 @@ def test_population_prints_a_row_a_class(command: Command, tmp_path: Path) -> No
     file = predictions(tmp_path / "p.csv")
     done = command("population", file, "--out", tmp_path / "out", "--prior", "no=2,sphere=1,vort=1")
     assert done.status == 0
-    for word in ("no", "sphere", "vort", "68 %", "called", "20 lenses, 1 rows left out",
+    for word in ("no", "sphere", "vort", "68 %", "called", "20 lenses, 1 row left out",
                  "training prior divided out: no 50 %, sphere 25 %, vort 25 %",
                  "population -> "):  # fmt: skip
         assert word in done.out
