@@ -121,7 +121,6 @@ def network_at_first(config: RunConfig, start: Run | None) -> Network:
         RunError: the start's weights are damaged, or do not fit.
         UnavailableError: there are no ImageNet weights, or they cannot be fetched.
     """
-    torch.manual_seed(config.seed)
     network = config.build_network(config.recipe.pretrained and start is None)
     if start is not None:
         other_head = has_other_head(start, config.recipe)
@@ -134,6 +133,7 @@ def network_at_first(config: RunConfig, start: Run | None) -> Network:
 def _network(job: Job, group: Group, goes_on: bool) -> Network:
     """The network as training begins, or for what was written on the way to be put into."""
     config = job.config
+    torch.manual_seed(config.seed)
     network = config.build_network() if goes_on else network_at_first(config, job.start)
     network = network.to(memory_format=config.execution.memory_format)
     if group.processes > 1 and config.execution.device.startswith("cuda"):
