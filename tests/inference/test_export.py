@@ -1,4 +1,4 @@
-"""A run in one ONNX file: it answers as PyTorch does, and says so where it cannot be used."""
+"""A run in one ONNX file: it answers as PyTorch does."""
 
 from __future__ import annotations
 
@@ -13,77 +13,18 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
+from exporting import QUICK, exported_before, images_of, settle, table
 from PIL import Image as Picture
 
 from halometry import cli
 from halometry.data.images import read_image
-from halometry.data.store import open_store
-from halometry.errors import DataError, RunError, UnavailableError, UsageError
+from halometry.errors import DataError, RunError
 from halometry.evaluation.evaluate import evaluate
-from halometry.inference.answers import Answer
 from halometry.inference.export import export
 from halometry.inference.predict import predict
-from halometry.models import Predictor, Preprocessing
 from halometry.models.onnx_predictor import OnnxPredictor
-from halometry.training.exported import load_exported
-from halometry.training.run import WEIGHTS, Run, load_run, load_weights, write_weights
+from halometry.training.run import Run
 from halometry.training.train import train
-
-QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
-
-
-@pytest.fixture(scope="module")
-def kinds(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Resized, three channels, scaled by each image's range."""
-    out = tmp_path_factory.mktemp("runs") / "kinds"
-    overrides = QUICK | {"size": 32, "channels": 3, "scale": "minmax"}
-    run = train("classification", lenses, "mobilenetv3_small", out, overrides=overrides)
-    settle(run, images_of(lenses))
-    return run
-
-
-@pytest.fixture(scope="module")
-def masses_run(masses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The images' own size, the mean over eight forms."""
-    out = tmp_path_factory.mktemp("runs") / "masses"
-    overrides = QUICK | {"average_symmetries": True}
-    run = train("regression", masses, "d4net", out, overrides=overrides)
-    settle(run, images_of(masses))
-    return run
-
-
-def settle(run: Run, images: np.ndarray) -> None:
-    """Let answers differ from image to image, as they do once batch statistics have settled."""
-    network = run.config.build_network()
-    load_weights(run.path, network)
-    for module in network.modules():
-        if hasattr(module, "momentum"):
-            module.momentum = 1.0
-    with torch.no_grad():
-        network.train()(Preprocessing(run.config.preprocessing)(torch.from_numpy(images)))
-        network.head[0].weight *= 10
-    write_weights(run.path / WEIGHTS, network)
-
-
-@pytest.fixture(scope="module")
-def kinds_file(kinds: Run) -> Path:
-    return export(kinds, kinds.path.parent / "kinds.onnx").path
-
-
-@pytest.fixture(scope="module")
-def masses_file(masses_run: Run) -> Path:
-    return export(masses_run.path, masses_run.path.parent / "masses.onnx").path
-
-
-def table(answers: list[Answer]) -> np.ndarray:
-    assert [a.error for a in answers] == [None] * len(answers)
-    return np.array([list(answer.values.values()) for answer in answers])
-
-
-def images_of(store: Path) -> np.ndarray:
-    with open_store(store) as opened:
-        return np.asarray(opened["images"][:])
 
 
 def test_a_file_answers_as_the_run_folder(
@@ -185,62 +126,6 @@ def test_images_that_do_not_fit_are_rows(masses_file: Path, masses: Path, tmp_pa
         OnnxPredictor(masses_file, "m.onnx", "cpu")(np.zeros((1, 1, 9, 9)))
 
 
-def test_damaged_files_and_those_of_others_are_named(kinds_file: Path, tmp_path: Path) -> None:
-    content = kinds_file.read_bytes()
-    cut, text, other = (tmp_path / f"{name}.onnx" for name in ("cut", "text", "other"))
-    cut.write_bytes(content[: len(content) // 2])
-    text.write_text("hello")
-    for file in (cut, text):
-        with pytest.raises(RunError, match=f"{file.name}: is not an ONNX file, or is damaged"):
-            load_exported(file)
-    model = onnx.load(kinds_file)
-    for prop in model.metadata_props:
-        if prop.key == "run":
-            prop.value = json.dumps(json.loads(prop.value) | {"later": 1})
-    onnx.save(model, other)
-    with pytest.raises(RunError, match=r"unknown key 'later'.*written by halometry \d"):
-        load_exported(other)
-    del model.metadata_props[:]
-    onnx.save(model, other)
-    with pytest.raises(RunError, match=r"other\.onnx: is an ONNX file, but not one that"):
-        predict(other, tmp_path)
-    with pytest.raises(RunError, match=r"gone\.onnx: no such file"):
-        predict(tmp_path / "gone.onnx", tmp_path)
-
-
-def test_missing_packages_are_named(
-    kinds: Run, kinds_file: Path, lenses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        with monkeypatch.context() as patch:
-            patch.setitem(sys.modules, name, None)
-            message = rf"export needs the package {name}: pip install 'halometry\[onnx\]'"
-            with pytest.raises(UnavailableError, match=message):
-                export(kinds, tmp_path / "a.onnx")
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UnavailableError, match=r"package onnxruntime: pip install 'halometry\[onn"):
-        predict(kinds_file, lenses)
-
-
-def exported_before(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
-    """Let PyTorch's exporter, which takes its time, give what is in a file already."""
-    module = sys.modules[export.__module__]
-    monkeypatch.setattr(module, "_content", lambda _: file.read_bytes())
-
-
-def test_answers_that_differ_are_not_written(
-    kinds: Run, kinds_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    exported_before(monkeypatch, kinds_file)
-    out = tmp_path / "a.onnx"
-    right = OnnxPredictor.__call__
-    for wrong in (lambda answers: answers + 2e-4, lambda answers: answers * np.nan):
-        monkeypatch.setattr(OnnxPredictor, "__call__", lambda *a, wrong=wrong: wrong(right(*a)))
-        with pytest.raises(RunError, match=r"a\.onnx: not written, for .* differ .* than 0\.0001"):
-            export(kinds, out)
-        assert not out.exists()
-
-
 def test_what_the_answers_are_compared_on(
     masses_run: Run, masses_file: Path, shared_data: Path, masses: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -274,34 +159,6 @@ def test_real_images_are_answered_alike(
     answers = OnnxPredictor(made.path, "", "cpu")(np.stack([read_image(f).pixels for f in files]))
     mine = table(predict(kinds.path, files))
     np.testing.assert_allclose(answers, mine, atol=1e-5)
-
-
-def test_wrong_options_are_named(kinds: Run, kinds_file: Path, lenses: Path) -> None:
-    with pytest.raises(UsageError, match=r"a\.pt: must end in \.onnx"):
-        export(kinds, "a.pt")
-    with pytest.raises(UsageError, match="unknown format 'onx', did you mean 'onnx'?"):
-        export(kinds, "a.onnx", "onx")
-    with pytest.raises(UsageError, match="device 'cuda:9' is not usable by ONNX Runtime here"):
-        predict(kinds_file, lenses, device="cuda:9")
-
-
-def test_a_network_that_cannot_be_exported_is_named(
-    kinds: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def depends_on_values(self: Predictor, raw: Any) -> Any:
-        return raw if raw.sum() > 0 else -raw
-
-    monkeypatch.setattr(Predictor, "forward", depends_on_values)
-    with pytest.raises(RunError, match=r"\(mobilenetv3_small\): PyTorch cannot export it"):
-        export(load_run(kinds.path), tmp_path / "a.onnx")
-
-
-def test_a_network_too_large_for_the_format_is_named(
-    kinds: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("halometry.models.onnx_graph.LARGEST", 1000)
-    with pytest.raises(RunError, match="has 0.0 GiB of weights, ONNX ends at 2 GiB"):
-        export(kinds, tmp_path / "a.onnx")
 
 
 def test_the_python_of_the_page_runs(
