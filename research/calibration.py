@@ -2,7 +2,7 @@
 
 python research/calibration.py common_test_1/d4net
 python research/calibration.py halo_mass/d4net --out results/calibration_mass.json \
-    --figure docs/images/posteriors.jpg
+    --count 2000 --seed 101 --figure docs/images/calibration_mass.png
 """
 
 from __future__ import annotations
