@@ -47,6 +47,16 @@ def test_a_little_faster_is_not_worth_another_precision(monkeypatch: pytest.Monk
     assert choose_execution(build, torch.rand(1, 1, 8, 8)).precision == "float32"
 
 
+def test_a_busy_moment_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = iter([20.0, *[100.0] * 9])  # others are at work while the first way is timed
+
+    monkeypatch.setattr(execution, "_training_rate", lambda *_: next(rates))
+    with pinned_threads(2):
+        way = choose_execution(build, torch.rand(1, 1, 8, 8))
+    assert (way.precision, way.channels_last, way.threads) == ("float32", True, 2)
+    assert way.images_per_second == 100
+
+
 def test_threads_come_back() -> None:
     before = torch.get_num_threads()
     with pinned_threads(before + 1):

@@ -149,7 +149,7 @@ def test_a_run_without_its_end_is_not_taken_for_finished(run: Path, tmp_path: Pa
 def test_a_start_that_saw_the_test_images_is_refused(
     run: Path, lenses: Path, tmp_path: Path
 ) -> None:
-    words = r"--start .*: it has learnt from \d+ of the \d+ images .* \(--seed 0\), or start"
+    words = r"--start .*: it has learnt from \d+ of the \d+ images .* \(--seed 0\), or train on"
     with pytest.raises(UsageError, match=words):
         train("classification", lenses, SMALL, tmp_path / "b", overrides=QUICK, seed=1, start=run)
     larger = simulate("demo_classification", 120, seed=1, out=tmp_path / "larger.h5")

@@ -65,10 +65,12 @@ def check_start(start: Run, data: LabelledImages, split: Split) -> None:
             np.intersect1d(one.known, judges), np.intersect1d(one.split.train, split.selection)
         )
         if len(both):
+            seed = one.split.seed
+            split_alike = f"use the seed of its split (--seed {seed}), or " * (seed != split.seed)
             raise UsageError(
                 f"--start {start.source}: it has learnt from {len(both)} of the {kept} images that"
-                " are to choose, calibrate or judge this run; use the seed of its split (--seed"
-                f" {one.split.seed}), or start from other images"
+                f" are to choose, calibrate or judge this run; {split_alike}train on other"
+                " images, such as those of another seed"
             )
 
 
