@@ -137,7 +137,7 @@ def test_a_subhalo_is_found_where_it_is_and_none_where_there_is_none(fitter: Fit
         place = found.estimate(f"subhalo_1_{axis}").value
         assert place == pytest.approx(float(on_the_ring[0, 0]), abs=preset.image.pixel_scale)
     counts, _ = simulated(0)
-    assert fitter.fit(as_image(counts), subhalos=None).taken.gains == ()
+    assert fitter.fit(as_image(counts), subhalos="auto").taken.gains == ()
 
 
 def test_lens_light_power_law_and_multipoles_are_fitted_too() -> None:
@@ -208,7 +208,9 @@ def test_a_fit_has_a_figure(tmp_path: Path) -> None:
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "1.npy", simulated(0)[0])
-    with pytest.raises(UsageError, match="--subhalos many: give a number from 0 to 50, or 'auto'"):
+    with pytest.raises(
+        UsageError, match="--subhalos many: give a number from 0 to 50, 'auto', or 'sampled'"
+    ):
         fit(tmp_path / "1.npy", PRESET, subhalos="many")
     with pytest.raises(UsageError, match=r"--free psf: .*psf_sigma"):
         fit(tmp_path / "1.npy", PRESET, free=["psf"])

@@ -217,7 +217,9 @@ def fit(
         Path | None, typer.Option(help="A folder for fits.csv, fits.json and figures.")
     ] = None,
     line: Annotated[bool, typer.Option("--line", help="Add a line of mass.")] = False,
-    subhalos: Annotated[str, typer.Option(help="Point masses to add: a number, or auto.")] = "0",
+    subhalos: Annotated[
+        str, typer.Option(help="Point masses to add: a number, auto, or sampled: all, by the laws.")
+    ] = "0",
     free: Annotated[
         list[str] | None, typer.Option(help="Fit this too, though the preset holds it.")
     ] = None,

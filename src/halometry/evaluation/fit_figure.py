@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
+from scipy.ndimage import gaussian_filter
 
 from halometry.evaluation.figures import stretched
 from halometry.evaluation.style import COLOURS, INK, LENS_MAP, MUTED, bare, figure, styled
 
 SIGMAS = 4.0  # range of the residuals shown
 LEAST_RADIUS = 0.04  # arcsec, so that a light mass is seen at all
+SPREAD = 1.0  # pixels, over which a mean mass is smoothed
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Panel:
         reduced_chi_square: to be written beside the residuals.
         lines: x and y of both ends of each line of mass, arcsec.
         points: x, y and Einstein radius of each point mass, arcsec.
+        density: mean mass in each pixel (H, W), where subhalos were sampled.
     """
 
     title: str
@@ -39,12 +43,13 @@ class Panel:
     reduced_chi_square: float
     lines: Sequence[tuple[float, float, float, float]] = field(default=())
     points: Sequence[tuple[float, float, float]] = field(default=())
+    density: np.ndarray | None = None
 
 
 @styled
 def fit_figure(fits: Sequence[Panel]) -> Figure:
     """Data, model, residuals and substructure of fits, a row each."""
-    added = any(fit.lines or fit.points for fit in fits)
+    added = any(fit.lines or fit.points or fit.density is not None for fit in fits)
     columns = 4 if added else 3
     made, axes = figure(2.5 * columns + 0.6, 2.6 * len(fits), len(fits), columns)
     for row, fit in zip(axes, fits, strict=True):
@@ -70,6 +75,8 @@ def _row(row: Sequence[Axes], fit: Panel, added: bool) -> None:
     titles = [fit.title, "model", f"residual, χ² {fit.reduced_chi_square:.3f}"]
     if added:
         row[3].imshow(both[: len(fit.data)], cmap="Greys", vmin=0, vmax=1.4, **place)
+        if fit.density is not None:
+            _draw_density(row[3], fit.density, place)
         _draw_substructure(row[3], fit)
         titles.append("mass added")
     for panel, title in zip(row, titles, strict=True):
@@ -79,6 +86,15 @@ def _row(row: Sequence[Axes], fit: Panel, added: bool) -> None:
         panel.set_ylim(-half, half)
     row[0].plot([-0.9 * half, -0.9 * half + 1], [-0.9 * half] * 2, color="white", lw=2)
     row[0].text(-0.9 * half, -0.85 * half, '1"', color="white", fontsize=8)
+
+
+def _draw_density(panel: Axes, density: np.ndarray, place: dict[str, Any]) -> None:
+    """The mean mass as a wash of colour, the denser the more."""
+    spread = gaussian_filter(density, SPREAD)
+    wash = np.empty((*density.shape, 4))
+    wash[..., :3] = to_rgb(COLOURS[0])
+    wash[..., 3] = spread / max(float(spread.max()), 1e-30)
+    panel.imshow(wash, **place)
 
 
 def _draw_substructure(panel: Axes, fit: Panel) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -19,6 +20,8 @@ from halometry.inference.fitting import Fit, Fitter
 from halometry.progress import track
 from halometry.simulation import Preset
 from halometry.writing import check_writable
+
+Number = int | Literal["auto", "sampled"]
 
 
 def fit(
@@ -40,7 +43,9 @@ def fit(
             holds constant is held.
         out: a folder for `fits.csv`, `fits.json` and a figure an image.
         line: add a line of mass.
-        subhalos: point masses to add, or `auto` for as many as the data ask for.
+        subhalos: point masses to add, `auto` for as many as the data ask for, or `sampled` for
+            the posterior of all of them and of their mass fraction, which takes half a minute an
+            image.
         free: parameters to fit though the preset holds them, such as `psf_sigma`.
         figures: whether to draw; a second an image.
         device: `auto`, `cpu`, or as PyTorch names it.
@@ -61,6 +66,8 @@ def fit(
     number = _number(subhalos)
     images, total = given_images(files, 1)
     fitter = Fitter(preset, free, find_device(device))
+    if number == "sampled":
+        fitter.check_sampling(line)
     folder = None if out is None else Path(out)
     if folder is not None:
         check_writable(folder / "fits.csv")
@@ -107,7 +114,8 @@ def panel(of: Fit) -> Panel:
         pixel_scale=of.pixel_scale,
         reduced_chi_square=of.reduced_chi_square,
         lines=lines,
-        points=[(x, y, radius) for x, y, radius, mass in points if mass > 0],
+        points=[] if of.sampled else [(x, y, r) for x, y, r, mass in points if mass > 0],
+        density=None if of.sampled is None else of.sampled.density,
     )
 
 
@@ -118,7 +126,7 @@ def figure_name(number: int, of: Fit) -> str:
     return f"{number:04d}-{name}-{row}.png" if row else f"{number:04d}-{name}.png"
 
 
-def _one(fitter: Fitter, image: Image | ReadError, line: bool, subhalos: int | None) -> Fitted:
+def _one(fitter: Fitter, image: Image | ReadError, line: bool, subhalos: Number) -> Fitted:
     if isinstance(image, ReadError):
         return image
     try:
@@ -127,14 +135,16 @@ def _one(fitter: Fitter, image: Image | ReadError, line: bool, subhalos: int | N
         return error
 
 
-def _number(subhalos: int | str) -> int | None:
-    """How many point masses were asked for; None for as many as the data ask for."""
+def _number(subhalos: int | str) -> Number:
+    """How many point masses were asked for."""
     if subhalos == "auto":
-        return None
+        return "auto"
+    if subhalos == "sampled":
+        return "sampled"
     try:
         number = int(subhalos)
     except ValueError:
         number = -1
     if not 0 <= number <= 50:
-        raise UsageError(f"--subhalos {subhalos}: give a number from 0 to 50, or 'auto'")
+        raise UsageError(f"--subhalos {subhalos}: give a number from 0 to 50, 'auto', or 'sampled'")
     return number

@@ -148,4 +148,10 @@ def _quality(fit: Fit) -> dict[str, str]:
     elif taken.gains:
         each = ", ".join(f"{gain:.1f}" for gain in taken.gains)
         words["gain in 2 ln L"] = f"{taken.gain:.1f} ({each})"
+    if fit.sampled is not None:
+        told = fit.sampled.record()["mass_fraction"]
+        words["mass fraction"] = (
+            f"{told['median']:.4f}, 68 % within {told['low_68']:.4f} to {told['high_68']:.4f},"
+            f" 95 % within {told['low_95']:.4f} to {told['high_95']:.4f}"
+        )
     return words | {"seconds": f"{taken.seconds:.1f}"}

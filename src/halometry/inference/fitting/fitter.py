@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,10 +16,12 @@ from halometry.errors import ReadError, UsageError
 from halometry.inference.fitting.blocks import scale
 from halometry.inference.fitting.counts import recover_counts
 from halometry.inference.fitting.data import Data, data_of
+from halometry.inference.fitting.laws import Laws
 from halometry.inference.fitting.model import FLOOR, Counts, Scale, Scaled, coarser
 from halometry.inference.fitting.optimise import Optimum, maximise
 from halometry.inference.fitting.parameters import Layout, layout_of
 from halometry.inference.fitting.result import Fit, Taken, report
+from halometry.inference.fitting.sampled import Sampled, sample_subhalos
 from halometry.inference.fitting.substructure import with_line, with_subhalos
 from halometry.simulation import Preset, draw_scenes, load_preset
 
@@ -38,7 +41,7 @@ class Fitter:
         free: parameters to fit though the preset holds them (`KNOWN` in `parameters`).
         device: as PyTorch names it.
         draws: scenes to choose starts from.
-        seed: of these.
+        seed: of these, and of the chains that sample subhalos.
 
     Raises:
         UsageError: sources are pictures; a name in `free` that is none, or of a part that the
@@ -69,7 +72,7 @@ class Fitter:
                 f"preset {self.preset.name}: fit takes sources with a Sersic profile, and its are"
                 " pictures"
             )
-        self.device = device
+        self.device, self.seed = device, seed
         self.scenes = draw_scenes(without_substructure(self.preset), seed, 0, draws).to(
             device, torch.float64
         )
@@ -83,29 +86,42 @@ class Fitter:
             theta = self._coordinates(self.layout)
             self.drawn = self.coarse.model(self.layout).expected(theta)
 
-    def fit(self, image: Image, line: bool = False, subhalos: int | None = 0) -> Fit:
+    def fit(
+        self, image: Image, line: bool = False, subhalos: int | Literal["auto", "sampled"] = 0
+    ) -> Fit:
         """Fit one image.
 
         Args:
             image: of one channel and of the preset's size.
             line: add a line of mass.
-            subhalos: how many point masses to add; None for as many as the data ask for.
+            subhalos: how many point masses to add, `auto` for as many as the data ask for, or
+                `sampled` for the posterior of all of them, see `sample_subhalos`.
 
         Raises:
             ReadError: the image is not of the preset's shape.
+            UsageError: the preset's subhalos are not such as can be sampled, or a line is wanted
+                with them.
         """
+        if subhalos == "sampled":
+            self.check_sampling(line)
         begin = time.perf_counter()
         self.check(image)
         data = data_of(recover_counts(image), self.preset.image, self.device)
         with torch.no_grad():
             data, layout, optimum, starts = self._smooth_fit(data)
             bare, smooth, gains = layout, optimum, []
+            sampled: Sampled | None = None
             if line:
                 layout, optimum = with_line(self.full, self.native, data, layout, optimum)
                 gains.append(float(smooth.deviance - optimum.deviance))
-            if subhalos != 0:
+            if subhalos == "sampled":
+                layout, optimum, sampled = sample_subhalos(
+                    self.full, data, layout, optimum, self.seed
+                )
+            elif subhalos != 0:
+                number = None if subhalos == "auto" else subhalos
                 layout, optimum, each = with_subhalos(
-                    self.full, self.native, data, layout, optimum, subhalos
+                    self.full, self.native, data, layout, optimum, number
                 )
                 gains += each
             settled = data.with_offset_for(optimum.expected[0], 1)
@@ -117,7 +133,17 @@ class Fitter:
                 )
             gain = float(smooth.deviance - optimum.deviance)
             taken = Taken(gain, tuple(gains), starts, time.perf_counter() - begin)
-            return report(image.path, self.preset, layout, optimum, data, taken)
+            return report(image.path, self.preset, layout, optimum, data, taken, sampled)
+
+    def check_sampling(self, line: bool = False) -> None:
+        """Whether subhalos can be sampled at all.
+
+        Raises:
+            UsageError: they cannot, by the preset's laws, or beside a line of mass.
+        """
+        Laws.of(self.preset)
+        if line:
+            raise UsageError("--subhalos sampled: takes no --line of mass beside them")
 
     def deviance(self, fit: Fit, theta: Tensor) -> float:
         """-2 ln L of other coordinates (P,) of a fitted image, on the scale of `fit.deviance`."""

@@ -14,6 +14,7 @@ from halometry.inference.fitting.data import Data
 from halometry.inference.fitting.model import Scaled
 from halometry.inference.fitting.optimise import Optimum, covariance, robust_covariance
 from halometry.inference.fitting.parameters import Layout
+from halometry.inference.fitting.sampled import APART, Sampled
 from halometry.simulation.preset import Preset
 from halometry.simulation.scene import Scene
 
@@ -66,6 +67,8 @@ class Fit:
         residual: (H, W), (data - model) / noise.
         scene: the lens that was found, one row.
         layout, theta, covariance: the coordinates that were fitted, (P,) and (P, P).
+        sampled: the posterior of the subhalos, where it was asked for; model and scene are then
+            with one draw of it, and the lens's estimates hold its scatter.
     """
 
     file: str
@@ -86,6 +89,7 @@ class Fit:
     layout: Layout
     theta: Tensor
     covariance: Tensor
+    sampled: Sampled | None = None
 
     def estimate(self, name: str) -> Estimate:
         """One parameter by its name."""
@@ -96,6 +100,8 @@ class Fit:
         """Why not to believe it; nothing if there is no reason."""
         if self.counts and abs(self.reduced_chi_square - 1) > DOUBTFUL * self.scatter:
             return "the model does not describe the image, or a better optimum was missed"
+        if self.sampled is not None and self.sampled.reduction > APART:
+            return "the chains of its subhalos do not agree; the mass fraction's error is too small"
         return "" if self.converged else "not quite at an optimum; its errors may be too small"
 
     def record(self) -> dict[str, Any]:
@@ -115,6 +121,7 @@ class Fit:
             "parameters": {
                 e.name: {"value": e.value, "error": e.error, "unit": e.unit} for e in self.estimates
             },
+            **({} if self.sampled is None else {"posterior": self.sampled.record()}),
         }
 
 
@@ -125,6 +132,7 @@ def report(
     optimum: Optimum,
     data: Data,
     taken: Taken,
+    sampled: Sampled | None = None,
 ) -> Fit:
     """Put an optimum into words; `optimum` has one row, at full resolution."""
     likelihood = data.at(1)
@@ -138,10 +146,17 @@ def report(
         spread = robust_covariance(optimum.derivatives[0], scores, optimum.fisher[0], steps)
     else:
         spread = covariance(optimum.fisher[0], steps)
+    theta = optimum.theta[0]
+    more: tuple[Estimate, ...] = ()
+    if sampled is not None:
+        theta = theta + sampled.shifts.mean(dim=0)
+        spread = spread + sampled.shifts.T.cov()
+        mass = sampled.mass_fractions
+        more = (Estimate("mass_fraction", float(mass.mean()), float(mass.std()), ""),)
     return Fit(
         file=file,
         preset=preset.name,
-        estimates=_estimates(layout, optimum.theta[0], spread),
+        estimates=_estimates(layout, theta, spread) + more,
         reduced_chi_square=chi_square,
         scatter=likelihood.scatter(expected),
         deviance=float(optimum.deviance[0]),
@@ -155,8 +170,9 @@ def report(
         residual=residual[0].view(shape).cpu().numpy(),
         scene=layout.scene(optimum.theta[:1]).to("cpu", torch.float64),
         layout=layout,
-        theta=optimum.theta[0],
+        theta=theta,
         covariance=spread,
+        sampled=sampled,
     )
 
 

@@ -1,0 +1,160 @@
+"""How well `fit --subhalos sampled` knows the mass fraction of fresh images of `halo_mass`.
+
+    python research/sampled_masses.py --work runs/sampled.jsonl --out results/sampled_masses.json \\
+        --runs halo_mass/d4net halo_mass/d4net_deep
+
+It is told the preset, as any fit is, and nothing else of an image. Trained networks answer the same
+images. Counted are the images whose true mass fraction lies within the 68 and 95 % intervals.
+Repeat the command to go on after a stop; it does not go on with another preset or seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mass_bound import answers
+
+from halometry.data.images import Image
+from halometry.errors import UsageError
+from halometry.evaluation.cost import command, provenance
+from halometry.evaluation.intervals import bootstrap, rounded, share
+from halometry.inference.fitting import Fitter
+from halometry.simulation import draw_scenes, observe, render
+
+NAME = "sampled subhalos"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--work", type=Path, required=True, help="rows of what is done")
+    parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
+    parser.add_argument("--preset", default="halo_mass")
+    parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=9011)
+    parser.add_argument("--runs", nargs="*", default=[], help="trained ones to set beside it")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.work.parent.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(line) for line in options.work.open()] if options.work.exists() else []
+    if any((row["preset"], row["seed"]) != (options.preset, options.seed) for row in rows):
+        raise UsageError(f"{options.work}: holds rows of another preset or seed")
+    if len(rows) < options.count:
+        fitter = Fitter(options.preset)
+        with options.work.open("a") as file:
+            for k in range(len(rows), options.count):
+                rows.append(_one(fitter, options.preset, options.seed, k))
+                file.write(json.dumps(rows[-1]) + "\n")
+                file.flush()
+    rows = rows[: options.count]
+    truth = np.array([row["truth"] for row in rows])
+    preset = Fitter(options.preset, draws=1).preset
+    scene = draw_scenes(preset, options.seed, 0, len(rows))
+    found = {NAME: np.array([row["mean"] for row in rows])}
+    for run in options.runs:
+        found[run] = answers(run, scene, preset, options.seed)
+    record = {
+        "what": "the mass fraction of fresh images by sampling their subhalos, and by networks",
+        "command": command(),
+        **provenance(),
+        "threads": 1,
+        "preset": options.preset,
+        "seed": options.seed,
+        "images": len(rows),
+        "interval": "95 %, bootstrap over images, binomial for shares",
+        **summary(found, truth),
+        **_of_posterior(rows),
+    }
+    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(record, indent=1))
+
+
+def _one(fitter: Fitter, preset: str, seed: int, k: int) -> dict[str, Any]:
+    """Sample the subhalos of image k."""
+    scene = draw_scenes(fitter.preset, seed, k, 1)
+    with torch.no_grad():
+        expected = render(scene.to("cpu", torch.float32), fitter.preset)
+    counts = observe(expected, fitter.preset, seed, k, scene.background_rms)
+    fit = fitter.fit(Image(counts[0].numpy(), None, f"{k}"), subhalos="sampled")
+    assert fit.sampled is not None
+    mass = fit.sampled.mass_fractions
+    told = fit.sampled.record()
+    radius = fit.estimate("einstein_radius")
+    return {
+        "preset": preset,
+        "seed": seed,
+        "image": k,
+        "truth": float(scene.f_sub[0]),
+        "mean": float(mass.mean()),
+        "error": float(mass.std()),
+        "below": float((mass < float(scene.f_sub[0])).mean()),
+        **told["mass_fraction"],
+        "scale_reduction": told["scale_reduction"],
+        "radius_pull": (radius.value - float(scene.einstein_radius[0])) / radius.error,
+        "reduced_chi_square": fit.reduced_chi_square,
+        "doubt": fit.doubt,
+        "seconds": fit.taken.seconds,
+    }
+
+
+def summary(found: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, Any]:
+    """Mean squared errors and R² of each, and the share of the networks' error that is left."""
+    groups = [np.arange(len(truth))]
+    errors = {name: (mass - truth) ** 2 for name, mass in found.items()}
+    first = errors[NAME]
+    told: dict[str, Any] = {}
+    rows = [["who", "MSE, 1e-5", "R²", "squared error of sampling over its own"]]
+    for name, error in errors.items():
+        mse = bootstrap(lambda r, e=error: e[r].mean(axis=1), groups, error.mean())
+        r2 = bootstrap(
+            lambda r, e=error: 1 - e[r].mean(axis=1) / truth[r].var(axis=1),
+            groups,
+            1 - error.mean() / truth.var(),
+        )
+        told[name] = {"mse": mse.to_dict(), "r2": r2.to_dict()}
+        scaled = (1e5 * x for x in (mse.value, mse.low, mse.high))
+        row = [name, "{} [{}, {}]".format(*rounded(*scaled)), str(r2), ""]
+        if name != NAME:
+            left = bootstrap(
+                lambda r, e=error: first[r].mean(axis=1) / e[r].mean(axis=1),
+                groups,
+                first.mean() / error.mean(),
+            )
+            told[name]["left"] = left.to_dict()
+            row[-1] = str(left)
+        rows.append(row)
+    return {"who": told, "rows": rows}
+
+
+def _of_posterior(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How often intervals hold the truth, and what else the rows tell."""
+    values = {name: np.array([row[name] for row in rows]) for name in rows[0] if name != "doubt"}
+    inside = {
+        level: (values[f"low_{level}"] <= values["truth"])
+        & (values["truth"] <= values[f"high_{level}"])
+        for level in ("68", "95")
+    }
+    pull = (values["mean"] - values["truth"]) / values["error"]
+    quantiles = (0.25, 0.5, 0.75)
+    return {
+        "coverage": {
+            level: share(int(hit.sum()), len(rows)).to_dict() for level, hit in inside.items()
+        },
+        "bias": float((values["mean"] - values["truth"]).mean()),
+        "pull": {"mean": float(pull.mean()), "standard_deviation": float(pull.std())},
+        "einstein_radius_pull": {
+            "mean": float(values["radius_pull"].mean()),
+            "standard_deviation": float(values["radius_pull"].std()),
+        },
+        "scale_reduction": np.quantile(values["scale_reduction"], quantiles).tolist(),
+        "doubtful": sum(bool(row["doubt"]) for row in rows),
+        "seconds": np.quantile(values["seconds"], quantiles).tolist(),
+    }
+
+
+if __name__ == "__main__":
+    main()

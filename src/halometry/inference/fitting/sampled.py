@@ -1,0 +1,152 @@
+"""The posterior of the mass in subhalos: how many there are, where, and how heavy, by sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from halometry.inference.fitting.chains import Chains
+from halometry.inference.fitting.data import Data
+from halometry.inference.fitting.effects import Effects, effects_of
+from halometry.inference.fitting.laws import Laws
+from halometry.inference.fitting.model import Scale
+from halometry.inference.fitting.optimise import Optimum, maximise
+from halometry.inference.fitting.parameters import Layout
+from halometry.simulation.instrument import ImageSpec
+
+CHAINS = 8
+ROUNDS = (3000, 3000, 16_000)  # steps of each chain, between which effects are rendered anew
+BURN_IN = 0.3  # of the last round
+EVERY = 50  # steps, of which one is kept
+APART = 1.2  # potential scale reduction above which chains do not agree
+LEVELS = {"low_95": 0.025, "low_68": 0.16, "median": 0.5, "high_68": 0.84, "high_95": 0.975}
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Draws of the posterior of an image's subhalos.
+
+    Attributes:
+        mass_fractions: in all subhalos (S, C), S draws of C chains.
+        numbers: of subhalos (S, C).
+        shifts: by how much the lens's coordinates differ from the fit's in each draw (S C, P).
+        density: the mean mass fraction in each pixel (H, W).
+    """
+
+    mass_fractions: np.ndarray
+    numbers: np.ndarray
+    shifts: Tensor
+    density: np.ndarray
+
+    @property
+    def reduction(self) -> float:
+        """The potential scale reduction of the mass fraction: 1 where the chains agree.
+
+        Reference:
+            Gelman & Rubin 1992, Statistical Science 7, 457.
+        """
+        within = self.mass_fractions.var(axis=0, ddof=1).mean()
+        between = self.mass_fractions.mean(axis=0).var(ddof=1)
+        return float((1 + between / within) ** 0.5)
+
+    def record(self) -> dict[str, Any]:
+        """The posterior of the mass fraction as plain data."""
+        every = self.mass_fractions
+        return {
+            "mass_fraction": {k: float(np.quantile(every, q)) for k, q in LEVELS.items()},
+            "number": float(self.numbers.mean()),
+            "draws": every.size,
+            "scale_reduction": self.reduction,
+        }
+
+
+def sample_subhalos(
+    full: Scale, data: Data, layout: Layout, optimum: Optimum, seed: int
+) -> tuple[Layout, Optimum, Sampled]:
+    """Sample the subhalos of an image by the laws of its preset.
+
+    The image is linear in their effects (`Effects`) around a fitted lens. That lens is smooth at
+    first, and then has the subhalos of the likeliest of the chains, so that what the image is not
+    linear in becomes small.
+
+    Args:
+        full: at which `optimum` was found, with the preset.
+        data: the image.
+        layout, optimum: of the lens without subhalos.
+        seed: of the chains.
+
+    Returns:
+        Layout and optimum of the lens with the subhalos of one chain, and the draws.
+
+    Raises:
+        UsageError: the preset's subhalos follow other laws than those of `Laws`.
+
+    References:
+        Brewer, Huijser & Lewis 2016, MNRAS 455, 1819; Daylan et al. 2018, ApJ 854, 141.
+    """
+    laws = Laws.of(full.preset)
+    chains = Chains(laws, CHAINS, seed)
+    for number, steps in enumerate(ROUNDS):
+        if number:
+            layout = _with(layout, chains, int(chains.likelihood().argmax()))
+            optimum = maximise(full.model(layout), data.at(1), optimum.theta)
+        effects = effects_of(full.model(layout), data, optimum, laws)
+        chains.look(effects)
+        if number + 1 < len(ROUNDS):
+            chains.run(steps)
+    return layout, optimum, _drawn(chains, effects, layout, full.preset.image)
+
+
+def _drawn(chains: Chains, effects: Effects, layout: Layout, spec: ImageSpec) -> Sampled:
+    """The draws of the last round."""
+    chains.run(int(BURN_IN * ROUNDS[-1]))
+    here = layout.template
+    share = here.subhalo_mass[0] / here.halo_mass
+    own = effects.of(here.subhalo_x[0].numpy(), here.subhalo_y[0].numpy(), share.numpy())
+    there = effects.followed[:, own[0].ravel()] @ own[1].ravel()
+    totals, numbers, shifts = [], [], []
+    half = spec.pixels * spec.pixel_scale / 2
+    density = np.zeros((spec.pixels, spec.pixels))
+    for _ in range(round((1 - BURN_IN) * ROUNDS[-1] / EVERY)):
+        chains.run(EVERY)
+        totals.append(chains.total)
+        numbers.append(chains.number.copy())
+        along = (effects.followed[:, chains.which] * chains.much).sum(axis=(2, 3))
+        shifts.append(there[:, None] - along)
+        density += np.histogram2d(
+            chains.y.ravel(),
+            chains.x.ravel(),
+            bins=spec.pixels,
+            range=[[-half, half]] * 2,
+            weights=chains.mass.ravel(),
+        )[0]
+    moved = np.concatenate(shifts, axis=1).T
+    return Sampled(
+        np.array(totals),
+        np.array(numbers),
+        torch.from_numpy(moved),
+        density / (len(totals) * CHAINS),
+    )
+
+
+def _with(layout: Layout, chains: Chains, chosen: int) -> Layout:
+    """The same parameters, beside the subhalos of one chain."""
+    template, number = layout.template, chains.number[chosen]
+    mass, x, y = (
+        torch.from_numpy(of[chosen, None, :number].copy()).to(template.f_sub)
+        for of in (chains.mass, chains.x, chains.y)
+    )
+    changed = replace(
+        template,
+        subhalo_mass=mass * template.halo_mass[:, None],
+        subhalo_x=x,
+        subhalo_y=y,
+        subhalo_z=template.z_lens[:, None].expand_as(mass),
+        subhalo_scale_radius=torch.zeros_like(mass),
+        subhalo_truncation_radius=torch.zeros_like(mass),
+    )
+    return Layout(layout.blocks, changed)
