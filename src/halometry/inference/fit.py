@@ -16,9 +16,9 @@ from halometry.errors import ReadError, UsageError
 from halometry.evaluation.fit_figure import Panel, fit_figure
 from halometry.evaluation.style import save
 from halometry.inference.fit_tables import Fitted, write_fits
-from halometry.inference.fitting import Fit, Fitter
+from halometry.inference.fitting import Fit, Fitter, check_sampling
 from halometry.progress import track
-from halometry.simulation import Preset
+from halometry.simulation import Preset, load_preset
 from halometry.writing import check_writable
 
 Number = int | Literal["auto", "sampled"]
@@ -64,10 +64,11 @@ def fit(
         0.0349
     """
     number = _number(subhalos)
+    preset = preset if isinstance(preset, Preset) else load_preset(preset)
+    if number == "sampled":
+        check_sampling(preset, line)
     images, total = given_images(files, 1)
     fitter = Fitter(preset, free, find_device(device))
-    if number == "sampled":
-        fitter.check_sampling(line)
     folder = None if out is None else Path(out)
     if folder is not None:
         check_writable(folder / "fits.csv")

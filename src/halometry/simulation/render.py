@@ -186,7 +186,7 @@ def sample(
     scene = draw_scenes(preset, seed, first, stop - first)
     wanted = slice(start - first, start - first + count)
     # Vector instructions round otherwise at the ends of a thread's share than within it.
-    with torch.no_grad(), _threads(1) if device == "cpu" else nullcontext():
+    with torch.no_grad(), at_most_threads(1) if device == "cpu" else nullcontext():
         expected = render(scene.to(device, torch.float32), preset)[wanted]
     scene = scene.rows(wanted)
     return observe(expected, preset, seed, start, scene.background_rms), scene
@@ -207,13 +207,13 @@ def sample_quickly(
     scene, spec = draw_scenes(preset, seed, start, count), preset.image
     subpixels = (spec.pixels * spec.supersampling) ** 2
     together = max(1, QUICKLY * SUBPIXELS * torch.get_num_threads() // subpixels)
-    with torch.no_grad(), _threads(max(1, min(together, count) * subpixels // SUBPIXELS)):
+    with torch.no_grad(), at_most_threads(max(1, min(together, count) * subpixels // SUBPIXELS)):
         expected = render(scene.to(device, torch.float32), preset, together)
     return observe(expected, preset, seed, start, scene.background_rms), scene
 
 
 @contextmanager
-def _threads(most: int) -> Iterator[None]:
+def at_most_threads(most: int) -> Iterator[None]:
     """Use at most so many threads of the CPU."""
     before = torch.get_num_threads()
     torch.set_num_threads(min(most, before))

@@ -133,7 +133,7 @@ class Chains:
         if kind in ("mass", "both"):
             step = self.random.choice(WIDTHS) * self.random.standard_normal(mass.shape)
             # Steps are even in the logarithm, which is one more power of the mass.
-            odds = odds + self._law(mass * np.exp(step)) - self._law(mass) + step[:, 0]
+            odds = odds + self._law(mass * np.exp(step), mass) + step[:, 0]
             mass = mass * np.exp(step)
         if kind == "anywhere":
             x, y = self._anywhere(x.shape)
@@ -158,7 +158,7 @@ class Chains:
         x, y, mass = (kept[self.chain[:, None], slots] for kept in (self.x, self.y, self.mass))
         share = self.random.random((len(mass), 1))
         new = mass.sum(axis=1, keepdims=True) * np.concatenate([share, 1 - share], axis=1)
-        odds = np.where(self.number > 1, odds + self._law(new) - self._law(mass), -np.inf)
+        odds = np.where(self.number > 1, odds + self._law(new, mass), -np.inf)
         return Proposal(slots, x, y, new, odds, np.zeros_like(self.number))
 
     def _birth_or_death(self) -> Proposal:
@@ -189,10 +189,10 @@ class Chains:
         angle = self.random.uniform(0, 2 * np.pi, shape)
         return radius * np.cos(angle), radius * np.sin(angle)
 
-    def _law(self, mass: np.ndarray) -> np.ndarray:
-        """Log of the prior's density of masses (C, m), together (C,)."""
-        inside = (mass >= self.laws.low) & (mass <= self.laws.high)
-        with np.errstate(divide="ignore"):
-            log = np.where(inside, self.laws.slope * np.log(mass), -np.inf)
-        total: np.ndarray = log.sum(axis=1)
-        return total
+    def _law(self, new: np.ndarray, old: np.ndarray) -> np.ndarray:
+        """Log of the prior's density of some masses (C, m) over that of others, together (C,)."""
+        inside = ((new >= self.laws.low) & (new <= self.laws.high)).all(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):  # of places that are empty
+            log = self.laws.slope * np.log(new / old).sum(axis=1)
+        odds: np.ndarray = np.where(inside, log, -np.inf)
+        return odds

@@ -27,7 +27,7 @@ from halometry.simulation.scene import Scene
 
 SPACING = 0.1  # arcsec, of the grid of places at which effects are rendered
 RATIO = 4.0  # of neighbouring masses at which they are
-WEAK = 0.5  # Einstein radius over the point spread function's width: lighter ones act alike
+WEAK = 0.5  # Einstein radius over the width of a point's image: lighter ones act alike
 BROAD = 1.2  # pixels are binned in pairs where two are no wider than so many of these widths
 LEAST = 1e-2  # of what pixels know of where their light comes from: left out with the outer ones
 NEAR = 0.25  # arcsec within which one subhalo may be another that moved
@@ -38,7 +38,8 @@ class Effects:
     """What an image says of subhalos: effects at all places and masses, as products of theirs.
 
     Attributes:
-        side: number of the place at each point (n, n) of a square grid around the lens, or -1.
+        spacing: of a square grid around the lens, arcsec.
+        side: number of the place at each of its points (n, n), or -1.
         masses: rendered ones (M,), shares of the halo's mass, rising.
         products: of the effects of a unit of mass, in units of the noise, what the lens could do
             taken out (K M, K M), place by place.
@@ -46,6 +47,7 @@ class Effects:
         followed: by how much the lens's coordinates go along with a unit of mass (P, K M).
     """
 
+    spacing: float
     side: np.ndarray
     masses: np.ndarray
     products: np.ndarray
@@ -58,7 +60,7 @@ class Effects:
         Bilinear in the place, linear in the logarithm of the mass.
         """
         reach = (len(self.side) - 1) / 2
-        column, row = x / SPACING + reach, y / SPACING + reach
+        column, row = x / self.spacing + reach, y / self.spacing + reach
         i, j = np.floor(row).astype(int), np.floor(column).astype(int)
         v, u = row - i, column - j
         corners = [self.side[i + a, j + b] for a in (0, 1) for b in (0, 1)]
@@ -88,8 +90,8 @@ def effects_of(model: Model, data: Data, optimum: Optimum, laws: Laws) -> Effect
     """
     scene = model.layout.scene(optimum.theta).to("cpu", torch.float32)
     window = _Window(model, data, optimum, scene)
-    side, x, y = _grid(laws.outer)
     width = max(model.preset.image.psf_sigma, model.preset.image.pixel_scale)
+    side, x, y = _grid(laws.outer, SPACING)
     masses = [laws.high]
     while window.radius * masses[0] ** 0.5 > WEAK * width:
         masses.insert(0, masses[0] / RATIO)
@@ -116,6 +118,7 @@ def effects_of(model: Model, data: Data, optimum: Optimum, laws: Laws) -> Effect
     followed = spread @ (explained @ every.mT).to(spread)
     left = unexplained(every[None], explained[None])[0]
     effects = Effects(
+        SPACING,
         side,
         np.array(masses),
         (left @ left.mT).numpy(),
@@ -141,8 +144,10 @@ class _Window:
     """
 
     def __init__(self, model: Model, data: Data, optimum: Optimum, scene: Scene) -> None:
-        self.scene, self.spec = scene, model.preset.image
-        spec, likelihood = self.spec, data.at(1)
+        fields = model.layout.fields(optimum.theta)
+        changes = {k: float(fields[k][0]) for k in ("psf_sigma",) if k in fields}
+        spec = model.preset.image.model_copy(update=changes)
+        self.scene, self.spec, likelihood = scene, spec, data.at(1)
         self.radius = float(scene.einstein_radius[0])
         square = (-1, spec.pixels, spec.pixels)
         variance = (1 / likelihood.weight(optimum.expected[0])).view(square).float()
@@ -159,9 +164,9 @@ class _Window:
         x, y = pixel_axes(spec, scene.einstein_radius)
         self.x, self.y = x[:, rays], y[rays]
         self.bent = torch.cat(deflection(scene, self.x, self.y, model.preset.cosmology))
-        fields = model.layout.fields(optimum.theta)
-        unit = float(fields["unit"][0]) if "unit" in fields else 1.0
-        self.unit = unit * float(scene.exposure[0])
+        self.unit = float(scene.exposure[0]) * (2 if "light_twice" in spec.defects else 1)
+        if "unit" in fields:
+            self.unit *= float(fields["unit"][0])
 
     def by_point(self, x: float, y: float) -> Tensor:
         """The deflection (2, H, W) by all of the halo's mass at a point."""
@@ -191,12 +196,15 @@ def _box(information: Tensor) -> tuple[int, int]:
     return size // 2 - half, size - (size // 2 - half)
 
 
-def _grid(reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The number of each point (n, n) of a grid, or -1, and where they are (K,), arcsec."""
-    steps = math.ceil(reach / SPACING) + 1
-    row = np.arange(-steps, steps + 1) * SPACING
+def _grid(reach: float, spacing: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The number of each point (n, n) of a grid, or -1, and where they are (K,), arcsec.
+
+    All four points around any place within reach are among them.
+    """
+    steps = math.ceil(reach / spacing) + 1
+    row = np.arange(-steps, steps + 1) * spacing
     y, x = np.meshgrid(row, row, indexing="ij")
-    near = np.hypot(x, y) <= reach + 1.5 * SPACING
+    near = np.hypot(x, y) <= reach + 1.5 * spacing
     side = np.full(x.shape, -1)
     side[near] = np.arange(near.sum())
     return side, x[near], y[near]

@@ -103,7 +103,7 @@ class Fitter:
                 with them.
         """
         if subhalos == "sampled":
-            self.check_sampling(line)
+            check_sampling(self.preset, line)
         begin = time.perf_counter()
         self.check(image)
         data = data_of(recover_counts(image), self.preset.image, self.device)
@@ -134,16 +134,6 @@ class Fitter:
             gain = float(smooth.deviance - optimum.deviance)
             taken = Taken(gain, tuple(gains), starts, time.perf_counter() - begin)
             return report(image.path, self.preset, layout, optimum, data, taken, sampled)
-
-    def check_sampling(self, line: bool = False) -> None:
-        """Whether subhalos can be sampled at all.
-
-        Raises:
-            UsageError: they cannot, by the preset's laws, or beside a line of mass.
-        """
-        Laws.of(self.preset)
-        if line:
-            raise UsageError("--subhalos sampled: takes no --line of mass beside them")
 
     def deviance(self, fit: Fit, theta: Tensor) -> float:
         """-2 ln L of other coordinates (P,) of a fitted image, on the scale of `fit.deviance`."""
@@ -234,6 +224,17 @@ class Fitter:
             return torch.full_like(self.scenes.f_sub, max(getattr(spec, name), FLOOR))
 
         return layout.coordinates(get)
+
+
+def check_sampling(preset: Preset, line: bool = False) -> None:
+    """Whether the subhalos of a preset's images can be sampled at all.
+
+    Raises:
+        UsageError: they cannot, by the preset's laws, or beside a line of mass.
+    """
+    Laws.of(preset)
+    if line:
+        raise UsageError("--subhalos sampled: takes no --line of mass beside them")
 
 
 def without_substructure(preset: Preset) -> Preset:

@@ -36,11 +36,12 @@ class Laws:
             UsageError: it has no subhalos, or other laws or profiles than these.
         """
         law, halo = preset.subhalos, preset.lens.mass
-        if law is None or halo is None:
+        if law is None:
             raise UsageError(f"preset {preset.name}: has no subhalos whose posterior to sample")
         mass, radius = law.mass.power_law, law.radius
         if (
-            law.number.poisson is None
+            halo is None
+            or law.number.poisson is None
             or not isinstance(mass, PowerLaw)
             or radius.uniform is None
             or halo.value is None

@@ -17,6 +17,7 @@ from halometry.inference.fitting.model import Scale
 from halometry.inference.fitting.optimise import Optimum, maximise
 from halometry.inference.fitting.parameters import Layout
 from halometry.simulation.instrument import ImageSpec
+from halometry.simulation.render import at_most_threads
 
 CHAINS = 8
 ROUNDS = (3000, 3000, 16_000)  # steps of each chain, between which effects are rendered anew
@@ -90,15 +91,16 @@ def sample_subhalos(
     """
     laws = Laws.of(full.preset)
     chains = Chains(laws, CHAINS, seed)
-    for number, steps in enumerate(ROUNDS):
-        if number:
-            layout = _with(layout, chains, int(chains.likelihood().argmax()))
-            optimum = maximise(full.model(layout), data.at(1), optimum.theta)
-        effects = effects_of(full.model(layout), data, optimum, laws)
-        chains.look(effects)
-        if number + 1 < len(ROUNDS):
-            chains.run(steps)
-    return layout, optimum, _drawn(chains, effects, layout, full.preset.image)
+    with at_most_threads(1):  # of small operations, for which several threads only wait
+        for number, steps in enumerate(ROUNDS):
+            if number:
+                layout = _with(layout, chains, int(chains.likelihood().argmax()))
+                optimum = maximise(full.model(layout), data.at(1), optimum.theta)
+            effects = effects_of(full.model(layout), data, optimum, laws)
+            chains.look(effects)
+            if number + 1 < len(ROUNDS):
+                chains.run(steps)
+        return layout, optimum, _drawn(chains, effects, layout, full.preset.image)
 
 
 def _drawn(chains: Chains, effects: Effects, layout: Layout, spec: ImageSpec) -> Sampled:

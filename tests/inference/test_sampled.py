@@ -1,0 +1,220 @@
+"""Sampled subhalos: their laws, their effects, the chains, and what `fit` tells of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from halometry.data.images import Image
+from halometry.errors import UsageError
+from halometry.inference.fit import fit
+from halometry.inference.fitting import Fitter, sampled
+from halometry.inference.fitting.chains import Chains
+from halometry.inference.fitting.data import Data
+from halometry.inference.fitting.effects import Effects, effects_of
+from halometry.inference.fitting.laws import Laws
+from halometry.inference.fitting.model import Counts
+from halometry.inference.fitting.optimise import maximise
+from halometry.simulation import Scene, draw_scenes, load_preset, observe, render
+
+# The demonstration's small images, with masses as in halo_mass.
+PRESET = load_preset("demo_mass").model_copy(update={"mass_scale": 1.0})
+SPACING = 0.1
+FEW = Laws(number=2.0, low=0.01, high=0.1, slope=-1.5, inner=0.0, outer=0.35)
+
+
+@pytest.fixture(autouse=True)
+def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampled, "ROUNDS", (400, 2000))
+
+
+def grid(reach: float) -> np.ndarray:
+    steps = round(reach / SPACING) + 1
+    return np.arange((2 * steps + 1) ** 2).reshape(2 * steps + 1, 2 * steps + 1)
+
+
+def effects(pull: float, product: float, laws: Laws) -> Effects:
+    """An image that tells of the whole mass alone."""
+    side = grid(laws.outer)
+    size = side.size
+    return Effects(
+        SPACING,
+        side,
+        np.array([laws.high]),
+        np.full((size, size), product, dtype=np.float32),
+        np.full(size, pull),
+        np.zeros((1, size)),
+    )
+
+
+def visited(chains: Chains, steps: int, every: int = 10) -> dict[str, np.ndarray]:
+    totals, numbers, masses, radii = [], [], [], []
+    for _ in range(steps // every):
+        chains.run(every)
+        totals.append(chains.total)
+        numbers.append(chains.number.copy())
+        there = chains.mass > 0
+        masses.append(chains.mass[there])
+        radii.append(np.hypot(chains.x, chains.y)[there])
+    return {
+        "total": np.concatenate(totals),
+        "number": np.concatenate(numbers),
+        "mass": np.concatenate(masses),
+        "radius": np.concatenate(radii),
+    }
+
+
+def test_laws_have_the_moments_of_simulated_labels() -> None:
+    preset = load_preset("halo_mass")
+    mean, variance = Laws.of(preset).moments
+    labels = draw_scenes(preset, 3, 0, 3000).f_sub
+    assert float(labels.mean()) == pytest.approx(mean, rel=0.03)
+    assert float(labels.var()) == pytest.approx(variance, rel=0.08)
+
+
+def test_a_chain_that_sees_nothing_draws_from_the_prior() -> None:
+    chains = Chains(FEW, 32, seed=1)
+    chains.look(effects(0.0, 0.0, FEW))
+    seen = visited(chains, 8000)
+    mean, variance = FEW.moments
+    assert seen["number"].mean() == pytest.approx(FEW.number, rel=0.05)
+    assert seen["number"].var() == pytest.approx(FEW.number, rel=0.1)
+    assert seen["total"].mean() == pytest.approx(mean, rel=0.06)
+    assert seen["total"].var() == pytest.approx(variance, rel=0.15)
+    for quantile in (0.1, 0.5, 0.9):
+        at = FEW.masses(np.array(quantile))
+        assert (seen["mass"] < at).mean() == pytest.approx(quantile, abs=0.03)
+        assert (seen["radius"] < quantile * FEW.outer).mean() == pytest.approx(quantile, abs=0.03)
+
+
+def test_a_chain_has_the_posterior_that_weighted_draws_of_the_prior_have() -> None:
+    pull, product = 180.0, 2000.0  # the whole mass is 0.09 +- 0.022
+    chains = Chains(FEW, 32, seed=2)
+    chains.look(effects(pull, product, FEW))
+    chains.run(1000)
+    seen = visited(chains, 8000)
+    random = np.random.default_rng(3)
+    number = random.poisson(FEW.number, 200_000)
+    masses = FEW.masses(random.random((len(number), 14)))
+    total = (masses * (np.arange(14) < number[:, None])).sum(axis=1)
+    weight = np.exp(pull * total - product * total**2 / 2 - pull**2 / product / 2)
+    weight /= weight.sum()
+    mean = weight @ total
+    assert seen["total"].mean() == pytest.approx(mean, rel=0.02)
+    assert seen["total"].std() == pytest.approx((weight @ (total - mean) ** 2) ** 0.5, rel=0.06)
+    assert seen["number"].mean() == pytest.approx(weight @ number, rel=0.05)
+
+
+def test_effects_between_places_and_masses_are_means_of_their_neighbours() -> None:
+    two = Effects(
+        SPACING, grid(0.3), np.array([0.01, 0.04]), np.eye(1), np.zeros(1), np.zeros((1, 1))
+    )
+    middle = (len(two.side) - 1) // 2
+    which, much = two.of(np.array(0.0), np.array(SPACING), np.array(0.04))
+    assert which[much > 0].tolist() == [2 * two.side[middle + 1, middle] + 1]
+    assert much.sum() == pytest.approx(0.04)
+    which, much = two.of(np.array(0.25 * SPACING), np.array(0.0), np.array(0.02))
+    assert much.sum() == pytest.approx(0.02)
+    right = which // 2 == two.side[middle, middle + 1]
+    assert much[right].sum() == pytest.approx(0.25 * 0.02)
+    assert much[which % 2 == 1].sum() == pytest.approx(0.01)  # halfway in the logarithm
+    _, much = two.of(np.array(0.0), np.array(0.0), np.array(0.001))  # lighter than rendered
+    assert much.sum() == pytest.approx(0.001)
+
+
+def lumpy(mass: float, x: float, y: float) -> Scene:
+    """A lens with one subhalo."""
+    scene = draw_scenes(PRESET, 8, 0, 1).to("cpu", torch.float32)
+    one = torch.ones(1, 1)
+    return replace(
+        scene,
+        subhalo_mass=mass * scene.halo_mass[:, None] * one,
+        subhalo_x=x * one,
+        subhalo_y=y * one,
+        subhalo_z=scene.z_lens[:, None] * one,
+        subhalo_scale_radius=0 * one,
+        subhalo_truncation_radius=0 * one,
+    )
+
+
+@pytest.mark.parametrize(("mass", "x", "y"), [(0.002, 0.9, 0.6), (0.005, -0.8, -0.7)])
+def test_the_likelihood_by_effects_is_that_of_a_fit(mass: float, x: float, y: float) -> None:
+    """Of a subhalo's place, against images without it, the lens fitted beside it or not."""
+    fitter, laws = Fitter(PRESET, draws=1), Laws.of(PRESET)
+    scene = lumpy(mass, x, y)
+    image = render(scene, fitter.preset)[0, 0].double()
+    model = fitter.full.model(fitter.layout)
+    start = fitter.layout.coordinates(lambda name: getattr(scene, name).double())
+    likelihood = Counts(image.flatten())
+    with torch.no_grad():
+        smooth = maximise(model, likelihood, start)
+        told = effects_of(model, Data(image, 0.0, None, 0, range(1)), smooth, laws)
+    which, much = told.of(np.array(x), np.array(y), np.array(mass))
+    among = told.products[np.ix_(which, which)]
+    gain = 2 * (much @ told.pull[which]) - much @ among @ much
+    best = float(smooth.deviance[0])  # of an image without noise, whose own deviance is 0
+    assert best > 4
+    assert gain == pytest.approx(best, rel=0.1)
+
+
+def test_fit_tells_the_posterior_of_the_mass(tmp_path: Path) -> None:
+    preset = PRESET
+    scene = draw_scenes(preset, 21, 4, 1)
+    counts = observe(render(scene.to("cpu", torch.float32), preset), preset, 21, 4)[0]
+    np.save(tmp_path / "lens.npy", counts.numpy())
+    (found,) = fit(tmp_path / "lens.npy", PRESET, tmp_path / "out", subhalos="sampled")
+    assert not isinstance(found, Exception)
+    assert found.sampled is not None
+    mass = found.estimate("mass_fraction")
+    assert abs(mass.value - float(scene.f_sub[0])) < 5 * mass.error
+    assert mass.error < Laws.of(preset).moments[1] ** 0.5
+    radius = found.estimate("einstein_radius")
+    assert abs(radius.value - float(scene.einstein_radius[0])) < 5 * radius.error
+    assert abs(found.reduced_chi_square - 1) < 5 * found.scatter
+    assert found.sampled.density.sum() == pytest.approx(mass.value, rel=0.05)
+    told = json.loads((tmp_path / "out" / "fits.json").read_text())["fits"][0]["posterior"]
+    levels = [*told["mass_fraction"].values()]
+    assert levels == sorted(levels)
+    with (tmp_path / "out" / "fits.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["mass_fraction"]) == pytest.approx(mass.value, rel=1e-5)
+    assert (tmp_path / "out" / "0001-lens.png").stat().st_size > 10_000
+
+
+def test_the_same_seed_gives_the_same_posterior() -> None:
+    preset = PRESET
+    scene = draw_scenes(preset, 22, 0, 1).to("cpu", torch.float32)
+    image = Image(observe(render(scene, preset), preset, 22, 0)[0].numpy(), None, "one")
+    first, second = (Fitter(preset, draws=50).fit(image, subhalos="sampled") for _ in range(2))
+    assert first.sampled is not None
+    assert second.sampled is not None
+    assert np.array_equal(first.sampled.mass_fractions, second.sampled.mass_fractions)
+
+
+def test_chains_that_do_not_agree_are_doubted() -> None:
+    apart = np.tile(np.arange(4.0), (10, 1)) + np.random.default_rng(0).normal(0, 0.1, (10, 4))
+    draws = sampled.Sampled(apart, apart, torch.zeros(40, 1), np.zeros((2, 2)))
+    assert draws.reduction > sampled.APART
+    together = np.random.default_rng(0).normal(0, 1, (500, 4))
+    assert sampled.Sampled(together, together, torch.zeros(1, 1), np.zeros((2, 2))).reduction < 1.01
+
+
+@pytest.mark.parametrize(
+    ("preset", "options", "message"),
+    [
+        ("euclid", {}, "takes point masses of a power law and a Poisson number"),
+        (PRESET, {"line": True}, "takes no --line of mass beside them"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused(
+    tmp_path: Path, preset: str, options: dict[str, bool], message: str
+) -> None:
+    np.save(tmp_path / "1.npy", np.zeros((48, 48), dtype=np.float32))
+    with pytest.raises(UsageError, match=message):
+        fit(tmp_path / "1.npy", preset, subhalos="sampled", **options)
