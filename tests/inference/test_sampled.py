@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from halometry.data.images import Image
 from halometry.errors import UsageError
 from halometry.inference.fit import fit
+from halometry.inference.fit_tables import print_fits
 from halometry.inference.fitting import Fitter, sampled
 from halometry.inference.fitting.chains import Chains
 from halometry.inference.fitting.data import Data
@@ -168,7 +171,10 @@ def test_fit_tells_the_posterior_of_the_mass(tmp_path: Path) -> None:
     scene = draw_scenes(preset, 21, 4, 1)
     counts = observe(render(scene.to("cpu", torch.float32), preset), preset, 21, 4)[0]
     np.save(tmp_path / "lens.npy", counts.numpy())
-    (found,) = fit(tmp_path / "lens.npy", PRESET, tmp_path / "out", subhalos="sampled")
+    (found,) = found_all = fit(tmp_path / "lens.npy", PRESET, tmp_path / "out", subhalos="sampled")
+    out = StringIO()
+    print_fits([*found_all, *found_all], Console(file=out, width=120))
+    assert "mass fraction" in out.getvalue()
     assert not isinstance(found, Exception)
     assert found.sampled is not None
     mass = found.estimate("mass_fraction")
@@ -187,7 +193,8 @@ def test_fit_tells_the_posterior_of_the_mass(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "0001-lens.png").stat().st_size > 10_000
 
 
-def test_the_same_seed_gives_the_same_posterior() -> None:
+def test_the_same_seed_gives_the_same_posterior(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampled, "ROUNDS", (400,))
     preset = PRESET
     scene = draw_scenes(preset, 22, 0, 1).to("cpu", torch.float32)
     image = Image(observe(render(scene, preset), preset, 22, 0)[0].numpy(), None, "one")
