@@ -48,7 +48,7 @@ def fit(
             image.
         free: parameters to fit though the preset holds them, such as `psf_sigma`.
         figures: whether to draw; a second an image.
-        device: `auto`, `cpu`, or as PyTorch names it.
+        device: `auto`, `cpu`, or as PyTorch names it; subhalos are sampled on the CPU.
 
     Returns:
         One fit a file, in order; for a file that cannot be used the error.
@@ -68,7 +68,7 @@ def fit(
     if number == "sampled":
         check_sampling(preset, line)
     images, total = given_images(files, 1)
-    fitter = Fitter(preset, free, find_device(device))
+    fitter = Fitter(preset, free, "cpu" if number == "sampled" else find_device(device))
     folder = None if out is None else Path(out)
     if folder is not None:
         check_writable(folder / "fits.csv")

@@ -99,11 +99,13 @@ class Fitter:
 
         Raises:
             ReadError: the image is not of the preset's shape.
-            UsageError: the preset's subhalos are not such as can be sampled, or a line is wanted
-                with them.
+            UsageError: the preset's subhalos are not such as can be sampled, a line is wanted
+                with them, or another device.
         """
         if subhalos == "sampled":
             check_sampling(self.preset, line)
+            if self.device != "cpu":
+                raise UsageError(f"subhalos are sampled on the CPU, not on {self.device}")
         begin = time.perf_counter()
         self.check(image)
         data = data_of(recover_counts(image), self.preset.image, self.device)
