@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="rows of what is done")
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     parser.add_argument("--preset", default="halo_mass")
-    parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--count", type=int, default=90)
     parser.add_argument("--seed", type=int, default=9011)
     parser.add_argument("--runs", nargs="*", default=[], help="trained ones to set beside it")
     options = parser.parse_args()
