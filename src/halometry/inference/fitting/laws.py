@@ -44,13 +44,14 @@ class Laws:
             or law.number.poisson is None
             or not isinstance(mass, PowerLaw)
             or radius.uniform is None
+            or np.ptp(law.angle.support) < 6.28
             or halo.value is None
             or law.truncation is not None
             or mass.slope == -1
         ):
             raise UsageError(
                 f"preset {preset.name}: sampling takes point masses of a power law and a Poisson"
-                " number, uniform in distance, in a halo of one mass"
+                " number, uniform in distance and angle, in a halo of one mass"
             )
         low, high = (end * preset.mass_scale / halo.value for end in (mass.low, mass.high))
         inner, outer = radius.support
