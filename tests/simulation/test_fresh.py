@@ -19,6 +19,7 @@ def test_fresh_images_are_those_of_the_preset_without_end() -> None:
     assert torch.equal(torch.cat([labels for _, labels in batches]), scene.labels)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
 def test_workers_of_a_loader_share_the_batches() -> None:
     fresh = FreshImages("demo_mass", seed=3, batch_size=4, batches=5)
     alone = [labels for _, labels in fresh]
