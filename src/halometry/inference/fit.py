@@ -44,8 +44,8 @@ def fit(
         out: a folder for `fits.csv`, `fits.json` and a figure an image.
         line: add a line of mass.
         subhalos: point masses to add, `auto` for as many as the data ask for, or `sampled` for
-            the posterior of all of them and of their mass fraction, which takes half a minute an
-            image.
+            the posterior of all of them and of their mass fraction, which takes most of a minute
+            an image.
         free: parameters to fit though the preset holds them, such as `psf_sigma`.
         figures: whether to draw; a second an image.
         device: `auto`, `cpu`, or as PyTorch names it; subhalos are sampled on the CPU.

@@ -109,6 +109,8 @@ class Fitter:
         begin = time.perf_counter()
         self.check(image)
         data = data_of(recover_counts(image), self.preset.image, self.device)
+        if subhalos == "sampled" and data.sigma is not None:
+            raise ReadError(image.path, "its pixels are no counts, from which subhalos are sampled")
         with torch.no_grad():
             data, layout, optimum, starts = self._smooth_fit(data)
             bare, smooth, gains = layout, optimum, []
