@@ -30,8 +30,8 @@ WHOLE = "default"
 WITHOUT: dict[str, dict[str, Any]] = {
     WHOLE: {},
     "without the square root of counts": {"stretch": "none"},
-    "without warm-up and cosine": {"schedule": "constant"},
-    "with a trapezoid in the cosine's place": {"schedule": "trapezoid"},
+    "with a rate that stays at its peak": {"schedule": "constant"},
+    "with a cosine in the trapezoid's place": {"schedule": "cosine"},
     "without fresh images, and so without heavy ones": {"fresh": 0},
     "without heavy substructure at first": {"heaviest": 1},
     "without the map of the mass": {"auxiliary": 0},

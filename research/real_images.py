@@ -45,7 +45,7 @@ CONSTANTS = (
 )
 ADDED: dict[str, dict[str, Any]] = {
     "no": {},
-    "sphere": {"subhalos": None},
+    "sphere": {"subhalos": "auto"},
     "vort": {"line": True},
     "false_alarms": {"subhalos": 1},
 }

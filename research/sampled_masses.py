@@ -22,9 +22,10 @@ from mass_bound import answers
 from halometry.data.images import Image
 from halometry.errors import UsageError
 from halometry.evaluation.cost import command, provenance
-from halometry.evaluation.intervals import bootstrap, rounded, share
+from halometry.evaluation.intervals import bootstrap, share
+from halometry.evaluation.metrics import regression_metrics
 from halometry.inference.fitting import Fitter
-from halometry.simulation import draw_scenes, observe, render
+from halometry.simulation import draw_scenes, load_preset, observe, render
 
 NAME = "sampled subhalos"
 
@@ -52,7 +53,7 @@ def main() -> None:
                 file.flush()
     rows = rows[: options.count]
     truth = np.array([row["truth"] for row in rows])
-    preset = Fitter(options.preset, draws=1).preset
+    preset = load_preset(options.preset)
     scene = draw_scenes(preset, options.seed, 0, len(rows))
     found = {NAME: np.array([row["mean"] for row in rows])}
     for run in options.runs:
@@ -91,7 +92,6 @@ def _one(fitter: Fitter, preset: str, seed: int, k: int) -> dict[str, Any]:
         "truth": float(scene.f_sub[0]),
         "mean": float(mass.mean()),
         "error": float(mass.std()),
-        "below": float((mass < float(scene.f_sub[0])).mean()),
         **told["mass_fraction"],
         "scale_reduction": told["scale_reduction"],
         "radius_pull": (radius.value - float(scene.einstein_radius[0])) / radius.error,
@@ -102,31 +102,21 @@ def _one(fitter: Fitter, preset: str, seed: int, k: int) -> dict[str, Any]:
 
 
 def summary(found: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, Any]:
-    """Mean squared errors and R² of each, and the share of the networks' error that is left."""
-    groups = [np.arange(len(truth))]
-    errors = {name: (mass - truth) ** 2 for name, mass in found.items()}
-    first = errors[NAME]
+    """Figures of merit of each, and the share of the networks' squared error that is left."""
+    first = (found[NAME] - truth) ** 2
     told: dict[str, Any] = {}
-    rows = [["who", "MSE, 1e-5", "R²", "squared error of sampling over its own"]]
-    for name, error in errors.items():
-        mse = bootstrap(lambda r, e=error: e[r].mean(axis=1), groups, error.mean())
-        r2 = bootstrap(
-            lambda r, e=error: 1 - e[r].mean(axis=1) / truth[r].var(axis=1),
-            groups,
-            1 - error.mean() / truth.var(),
-        )
-        told[name] = {"mse": mse.to_dict(), "r2": r2.to_dict()}
-        scaled = (1e5 * x for x in (mse.value, mse.low, mse.high))
-        row = [name, "{} [{}, {}]".format(*rounded(*scaled)), str(r2), ""]
+    rows = [["who", "MSE", "R²", "squared error of sampling over its own"]]
+    for name, mass in found.items():
+        metrics = regression_metrics(truth, mass)
         if name != NAME:
-            left = bootstrap(
+            error = (mass - truth) ** 2
+            metrics["left"] = bootstrap(
                 lambda r, e=error: first[r].mean(axis=1) / e[r].mean(axis=1),
-                groups,
+                [np.arange(len(truth))],
                 first.mean() / error.mean(),
             )
-            told[name]["left"] = left.to_dict()
-            row[-1] = str(left)
-        rows.append(row)
+        told[name] = {metric: value.to_dict() for metric, value in metrics.items()}
+        rows.append([name, *(str(metrics.get(metric, "")) for metric in ("mse", "r2", "left"))])
     return {"who": told, "rows": rows}
 
 
@@ -144,7 +134,6 @@ def _of_posterior(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "coverage": {
             level: share(int(hit.sum()), len(rows)).to_dict() for level, hit in inside.items()
         },
-        "bias": float((values["mean"] - values["truth"]).mean()),
         "pull": {"mean": float(pull.mean()), "standard_deviation": float(pull.std())},
         "einstein_radius_pull": {
             "mean": float(values["radius_pull"].mean()),

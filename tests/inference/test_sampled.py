@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,21 +15,20 @@ import torch
 from rich.console import Console
 
 from halometry.data.images import Image
-from halometry.errors import UsageError
+from halometry.errors import ReadError, UsageError
 from halometry.inference.fit import fit
 from halometry.inference.fit_tables import print_fits
 from halometry.inference.fitting import Fitter, sampled
 from halometry.inference.fitting.chains import Chains
 from halometry.inference.fitting.data import Data
-from halometry.inference.fitting.effects import Effects, effects_of
+from halometry.inference.fitting.effects import SPACING, Effects, effects_of
 from halometry.inference.fitting.laws import Laws
 from halometry.inference.fitting.model import Counts
 from halometry.inference.fitting.optimise import maximise
-from halometry.simulation import Scene, draw_scenes, load_preset, observe, render
+from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
 
 # The demonstration's small images, with masses as in halo_mass.
 PRESET = load_preset("demo_mass").model_copy(update={"mass_scale": 1.0})
-SPACING = 0.1
 FEW = Laws(number=2.0, low=0.01, high=0.1, slope=-1.5, inner=0.0, outer=0.35)
 
 
@@ -47,7 +47,6 @@ def effects(pull: float, product: float, laws: Laws) -> Effects:
     side = grid(laws.outer)
     size = side.size
     return Effects(
-        SPACING,
         side,
         np.array([laws.high]),
         np.full((size, size), product, dtype=np.float32),
@@ -73,19 +72,27 @@ def visited(chains: Chains, steps: int, every: int = 10) -> dict[str, np.ndarray
     }
 
 
+def moments(laws: Laws) -> tuple[float, float]:
+    """Mean and variance of the mass fraction: of a Poisson sum, by the moments of one mass."""
+    masses = laws.masses((np.arange(100_000) + 0.5) / 100_000)
+    return laws.number * float(masses.mean()), laws.number * float((masses**2).mean())
+
+
 def test_laws_have_the_moments_of_simulated_labels() -> None:
     preset = load_preset("halo_mass")
-    mean, variance = Laws.of(preset).moments
+    mean, variance = moments(Laws.of(preset))
     labels = draw_scenes(preset, 3, 0, 3000).f_sub
     assert float(labels.mean()) == pytest.approx(mean, rel=0.03)
     assert float(labels.var()) == pytest.approx(variance, rel=0.08)
 
 
-def test_a_chain_that_sees_nothing_draws_from_the_prior() -> None:
-    chains = Chains(FEW, 32, seed=1)
-    chains.look(effects(0.0, 0.0, FEW))
+@pytest.mark.parametrize("inner", [0.0, 0.15])
+def test_a_chain_that_sees_nothing_draws_from_the_prior(inner: float) -> None:
+    laws = replace(FEW, inner=inner)
+    chains = Chains(laws, 32, seed=1)
+    chains.look(effects(0.0, 0.0, laws))
     seen = visited(chains, 8000)
-    mean, variance = FEW.moments
+    mean, variance = moments(laws)
     assert seen["number"].mean() == pytest.approx(FEW.number, rel=0.05)
     assert seen["number"].var() == pytest.approx(FEW.number, rel=0.1)
     assert seen["total"].mean() == pytest.approx(mean, rel=0.06)
@@ -93,7 +100,8 @@ def test_a_chain_that_sees_nothing_draws_from_the_prior() -> None:
     for quantile in (0.1, 0.5, 0.9):
         at = FEW.masses(np.array(quantile))
         assert (seen["mass"] < at).mean() == pytest.approx(quantile, abs=0.03)
-        assert (seen["radius"] < quantile * FEW.outer).mean() == pytest.approx(quantile, abs=0.03)
+        radius = inner + quantile * (FEW.outer - inner)
+        assert (seen["radius"] < radius).mean() == pytest.approx(quantile, abs=0.03)
 
 
 def test_a_chain_has_the_posterior_that_weighted_draws_of_the_prior_have() -> None:
@@ -115,9 +123,7 @@ def test_a_chain_has_the_posterior_that_weighted_draws_of_the_prior_have() -> No
 
 
 def test_effects_between_places_and_masses_are_means_of_their_neighbours() -> None:
-    two = Effects(
-        SPACING, grid(0.3), np.array([0.01, 0.04]), np.eye(1), np.zeros(1), np.zeros((1, 1))
-    )
+    two = Effects(grid(0.3), np.array([0.01, 0.04]), np.eye(1), np.zeros(1), np.zeros((1, 1)))
     middle = (len(two.side) - 1) // 2
     which, much = two.of(np.array(0.0), np.array(SPACING), np.array(0.04))
     assert which[much > 0].tolist() == [2 * two.side[middle + 1, middle] + 1]
@@ -170,7 +176,8 @@ def test_fit_tells_the_posterior_of_the_mass(tmp_path: Path) -> None:
     preset = PRESET
     scene = draw_scenes(preset, 21, 4, 1)
     counts = observe(render(scene.to("cpu", torch.float32), preset), preset, 21, 4)[0]
-    np.save(tmp_path / "lens.npy", counts.numpy())
+    scaled = (counts - counts.min()) / (counts.max() - counts.min())  # as the published sets are
+    np.save(tmp_path / "lens.npy", scaled.numpy())
     (found,) = found_all = fit(tmp_path / "lens.npy", PRESET, tmp_path / "out", subhalos="sampled")
     out = StringIO()
     print_fits([*found_all, *found_all], Console(file=out, width=120))
@@ -179,7 +186,7 @@ def test_fit_tells_the_posterior_of_the_mass(tmp_path: Path) -> None:
     assert found.sampled is not None
     mass = found.estimate("mass_fraction")
     assert abs(mass.value - float(scene.f_sub[0])) < 5 * mass.error
-    assert mass.error < Laws.of(preset).moments[1] ** 0.5
+    assert mass.error < moments(Laws.of(preset))[1] ** 0.5
     radius = found.estimate("einstein_radius")
     assert abs(radius.value - float(scene.einstein_radius[0])) < 5 * radius.error
     assert abs(found.reduced_chi_square - 1) < 5 * found.scatter
@@ -212,15 +219,50 @@ def test_chains_that_do_not_agree_are_doubted() -> None:
     assert sampled.Sampled(together, together, torch.zeros(1, 1), np.zeros((2, 2))).reduction < 1.01
 
 
+def test_an_image_without_counts_is_a_row_that_says_so(tmp_path: Path) -> None:
+    preset = PRESET
+    scene = draw_scenes(preset, 21, 4, 1).to("cpu", torch.float32)
+    counts = observe(render(scene, preset), preset, 21, 4)[0].numpy()
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, counts.shape)
+    np.save(tmp_path / "lens.npy", (counts + noise).astype(np.float32))
+    (found,) = fit(tmp_path / "lens.npy", preset, subhalos="sampled")
+    assert isinstance(found, ReadError)
+    assert "its pixels are no counts" in found.reason
+
+
+def changed(**parts: object) -> Preset:
+    """The preset with another law of its subhalos."""
+    assert PRESET.subhalos is not None
+    subhalos = type(PRESET.subhalos).model_validate(PRESET.subhalos.model_dump() | parts)
+    return PRESET.model_copy(update={"subhalos": subhalos})
+
+
+SMOOTH = {"task": "classification", "classes": {"no": "no"}}
+
+
 @pytest.mark.parametrize(
     ("preset", "options", "message"),
     [
-        ("euclid", {}, "takes point masses of a power law and a Poisson number"),
+        (PRESET.model_copy(update=SMOOTH), {}, "has no subhalos whose posterior to sample"),
+        (changed(number={"poisson": 0.0, "source": "x"}), {}, "takes point masses of a power law"),
+        (
+            changed(angle={"uniform": [0.0, 3.0], "unit": "rad", "source": "x"}),
+            {},
+            "uniform in distance and angle",
+        ),
+        (
+            changed(radius={"uniform": [0.0, 6.0], "unit": "arcsec", "source": "x"}),
+            {},
+            "has subhalos 6 arcsec from the lens; sampling takes none beyond 4",
+        ),
+        (PRESET, {"device": "cuda"}, "runs on the CPU; give --device cpu, not cuda"),
+        ("model_1_as_run", {}, "sampling takes"),
+        ("euclid", {}, "a Poisson number, uniform in distance and angle, in a halo of one mass"),
         (PRESET, {"line": True}, "takes no --line of mass beside them"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(
-    tmp_path: Path, preset: str, options: dict[str, bool], message: str
+    tmp_path: Path, preset: str | Preset, options: dict[str, Any], message: str
 ) -> None:
     np.save(tmp_path / "1.npy", np.zeros((48, 48), dtype=np.float32))
     with pytest.raises(UsageError, match=message):

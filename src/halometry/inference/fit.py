@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -16,12 +15,10 @@ from halometry.errors import ReadError, UsageError
 from halometry.evaluation.fit_figure import Panel, fit_figure
 from halometry.evaluation.style import save
 from halometry.inference.fit_tables import Fitted, write_fits
-from halometry.inference.fitting import Fit, Fitter, check_sampling
+from halometry.inference.fitting import Fit, Fitter, Number, check_sampling
 from halometry.progress import track
 from halometry.simulation import Preset, load_preset
 from halometry.writing import check_writable
-
-Number = int | Literal["auto", "sampled"]
 
 
 def fit(
@@ -66,9 +63,10 @@ def fit(
     number = _number(subhalos)
     preset = preset if isinstance(preset, Preset) else load_preset(preset)
     if number == "sampled":
-        check_sampling(preset, line)
+        device = "cpu" if device == "auto" else device
+        check_sampling(preset, line, device)
     images, total = given_images(files, 1)
-    fitter = Fitter(preset, free, "cpu" if number == "sampled" else find_device(device))
+    fitter = Fitter(preset, free, find_device(device))
     folder = None if out is None else Path(out)
     if folder is not None:
         check_writable(folder / "fits.csv")

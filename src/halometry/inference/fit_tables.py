@@ -107,9 +107,8 @@ def _print_one(fit: Fit, console: Console) -> None:
 def _print_many(fits: Sequence[Fit], console: Console) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("file")
-    sampled = any(fit.sampled is not None for fit in fits)
-    last = "mass fraction" if sampled else "shear"
-    for heading in ("reduced χ²", "gain", 'Einstein radius (")', last, "s"):
+    last = "mass_fraction" if any(fit.sampled is not None for fit in fits) else "shear"
+    for heading in ("reduced χ²", "gain", 'Einstein radius (")', last.replace("_", " "), "s"):
         table.add_column(heading, justify="right", no_wrap=True)
     for fit in fits:
         told = {e.name: " ± ".join(_rounded(e)) for e in fit.estimates}
@@ -118,7 +117,7 @@ def _print_many(fits: Sequence[Fit], console: Console) -> None:
             f"{fit.reduced_chi_square:.3f}",
             f"{fit.taken.gain:.1f}",
             told.get("einstein_radius", ""),
-            told.get(last.replace(" ", "_"), ""),
+            told.get(last, ""),
             f"{fit.taken.seconds:.1f}",
         )
     console.print(table)

@@ -66,7 +66,7 @@ def check_start(start: Run, data: LabelledImages, split: Split) -> None:
         )
         if len(both):
             seed = one.split.seed
-            split_alike = f"use the seed of its split (--seed {seed}), or " * (seed != split.seed)
+            split_alike = "" if seed == split.seed else f"use its split's seed (--seed {seed}), or "
             raise UsageError(
                 f"--start {start.source}: it has learnt from {len(both)} of the {kept} images that"
                 f" are to choose, calibrate or judge this run; {split_alike}train on other"

@@ -38,8 +38,7 @@ class Effects:
     """What an image says of subhalos: effects at all places and masses, as products of theirs.
 
     Attributes:
-        spacing: of a square grid around the lens, arcsec.
-        side: number of the place at each of its points (n, n), or -1.
+        side: number of the place at each point (n, n) of a grid around the lens, or -1.
         masses: rendered ones (M,), shares of the halo's mass, rising.
         products: of the effects of a unit of mass, in units of the noise, what the lens could do
             taken out (K M, K M), place by place.
@@ -47,7 +46,6 @@ class Effects:
         followed: by how much the lens's coordinates go along with a unit of mass (P, K M).
     """
 
-    spacing: float
     side: np.ndarray
     masses: np.ndarray
     products: np.ndarray
@@ -60,7 +58,7 @@ class Effects:
         Bilinear in the place, linear in the logarithm of the mass.
         """
         reach = (len(self.side) - 1) / 2
-        column, row = x / self.spacing + reach, y / self.spacing + reach
+        column, row = x / SPACING + reach, y / SPACING + reach
         i, j = np.floor(row).astype(int), np.floor(column).astype(int)
         v, u = row - i, column - j
         corners = [self.side[i + a, j + b] for a in (0, 1) for b in (0, 1)]
@@ -90,8 +88,8 @@ def effects_of(model: Model, data: Data, optimum: Optimum, laws: Laws) -> Effect
     """
     scene = model.layout.scene(optimum.theta).to("cpu", torch.float32)
     window = _Window(model, data, optimum, scene)
-    width = max(model.preset.image.psf_sigma, model.preset.image.pixel_scale)
-    side, x, y = _grid(laws.outer, SPACING)
+    width = max(window.spec.psf_sigma, window.spec.pixel_scale)
+    side, x, y = _grid(laws.outer)
     masses = [laws.high]
     while window.radius * masses[0] ** 0.5 > WEAK * width:
         masses.insert(0, masses[0] / RATIO)
@@ -113,12 +111,10 @@ def effects_of(model: Model, data: Data, optimum: Optimum, laws: Laws) -> Effect
         for k, mass in enumerate(masses):
             found[i, k] = (window.image(bent[stead] + mass * more) - bare[stead]) / mass
     every = found.flatten(0, 1).div_(window.noise)
-    explained = window.derivatives
-    spread = covariance(optimum.fisher[0], model.layout.steps.to(optimum.theta))
-    followed = spread @ (explained @ every.mT).to(spread)
-    left = unexplained(every[None], explained[None])[0]
+    uncertain = covariance(optimum.fisher[0], model.layout.steps.to(optimum.theta))
+    followed = uncertain @ (window.derivatives @ every.mT).to(uncertain)
+    left = unexplained(every[None], window.derivatives[None])[0]
     effects = Effects(
-        SPACING,
         side,
         np.array(masses),
         (left @ left.mT).numpy(),
@@ -145,8 +141,9 @@ class _Window:
 
     def __init__(self, model: Model, data: Data, optimum: Optimum, scene: Scene) -> None:
         fields = model.layout.fields(optimum.theta)
-        changes = {k: float(fields[k][0]) for k in ("psf_sigma",) if k in fields}
-        spec = model.preset.image.model_copy(update=changes)
+        spec = model.preset.image
+        if "psf_sigma" in fields:
+            spec = spec.model_copy(update={"psf_sigma": float(fields["psf_sigma"][0])})
         self.scene, self.spec, likelihood = scene, spec, data.at(1)
         self.radius = float(scene.einstein_radius[0])
         square = (-1, spec.pixels, spec.pixels)
@@ -164,9 +161,6 @@ class _Window:
         x, y = pixel_axes(spec, scene.einstein_radius)
         self.x, self.y = x[:, rays], y[rays]
         self.bent = torch.cat(deflection(scene, self.x, self.y, model.preset.cosmology))
-        self.unit = float(scene.exposure[0]) * (2 if "light_twice" in spec.defects else 1)
-        if "unit" in fields:
-            self.unit *= float(fields["unit"][0])
 
     def by_point(self, x: float, y: float) -> Tensor:
         """The deflection (2, H, W) by all of the halo's mass at a point."""
@@ -175,10 +169,10 @@ class _Window:
         return torch.stack([strength * dx, strength * dy])
 
     def image(self, bent: Tensor) -> Tensor:
-        """What the source looks like through a deflection (2, H, W), in the data's unit (n,)."""
+        """Counts of the source's light through a deflection (2, H, W): (n,)."""
         light = source_light(self.scene, self.x - bent[:1], self.y - bent[1:], None)
         light = bin_down(light, self.spec.supersampling)
-        return self._binned(self.unit * spread(light[:, None], self.spec)[:, 0])[0]
+        return self._binned(self.scene.exposure * spread(light[:, None], self.spec)[:, 0])[0]
 
     def _binned(self, pictures: Tensor) -> Tensor:
         """Sums over a few pixels each: (B, H, W) to (B, n)."""
@@ -196,15 +190,15 @@ def _box(information: Tensor) -> tuple[int, int]:
     return size // 2 - half, size - (size // 2 - half)
 
 
-def _grid(reach: float, spacing: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _grid(reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The number of each point (n, n) of a grid, or -1, and where they are (K,), arcsec.
 
     All four points around any place within reach are among them.
     """
-    steps = math.ceil(reach / spacing) + 1
-    row = np.arange(-steps, steps + 1) * spacing
+    steps = math.ceil(reach / SPACING) + 1
+    row = np.arange(-steps, steps + 1) * SPACING
     y, x = np.meshgrid(row, row, indexing="ij")
-    near = np.hypot(x, y) <= reach + 1.5 * spacing
+    near = np.hypot(x, y) <= reach + 1.5 * SPACING
     side = np.full(x.shape, -1)
     side[near] = np.arange(near.sum())
     return side, x[near], y[near]

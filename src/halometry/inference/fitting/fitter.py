@@ -15,7 +15,7 @@ from halometry.data.images import Image
 from halometry.errors import ReadError, UsageError
 from halometry.inference.fitting.blocks import scale
 from halometry.inference.fitting.counts import recover_counts
-from halometry.inference.fitting.data import Data, data_of
+from halometry.inference.fitting.data import Data, data_of, noise_is_known
 from halometry.inference.fitting.laws import Laws
 from halometry.inference.fitting.model import FLOOR, Counts, Scale, Scaled, coarser
 from halometry.inference.fitting.optimise import Optimum, maximise
@@ -31,6 +31,8 @@ FINALISTS = 2
 COARSEST = 40  # pixels along a side that a coarse image keeps
 WIDEST = 0.2  # arcsec, of a coarse pixel
 ROUNDEST = 0.98  # axis ratio to begin from at most, where its direction still means something
+
+Number = int | Literal["auto", "sampled"]  # of point masses to add
 
 
 class Fitter:
@@ -86,9 +88,7 @@ class Fitter:
             theta = self._coordinates(self.layout)
             self.drawn = self.coarse.model(self.layout).expected(theta)
 
-    def fit(
-        self, image: Image, line: bool = False, subhalos: int | Literal["auto", "sampled"] = 0
-    ) -> Fit:
+    def fit(self, image: Image, line: bool = False, subhalos: Number = 0) -> Fit:
         """Fit one image.
 
         Args:
@@ -98,19 +98,21 @@ class Fitter:
                 `sampled` for the posterior of all of them, see `sample_subhalos`.
 
         Raises:
-            ReadError: the image is not of the preset's shape.
-            UsageError: the preset's subhalos are not such as can be sampled, a line is wanted
-                with them, or another device.
+            ReadError: the image is not of the preset's shape, or holds no counts, which sampling
+                needs.
+            UsageError: see `check_sampling`.
         """
         if subhalos == "sampled":
-            check_sampling(self.preset, line)
-            if self.device != "cpu":
-                raise UsageError(f"subhalos are sampled on the CPU, not on {self.device}")
+            check_sampling(self.preset, line, self.device)
         begin = time.perf_counter()
         self.check(image)
         data = data_of(recover_counts(image), self.preset.image, self.device)
         if subhalos == "sampled" and data.sigma is not None:
-            raise ReadError(image.path, "its pixels are no counts, from which subhalos are sampled")
+            raise ReadError(
+                image.path,
+                "its pixels are no counts, nor counts that were scaled, so that its noise is not"
+                " known well enough to sample subhalos; give the counts, or --subhalos auto",
+            )
         with torch.no_grad():
             data, layout, optimum, starts = self._smooth_fit(data)
             bare, smooth, gains = layout, optimum, []
@@ -230,13 +232,21 @@ class Fitter:
         return layout.coordinates(get)
 
 
-def check_sampling(preset: Preset, line: bool = False) -> None:
+def check_sampling(preset: Preset, line: bool, device: str) -> None:
     """Whether the subhalos of a preset's images can be sampled at all.
 
     Raises:
-        UsageError: they cannot, by the preset's laws, or beside a line of mass.
+        UsageError: they cannot: by the preset's laws or noise, beside a line of mass, or on
+            another device than the CPU.
     """
     Laws.of(preset)
+    if not noise_is_known(preset.image):
+        raise UsageError(
+            f"preset {preset.name}: sampling takes images with Poisson noise alone, or with"
+            " Gaussian noise of a known size"
+        )
+    if device != "cpu":
+        raise UsageError(f"--subhalos sampled: runs on the CPU; give --device cpu, not {device}")
     if line:
         raise UsageError("--subhalos sampled: takes no --line of mass beside them")
 

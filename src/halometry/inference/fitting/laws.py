@@ -10,6 +10,9 @@ from halometry.errors import UsageError
 from halometry.simulation.preset import Preset
 from halometry.simulation.quantity import PowerLaw
 
+FARTHEST = 4.0  # arcsec; the memory that effects take grows with the fourth power
+CIRCLE = 0.01  # rad, that an angle's range may differ from a whole one
+
 
 @dataclass(frozen=True)
 class Laws:
@@ -36,25 +39,31 @@ class Laws:
             UsageError: it has no subhalos, or other laws or profiles than these.
         """
         law, halo = preset.subhalos, preset.lens.mass
-        if law is None:
+        if "sphere" not in preset.kinds:
             raise UsageError(f"preset {preset.name}: has no subhalos whose posterior to sample")
-        mass, radius = law.mass.power_law, law.radius
         if (
-            halo is None
-            or law.number.poisson is None
-            or not isinstance(mass, PowerLaw)
-            or radius.uniform is None
-            or np.ptp(law.angle.support) < 6.28
-            or halo.value is None
+            law is None
             or law.truncation is not None
+            or not law.number.poisson
+            or not isinstance(mass := law.mass.power_law, PowerLaw)
             or mass.slope == -1
+            or law.radius.uniform is None
+            or law.angle.uniform is None
+            or abs(np.ptp(law.angle.support) - 2 * np.pi) > CIRCLE
+            or halo is None
+            or halo.value is None
         ):
             raise UsageError(
-                f"preset {preset.name}: sampling takes point masses of a power law and a Poisson"
-                " number, uniform in distance and angle, in a halo of one mass"
+                f"preset {preset.name}: sampling takes point masses of a power law (not of slope"
+                " -1) and a Poisson number, uniform in distance and angle, in a halo of one mass"
+            )
+        inner, outer = law.radius.support
+        if outer > FARTHEST:
+            raise UsageError(
+                f"preset {preset.name}: has subhalos {outer:g} arcsec from the lens; sampling"
+                f" takes none beyond {FARTHEST:g}"
             )
         low, high = (end * preset.mass_scale / halo.value for end in (mass.low, mass.high))
-        inner, outer = radius.support
         return cls(float(law.number.poisson), low, high, mass.slope, inner, outer)
 
     def masses(self, quantile: np.ndarray) -> np.ndarray:
@@ -62,14 +71,3 @@ class Laws:
         k = self.slope + 1
         share: np.ndarray = self.low**k + quantile * (self.high**k - self.low**k)
         return share ** (1 / k)
-
-    @property
-    def moments(self) -> tuple[float, float]:
-        """Mean and variance of the whole mass fraction."""
-        k = self.slope + 1
-
-        def mean(power: int) -> float:
-            whole = self.high**k - self.low**k
-            return k / (k + power) * (self.high ** (k + power) - self.low ** (k + power)) / whole
-
-        return self.number * mean(1), self.number * mean(2)

@@ -67,8 +67,8 @@ class Fit:
         residual: (H, W), (data - model) / noise.
         scene: the lens that was found, one row.
         layout, theta, covariance: the coordinates that were fitted, (P,) and (P, P).
-        sampled: the posterior of the subhalos, where it was asked for; model and scene are then
-            with one draw of it, and the lens's estimates hold its scatter.
+        sampled: the posterior of the subhalos, where it was asked for. All else is then of the
+            lens beside one draw of them, but for the estimates, which hold the scatter of all.
     """
 
     file: str
@@ -146,17 +146,18 @@ def report(
         spread = robust_covariance(optimum.derivatives[0], scores, optimum.fisher[0], steps)
     else:
         spread = covariance(optimum.fisher[0], steps)
-    theta = optimum.theta[0]
-    more: tuple[Estimate, ...] = ()
+    estimates = _estimates(layout, optimum.theta[0], spread)
     if sampled is not None:
-        theta = theta + sampled.shifts.mean(dim=0)
-        spread = spread + sampled.shifts.T.cov()
+        mean, scatter = sampled.shifts.mean(dim=0), sampled.shifts.T.cov()
         mass = sampled.mass_fractions
-        more = (Estimate("mass_fraction", float(mass.mean()), float(mass.std()), ""),)
+        estimates = (
+            *_estimates(layout, optimum.theta[0] + mean, spread + scatter),
+            Estimate("mass_fraction", float(mass.mean()), float(mass.std()), ""),
+        )
     return Fit(
         file=file,
         preset=preset.name,
-        estimates=_estimates(layout, theta, spread) + more,
+        estimates=estimates,
         reduced_chi_square=chi_square,
         scatter=likelihood.scatter(expected),
         deviance=float(optimum.deviance[0]),
@@ -170,7 +171,7 @@ def report(
         residual=residual[0].view(shape).cpu().numpy(),
         scene=layout.scene(optimum.theta[:1]).to("cpu", torch.float64),
         layout=layout,
-        theta=theta,
+        theta=optimum.theta[0],
         covariance=spread,
         sampled=sampled,
     )
