@@ -25,6 +25,7 @@ from halometry.inference.fitting.effects import SPACING, Effects, effects_of
 from halometry.inference.fitting.laws import Laws
 from halometry.inference.fitting.model import Counts
 from halometry.inference.fitting.optimise import maximise
+from halometry.inference.fitting.parameters import with_points
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
 
 # The demonstration's small images, with masses as in halo_mass.
@@ -140,16 +141,7 @@ def test_effects_between_places_and_masses_are_means_of_their_neighbours() -> No
 def lumpy(mass: float, x: float, y: float) -> Scene:
     """A lens with one subhalo."""
     scene = draw_scenes(PRESET, 8, 0, 1).to("cpu", torch.float32)
-    one = torch.ones(1, 1)
-    return replace(
-        scene,
-        subhalo_mass=mass * scene.halo_mass[:, None] * one,
-        subhalo_x=x * one,
-        subhalo_y=y * one,
-        subhalo_z=scene.z_lens[:, None] * one,
-        subhalo_scale_radius=0 * one,
-        subhalo_truncation_radius=0 * one,
-    )
+    return with_points(scene, *(torch.tensor([[value]]) for value in (mass, x, y)))
 
 
 @pytest.mark.parametrize(("mass", "x", "y"), [(0.002, 0.9, 0.6), (0.005, -0.8, -0.7)])

@@ -32,7 +32,7 @@ class Layout:
 
     Attributes:
         blocks: in order.
-        template: one scene, with all that is held; its substructure is none.
+        template: one scene, with all that is held; its substructure is none, or held too.
     """
 
     blocks: tuple[Block, ...]
@@ -101,16 +101,11 @@ class Layout:
             changes["line_mass"] = fields["line_fraction"] * base.halo_mass
         places = [b.name for b in self.blocks if b.name.startswith("subhalo_")]
         if places:
-            share = torch.stack([fields[f"{p}_fraction"] for p in places], dim=1)
-            nothing = torch.zeros_like(share)
-            changes["subhalo_mass"] = share * base.halo_mass[:, None]
-            changes["subhalo_z"] = base.z_lens[:, None].expand_as(share)
-            changes["subhalo_scale_radius"] = nothing
-            changes["subhalo_truncation_radius"] = nothing
-            for axis in ("x", "y"):
-                changes[f"subhalo_{axis}"] = torch.stack(
-                    [fields[f"{p}_{axis}"] for p in places], dim=1
-                )
+            share, x, y = (
+                torch.stack([fields[f"{p}_{part}"] for p in places], dim=1)
+                for part in ("fraction", "x", "y")
+            )
+            base = with_points(base, share, x, y)
         return replace(base, **changes)
 
     def _each(self, theta: Tensor, of: Callable[[Block], Callable[[Tensor], Fields]]) -> Fields:
@@ -119,6 +114,20 @@ class Layout:
         for block, part in zip(self.blocks, parts, strict=True):
             told |= of(block)(part)
         return told
+
+
+def with_points(scene: Scene, share: Tensor, x: Tensor, y: Tensor) -> Scene:
+    """The same lenses with point masses (B, n), shares of the halo's, as their only subhalos."""
+    nothing = torch.zeros_like(share)
+    return replace(
+        scene,
+        subhalo_mass=share * scene.halo_mass[:, None],
+        subhalo_x=x,
+        subhalo_y=y,
+        subhalo_z=scene.z_lens[:, None].expand_as(share),
+        subhalo_scale_radius=nothing,
+        subhalo_truncation_radius=nothing,
+    )
 
 
 def layout_of(preset: Preset, template: Scene, free: Iterable[str] = ()) -> Layout:

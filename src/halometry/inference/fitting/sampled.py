@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from halometry.inference.fitting.effects import Effects, effects_of
 from halometry.inference.fitting.laws import Laws
 from halometry.inference.fitting.model import Scale
 from halometry.inference.fitting.optimise import Optimum, maximise
-from halometry.inference.fitting.parameters import Layout
+from halometry.inference.fitting.parameters import Layout, with_points
 from halometry.simulation.instrument import ImageSpec
 from halometry.simulation.render import at_most_threads
 
@@ -138,17 +138,8 @@ def _drawn(chains: Chains, effects: Effects, layout: Layout, spec: ImageSpec) ->
 def _with(layout: Layout, chains: Chains, chosen: int) -> Layout:
     """The same parameters, beside the subhalos of one chain."""
     template, number = layout.template, chains.number[chosen]
-    mass, x, y = (
+    points = (
         torch.from_numpy(of[chosen, None, :number].copy()).to(template.f_sub)
         for of in (chains.mass, chains.x, chains.y)
     )
-    changed = replace(
-        template,
-        subhalo_mass=mass * template.halo_mass[:, None],
-        subhalo_x=x,
-        subhalo_y=y,
-        subhalo_z=template.z_lens[:, None].expand_as(mass),
-        subhalo_scale_radius=torch.zeros_like(mass),
-        subhalo_truncation_radius=torch.zeros_like(mass),
-    )
-    return Layout(layout.blocks, changed)
+    return Layout(layout.blocks, with_points(template, *points))
