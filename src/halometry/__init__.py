@@ -26,6 +26,7 @@ _HOME = {
     "calibrate": "halometry.inference.calibrate",
     "export": "halometry.inference.export",
     "fit": "halometry.inference.fit",
+    "map_set": "halometry.inference.mapping",
     "sensitivity": "halometry.inference.sensitivity",
     "publish": "halometry.inference.publish",
     "population": "halometry.inference.population",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from halometry.inference.calibrate import calibrate as calibrate
     from halometry.inference.export import export as export
     from halometry.inference.fit import fit as fit
+    from halometry.inference.mapping import map_set as map_set
     from halometry.inference.population import population as population
     from halometry.inference.predict import predict as predict
     from halometry.inference.publish import publish as publish

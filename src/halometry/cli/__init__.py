@@ -6,11 +6,16 @@ import sys
 
 from rich.console import Console
 
-from halometry.cli import actions, lists, trust  # their verbs, in this order, are the application's
+from halometry.cli import (  # their verbs, in this order, are the application's
+    actions,
+    fitting,
+    lists,
+    trust,
+)
 from halometry.cli.app import app
 from halometry.errors import HalometryError
 
-__all__ = ["actions", "app", "lists", "main", "trust"]
+__all__ = ["actions", "app", "fitting", "lists", "main", "trust"]
 
 INTERRUPTED = 130  # the exit status after Ctrl-C
 GO_ON = ("simulate", "train", "compare", "demo")  # where they were stopped

@@ -210,34 +210,6 @@ def export(
 
 
 @app.command()
-def fit(
-    files: Annotated[list[Path], typer.Argument(help="Images, stores, or folders of these.")],
-    preset: Annotated[str, typer.Option(help="What they are like: a name or a YAML file.")],
-    out: Annotated[
-        Path | None, typer.Option(help="A folder for fits.csv, fits.json and figures.")
-    ] = None,
-    line: Annotated[bool, typer.Option("--line", help="Add a line of mass.")] = False,
-    subhalos: Annotated[
-        str, typer.Option(help="Point masses to add: a number, auto, or sampled: all, by the laws.")
-    ] = "0",
-    free: Annotated[
-        list[str] | None, typer.Option(help="Fit this too, though the preset holds it.")
-    ] = None,
-    figures: Annotated[bool, typer.Option(help="Draw data, model and residuals.")] = True,
-    device: DeviceOption = "auto",
-) -> None:
-    """Find the most likely lens, shear and source of images, with errors."""
-    from halometry.inference.fit import fit as run
-    from halometry.inference.fit_tables import print_fits
-
-    answers = run(files, preset, out, line, subhalos, free or (), figures, device)
-    if not print_fits(answers, out_console):
-        raise typer.Exit(1)
-    if out is not None:
-        tell(f"fits -> {out}")
-
-
-@app.command()
 def publish(
     run: FolderArgument,
     data: DataOption,

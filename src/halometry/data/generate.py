@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +13,7 @@ from halometry.data.versions import versions
 from halometry.data.work import BATCH, Finished, ShardTask, make_here, make_in_processes
 from halometry.devices import find_device
 from halometry.errors import StorageError, UsageError
+from halometry.processes import cores
 from halometry.progress import Tracker, say, track
 from halometry.simulation import Preset, load_preset
 
@@ -201,7 +201,7 @@ def _processes(workers: int | Literal["auto"], tasks: list[ShardTask]) -> int:
     """How many processes to work in."""
     if workers == "auto":
         worth_it = sum(map(_subpixels, tasks)) > WORTH_PROCESSES
-        workers = _cores() if worth_it and tasks[0].device.startswith("cpu") else 1
+        workers = cores() if worth_it and tasks[0].device.startswith("cpu") else 1
     return min(workers, len(tasks))
 
 
@@ -209,13 +209,6 @@ def _subpixels(task: ShardTask) -> int:
     """What a shard costs: subpixels, of which a small image takes as long as some more."""
     spec = task.preset.image
     return task.count * max((spec.pixels * spec.supersampling) ** 2, LEAST_SUBPIXELS)
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _make(

@@ -33,6 +33,7 @@ class Panel:
         lines: x and y of both ends of each line of mass, arcsec.
         points: x, y and Einstein radius of each point mass, arcsec.
         density: mean mass in each pixel (H, W), where subhalos were sampled.
+        convergence: of the mass that explains the residuals (h, w), where it was mapped.
     """
 
     title: str
@@ -44,21 +45,46 @@ class Panel:
     lines: Sequence[tuple[float, float, float, float]] = field(default=())
     points: Sequence[tuple[float, float, float]] = field(default=())
     density: np.ndarray | None = None
+    convergence: np.ndarray | None = None
 
 
 @styled
 def fit_figure(fits: Sequence[Panel]) -> Figure:
     """Data, model, residuals and substructure of fits, a row each."""
     added = any(fit.lines or fit.points or fit.density is not None for fit in fits)
-    columns = 4 if added else 3
-    made, axes = figure(2.5 * columns + 0.6, 2.6 * len(fits), len(fits), columns)
+    mapped = [fit.convergence for fit in fits if fit.convergence is not None]
+    columns = 3 + added + bool(mapped)
+    width = 2.5 * columns + 0.6 * (1 + bool(mapped))
+    made, axes = figure(width, 2.6 * len(fits), len(fits), columns)
+    highest = max((float(np.abs(one).max()) for one in mapped), default=0.0)
     for row, fit in zip(axes, fits, strict=True):
         _row(row, fit, added)
-    shown = axes[0, 2].images[0]
-    bar = made.colorbar(shown, ax=axes[:, 2], shrink=0.8, pad=0.03, aspect=20 * len(fits))
-    bar.set_label("(data - model) / noise", color=INK)
-    bar.outline.set_visible(False)
+        if mapped:
+            _draw_map(row[-1], fit, highest)
+    bars = {2: "(data - model) / noise"} | ({columns - 1: "convergence"} if mapped else {})
+    for column, words in bars.items():
+        shown = axes[0, column].images[0]
+        bar = made.colorbar(shown, ax=axes[:, column], shrink=0.8, pad=0.03, aspect=20 * len(fits))
+        bar.set_label(words, color=INK)
+        bar.outline.set_visible(False)
     return made
+
+
+def _draw_map(panel: Axes, fit: Panel, highest: float) -> None:
+    """The convergence that explains the residuals, both signs, with what was added beside it."""
+    half = fit.pixel_scale * len(fit.data) / 2
+    shown = np.zeros((1, 1)) if fit.convergence is None else fit.convergence
+    panel.imshow(
+        shown,
+        cmap="PuOr_r",
+        vmin=-highest,
+        vmax=highest,
+        origin="lower",
+        interpolation="nearest",
+        extent=(-half, half, -half, half),
+    )
+    bare(panel)
+    panel.set_title("mass that explains it", fontsize=9, pad=3)
 
 
 def _row(row: Sequence[Axes], fit: Panel, added: bool) -> None:
@@ -79,7 +105,7 @@ def _row(row: Sequence[Axes], fit: Panel, added: bool) -> None:
             _draw_density(row[3], fit.density, place)
         _draw_substructure(row[3], fit)
         titles.append("mass added")
-    for panel, title in zip(row, titles, strict=True):
+    for panel, title in zip(row, titles, strict=False):
         bare(panel)
         panel.set_title(title, fontsize=9, pad=3)
         panel.set_xlim(-half, half)

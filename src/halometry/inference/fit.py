@@ -18,7 +18,7 @@ from halometry.inference.fit_tables import Fitted, write_fits
 from halometry.inference.fitting import Fit, Fitter, Number, check_sampling
 from halometry.progress import track
 from halometry.simulation import Preset, load_preset
-from halometry.writing import check_writable
+from halometry.writing import check_writable, whole_file
 
 
 def fit(
@@ -30,6 +30,7 @@ def fit(
     free: Iterable[str] = (),
     figures: bool = True,
     device: str = "auto",
+    mass_map: bool = False,
 ) -> list[Fitted]:
     """Find the most likely lens, shear and source of images, with errors.
 
@@ -46,6 +47,8 @@ def fit(
         free: parameters to fit though the preset holds them, such as `psf_sigma`.
         figures: whether to draw; a second an image.
         device: `auto`, `cpu`, or as PyTorch names it; subhalos are sampled on the CPU.
+        mass_map: map the convergence that explains what the model leaves; into a FITS file an
+            image.
 
     Returns:
         One fit a file, in order; for a file that cannot be used the error.
@@ -74,9 +77,13 @@ def fit(
     try:
         with track(f"fitting {fitter.preset.name}", total) as progress:
             for image in images:
-                answers.append(_one(fitter, image, line, number))
-                if folder is not None and figures and isinstance(last := answers[-1], Fit):
-                    save(fit_figure([panel(last)]), folder / figure_name(len(answers), last))
+                answers.append(last := _one(fitter, image, line, number, mass_map))
+                if folder is not None and isinstance(last, Fit):
+                    picture = folder / figure_name(len(answers), last)
+                    if figures:
+                        save(fit_figure([panel(last)]), picture)
+                    if last.convergence is not None:
+                        write_map(picture.with_suffix(".fits"), last)
                 progress.advance()
     finally:  # after Ctrl-C, what there is
         if folder is not None and answers:
@@ -115,7 +122,34 @@ def panel(of: Fit) -> Panel:
         lines=lines,
         points=[] if of.sampled else [(x, y, r) for x, y, r, mass in points if mass > 0],
         density=None if of.sampled is None else of.sampled.density,
+        convergence=of.convergence,
     )
+
+
+def write_map(path: Path, of: Fit) -> None:
+    """Write the convergence that a fit has mapped as a FITS image, x and y in arcsec from the lens.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    from astropy.io import fits
+
+    assert of.convergence is not None
+    side = len(of.convergence)
+    image = fits.PrimaryHDU(of.convergence.astype(np.float32))
+    cell = of.pixel_scale * len(of.data) / side
+    for axis, name in ((1, "X"), (2, "Y")):
+        for key, value in {
+            f"CTYPE{axis}": name,
+            f"CUNIT{axis}": "arcsec",
+            f"CDELT{axis}": cell,
+            f"CRPIX{axis}": (side + 1) / 2,
+            f"CRVAL{axis}": 0.0,
+        }.items():
+            image.header[key] = value
+    image.header["OBJECT"] = "convergence"
+    with whole_file(path) as partial:
+        image.writeto(partial)
 
 
 def figure_name(number: int, of: Fit) -> str:
@@ -125,11 +159,13 @@ def figure_name(number: int, of: Fit) -> str:
     return f"{number:04d}-{name}-{row}.png" if row else f"{number:04d}-{name}.png"
 
 
-def _one(fitter: Fitter, image: Image | ReadError, line: bool, subhalos: Number) -> Fitted:
+def _one(
+    fitter: Fitter, image: Image | ReadError, line: bool, subhalos: Number, mass_map: bool
+) -> Fitted:
     if isinstance(image, ReadError):
         return image
     try:
-        return fitter.fit(image, line, subhalos)
+        return fitter.fit(image, line, subhalos, mass_map)
     except ReadError as error:
         return error
 

@@ -13,6 +13,7 @@ from halometry.data.images import Image
 from halometry.errors import ReadError
 from halometry.evaluation.posteriors import posterior_of
 from halometry.inference.answers import Answer, write_answers
+from halometry.inference.mapping import as_mapped
 from halometry.inference.regions import Regions, regions_of
 from halometry.progress import track
 from halometry.training.novelty import Watch, watched
@@ -52,9 +53,12 @@ def predict(
     """
     run = open_trained(run)
     regions = regions_of(run, level)
-    images, total = given_images(files, run.config.data.shape[0])
+    mapped = run.config.data.mapped
+    images, total = given_images(files, 1 if mapped else run.config.data.shape[0])
     if out is not None:
         check_writable(Path(out))
+    if mapped is not None:
+        images = as_mapped(images, mapped, run.config.data.shape)
     answerer, watch = watched(run, device)
     answers: list[Answer] = []
     with track(f"predicting with {run.name}", total) as progress:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -13,6 +13,8 @@ from halometry.config import Strict
 
 Scale = Literal["none", "minmax"]
 Stretch = Literal["none", "sqrt", "log"]
+
+Positive = Annotated[float, Field(gt=0)]
 
 LOG_SOFTENING = 0.01  # of the range: below it the logarithmic stretch is nearly linear
 
@@ -25,15 +27,16 @@ class PreprocessingConfig(Strict):
         stretch: `sqrt` makes the noise of counts nearly uniform, `log` lifts faint arcs.
         size: side in pixels after bilinear resizing without antialiasing; None keeps the size.
         channels: of the network's input; one grey image is repeated.
-        mean, std: subtracted and divided by at the end, in units of the stretched values.
+        mean, std: subtracted and divided by at the end, in units of the stretched values; one
+            number, or one for each channel.
     """
 
     scale: Scale = "none"
     stretch: Stretch = "none"
     size: int | None = Field(default=None, ge=16, le=2048)
     channels: Literal[1, 3] = 1
-    mean: float = 0.0
-    std: float = Field(default=1.0, gt=0)
+    mean: float | tuple[float, ...] = 0.0
+    std: Positive | tuple[Positive, ...] = 1.0
 
 
 class Preprocessing(nn.Module):
@@ -64,10 +67,15 @@ class Preprocessing(nn.Module):
             images = torch.log1p(images.clamp_min(0) / LOG_SOFTENING)
         if config.size is not None and images.shape[-2:] != (config.size, config.size):
             images = resize(images, config.size)
-        images = (images - config.mean) / config.std
+        images = (images - _each_channel(config.mean)) / _each_channel(config.std)
         if images.shape[1] == 1 and config.channels > 1:
             images = images.expand(-1, config.channels, -1, -1)
         return images
+
+
+def _each_channel(values: float | tuple[float, ...]) -> float | Tensor:
+    """A number, or one for each channel (C, 1, 1), to broadcast against images."""
+    return values if isinstance(values, float) else torch.tensor(values)[:, None, None]
 
 
 def extremes(images: Tensor) -> tuple[Tensor, Tensor]:

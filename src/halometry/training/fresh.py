@@ -102,6 +102,8 @@ def curriculum(
     count = round(recipe.fresh * batch)
     if count == 0 or preset is None or preset.halos is not None:  # halos take seconds an image
         return None
+    if "mapped" in data.attributes:  # to map images takes longer than to learn from them
+        return None
     # A stream of its own: the set's seed would make the images that are kept for the test.
     kinds = [int(data.attributes.get("seed", 0)), seed, 0xF2E54]
     own = int(np.random.SeedSequence(kinds).generate_state(1)[0])

@@ -54,8 +54,12 @@ def configure(
     wanted = recipe.channels or channels
     if channels == 3 and wanted == 1:
         raise UsageError(f"{data.source}: has three channels; use --set channels=3")
+    mapped = data.attributes.get("mapped")
     preprocessing = PreprocessingConfig(
-        scale=recipe.scale, stretch=recipe.stretch, size=recipe.size, channels=wanted
+        scale="none" if mapped else recipe.scale,  # maps of mass have units, and two signs
+        stretch="none" if mapped else recipe.stretch,
+        size=recipe.size,
+        channels=wanted,
     )
     if recipe.standardise:
         preprocessing = _standardised(preprocessing, data, split)
@@ -75,6 +79,7 @@ def configure(
             shape=(channels, height, width),
             preset=data.attributes.get("preset"),
             seed=data.attributes.get("seed"),
+            mapped=mapped,
         ),
         execution=Execution(device=device),
         steps=1,
@@ -128,11 +133,19 @@ def _try_out(config: RunConfig, example: torch.Tensor) -> None:
 def _standardised(
     config: PreprocessingConfig, data: LabelledImages, split: Split
 ) -> PreprocessingConfig:
-    """Mean and standard deviation of up to 1,000 training images, after scale and stretch."""
+    """Mean and standard deviation of up to 1,000 training images, after scale and stretch.
+
+    Of mapped images those of each channel, for their units differ.
+    """
     rows = np.sort(split.train[:: max(1, len(split.train) // 1000)])
     images = Preprocessing(config.model_copy(update={"size": None, "channels": 1}))(
         take(data.images, rows)
     )
+    if "mapped" in data.attributes:
+        means, stds = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3)).clamp_min(1e-12)
+        return config.model_copy(
+            update={"mean": tuple(means.tolist()), "std": tuple(stds.tolist())}
+        )
     mean, std = float(images.mean()), float(images.std())
     return config.model_copy(update={"mean": mean, "std": max(std, 1e-12)})
 

@@ -20,7 +20,10 @@ FORMAT = "halometry-run"
 
 
 class DataRecord(Strict):
-    """Where the training images came from, as a run folder remembers it."""
+    """Where the training images came from, as a run folder remembers it.
+
+    `mapped` is the YAML of the preset by which mass was mapped in them, see `map_set`.
+    """
 
     path: str
     description: str
@@ -29,6 +32,7 @@ class DataRecord(Strict):
     shape: tuple[int, int, int]
     preset: str | None = None
     seed: int | None = None
+    mapped: str | None = None
 
     def begins_like(self, data: LabelledImages) -> bool:
         """Whether image k here is image k there: the same set, or the same preset and seed."""
@@ -122,6 +126,8 @@ class RunConfig(Strict):
     def misfit(self, shape: tuple[int, ...]) -> str | None:
         """Why images of a shape (C, H, W) cannot be given to this network, or None."""
         channels, height, width = self.data.shape
+        if self.data.mapped is not None and tuple(shape) != self.data.shape:
+            return "was not mapped as the run's images were; see 'halometry map'"
         if shape[0] not in (1, channels):
             return f"has {shape[0]} channels, the run was trained on {channels}"
         if self.preprocessing.size is None and tuple(shape[1:]) != (height, width):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from halometry.errors import ReadError, UsageError
 from halometry.inference.fitting.blocks import scale
 from halometry.inference.fitting.counts import recover_counts
 from halometry.inference.fitting.data import Data, data_of, noise_is_known
+from halometry.inference.fitting.imaging import Imager
 from halometry.inference.fitting.laws import Laws
 from halometry.inference.fitting.model import FLOOR, Counts, Scale, Scaled, coarser
 from halometry.inference.fitting.optimise import Optimum, maximise
@@ -88,7 +90,9 @@ class Fitter:
             theta = self._coordinates(self.layout)
             self.drawn = self.coarse.model(self.layout).expected(theta)
 
-    def fit(self, image: Image, line: bool = False, subhalos: Number = 0) -> Fit:
+    def fit(
+        self, image: Image, line: bool = False, subhalos: Number = 0, mass_map: bool = False
+    ) -> Fit:
         """Fit one image.
 
         Args:
@@ -96,17 +100,19 @@ class Fitter:
             line: add a line of mass.
             subhalos: how many point masses to add, `auto` for as many as the data ask for, or
                 `sampled` for the posterior of all of them, see `sample_subhalos`.
+            mass_map: map the mass that explains what all this leaves, see `Imager`.
 
         Raises:
             ReadError: the image is not of the preset's shape, or holds no counts, which sampling
                 needs.
-            UsageError: see `check_sampling`.
+            UsageError: see `check_sampling`; a map is asked for, and the preset has no
+                substructure.
         """
         if subhalos == "sampled":
             check_sampling(self.preset, line, self.device)
         begin = time.perf_counter()
         self.check(image)
-        data = data_of(recover_counts(image), self.preset.image, self.device)
+        data = self._data(image)
         if subhalos == "sampled" and data.sigma is not None:
             raise ReadError(
                 image.path,
@@ -139,7 +145,29 @@ class Fitter:
                 )
             gain = float(smooth.deviance - optimum.deviance)
             taken = Taken(gain, tuple(gains), starts, time.perf_counter() - begin)
-            return report(image.path, self.preset, layout, optimum, data, taken, sampled)
+            mapped = self._map(layout, optimum, data) if mass_map else None
+            return report(image.path, self.preset, layout, optimum, data, taken, sampled, mapped)
+
+    def _map(self, layout: Layout, optimum: Optimum, data: Data) -> Tensor:
+        """The convergence (h, w) that explains what a model leaves of an image."""
+        imager = Imager(self.preset, layout)
+        mass = imager.explain(optimum.theta[:1], data.at(imager.binning)).mass[0]
+        radius = float(layout.scene(optimum.theta[:1]).einstein_radius[0])
+        return mass * (math.pi * radius**2 / imager.cell**2)
+
+    def smooth(self, image: Image) -> tuple[Data, Optimum]:
+        """An image as the likelihood takes it, and the best lens without substructure.
+
+        Raises:
+            ReadError: the image is not of the preset's shape.
+        """
+        self.check(image)
+        with torch.no_grad():
+            data, _, optimum, _ = self._smooth_fit(self._data(image))
+        return data, optimum
+
+    def _data(self, image: Image) -> Data:
+        return data_of(recover_counts(image), self.preset.image, self.device)
 
     def deviance(self, fit: Fit, theta: Tensor) -> float:
         """-2 ln L of other coordinates (P,) of a fitted image, on the scale of `fit.deviance`."""

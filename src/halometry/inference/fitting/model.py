@@ -120,12 +120,12 @@ class Counts:
     has the right mean and variance (Snyder, Hammoud & White 1993, JOSA A 10, 1014).
 
     Attributes:
-        data: counts (N,).
-        extra: variance of the Gaussian noise in a pixel, counts squared.
+        data: counts (N,), or (B, N) of as many images as there are expectations.
+        extra: variance of the Gaussian noise in a pixel, counts squared; or (B, 1).
     """
 
     data: Tensor
-    extra: float = 0.0
+    extra: float | Tensor = 0.0
 
     def deviance(self, expected: Tensor) -> Tensor:
         """-2 ln L up to a constant of the data, (B,) of expectations (B, N)."""

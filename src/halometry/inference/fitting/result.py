@@ -69,6 +69,8 @@ class Fit:
         layout, theta, covariance: the coordinates that were fitted, (P,) and (P, P).
         sampled: the posterior of the subhalos, where it was asked for. All else is then of the
             lens beside one draw of them, but for the estimates, which hold the scatter of all.
+        convergence: of the mass that explains the residual, (h, w) over the whole image, where it
+            was asked for.
     """
 
     file: str
@@ -90,6 +92,7 @@ class Fit:
     theta: Tensor
     covariance: Tensor
     sampled: Sampled | None = None
+    convergence: np.ndarray | None = None
 
     def estimate(self, name: str) -> Estimate:
         """One parameter by its name."""
@@ -133,6 +136,7 @@ def report(
     data: Data,
     taken: Taken,
     sampled: Sampled | None = None,
+    convergence: Tensor | None = None,
 ) -> Fit:
     """Put an optimum into words; `optimum` has one row, at full resolution."""
     likelihood = data.at(1)
@@ -174,6 +178,7 @@ def report(
         theta=optimum.theta[0],
         covariance=spread,
         sampled=sampled,
+        convergence=None if convergence is None else convergence.cpu().numpy(),
     )
 
 

@@ -1,0 +1,60 @@
+"""Verbs that take the lens away: the fit of an image, and maps of mass for networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from halometry.cli.app import DeviceOption, app, out_console, tell
+
+
+@app.command()
+def fit(
+    files: Annotated[list[Path], typer.Argument(help="Images, stores, or folders of these.")],
+    preset: Annotated[str, typer.Option(help="What they are like: a name or a YAML file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for fits.csv, fits.json and figures.")
+    ] = None,
+    line: Annotated[bool, typer.Option("--line", help="Add a line of mass.")] = False,
+    subhalos: Annotated[
+        str, typer.Option(help="Point masses to add: a number, auto, or sampled: all, by the laws.")
+    ] = "0",
+    free: Annotated[
+        list[str] | None, typer.Option(help="Fit this too, though the preset holds it.")
+    ] = None,
+    figures: Annotated[bool, typer.Option(help="Draw data, model and residuals.")] = True,
+    device: DeviceOption = "auto",
+    map_: Annotated[
+        bool, typer.Option("--map", help="Map the mass that explains what the model leaves.")
+    ] = False,
+) -> None:
+    """Find the most likely lens, shear and source of images, with errors."""
+    from halometry.inference.fit import fit as run
+    from halometry.inference.fit_tables import print_fits
+
+    answers = run(files, preset, out, line, subhalos, free or (), figures, device, map_)
+    if not print_fits(answers, out_console):
+        raise typer.Exit(1)
+    if out is not None:
+        tell(f"fits -> {out}")
+
+
+@app.command("map")
+def map_(
+    data: Annotated[Path, typer.Argument(help="A store, or a folder of labelled images.")],
+    out: Annotated[Path, typer.Option(help="The store to write (HDF5).")],
+    preset: Annotated[
+        str | None,
+        typer.Option(help="What they are like, if the set does not say: a name or a YAML file."),
+    ] = None,
+    workers: Annotated[
+        str, typer.Option(help="Processes to work in; auto takes the cores there are.")
+    ] = "auto",
+) -> None:
+    """Make a set in which networks see what a smooth lens leaves, and the mass behind it."""
+    from halometry.inference.mapping import map_set
+
+    processes: Any = int(workers) if workers.isdecimal() else workers
+    tell(f"mapped images -> {map_set(data, out, preset, processes)}")

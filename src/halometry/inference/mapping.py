@@ -1,0 +1,301 @@
+"""What networks may be shown beside an image: what a smooth lens leaves, and the mass behind it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, fields, replace
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from halometry.config import validate
+from halometry.data.dataset import open_dataset
+from halometry.data.images import Image
+from halometry.data.labelled import LabelledImages
+from halometry.data.store import StoreWriter, is_store, open_store
+from halometry.errors import ReadError, UnavailableError, UsageError
+from halometry.inference.fitting import Fitter
+from halometry.inference.fitting.data import noise_is_known
+from halometry.inference.fitting.imaging import Imaged, Imager
+from halometry.processes import begin_as_child, cores, no_interrupt
+from halometry.progress import track
+from halometry.simulation import Preset, Scene, load_preset, units_of
+from halometry.simulation.render import at_most_threads
+from halometry.training.fresh import preset_of
+from halometry.writing import check_writable
+
+CHANNELS = ("root of the counts", "residual over noise", "mass in 0.1 % of the halo's")
+UNIT = 1e-3  # share of the halo's mass, of the last of them
+TOGETHER = 8  # images fitted together where the true lens is known
+CHUNK = 32  # images that a process takes at a time
+WORTH_PROCESSES = 500  # images; half a minute, several times what it takes to start processes
+KEPT = ("preset", "preset_yaml", "seed", "device", "test_from")  # attributes of a simulated set
+
+
+class Mapper:
+    """From images to what a smooth lens leaves of them and the mass that explains it.
+
+    Args:
+        preset: that the images follow.
+
+    Raises:
+        UsageError: its images cannot be fitted, or their noise is not known, or it has no
+            substructure.
+    """
+
+    def __init__(self, preset: str | Path | Preset) -> None:
+        self.preset = preset if isinstance(preset, Preset) else load_preset(preset)
+        if not noise_is_known(self.preset.image):
+            raise UsageError(
+                f"preset {self.preset.name}: maps take images with Poisson noise, alone or with"
+                " Gaussian noise of a known size"
+            )
+        self.fitter = Fitter(self.preset)
+        self.imager = Imager(self.preset, self.fitter.layout)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(3, h, w) of what it gives."""
+        return len(CHANNELS), self.imager.side, self.imager.side
+
+    def of_image(self, image: Image) -> Image:
+        """An image of counts, perhaps scaled, as the channels `CHANNELS` (3, h, w).
+
+        Raises:
+            ReadError: it holds no counts, or is not of the preset's shape.
+        """
+        with torch.no_grad():
+            data, optimum = self.fitter.smooth(image)
+            if data.sigma is not None:
+                raise ReadError(
+                    image.path,
+                    "its pixels are no counts, nor counts that were scaled, so that its noise is"
+                    " not known well enough to map mass; give the counts",
+                )
+            counts = (data.values + data.offset)[None]
+            channels = _channels(self.imager.image(optimum.theta[:1], counts, data.extra))
+        return replace(image, pixels=channels[0])
+
+    def of_scenes(self, counts: Tensor, scene: Scene) -> np.ndarray:
+        """Simulated images (B, H, W) as channels (B, 3, h, w), fitted from their true lenses."""
+        scene = scene.to(counts.device, torch.float32)
+        smooth = replace(
+            scene,
+            subhalo_mass=torch.zeros_like(scene.subhalo_mass),
+            line_mass=torch.zeros_like(scene.line_mass),
+        )
+        with torch.no_grad():
+            theta = self.fitter.layout.coordinates(lambda name: getattr(smooth, name))
+            extra = scene.background_rms[:, None] ** 2
+            return _channels(self.imager.image(theta, counts, extra))
+
+
+def _channels(imaged: Imaged) -> np.ndarray:
+    each = [imaged.counts.clamp_min(0).sqrt(), imaged.residual, imaged.mass / UNIT]
+    stacked: np.ndarray = torch.stack(each, dim=1).float().cpu().numpy()
+    return stacked
+
+
+def as_mapped(
+    images: Iterable[Image | ReadError], preset: str, shape: tuple[int, int, int]
+) -> Iterator[Image | ReadError]:
+    """Images mapped as those were that a run was trained on; those that are already pass.
+
+    Args:
+        images: in their order; for a bad one the error, which passes, too.
+        preset: the YAML of the one that the run's images were mapped by.
+        shape: (3, h, w) of the run's images.
+    """
+    mapper: Mapper | None = None
+    for image in images:
+        if isinstance(image, ReadError) or image.pixels.shape == shape:
+            yield image
+            continue
+        mapper = mapper or Mapper(validate(Preset, yaml.safe_load(preset), "the run's preset"))
+        try:
+            yield mapper.of_image(image)
+        except ReadError as error:
+            yield error
+
+
+def map_set(
+    data: str | Path | LabelledImages,
+    out: str | Path,
+    preset: str | Path | Preset | None = None,
+    workers: int | Literal["auto"] = "auto",
+) -> Path:
+    """Map the mass in every image of a labelled set, into a set for networks to learn from.
+
+    Each image becomes three channels: the root of its counts, what the best smooth lens leaves
+    of it in units of the noise, and the mass in each cell that explains this. Where the set was
+    simulated, the search for the lens begins at the true one.
+
+    Args:
+        data: a store, or a folder of labelled images of counts.
+        out: the HDF5 file to write.
+        preset: that the images follow; that of a simulated set if not given.
+        workers: processes to work in; `auto` takes one for each core.
+
+    Returns:
+        `out`.
+
+    Raises:
+        DataError: there is no such set, or an image of it cannot be mapped.
+        UsageError: no preset is given and the set has none; see `Mapper`.
+        StorageError: no room or no permission.
+
+    Example:
+        >>> map_set("lenses.h5", "mapped.h5")  # doctest: +SKIP
+    """
+    labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
+    out = Path(out)
+    found = preset_of(labelled) if preset is None else preset
+    if found is None:
+        raise UsageError(
+            f"{labelled.source}: does not say which preset its images follow; give it with --preset"
+        )
+    if "mapped" in labelled.attributes:
+        raise UsageError(f"{labelled.source}: is mapped already")
+    mapper = Mapper(found)
+    _check(labelled, mapper.preset)
+    check_writable(out)
+    rows = _rows(labelled)
+    attributes = {key: value for key, value in labelled.attributes.items() if key in KEPT}
+    attributes |= {"mapped": mapper.preset.to_yaml(), "channels": ", ".join(CHANNELS)}
+    if labelled.roles is not None:
+        attributes["test_from"] = int((labelled.roles != "test").sum())
+    writer = StoreWriter(
+        out,
+        count=len(rows),
+        shape=mapper.shape,
+        dtype="float16",
+        task=labelled.task,
+        class_names=labelled.class_names,
+        attributes=attributes,
+        units=units_of(mapper.preset),
+        compress=False,
+    )
+    parts = [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
+    if workers == "auto":
+        workers = cores() if len(rows) > WORTH_PROCESSES else 1
+    chunks = (_chunk(labelled, part) for part in parts)
+    with writer, track(f"mapping {mapper.preset.name}", len(rows)) as progress:
+        for chunk, channels in _mapped(mapper, chunks, int(workers)):
+            writer.write(progress.done, channels, chunk.labels, chunk.parameters)
+            progress.advance(len(channels))
+    return out
+
+
+def _check(labelled: LabelledImages, preset: Preset) -> None:
+    """Refuse a set that is not of a preset's images."""
+    shape = labelled.images.shape[1:]
+    if tuple(shape) != preset.image.shape:
+        raise UsageError(
+            f"{labelled.source}: its images are {_sides(shape)}, those of preset {preset.name}"
+            f" {_sides(preset.image.shape)}; give another with --preset"
+        )
+
+
+def _sides(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _rows(labelled: LabelledImages) -> np.ndarray:
+    """The numbers of all images, those for the test last."""
+    if labelled.roles is None:
+        return np.arange(len(labelled))
+    return np.argsort(labelled.roles == "test", kind="stable")
+
+
+def _parameters(labelled: LabelledImages, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The true parameters of some images, by name; none where the set does not have them all."""
+    if not is_store(labelled.source):
+        return {}
+    with open_store(labelled.source) as file:
+        kept = file.get("parameters", {})
+        needed = [field.name for field in fields(Scene) if field.name != "task"]
+        if not all(name in kept for name in needed):
+            return {}
+        first, stop = int(rows[0]), int(rows[-1]) + 1
+        return {name: kept[name][first:stop][rows - first] for name in needed}
+
+
+def _chunk(labelled: LabelledImages, rows: np.ndarray) -> _Chunk:
+    order = np.argsort(rows)  # images on disk are read in their order
+    images = labelled.images[rows[order]][np.argsort(order)]
+    names = [labelled.names[k] for k in rows]
+    return _Chunk(images, labelled.labels[rows], names, _parameters(labelled, rows))
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Images that a process maps; `parameters` are the true ones, or none."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+    parameters: dict[str, np.ndarray]
+
+
+def _map_chunk(mapper: Mapper, chunk: _Chunk) -> np.ndarray:
+    """The channels of a chunk's images (n, 3, h, w)."""
+    if not chunk.parameters:
+        images = zip(chunk.images, chunk.names, strict=True)
+        each = [Image(pixels.astype(np.float32), None, name) for pixels, name in images]
+        return np.stack([mapper.of_image(image).pixels for image in each])
+    values: dict[str, Any] = {k: torch.from_numpy(v) for k, v in chunk.parameters.items()}
+    scene = Scene(**values)
+    counts = torch.from_numpy(chunk.images[:, 0].astype(np.float32))
+    parts = [slice(first, first + TOGETHER) for first in range(0, len(counts), TOGETHER)]
+    return np.concatenate([mapper.of_scenes(counts[part], scene.rows(part)) for part in parts])
+
+
+class _Worker:
+    """What a process maps with."""
+
+    mapper: Mapper
+
+
+def _begin(preset: Preset) -> None:
+    begin_as_child()
+    torch.set_num_threads(1)
+    _Worker.mapper = Mapper(preset)
+
+
+def _work(chunk: _Chunk) -> np.ndarray:
+    return _map_chunk(_Worker.mapper, chunk)
+
+
+def _mapped(
+    mapper: Mapper, chunks: Iterator[_Chunk], workers: int
+) -> Iterator[tuple[_Chunk, np.ndarray]]:
+    """One chunk after the other with its channels, made in this process or in several."""
+    if workers == 1:
+        with at_most_threads(1):
+            for chunk in chunks:
+                yield chunk, _map_chunk(mapper, chunk)
+        return
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (mapper.preset,))
+    waiting: deque[tuple[_Chunk, Future[np.ndarray]]] = deque()
+    try:
+        with no_interrupt():
+            waiting.extend((one, pool.submit(_work, one)) for one in islice(chunks, 2 * workers))
+        while waiting:
+            chunk, future = waiting.popleft()
+            yield chunk, future.result()
+            waiting.extend((one, pool.submit(_work, one)) for one in islice(chunks, 1))
+    except BrokenProcessPool as error:
+        raise UnavailableError(
+            "a worker process ended unexpectedly, perhaps for want of memory; use fewer --workers"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
