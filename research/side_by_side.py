@@ -2,6 +2,8 @@
 
 python research/side_by_side.py halo_mass/d4net halo_mass/d4net_deep \
     halo_mass/d4net,halo_mass/d4net_deep --out results/deeper_mass.json
+
+For weights that learnt from mapped images these are mapped without a look at the true lens.
 """
 
 from __future__ import annotations
@@ -35,7 +37,13 @@ def main() -> None:
     with TemporaryDirectory() as place:
         images = Path(place) / "fresh.h5"
         halometry.simulate(config.data.preset, options.count, seed=options.seed, out=images)
-        found = {name: evaluate(run, images) for name, run in runs.items()}
+        mapped = images.with_name("mapped.h5")
+        if any(run.config.data.mapped for run in runs.values()):
+            halometry.map_set(images, mapped, blind=True)
+        found = {
+            name: evaluate(run, mapped if run.config.data.mapped else images)
+            for name, run in runs.items()
+        }
     outputs = {name: one.outputs for name, one in found.items()}
     apart = [one.to_dict() for one in differences(found[first].truth, outputs)]
     key, shown = key_metric({"task": config.task}), SHOWN[config.task]

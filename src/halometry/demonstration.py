@@ -14,9 +14,9 @@ from typing import Any
 from halometry.data.generate import simulate
 from halometry.data.store import open_store
 from halometry.errors import UsageError
-from halometry.evaluation.at_work import at_work
 from halometry.evaluation.compare import Comparison, compare
 from halometry.evaluation.report import write_report
+from halometry.inference.at_work import at_work
 from halometry.models.backbone import PUBLISHED
 from halometry.progress import duration, say
 from halometry.tasks import Task

@@ -52,9 +52,12 @@ def map_(
     workers: Annotated[
         str, typer.Option(help="Processes to work in; auto takes the cores there are.")
     ] = "auto",
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Do not begin at the true lens of simulated images.")
+    ] = False,
 ) -> None:
     """Make a set in which networks see what a smooth lens leaves, and the mass behind it."""
     from halometry.inference.mapping import map_set
 
     processes: Any = int(workers) if workers.isdecimal() else workers
-    tell(f"mapped images -> {map_set(data, out, preset, processes)}")
+    tell(f"mapped images -> {map_set(data, out, preset, processes, blind)}")

@@ -150,6 +150,7 @@ def _from_store(file: Path) -> Iterator[Image | ReadError]:
             except (OSError, RuntimeError) as error:
                 raise DataError(f"{file}: is damaged") from error
             masses = store.attrs.get("task") == "regression"
+            mapped = "mapped" in store.attrs
             for i, label in enumerate(labels):
                 name = f"{file}#{i}"
                 try:
@@ -160,6 +161,6 @@ def _from_store(file: Path) -> Iterator[Image | ReadError]:
                 if (fault := pixel_fault(pixels)) is not None:
                     yield ReadError(name, fault)
                 else:
-                    yield Image(pixels, float(label) if masses else None, name)
+                    yield Image(pixels, float(label) if masses else None, name, mapped)
     except DataError as error:
         yield ReadError(file, str(error).removeprefix(f"{file}: "))

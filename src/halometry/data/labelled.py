@@ -75,6 +75,12 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def picture(self, row: int) -> np.ndarray:
+        """An image to be looked at (H, W): the mean of its channels, of a mapped set the first."""
+        image = np.asarray(self.images[np.array([row])])[0].astype(np.float32)
+        picture: np.ndarray = image[0] if "mapped" in self.attributes else image.mean(axis=0)
+        return picture
+
     @cached_property
     def fingerprint(self) -> str:
         """The same for a copy of the set elsewhere, another where names, labels or images differ.

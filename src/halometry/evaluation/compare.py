@@ -316,7 +316,7 @@ def gallery_of(
         return f"{output:.3f}"
 
     def image(i: int) -> np.ndarray:
-        return np.asarray(data.images[np.array([rows[i]])])[0].mean(axis=0)
+        return data.picture(rows[i])
 
     def looks() -> list[Look]:
         if explain is None or not find_spec("captum"):

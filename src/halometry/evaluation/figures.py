@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 Curve = tuple[np.ndarray, np.ndarray, float]
+Beneath = tuple[str, Sequence[np.ndarray]]  # what maps under images show, and these
 
 
 @styled
@@ -191,7 +192,7 @@ def montage(
     images: Sequence[np.ndarray],
     titles: Sequence[str],
     columns: int = 4,
-    beneath: tuple[str, Sequence[np.ndarray]] | None = None,
+    beneath: Beneath | None = None,
 ) -> Figure:
     """Lens images side by side, each stretched so that faint arcs show.
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from halometry.devices import find_device
 from halometry.errors import UsageError, did_you_mean
-from halometry.evaluation.at_work import LATER
 from halometry.evaluation.differences import differences
 from halometry.evaluation.robustness_steps import Robustness, Step, judge, metrics_of
 from halometry.evaluation.robustness_tables import write_robustness
@@ -20,6 +19,8 @@ from halometry.training.trained_on import preset_for
 from halometry.writing import check_writable
 
 FEWEST = 30  # images
+
+LATER = 1_000_000  # added to the seed: far from those that weights are trained and judged with
 
 
 def robustness(

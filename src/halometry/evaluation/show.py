@@ -54,11 +54,12 @@ def _montage(what: str | Path, count: int, seed: int) -> Figure:
     if not path.exists():
         hint = did_you_mean(str(what), presets())
         raise UsageError(f"{what}: neither a file or folder nor a preset; {hint}")
+    beneath = None
     try:
-        images, titles = _from_set(path, count, seed)
+        images, titles, beneath = _from_set(path, count, seed)
     except DataError:
         images, titles = _from_files(path, count)
-    return figures.montage(images, titles, _columns(len(images)))
+    return figures.montage(images, titles, _columns(len(images)), beneath)
 
 
 def _columns(count: int) -> int:
@@ -79,7 +80,10 @@ def _of_preset(what: str | Path, count: int, seed: int) -> Figure:
     return figures.montage(list(images[:, 0].numpy()), titles, _columns(count), beneath)
 
 
-def _from_set(path: Path, count: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
+def _from_set(
+    path: Path, count: int, seed: int
+) -> tuple[list[np.ndarray], list[str], figures.Beneath | None]:
+    """Images, titles, and of a mapped set the maps of mass."""
     data = open_dataset(path)
     names = data.class_names
     rng = np.random.default_rng(seed)
@@ -91,9 +95,12 @@ def _from_set(path: Path, count: int, seed: int) -> tuple[list[np.ndarray], list
         by_class = [np.flatnonzero(data.labels == k) for k in range(len(names))]
         picked = [rng.permutation(of)[:each] for of in by_class]
         rows = np.concatenate([rows[i : i + 1] for i in range(each) for rows in picked])[:count]
-    images = [np.asarray(data.images[np.array([i])])[0].mean(axis=0) for i in rows]
-    labels = data.labels[rows]
-    return images, [names[int(k)] if names else f"f_sub {k:.3f}" for k in labels]
+    images = [data.picture(i) for i in rows]
+    titles = [names[int(k)] if names else f"f_sub {k:.3f}" for k in data.labels[rows]]
+    if "mapped" not in data.attributes:
+        return images, titles, None
+    maps = [np.asarray(data.images[np.array([i])], np.float32)[0, -1].clip(0) for i in rows]
+    return images, titles, ("mass that a smooth lens leaves to explain, 0.1 % a cell", maps)
 
 
 def _from_files(path: Path, count: int) -> tuple[list[np.ndarray], list[str]]:

@@ -73,17 +73,18 @@ class Mapper:
         Raises:
             ReadError: it holds no counts, or is not of the preset's shape.
         """
+        data = self.fitter.read(image)
+        if data.sigma is not None:
+            raise ReadError(
+                image.path,
+                "its pixels are no counts, nor counts that were scaled, so that its noise is not"
+                " known well enough to map mass; give the counts",
+            )
+        data, optimum = self.fitter.smooth(data)
         with torch.no_grad():
-            data, optimum = self.fitter.smooth(image)
-            if data.sigma is not None:
-                raise ReadError(
-                    image.path,
-                    "its pixels are no counts, nor counts that were scaled, so that its noise is"
-                    " not known well enough to map mass; give the counts",
-                )
             counts = (data.values + data.offset)[None]
             channels = _channels(self.imager.image(optimum.theta[:1], counts, data.extra))
-        return replace(image, pixels=channels[0])
+        return replace(image, pixels=channels[0], mapped=True)
 
     def of_scenes(self, counts: Tensor, scene: Scene) -> np.ndarray:
         """Simulated images (B, H, W) as channels (B, 3, h, w), fitted from their true lenses."""
@@ -105,19 +106,16 @@ def _channels(imaged: Imaged) -> np.ndarray:
     return stacked
 
 
-def as_mapped(
-    images: Iterable[Image | ReadError], preset: str, shape: tuple[int, int, int]
-) -> Iterator[Image | ReadError]:
+def as_mapped(images: Iterable[Image | ReadError], preset: str) -> Iterator[Image | ReadError]:
     """Images mapped as those were that a run was trained on; those that are already pass.
 
     Args:
         images: in their order; for a bad one the error, which passes, too.
         preset: the YAML of the one that the run's images were mapped by.
-        shape: (3, h, w) of the run's images.
     """
     mapper: Mapper | None = None
     for image in images:
-        if isinstance(image, ReadError) or image.pixels.shape == shape:
+        if isinstance(image, ReadError) or image.mapped:
             yield image
             continue
         mapper = mapper or Mapper(validate(Preset, yaml.safe_load(preset), "the run's preset"))
@@ -132,6 +130,7 @@ def map_set(
     out: str | Path,
     preset: str | Path | Preset | None = None,
     workers: int | Literal["auto"] = "auto",
+    blind: bool = False,
 ) -> Path:
     """Map the mass in every image of a labelled set, into a set for networks to learn from.
 
@@ -144,6 +143,8 @@ def map_set(
         out: the HDF5 file to write.
         preset: that the images follow; that of a simulated set if not given.
         workers: processes to work in; `auto` takes one for each core.
+        blind: search for the lens of simulated images, too, as in a real one, which takes ten times
+            as long.
 
     Returns:
         `out`.
@@ -187,7 +188,7 @@ def map_set(
     parts = [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
     if workers == "auto":
         workers = cores() if len(rows) > WORTH_PROCESSES else 1
-    chunks = (_chunk(labelled, part) for part in parts)
+    chunks = (_chunk(labelled, part, blind) for part in parts)
     with writer, track(f"mapping {mapper.preset.name}", len(rows)) as progress:
         for chunk, channels in _mapped(mapper, chunks, int(workers)):
             writer.write(progress.done, channels, chunk.labels, chunk.parameters)
@@ -229,11 +230,11 @@ def _parameters(labelled: LabelledImages, rows: np.ndarray) -> dict[str, np.ndar
         return {name: kept[name][first:stop][rows - first] for name in needed}
 
 
-def _chunk(labelled: LabelledImages, rows: np.ndarray) -> _Chunk:
+def _chunk(labelled: LabelledImages, rows: np.ndarray, blind: bool) -> _Chunk:
     order = np.argsort(rows)  # images on disk are read in their order
     images = labelled.images[rows[order]][np.argsort(order)]
-    names = [labelled.names[k] for k in rows]
-    return _Chunk(images, labelled.labels[rows], names, _parameters(labelled, rows))
+    names, parameters = [labelled.names[k] for k in rows], _parameters(labelled, rows)
+    return _Chunk(images, labelled.labels[rows], names, parameters, blind or not parameters)
 
 
 @dataclass(frozen=True)
@@ -244,11 +245,12 @@ class _Chunk:
     labels: np.ndarray
     names: list[str]
     parameters: dict[str, np.ndarray]
+    blind: bool
 
 
 def _map_chunk(mapper: Mapper, chunk: _Chunk) -> np.ndarray:
     """The channels of a chunk's images (n, 3, h, w)."""
-    if not chunk.parameters:
+    if chunk.blind:
         images = zip(chunk.images, chunk.names, strict=True)
         each = [Image(pixels.astype(np.float32), None, name) for pixels, name in images]
         return np.stack([mapper.of_image(image).pixels for image in each])

@@ -58,7 +58,7 @@ def predict(
     if out is not None:
         check_writable(Path(out))
     if mapped is not None:
-        images = as_mapped(images, mapped, run.config.data.shape)
+        images = as_mapped(images, mapped)
     answerer, watch = watched(run, device)
     answers: list[Answer] = []
     with track(f"predicting with {run.name}", total) as progress:

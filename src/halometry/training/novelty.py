@@ -74,7 +74,8 @@ def familiarise(
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
     split = run.split()
     last = np.concatenate([split.selection, split.calibration]).max()
-    if not run.config.data.begins_like(labelled) or len(labelled) <= last:
+    fits = run.config.misfit(labelled.images.shape[1:]) is None
+    if not (fits and run.config.data.begins_like(labelled) and len(labelled) > last):
         raise DataError(
             f"{labelled.source}: is not the set that {run.source} was trained on"
             f" ({run.config.data.description}); give that one"

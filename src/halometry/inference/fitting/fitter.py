@@ -111,8 +111,7 @@ class Fitter:
         if subhalos == "sampled":
             check_sampling(self.preset, line, self.device)
         begin = time.perf_counter()
-        self.check(image)
-        data = self._data(image)
+        data = self.read(image)
         if subhalos == "sampled" and data.sigma is not None:
             raise ReadError(
                 image.path,
@@ -155,19 +154,20 @@ class Fitter:
         radius = float(layout.scene(optimum.theta[:1]).einstein_radius[0])
         return mass * (math.pi * radius**2 / imager.cell**2)
 
-    def smooth(self, image: Image) -> tuple[Data, Optimum]:
-        """An image as the likelihood takes it, and the best lens without substructure.
+    def read(self, image: Image) -> Data:
+        """An image as the likelihood takes it.
 
         Raises:
             ReadError: the image is not of the preset's shape.
         """
         self.check(image)
-        with torch.no_grad():
-            data, _, optimum, _ = self._smooth_fit(self._data(image))
-        return data, optimum
-
-    def _data(self, image: Image) -> Data:
         return data_of(recover_counts(image), self.preset.image, self.device)
+
+    def smooth(self, data: Data) -> tuple[Data, Optimum]:
+        """The best lens without substructure of an image, and the image with its lost count."""
+        with torch.no_grad():
+            data, _, optimum, _ = self._smooth_fit(data)
+        return data, optimum
 
     def deviance(self, fit: Fit, theta: Tensor) -> float:
         """-2 ln L of other coordinates (P,) of a fitted image, on the scale of `fit.deviance`."""

@@ -12,9 +12,10 @@ from halometry.evaluation.conclude import key_metric
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import TITLES
 from halometry.evaluation.report import Gallery
+from halometry.inference.mapping import map_set
 from halometry.progress import say
 from halometry.shipped import weights, weights_folder
-from halometry.training.run import Run
+from halometry.training.run import Run, load_run
 
 COUNT = 200  # images
 LATER = 1_000_000  # added to the seed: far from those that weights are trained and judged with
@@ -43,11 +44,15 @@ def at_work(
     if not store.exists():
         say(f"{COUNT} new images of {preset} for the weights that come with halometry")
         simulate(preset, COUNT, seed=seed, out=store, device=device)
-    data = open_dataset(store)
-    evaluations = {
-        name.rpartition("/")[2]: evaluate(weights_folder(name), data, out / name, device)
-        for name in names
-    }
+    data, mapped = open_dataset(store), store.with_stem(f"{store.stem}_mapped")
+    evaluations = {}
+    for name in names:
+        run, images = load_run(weights_folder(name)), data
+        if run.config.data.mapped is not None:
+            if not mapped.exists():
+                map_set(data, mapped)
+            images = open_dataset(mapped)
+        evaluations[name.rpartition("/")[2]] = evaluate(run, images, out / name, device)
     first = next(iter(evaluations.values()))
     task = first.run.config.task
     record: dict[str, Any] = {

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from halometry.evaluation.at_work import LATER, at_work
 from halometry.evaluation.tables import print_trained
+from halometry.inference.at_work import LATER, at_work
 from halometry.training.run import load_run
 
 
 @pytest.fixture(autouse=True)
 def _few_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halometry.evaluation.at_work.COUNT", 30)
+    monkeypatch.setattr("halometry.inference.at_work.COUNT", 30)
 
 
 @pytest.mark.parametrize(
