@@ -51,6 +51,7 @@ ADDED: dict[str, dict[str, Any]] = {
 }
 CLASS = {"no": 0, "sphere": 1, "vort": 2, "false_alarms": 0}
 SHOWN = (("no", "1"), ("sphere", "2"), ("vort", "2"))
+MAPPED = (("vort", "1"), ("vort", "2"), ("sphere", "2"), ("no", "1"))
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,19 @@ def _files(folder: Path) -> list[Path]:
 
 def _draw(options: argparse.Namespace) -> None:
     """A few of the real images, fitted once more for their pixels."""
-    path = options.figures / "real_fits.jpg"
+    _figure(options, "real_fits.jpg", [(kind, stem, ADDED[kind]) for kind, stem in SHOWN])
+    _figure(options, "mapped.jpg", [(kind, stem, {"mass_map": True}) for kind, stem in MAPPED])
+
+
+def _figure(
+    options: argparse.Namespace, name: str, shown: list[tuple[str, str, dict[str, Any]]]
+) -> None:
+    path = options.figures / name
     if path.exists():
         return
     fitter, panels = Fitter(PRESET), []
-    for kind, stem in SHOWN:
-        fit = fitter.fit(read_image(options.data / kind / f"{stem}.npy"), **ADDED[kind])
+    for kind, stem, how in shown:
+        fit = fitter.fit(read_image(options.data / kind / f"{stem}.npy"), **how)
         panels.append(replace(panel(fit), title=f"{kind}, real"))
     save(fit_figure(panels), path)
     with Picture.open(path) as drawn:

@@ -3,7 +3,8 @@
 python research/side_by_side.py halo_mass/d4net halo_mass/d4net_deep \
     halo_mass/d4net,halo_mass/d4net_deep --out results/deeper_mass.json
 
-For weights that learnt from mapped images these are mapped without a look at the true lens.
+For weights that learnt from mapped images these are mapped without a look at the true lens, by the
+preset that they learnt from. `--shift psf 1.5` takes images of a preset moved away from it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.metrics import metric_title
+from halometry.simulation.shifts import shifted
 from halometry.training.trained import open_trained
 
 SHOWN = {"classification": ("auc", "accuracy", "loss"), "regression": ("r2", "mse", "nll")}
@@ -29,17 +31,20 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", help="names or folders, several with commas between")
     parser.add_argument("--count", type=int, default=4000, help="fresh images")
     parser.add_argument("--seed", type=int, default=7007, help="of these")
+    parser.add_argument("--shift", nargs=2, metavar=("NAME", "FACTOR"), help="of `robustness`")
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     options = parser.parse_args()
     runs = {name: open_trained(name) for name in options.runs}
     first, *others = runs
     config = runs[first].config
+    own = halometry.load_preset(config.data.preset)
+    preset = shifted(own, options.shift[0], float(options.shift[1])) if options.shift else own
     with TemporaryDirectory() as place:
         images = Path(place) / "fresh.h5"
-        halometry.simulate(config.data.preset, options.count, seed=options.seed, out=images)
+        halometry.simulate(preset, options.count, seed=options.seed, out=images)
         mapped = images.with_name("mapped.h5")
         if any(run.config.data.mapped for run in runs.values()):
-            halometry.map_set(images, mapped, blind=True)
+            halometry.map_set(images, mapped, own, blind=True)
         found = {
             name: evaluate(run, mapped if run.config.data.mapped else images)
             for name, run in runs.items()
@@ -57,6 +62,7 @@ def main() -> None:
         **provenance(),
         "count": options.count,
         "seed": options.seed,
+        "shift": options.shift,
         "metrics": {
             name: {metric: value.to_dict() for metric, value in one.metrics.items()}
             for name, one in found.items()

@@ -40,6 +40,9 @@ class ReadError(DataError):
         self.path = str(path)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[ReadError], tuple[str, str]]:
+        return ReadError, (self.path, self.reason)  # from one process to another
+
 
 class RunError(HalometryError):
     """A run folder that is missing, incomplete, or made for something else."""

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import connection, parent_process
 
+from halometry.errors import UsageError
+
 
 @contextmanager
 def no_interrupt() -> Iterator[None]:
@@ -35,6 +37,16 @@ def _end_with_parent() -> None:
     if parent is not None:
         connection.wait([parent.sentinel])
         os._exit(1)
+
+
+def check_workers(workers: int | str) -> None:
+    """Refuse what is no number of processes.
+
+    Raises:
+        UsageError: it is neither `auto` nor a number from 1.
+    """
+    if workers != "auto" and (not isinstance(workers, int) or workers < 1):
+        raise UsageError(f"--workers {workers}: must be 'auto' or a number from 1")
 
 
 def cores() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from halometry.data.dataset import open_dataset
 from halometry.data.images import Image
 from halometry.data.labelled import LabelledImages
 from halometry.data.store import open_store
-from halometry.errors import DataError, ReadError, UsageError
+from halometry.errors import DataError, ReadError, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate
+from halometry.evaluation.robustness import robustness
 from halometry.inference.fit import fit
 from halometry.inference.fitting.imaging import Imager, conjugate_gradients, mean_square_mass
 from halometry.inference.fitting.parameters import layout_of, with_points
@@ -120,7 +122,7 @@ def test_an_image_without_substructure_leaves_noise_alone() -> None:
 
 
 def test_mass_is_expected_where_a_preset_has_it() -> None:
-    allowed = mean_square_mass(load_preset(LARGE), 75)
+    allowed = mean_square_mass(load_preset(LARGE))
     scene = draw_scenes(load_preset(LARGE), SEED, 0, 3000)
     shares = (scene.subhalo_mass / scene.halo_mass[:, None])[scene.class_index == 1]
     assert allowed.min() > 0
@@ -195,6 +197,49 @@ def test_a_mapped_set_keeps_all_but_the_images(lenses: Path, mapped: Path) -> No
         )
 
 
+def test_a_set_of_another_preset_is_mapped_blindly(lenses: Path, tmp_path: Path) -> None:
+    other = load_preset(SMALL).model_copy(update={"name": "other"})
+    few = first_images(open_dataset(lenses), 3)
+    made = open_dataset(map_set(few, tmp_path / "mapped.h5", other))
+    assert made.attributes["blind"] == 1
+    assert open_dataset(map_set(few, tmp_path / "own.h5")).attributes["blind"] == 0
+
+
+def first_images(data: LabelledImages, count: int) -> LabelledImages:
+    """The first images of a set, as a set."""
+    assert data.roles is not None
+    return replace(
+        data,
+        images=data.images[:count],
+        labels=data.labels[:count],
+        names=data.names[:count],
+        roles=data.roles[:count],
+    )
+
+
+def test_an_image_without_counts_is_named_before_the_work(lenses: Path, tmp_path: Path) -> None:
+    few = first_images(open_dataset(lenses), 3)
+    images = few.images[:].astype(np.float32)
+    images[2] = np.random.default_rng(0).normal(images[2])
+    with pytest.raises(ReadError, match=r"images\[2\].*no counts"):
+        map_set(replace(few, images=images), tmp_path / "mapped.h5", blind=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_a_worker_is_told_as_it_is() -> None:
+    error = pickle.loads(pickle.dumps(ReadError("image.npy", "is truncated")))
+    assert str(error) == "image.npy: is truncated"
+
+
+@pytest.mark.parametrize("pixel_scale", [0.125, 0.4])
+def test_coarse_cells_have_mass_too(pixel_scale: float) -> None:
+    preset = load_preset(SMALL)
+    image = preset.image.model_copy(update={"pixel_scale": pixel_scale})
+    allowed = mean_square_mass(preset.model_copy(update={"image": image}))
+    assert allowed.isfinite().all()
+    assert allowed.min() > 0
+
+
 def test_processes_map_what_one_maps(lenses: Path, mapped: Path, tmp_path: Path) -> None:
     again = map_set(lenses, tmp_path / "again.h5", workers=2)
     with open_store(mapped) as one, open_store(again) as other:
@@ -226,6 +271,10 @@ def test_sets_that_cannot_be_mapped_are_refused(lenses: Path, mapped: Path, tmp_
         map_set(mapped, tmp_path / "out.h5")
     with pytest.raises(UsageError, match="150 x 150"):
         map_set(lenses, tmp_path / "out.h5", LARGE)
+    with pytest.raises(UsageError, match="is there already"):
+        map_set(lenses, mapped)
+    with pytest.raises(UsageError, match="workers 0"):
+        map_set(lenses, tmp_path / "out.h5", workers=0)
     strange = replace(open_dataset(lenses), attributes={})
     with pytest.raises(UsageError, match="--preset"):
         map_set(strange, tmp_path / "out.h5")
@@ -262,9 +311,17 @@ def test_an_image_that_cannot_be_mapped_says_so(run: Run) -> None:
     colours = np.random.default_rng(0).poisson(40, (3, 48, 48)).astype(np.float32)
     answers = predict(run, [*noise, colours])
     assert all("no counts" in str(answer.error) for answer in answers[:2])
-    assert "one channel" in str(answers[2].error)
+    assert "3 x 48 x 48" in str(answers[2].error)
 
 
-def test_a_set_that_was_not_mapped_is_refused_in_words_that_help(run: Run, lenses: Path) -> None:
+def test_sets_that_do_not_fit_are_refused_in_words_that_help(
+    run: Run, lenses: Path, mapped: Path
+) -> None:
     with pytest.raises(DataError, match="halometry map"):
         evaluate(run, lenses)
+    data = open_dataset(mapped)
+    other = replace(data, attributes=data.attributes | {"mapped": "name: another"})
+    with pytest.raises(DataError, match="another preset"):
+        evaluate(run, other)
+    with pytest.raises(RunError, match="takes images in which mass was mapped"):
+        robustness(run)

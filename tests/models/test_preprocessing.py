@@ -71,3 +71,13 @@ def test_shares_resize_as_torch_does(height: int, width: int) -> None:
     raw = torch.rand(2, 3, height, width, dtype=torch.float64)
     rows, columns = bilinear_shares(224, height), bilinear_shares(224, width)
     torch.testing.assert_close(rows @ raw @ columns.T, resize(raw, 224), atol=1e-12, rtol=0)
+
+
+def test_channels_are_standardised_each_by_its_own() -> None:
+    means, stds = (3.0, 0.0, -1.0), (2.0, 1.0, 0.1)
+    config = PreprocessingConfig(channels=3, mean=means, std=stds)
+    raw = torch.rand(2, 3, 4, 4)
+    out = Preprocessing(config)(raw)
+    for k, (mean, std) in enumerate(zip(means, stds, strict=True)):
+        torch.testing.assert_close(out[:, k], (raw[:, k] - mean) / std)
+    assert Preprocessing(config)(raw.to("meta")).device.type == "meta"  # wherever images are

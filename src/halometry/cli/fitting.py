@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from halometry.cli.app import DeviceOption, app, out_console, tell
+from halometry.errors import UsageError
 
 
 @app.command()
@@ -34,6 +35,8 @@ def fit(
     from halometry.inference.fit import fit as run
     from halometry.inference.fit_tables import print_fits
 
+    if map_ and out is None:
+        raise UsageError("--map: say with --out FOLDER where the maps are to be written")
     answers = run(files, preset, out, line, subhalos, free or (), figures, device, map_)
     if not print_fits(answers, out_console):
         raise typer.Exit(1)

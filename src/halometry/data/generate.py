@@ -13,7 +13,7 @@ from halometry.data.versions import versions
 from halometry.data.work import BATCH, Finished, ShardTask, make_here, make_in_processes
 from halometry.devices import find_device
 from halometry.errors import StorageError, UsageError
-from halometry.processes import cores
+from halometry.processes import check_workers, cores
 from halometry.progress import Tracker, say, track
 from halometry.simulation import Preset, load_preset
 
@@ -132,8 +132,7 @@ def _check(
         raise UsageError(f"--test {test}: must be below --count {count}")
     if seed < 0:
         raise UsageError(f"--seed {seed}: must not be negative")
-    if workers != "auto" and (not isinstance(workers, int) or workers < 1):
-        raise UsageError(f"--workers {workers}: must be 'auto' or a number from 1")
+    check_workers(workers)
     if scheduler is not None and workers not in ("auto", 1):
         raise UsageError("--workers is for this machine; with --scheduler its workers are used")
     if out.is_dir():

@@ -29,13 +29,13 @@ class Image:
         label: the mass fraction that the file carries, or None.
         path: of the file; within a store with `#` and the image's number; `array[0]` and so on
             where there is no file.
-        mapped: whether it is of a set that `map_set` made.
+        mapped: the YAML of the preset by which mass was mapped in it, see `map_set`.
     """
 
     pixels: np.ndarray
     label: float | None
     path: str
-    mapped: bool = False
+    mapped: str | None = None
 
 
 def is_readable(name: str) -> bool:

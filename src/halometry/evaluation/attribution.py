@@ -138,7 +138,9 @@ def _of_files(explainer: Explainer, files: Sequence[str | Path]) -> Iterator[Loo
         for item in iter_images(files):
             if isinstance(item, ReadError):
                 say(f"left out: {item}")
-            elif (reason := explainer.run.config.misfit(item.pixels.shape)) is not None:
+            elif (
+                reason := explainer.run.config.misfit(item.pixels.shape, item.mapped)
+            ) is not None:
                 say(f"left out: {item.path}: {reason}")
             else:
                 good += 1

@@ -85,10 +85,11 @@ class Explainer:
         same = self.preset is not None and pixels.shape[1:] == self.preset.image.shape[1:]
         smooth = spread(map_, self.preset.image) if self.preset and same else blur(map_, 1.0)
         truth = None
-        if self.preset is not None and scene is not None:
+        if self.preset is not None and same and scene is not None:
             truth = substructure_map(scene, self.preset)[0].numpy()
         positive = smooth[0, 0].clamp_min(0).numpy()
-        return Look(name, self._told(said), pixels.mean(axis=0), positive, truth)
+        picture = pixels[0] if self.run.config.data.mapped else pixels.mean(axis=0)
+        return Look(name, self._told(said), picture, positive, truth)
 
     def answer(self, raw: Tensor) -> Tensor:
         """Raw images (B, c, H, W) to the run's answers, masses as points."""

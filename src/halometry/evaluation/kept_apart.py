@@ -32,7 +32,7 @@ def check_fit(run: Trained, data: LabelledImages) -> None:
     if config.class_names is not None and data.class_names != config.class_names:
         there, here = ", ".join(data.class_names or ()), ", ".join(config.class_names)
         raise DataError(f"{data.source}: has classes {there}; {run.source} was trained on {here}")
-    if (reason := config.misfit(data.images.shape[1:])) is not None:
+    if (reason := config.misfit(data.images.shape[1:], data.attributes.get("mapped"))) is not None:
         raise DataError(f"{data.source}: each image {reason}")
 
 

@@ -222,7 +222,7 @@ def _fitting(path: Path, run: Run) -> tuple[list[np.ndarray], list[str]]:
     for item in islice(iter_images(files[::every]), 2 * CHECKED):
         if isinstance(item, ReadError):
             reasons.append(f"{item.path} {item.reason}")
-        elif (reason := run.config.misfit(item.pixels.shape)) is not None:
+        elif (reason := run.config.misfit(item.pixels.shape, item.mapped)) is not None:
             reasons.append(f"{item.path} {reason}")
         elif len(images) < CHECKED:
             images.append(item.pixels)

@@ -24,9 +24,9 @@ from halometry.data.labelled import LabelledImages
 from halometry.data.store import StoreWriter, is_store, open_store
 from halometry.errors import ReadError, UnavailableError, UsageError
 from halometry.inference.fitting import Fitter
-from halometry.inference.fitting.data import noise_is_known
+from halometry.inference.fitting.data import Data, noise_is_known
 from halometry.inference.fitting.imaging import Imaged, Imager
-from halometry.processes import begin_as_child, cores, no_interrupt
+from halometry.processes import begin_as_child, check_workers, cores, no_interrupt
 from halometry.progress import track
 from halometry.simulation import Preset, Scene, load_preset, units_of
 from halometry.simulation.render import at_most_threads
@@ -60,7 +60,7 @@ class Mapper:
                 " Gaussian noise of a known size"
             )
         self.fitter = Fitter(self.preset)
-        self.imager = Imager(self.preset, self.fitter.layout)
+        self.imager = Imager(self.preset, self.fitter.layout, self.fitter.allowed)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -73,6 +73,22 @@ class Mapper:
         Raises:
             ReadError: it holds no counts, or is not of the preset's shape.
         """
+        data, optimum = self.fitter.smooth(self.read(image))
+        with torch.no_grad():
+            counts = (data.values + data.offset)[None]
+            channels = _channels(self.imager.image(optimum.theta[:1], counts, data.extra))
+        return replace(image, pixels=channels[0], mapped=self.preset.to_yaml())
+
+    def read(self, image: Image) -> Data:
+        """An image as the likelihood takes it.
+
+        Raises:
+            ReadError: as `of_image`.
+        """
+        shape = image.pixels.shape
+        if shape != self.preset.image.shape:
+            wanted = _sides(self.preset.image.shape)
+            raise ReadError(image.path, f"is {_sides(shape)}; to be mapped it must be {wanted}")
         data = self.fitter.read(image)
         if data.sigma is not None:
             raise ReadError(
@@ -80,11 +96,7 @@ class Mapper:
                 "its pixels are no counts, nor counts that were scaled, so that its noise is not"
                 " known well enough to map mass; give the counts",
             )
-        data, optimum = self.fitter.smooth(data)
-        with torch.no_grad():
-            counts = (data.values + data.offset)[None]
-            channels = _channels(self.imager.image(optimum.theta[:1], counts, data.extra))
-        return replace(image, pixels=channels[0], mapped=True)
+        return data
 
     def of_scenes(self, counts: Tensor, scene: Scene) -> np.ndarray:
         """Simulated images (B, H, W) as channels (B, 3, h, w), fitted from their true lenses."""
@@ -107,7 +119,7 @@ def _channels(imaged: Imaged) -> np.ndarray:
 
 
 def as_mapped(images: Iterable[Image | ReadError], preset: str) -> Iterator[Image | ReadError]:
-    """Images mapped as those were that a run was trained on; those that are already pass.
+    """Images mapped as those were that a run was trained on; those that are mapped already pass.
 
     Args:
         images: in their order; for a bad one the error, which passes, too.
@@ -115,7 +127,7 @@ def as_mapped(images: Iterable[Image | ReadError], preset: str) -> Iterator[Imag
     """
     mapper: Mapper | None = None
     for image in images:
-        if isinstance(image, ReadError) or image.mapped:
+        if isinstance(image, ReadError) or image.mapped is not None:
             yield image
             continue
         mapper = mapper or Mapper(validate(Preset, yaml.safe_load(preset), "the run's preset"))
@@ -141,7 +153,8 @@ def map_set(
     Args:
         data: a store, or a folder of labelled images of counts.
         out: the HDF5 file to write.
-        preset: that the images follow; that of a simulated set if not given.
+        preset: that the images follow; that of a simulated set if not given. By another than its
+            own a set is mapped as if blind.
         workers: processes to work in; `auto` takes one for each core.
         blind: search for the lens of simulated images, too, as in a real one, which takes ten times
             as long.
@@ -150,8 +163,8 @@ def map_set(
         `out`.
 
     Raises:
-        DataError: there is no such set, or an image of it cannot be mapped.
-        UsageError: no preset is given and the set has none; see `Mapper`.
+        DataError: there is no such set, or an image of it holds no counts.
+        UsageError: no preset is given and the set has none; `out` is there already; see `Mapper`.
         StorageError: no room or no permission.
 
     Example:
@@ -159,19 +172,25 @@ def map_set(
     """
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
     out = Path(out)
-    found = preset_of(labelled) if preset is None else preset
-    if found is None:
+    check_workers(workers)
+    if "mapped" in labelled.attributes:
+        raise UsageError(f"{labelled.source}: is mapped already")
+    if out.exists():
+        raise UsageError(f"{out}: is there already; remove it, or choose another name")
+    own = preset_of(labelled)
+    chosen = own if preset is None else preset
+    if chosen is None:
         raise UsageError(
             f"{labelled.source}: does not say which preset its images follow; give it with --preset"
         )
-    if "mapped" in labelled.attributes:
-        raise UsageError(f"{labelled.source}: is mapped already")
-    mapper = Mapper(found)
-    _check(labelled, mapper.preset)
+    mapper = Mapper(chosen)
+    blind = blind or mapper.preset != own  # its true lenses are not that preset's
+    _check(labelled, mapper, blind)
     check_writable(out)
     rows = _rows(labelled)
     attributes = {key: value for key, value in labelled.attributes.items() if key in KEPT}
     attributes |= {"mapped": mapper.preset.to_yaml(), "channels": ", ".join(CHANNELS)}
+    attributes["blind"] = int(blind)
     if labelled.roles is not None:
         attributes["test_from"] = int((labelled.roles != "test").sum())
     writer = StoreWriter(
@@ -196,14 +215,25 @@ def map_set(
     return out
 
 
-def _check(labelled: LabelledImages, preset: Preset) -> None:
-    """Refuse a set that is not of a preset's images."""
-    shape = labelled.images.shape[1:]
-    if tuple(shape) != preset.image.shape:
+def _check(labelled: LabelledImages, mapper: Mapper, each: bool) -> None:
+    """Refuse a set that is not of a preset's images, or, where `each` is looked at, not of counts.
+
+    Raises:
+        ReadError, UsageError: it is not.
+    """
+    shape, wanted = labelled.images.shape[1:], mapper.preset.image.shape
+    if tuple(shape) != wanted:
         raise UsageError(
-            f"{labelled.source}: its images are {_sides(shape)}, those of preset {preset.name}"
-            f" {_sides(preset.image.shape)}; give another with --preset"
+            f"{labelled.source}: its images are {_sides(shape)}, those of preset"
+            f" {mapper.preset.name} {_sides(wanted)}; give another with --preset"
         )
+    if each:
+        for k, name in enumerate(labelled.names):
+            mapper.read(_image(labelled.images[np.array([k])][0], name))
+
+
+def _image(pixels: np.ndarray, name: str) -> Image:
+    return Image(pixels.astype(np.float32), None, name)
 
 
 def _sides(shape: tuple[int, ...]) -> str:
@@ -252,8 +282,7 @@ def _map_chunk(mapper: Mapper, chunk: _Chunk) -> np.ndarray:
     """The channels of a chunk's images (n, 3, h, w)."""
     if chunk.blind:
         images = zip(chunk.images, chunk.names, strict=True)
-        each = [Image(pixels.astype(np.float32), None, name) for pixels, name in images]
-        return np.stack([mapper.of_image(image).pixels for image in each])
+        return np.stack([mapper.of_image(_image(*one)).pixels for one in images])
     values: dict[str, Any] = {k: torch.from_numpy(v) for k, v in chunk.parameters.items()}
     scene = Scene(**values)
     counts = torch.from_numpy(chunk.images[:, 0].astype(np.float32))

@@ -83,7 +83,7 @@ def _answer(
     for i, item in enumerate(batch):
         if isinstance(item, ReadError):
             answers[i] = Answer(item.path, error=item.reason)
-        elif (reason := run.config.misfit(item.pixels.shape)) is not None:
+        elif (reason := run.config.misfit(item.pixels.shape, item.mapped)) is not None:
             answers[i] = Answer(str(item.path), error=reason)
         else:
             by_shape.setdefault(item.pixels.shape, []).append(i)

@@ -67,15 +67,17 @@ class Preprocessing(nn.Module):
             images = torch.log1p(images.clamp_min(0) / LOG_SOFTENING)
         if config.size is not None and images.shape[-2:] != (config.size, config.size):
             images = resize(images, config.size)
-        images = (images - _each_channel(config.mean)) / _each_channel(config.std)
+        images = (images - _like(images, config.mean)) / _like(images, config.std)
         if images.shape[1] == 1 and config.channels > 1:
             images = images.expand(-1, config.channels, -1, -1)
         return images
 
 
-def _each_channel(values: float | tuple[float, ...]) -> float | Tensor:
+def _like(images: Tensor, values: float | tuple[float, ...]) -> float | Tensor:
     """A number, or one for each channel (C, 1, 1), to broadcast against images."""
-    return values if isinstance(values, float) else torch.tensor(values)[:, None, None]
+    if isinstance(values, float):
+        return values
+    return torch.tensor(values, dtype=images.dtype, device=images.device)[:, None, None]
 
 
 def extremes(images: Tensor) -> tuple[Tensor, Tensor]:

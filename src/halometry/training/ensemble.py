@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+import yaml
 
 from halometry.errors import RunError
 from halometry.models.conformal import Conformal
@@ -42,6 +43,7 @@ class Ensemble:
                 ("task", first.config.task, other.config.task),
                 ("classes", first.config.class_names, other.config.class_names),
                 ("images", first.config.data.shape, other.config.data.shape),
+                ("maps of mass", *(_maps(one) for one in (first, other))),
             ):
                 if mine != its:
                     raise RunError(
@@ -93,3 +95,9 @@ class Ensemble:
             return mean
 
         return answer
+
+
+def _maps(run: Run | ExportedRun) -> str:
+    """By which preset mass was mapped in the images that a run takes."""
+    mapped = run.config.data.mapped
+    return "none" if mapped is None else f"by {yaml.safe_load(mapped)['name']}"

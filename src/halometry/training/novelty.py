@@ -74,7 +74,8 @@ def familiarise(
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
     split = run.split()
     last = np.concatenate([split.selection, split.calibration]).max()
-    fits = run.config.misfit(labelled.images.shape[1:]) is None
+    mapped = labelled.attributes.get("mapped")
+    fits = run.config.misfit(labelled.images.shape[1:], mapped) is None
     if not (fits and run.config.data.begins_like(labelled) and len(labelled) > last):
         raise DataError(
             f"{labelled.source}: is not the set that {run.source} was trained on"

@@ -123,11 +123,20 @@ class RunConfig(Strict):
             self.bias,
         )
 
-    def misfit(self, shape: tuple[int, ...]) -> str | None:
-        """Why images of a shape (C, H, W) cannot be given to this network, or None."""
+    def misfit(self, shape: tuple[int, ...], mapped: str | None = None) -> str | None:
+        """Why images cannot be given to this network, or None.
+
+        Args:
+            shape: (C, H, W).
+            mapped: the YAML of the preset by which mass was mapped in them, if it was.
+        """
         channels, height, width = self.data.shape
-        if self.data.mapped is not None and tuple(shape) != self.data.shape:
-            return "was not mapped as the run's images were; see 'halometry map'"
+        if self.data.mapped is not None and mapped != self.data.mapped:
+            if mapped is None:
+                return "was not mapped, as the run's images were; see 'halometry map'"
+            return "was mapped by another preset than the run's images"
+        if self.data.mapped is None and mapped is not None:
+            return "was mapped, and the run was trained on images that were not"
         if shape[0] not in (1, channels):
             return f"has {shape[0]} channels, the run was trained on {channels}"
         if self.preprocessing.size is None and tuple(shape[1:]) != (height, width):

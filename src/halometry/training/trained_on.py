@@ -50,10 +50,15 @@ def preset_for(run: Trained, given: str | Path | Preset | None) -> Preset:
     """The preset whose images a run is asked about: one that is given, or its own.
 
     Raises:
-        RunError: it has other classes or another shape than the run's images; or the run has none
-            of its own.
+        RunError: it has other classes or another shape than the run's images; the run has none of
+            its own; or it takes mapped images, which no preset makes.
         ConfigError, UsageError: there is no such preset, or it is wrong.
     """
+    if run.config.data.mapped is not None:
+        raise RunError(
+            f"{run.source}: takes images in which mass was mapped ('halometry map'), and this makes"
+            " none; give a run that takes images as they are"
+        )
     if given is None:
         try:
             preset = preset_of_run(run)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from halometry.errors import ReadError, UsageError
 from halometry.inference.fitting.blocks import scale
 from halometry.inference.fitting.counts import recover_counts
 from halometry.inference.fitting.data import Data, data_of, noise_is_known
-from halometry.inference.fitting.imaging import Imager
+from halometry.inference.fitting.imaging import Imager, mean_square_mass
 from halometry.inference.fitting.laws import Laws
 from halometry.inference.fitting.model import FLOOR, Counts, Scale, Scaled, coarser
 from halometry.inference.fitting.optimise import Optimum, maximise
@@ -110,6 +111,7 @@ class Fitter:
         """
         if subhalos == "sampled":
             check_sampling(self.preset, line, self.device)
+        allowed = self.allowed if mass_map else None  # refused before the work
         begin = time.perf_counter()
         data = self.read(image)
         if subhalos == "sampled" and data.sigma is not None:
@@ -144,15 +146,20 @@ class Fitter:
                 )
             gain = float(smooth.deviance - optimum.deviance)
             taken = Taken(gain, tuple(gains), starts, time.perf_counter() - begin)
-            mapped = self._map(layout, optimum, data) if mass_map else None
+            mapped = None if allowed is None else self._map(layout, optimum, data, allowed)
             return report(image.path, self.preset, layout, optimum, data, taken, sampled, mapped)
 
-    def _map(self, layout: Layout, optimum: Optimum, data: Data) -> Tensor:
+    def _map(self, layout: Layout, optimum: Optimum, data: Data, allowed: Tensor) -> Tensor:
         """The convergence (h, w) that explains what a model leaves of an image."""
-        imager = Imager(self.preset, layout)
+        imager = Imager(self.preset, layout, allowed)
         mass = imager.explain(optimum.theta[:1], data.at(imager.binning)).mass[0]
         radius = float(layout.scene(optimum.theta[:1]).einstein_radius[0])
         return mass * (math.pi * radius**2 / imager.cell**2)
+
+    @cached_property
+    def allowed(self) -> Tensor:
+        """How much mass a cell of a map may hold, see `mean_square_mass`."""
+        return mean_square_mass(self.preset)
 
     def read(self, image: Image) -> Data:
         """An image as the likelihood takes it.

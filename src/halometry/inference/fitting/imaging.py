@@ -20,7 +20,7 @@ from halometry.simulation.convergence import substructure_mass
 LARGE = 96  # pixels; the sides of larger images are halved
 ITERATIONS = 20  # of conjugate gradients; what they have not settled by then is mostly noise
 DRAWS, RING = 1024, 0.2  # scenes, and arcsec, over which the mass of a cell is averaged
-FEW = 16  # scenes, where drawing one takes seconds
+FEW, TOGETHER = 16, 16  # scenes, where drawing one takes seconds; and how many at a time
 LEAST = 1e-3  # of the largest variance of a cell: one that never holds mass holds some
 
 
@@ -51,21 +51,22 @@ class Imager:
     Args:
         preset: of the images, with substructure, whose mean square mass is the prior's variance.
         layout: of the lens' coordinates.
+        allowed: what `mean_square_mass` says of the preset, where that is known already.
+
+    Raises:
+        UsageError: as `mean_square_mass`.
 
     Reference:
         Koopmans (2005), MNRAS 363, 1136, who maps the potential; Vegetti & Koopmans (2009), MNRAS
         392, 945.
     """
 
-    def __init__(self, preset: Preset, layout: Layout) -> None:
-        spec = preset.image
-        halved = spec.pixels > LARGE and spec.pixels % 2 == 0 and spec.kernel is None
-        self.binning = 2 if halved else 1
+    def __init__(self, preset: Preset, layout: Layout, allowed: Tensor | None = None) -> None:
+        self.side, self.binning = grid_of(preset)
         self.fine = Model(preset, layout)
         self.rough = Model(coarser(preset, self.binning, 1), layout, self.binning)
-        self.side = spec.pixels // self.binning
-        self.cell = spec.pixel_scale * self.binning
-        self.allowed = torch.from_numpy(mean_square_mass(preset, self.side))
+        self.cell = preset.image.pixel_scale * self.binning
+        self.allowed = mean_square_mass(preset) if allowed is None else allowed
         offsets = torch.fft.fftfreq(2 * self.side, 1 / (2 * self.side)) * self.cell
         y, x = torch.meshgrid(offsets, offsets, indexing="ij")
         square = x**2 + y**2 + (self.cell / 2) ** 2
@@ -184,25 +185,35 @@ def conjugate_gradients(
     return x
 
 
-def mean_square_mass(preset: Preset, side: int) -> np.ndarray:
-    """The mean square of the mass in a cell, at each distance from the lens (side, side).
+def mean_square_mass(preset: Preset) -> Tensor:
+    """The mean square of the mass in a cell, at each distance from the lens (h, w).
 
     Of images of a preset that have substructure; shares of the halo's mass.
 
     Raises:
         UsageError: none of them has.
     """
-    scene = draw_scenes(preset, 0, 0, DRAWS if preset.halos is None else FEW)
-    width = preset.image.pixels * preset.image.pixel_scale
-    masses = substructure_mass(scene.parameters(), width, (side, side))
-    masses = masses[masses.any(axis=(1, 2))]
-    if not len(masses):
+    side, width = grid_of(preset)[0], preset.image.pixels * preset.image.pixel_scale
+    total, count = np.zeros((side, side)), 0
+    for first in range(0, DRAWS if preset.halos is None else FEW, TOGETHER):
+        scene = draw_scenes(preset, 0, first, TOGETHER)
+        masses = substructure_mass(scene.parameters(), width, (side, side))
+        total += np.square(masses, dtype=np.float64).sum(axis=0)
+        count += int(masses.any(axis=(1, 2)).sum())
+    if not count:
         raise UsageError(
             f"preset {preset.name} has no substructure, whose law would say how much mass a place"
             " may hold; give one that has"
         )
     at = (np.arange(side) - (side - 1) / 2) * (width / side)
-    ring = np.floor(np.hypot(at[:, None], at[None, :]) / RING).astype(int)
-    square = (masses.astype(np.float64) ** 2).mean(axis=0)
-    mean = np.bincount(ring.ravel(), square.ravel()) / np.bincount(ring.ravel())
-    return np.maximum(mean, LEAST * mean.max())[ring]
+    ring = np.floor(np.hypot(at[:, None], at[None, :]) / max(RING, width / side)).astype(int)
+    cells = np.bincount(ring.ravel()).clip(1)
+    mean = np.bincount(ring.ravel(), total.ravel()) / cells / count
+    return torch.from_numpy(np.maximum(mean, LEAST * mean.max())[ring])
+
+
+def grid_of(preset: Preset) -> tuple[int, int]:
+    """Cells along a side of a preset's maps, and pixels along a side of a cell."""
+    spec = preset.image
+    halved = spec.pixels > LARGE and spec.pixels % 2 == 0 and spec.kernel is None
+    return (spec.pixels // 2, 2) if halved else (spec.pixels, 1)
