@@ -20,6 +20,7 @@ from halometry.data.store import open_store
 from halometry.errors import DataError, ReadError, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.robustness import robustness
+from halometry.evaluation.show import show
 from halometry.inference.fit import fit
 from halometry.inference.fitting.imaging import Imager, conjugate_gradients, mean_square_mass
 from halometry.inference.fitting.parameters import layout_of, with_points
@@ -195,6 +196,14 @@ def test_a_mapped_set_keeps_all_but_the_images(lenses: Path, mapped: Path) -> No
         np.testing.assert_allclose(
             here["images"][:5, 0], np.sqrt(there["images"][:5, 0]), rtol=1e-3
         )
+
+
+def test_a_mapped_set_is_looked_at_with_its_maps(mapped: Path, tmp_path: Path) -> None:
+    data = open_dataset(mapped)
+    np.testing.assert_array_equal(data.picture(3), data.images[3, 0])
+    drawn = show(mapped, tmp_path / "mapped.png", count=3)
+    assert drawn is not None
+    assert drawn.stat().st_size > 10_000
 
 
 def test_a_set_of_another_preset_is_mapped_blindly(lenses: Path, tmp_path: Path) -> None:

@@ -100,7 +100,11 @@ def _from_set(
     if "mapped" not in data.attributes:
         return images, titles, None
     maps = [np.asarray(data.images[np.array([i])], np.float32)[0, -1].clip(0) for i in rows]
-    return images, titles, ("mass that a smooth lens leaves to explain, 0.1 % a cell", maps)
+    return (
+        images,
+        titles,
+        ("mass that explains what a smooth lens leaves, 0.1 % of the halo's", maps),
+    )
 
 
 def _from_files(path: Path, count: int) -> tuple[list[np.ndarray], list[str]]:
