@@ -30,11 +30,13 @@ import torch
 from torch import Tensor
 
 import halometry
+from halometry.data.images import Image
 from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.intervals import bootstrap, rounded
 from halometry.evaluation.posteriors import points_of
 from halometry.inference.fitting.model import Model
 from halometry.inference.fitting.parameters import layout_of
+from halometry.inference.mapping import Mapper
 from halometry.progress import track
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
 from halometry.simulation.information import unexplained, variance_of_sum
@@ -203,16 +205,20 @@ def _gibbs(
 
 
 def answers(name: str, scene: Scene, preset: Preset, seed: int) -> np.ndarray:
-    """A network's mass fractions (B,) of the same scenes."""
+    """A network's mass fractions (B,) of the same scenes, of which it is told the images alone."""
     run = halometry.load_run(name, "regression")
     answerer = run.answerer("cpu")
+    mapper = Mapper(preset) if run.config.data.mapped else None
     found = []
     for first in range(0, len(scene), 32):
         some = scene.rows(slice(first, first + 32))
         with torch.no_grad():
             expected = render(some.to("cpu", torch.float32), preset)
-        counts = observe(expected, preset, seed, first, some.background_rms)
-        found.append(answerer(counts.numpy()).astype(np.float64))
+        counts = observe(expected, preset, seed, first, some.background_rms).numpy()
+        if mapper is not None:
+            each = [mapper.of_image(Image(one, None, str(k))) for k, one in enumerate(counts)]
+            counts = np.stack([one.pixels for one in each])
+        found.append(answerer(counts).astype(np.float64))
     return points_of(run, np.concatenate(found))
 
 

@@ -44,7 +44,7 @@ def main() -> None:
         halometry.simulate(preset, options.count, seed=options.seed, out=images)
         mapped = images.with_name("mapped.h5")
         if any(run.config.data.mapped for run in runs.values()):
-            halometry.map_set(images, mapped, own, blind=True)
+            halometry.map(images, mapped, own, blind=True)
         found = {
             name: evaluate(run, mapped if run.config.data.mapped else images)
             for name, run in runs.items()

@@ -26,7 +26,7 @@ _HOME = {
     "calibrate": "halometry.inference.calibrate",
     "export": "halometry.inference.export",
     "fit": "halometry.inference.fit",
-    "map_set": "halometry.inference.mapping",
+    "map": "halometry.inference.mapping:map_set",
     "sensitivity": "halometry.inference.sensitivity",
     "publish": "halometry.inference.publish",
     "population": "halometry.inference.population",
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from halometry.inference.calibrate import calibrate as calibrate
     from halometry.inference.export import export as export
     from halometry.inference.fit import fit as fit
-    from halometry.inference.mapping import map_set as map_set
+    from halometry.inference.mapping import map_set as map  # noqa: A004
     from halometry.inference.population import population as population
     from halometry.inference.predict import predict as predict
     from halometry.inference.publish import publish as publish
@@ -75,5 +75,6 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+        module, _, other = _HOME[name].partition(":")
+        return getattr(import_module(module), other or name)
     raise AttributeError(f"module 'halometry' has no attribute '{name}'")

@@ -112,7 +112,7 @@ def test_ctrl_c_says_how_to_go_on(
 
 
 VERBS = ("simulate", "train", "evaluate", "compare", "predict", "calibrate", "population",
-         "robustness", "sensitivity", "fit", "export", "publish", "show", "backbones",
+         "robustness", "sensitivity", "fit", "map", "export", "publish", "show", "backbones",
          "instruments", "presets", "recipes", "weights", "doctor", "demo")  # fmt: skip
 
 

@@ -114,6 +114,7 @@ def test_a_mass_outside_its_range(command: Command, tmp_path: Path) -> None:
         (["recipes", "defalt"], "did you mean 'default'?"),
         (["backbones", "resnet81"], "unknown backbone 'resnet81', did you mean"),
         (["show", "halo_mas"], "did you mean 'halo_mass'?"),
+        (["fit", "x.npy", "--preset", "model_1", "--map"], "--map: say with --out FOLDER"),
     ],
 )
 def test_unknown_names(

@@ -168,7 +168,7 @@ def map_set(
         StorageError: no room or no permission.
 
     Example:
-        >>> map_set("lenses.h5", "mapped.h5")  # doctest: +SKIP
+        >>> halometry.map("lenses.h5", "mapped.h5")  # doctest: +SKIP
     """
     labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
     out = Path(out)

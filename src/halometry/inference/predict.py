@@ -13,7 +13,6 @@ from halometry.data.images import Image
 from halometry.errors import ReadError
 from halometry.evaluation.posteriors import posterior_of
 from halometry.inference.answers import Answer, write_answers
-from halometry.inference.mapping import as_mapped
 from halometry.inference.regions import Regions, regions_of
 from halometry.progress import track
 from halometry.training.novelty import Watch, watched
@@ -58,6 +57,8 @@ def predict(
     if out is not None:
         check_writable(Path(out))
     if mapped is not None:
+        from halometry.inference.mapping import as_mapped  # slow to import, and seldom needed
+
         images = as_mapped(images, mapped)
     answerer, watch = watched(run, device)
     answers: list[Answer] = []
