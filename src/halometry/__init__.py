@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from halometry.inference.calibrate import calibrate as calibrate
     from halometry.inference.export import export as export
     from halometry.inference.fit import fit as fit
-    from halometry.inference.mapping import map_set as map  # noqa: A004
+    from halometry.inference.mapping import map_set as map  # noqa: F401
     from halometry.inference.population import population as population
     from halometry.inference.predict import predict as predict
     from halometry.inference.publish import publish as publish
