@@ -61,6 +61,8 @@ def _from_store(path: Path) -> LabelledImages:
     preset = f" of {attributes['preset']}," if "preset" in attributes else ""
     if "seed" in attributes:
         preset += f" seed {attributes['seed']},"
+    if "mapped" in attributes:
+        preset += " mapped,"
     images = read_images(path, kept)
     _check_pixels(path, images)
     test_from = int(attributes.get("test_from", count))
