@@ -256,8 +256,22 @@ def read_config(path: Path) -> RunConfig:
 
 def write_config(path: Path, config: RunConfig) -> None:
     """Write `config.yaml`."""
-    content = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    content = yaml.dump(
+        config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True
+    )
     write_text(path / CONFIG, content)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text of several lines, such as a preset, as it would stand in a file of its own."""
+
+
+def _as_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if text.count("\n") > 1 else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _as_text)
 
 
 def write_weights(path: Path, network: nn.Module) -> None:
