@@ -212,7 +212,7 @@ def test_too_many_shards_are_refused_and_never_chosen(tmp_path: Path) -> None:
 def test_processes_are_begun_where_they_save_time(monkeypatch: pytest.MonkeyPatch) -> None:
     from halometry.data import generate
 
-    monkeypatch.setattr(generate, "_cores", lambda: 4)
+    monkeypatch.setattr(generate, "cores", lambda: 4)
     for preset, count, expected in (
         ("demo_mass", 4000, 1),
         ("demo_mass", 40_000, 4),
