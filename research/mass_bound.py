@@ -216,8 +216,8 @@ def answers(name: str, scene: Scene, preset: Preset, seed: int) -> np.ndarray:
             expected = render(some.to("cpu", torch.float32), preset)
         counts = observe(expected, preset, seed, first, some.background_rms).numpy()
         if mapper is not None:
-            each = [mapper.of_image(Image(one, None, str(k))) for k, one in enumerate(counts)]
-            counts = np.stack([one.pixels for one in each])
+            images = [Image(one, None, str(k)) for k, one in enumerate(counts)]
+            counts = np.stack([mapper.of_image(image) for image in images])
         found.append(answerer(counts).astype(np.float64))
     return points_of(run, np.concatenate(found))
 

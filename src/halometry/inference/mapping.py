@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from multiprocessing import get_context
@@ -35,9 +36,9 @@ from halometry.writing import check_writable
 
 CHANNELS = ("root of the counts", "residual over noise", "mass in 0.1 % of the halo's")
 UNIT = 1e-3  # share of the halo's mass, of the last of them
-TOGETHER = 8  # images fitted together where the true lens is known
-CHUNK = 32  # images that a process takes at a time
+CHUNK = 8  # images at a time: a process that is to stop ends its own first
 WORTH_PROCESSES = 500  # images; half a minute, several times what it takes to start processes
+SCENE = [field.name for field in fields(Scene) if field.name != "task"]
 KEPT = ("preset", "preset_yaml", "seed", "device", "test_from")  # attributes of a simulated set
 
 
@@ -67,7 +68,7 @@ class Mapper:
         """(3, h, w) of what it gives."""
         return len(CHANNELS), self.imager.side, self.imager.side
 
-    def of_image(self, image: Image) -> Image:
+    def of_image(self, image: Image) -> np.ndarray:
         """An image of counts, perhaps scaled, as the channels `CHANNELS` (3, h, w).
 
         Raises:
@@ -76,8 +77,7 @@ class Mapper:
         data, optimum = self.fitter.smooth(self.read(image))
         with torch.no_grad():
             counts = (data.values + data.offset)[None]
-            channels = _channels(self.imager.image(optimum.theta[:1], counts, data.extra))
-        return replace(image, pixels=channels[0], mapped=self.preset.to_yaml())
+            return _channels(self.imager.image(optimum.theta[:1], counts, data.extra))[0]
 
     def read(self, image: Image) -> Data:
         """An image as the likelihood takes it.
@@ -132,7 +132,7 @@ def as_mapped(images: Iterable[Image | ReadError], preset: str) -> Iterator[Imag
             continue
         mapper = mapper or Mapper(validate(Preset, yaml.safe_load(preset), "the run's preset"))
         try:
-            yield mapper.of_image(image)
+            yield replace(image, pixels=mapper.of_image(image), mapped=preset)
         except ReadError as error:
             yield error
 
@@ -184,10 +184,10 @@ def map_set(
             f"{labelled.source}: does not say which preset its images follow; give it with --preset"
         )
     mapper = Mapper(chosen)
-    blind = blind or mapper.preset != own  # its true lenses are not that preset's
+    # The true lenses have to be known, and that preset's.
+    blind = blind or mapper.preset != own or not _has_scenes(labelled)
     _check(labelled, mapper, blind)
     check_writable(out)
-    rows = _rows(labelled)
     attributes = {key: value for key, value in labelled.attributes.items() if key in KEPT}
     attributes |= {"mapped": mapper.preset.to_yaml(), "channels": ", ".join(CHANNELS)}
     attributes["blind"] = int(blind)
@@ -195,7 +195,7 @@ def map_set(
         attributes["test_from"] = int((labelled.roles != "test").sum())
     writer = StoreWriter(
         out,
-        count=len(rows),
+        count=len(labelled),
         shape=mapper.shape,
         dtype="float16",
         task=labelled.task,
@@ -204,12 +204,10 @@ def map_set(
         units=units_of(mapper.preset),
         compress=False,
     )
-    parts = [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
     if workers == "auto":
-        workers = cores() if len(rows) > WORTH_PROCESSES else 1
-    chunks = (_chunk(labelled, part, blind) for part in parts)
-    with writer, track(f"mapping {mapper.preset.name}", len(rows)) as progress:
-        for chunk, channels in _mapped(mapper, chunks, int(workers)):
+        workers = cores() if len(labelled) > WORTH_PROCESSES else 1
+    with writer, track(f"mapping {mapper.preset.name}", len(labelled)) as progress:
+        for chunk, channels in _mapped(mapper, _chunks(labelled, blind), int(workers)):
             writer.write(progress.done, channels, chunk.labels, chunk.parameters)
             progress.advance(len(channels))
     return out
@@ -240,36 +238,37 @@ def _sides(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _rows(labelled: LabelledImages) -> np.ndarray:
-    """The numbers of all images, those for the test last."""
-    if labelled.roles is None:
-        return np.arange(len(labelled))
-    return np.argsort(labelled.roles == "test", kind="stable")
-
-
-def _parameters(labelled: LabelledImages, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The true parameters of some images, by name; none where the set does not have them all."""
+def _has_scenes(labelled: LabelledImages) -> bool:
+    """Whether a set holds every true parameter of its images."""
     if not is_store(labelled.source):
-        return {}
+        return False
     with open_store(labelled.source) as file:
-        kept = file.get("parameters", {})
-        needed = [field.name for field in fields(Scene) if field.name != "task"]
-        if not all(name in kept for name in needed):
-            return {}
-        first, stop = int(rows[0]), int(rows[-1]) + 1
-        return {name: kept[name][first:stop][rows - first] for name in needed}
+        return all(name in file.get("parameters", {}) for name in SCENE)
 
 
-def _chunk(labelled: LabelledImages, rows: np.ndarray, blind: bool) -> _Chunk:
-    order = np.argsort(rows)  # images on disk are read in their order
-    images = labelled.images[rows[order]][np.argsort(order)]
-    names, parameters = [labelled.names[k] for k in rows], _parameters(labelled, rows)
-    return _Chunk(images, labelled.labels[rows], names, parameters, blind or not parameters)
+def _chunks(labelled: LabelledImages, blind: bool) -> Iterator[_Chunk]:
+    """All images, a few at a time, those for the test last."""
+    test = np.zeros(len(labelled), bool) if labelled.roles is None else labelled.roles == "test"
+    with ExitStack() as stack:
+        kept: Any = None
+        if _has_scenes(labelled):
+            kept = stack.enter_context(open_store(labelled.source))["parameters"]
+        for part in (~test, test):
+            rows = np.flatnonzero(part)
+            for first in range(0, len(rows), CHUNK):
+                some = rows[first : first + CHUNK]
+                yield _Chunk(
+                    labelled.images[some],
+                    labelled.labels[some],
+                    [labelled.names[k] for k in some],
+                    {} if kept is None else {name: kept[name][some] for name in SCENE},
+                    blind,
+                )
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Images that a process maps; `parameters` are the true ones, or none."""
+    """Images that a process maps; `parameters` are the true ones where they are known."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -282,12 +281,11 @@ def _map_chunk(mapper: Mapper, chunk: _Chunk) -> np.ndarray:
     """The channels of a chunk's images (n, 3, h, w)."""
     if chunk.blind:
         images = zip(chunk.images, chunk.names, strict=True)
-        return np.stack([mapper.of_image(_image(*one)).pixels for one in images])
+        return np.stack([mapper.of_image(_image(*one)) for one in images])
     values: dict[str, Any] = {k: torch.from_numpy(v) for k, v in chunk.parameters.items()}
     scene = Scene(**values)
     counts = torch.from_numpy(chunk.images[:, 0].astype(np.float32))
-    parts = [slice(first, first + TOGETHER) for first in range(0, len(counts), TOGETHER)]
-    return np.concatenate([mapper.of_scenes(counts[part], scene.rows(part)) for part in parts])
+    return mapper.of_scenes(counts, scene)
 
 
 class _Worker:
