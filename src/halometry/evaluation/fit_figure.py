@@ -71,29 +71,15 @@ def fit_figure(fits: Sequence[Panel]) -> Figure:
 
 
 def _draw_map(panel: Axes, fit: Panel, highest: float) -> None:
-    """The convergence that explains the residuals, both signs, with what was added beside it."""
-    half = fit.pixel_scale * len(fit.data) / 2
+    """The convergence that explains the residuals, of both signs."""
     shown = np.zeros((1, 1)) if fit.convergence is None else fit.convergence
-    panel.imshow(
-        shown,
-        cmap="PuOr_r",
-        vmin=-highest,
-        vmax=highest,
-        origin="lower",
-        interpolation="nearest",
-        extent=(-half, half, -half, half),
-    )
+    panel.imshow(shown, cmap="PuOr_r", vmin=-highest, vmax=highest, **_place(fit))
     bare(panel)
     panel.set_title("mass that explains it", fontsize=9, pad=3)
 
 
 def _row(row: Sequence[Axes], fit: Panel, added: bool) -> None:
-    half = fit.pixel_scale * len(fit.data) / 2
-    place: dict[str, Any] = {
-        "origin": "lower",
-        "interpolation": "nearest",
-        "extent": (-half, half, -half, half),
-    }
+    half, place = fit.pixel_scale * len(fit.data) / 2, _place(fit)
     both = stretched(np.concatenate([fit.data, fit.model]))  # one stretch, to be compared
     for panel, image in zip(row, (both[: len(fit.data)], both[len(fit.data) :]), strict=False):
         panel.imshow(image, cmap=LENS_MAP, vmin=0, vmax=1, **place)
@@ -112,6 +98,16 @@ def _row(row: Sequence[Axes], fit: Panel, added: bool) -> None:
         panel.set_ylim(-half, half)
     row[0].plot([-0.9 * half, -0.9 * half + 1], [-0.9 * half] * 2, color="white", lw=2)
     row[0].text(-0.9 * half, -0.85 * half, '1"', color="white", fontsize=8)
+
+
+def _place(fit: Panel) -> dict[str, Any]:
+    """Where on the sky a picture of a fit lies, whatever its grid."""
+    half = fit.pixel_scale * len(fit.data) / 2
+    return {
+        "origin": "lower",
+        "interpolation": "nearest",
+        "extent": (-half, half, -half, half),
+    }
 
 
 def _draw_density(panel: Axes, density: np.ndarray, place: dict[str, Any]) -> None:

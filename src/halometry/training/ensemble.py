@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 
@@ -100,4 +101,7 @@ class Ensemble:
 def _maps(run: Run | ExportedRun) -> str:
     """By which preset mass was mapped in the images that a run takes."""
     mapped = run.config.data.mapped
-    return "none" if mapped is None else f"by {yaml.safe_load(mapped)['name']}"
+    if mapped is None:
+        return "none"
+    digest = hashlib.sha256(mapped.encode()).hexdigest()[:6]  # presets may share a name
+    return f"by {yaml.safe_load(mapped)['name']} ({digest})"
