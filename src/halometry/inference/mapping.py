@@ -100,7 +100,7 @@ class Mapper:
 
     def of_scenes(self, counts: Tensor, scene: Scene) -> np.ndarray:
         """Simulated images (B, H, W) as channels (B, 3, h, w), fitted from their true lenses."""
-        scene = scene.to(counts.device, torch.float32)
+        scene = scene.to(counts.device, torch.float64)
         smooth = replace(
             scene,
             subhalo_mass=torch.zeros_like(scene.subhalo_mass),

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import functional
 
 from halometry.inference.fitting.parameters import Layout
@@ -16,6 +13,7 @@ from halometry.simulation import render
 from halometry.simulation.preset import Preset
 from halometry.simulation.render import gaussian_kernel
 
+SHORT = 1e-6  # of a coordinate's largest step, over which differences are derivatives
 FLOOR = 1e-3  # counts, below which no pixel's expectation falls
 
 
@@ -54,50 +52,29 @@ class Model:
         return flat.clamp_min(FLOOR)
 
     def linearised(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Expectations (B, N) and their derivatives (B, P, N).
+        """Expectations (B, N) and their derivatives (B, P, N), of coordinates in float64.
 
-        By forward differentiation, every coordinate a row of its own in one batch through the
-        renderer; those of a line's or point mass' place by differences over a pixel, since what
-        happens at the rays misses what happens between them.
+        By differences over steps so small that they lose a millionth: rendering once more costs a
+        fraction of carrying derivatives through the renderer, in either mode. Those of a line's
+        or point mass' place are over a pixel, to both sides, since what happens at the rays misses
+        what happens between them.
         """
-        size = theta.shape[1]
         first = 0 if self.kept is None else len(self.kept)
-        steps = self.layout.rough(self.preset.image.pixel_scale / self.binning / 2)
-        rough = [i for i in steps if i >= first]
-        smooth = [i for i in range(first, size) if i not in rough]
-        towards = torch.eye(size, dtype=theta.dtype, device=theta.device)
-        if smooth:
-            expected, along = self._forward(theta, towards[smooth])
-        else:
-            expected = self.expected(theta)
-        derivatives = expected.new_empty(len(theta), size, expected.shape[1])
-        if smooth:
-            derivatives[:, smooth] = along
-        if rough:
-            over = torch.tensor([steps[i] for i in rough]).to(theta)
-            derivatives[:, rough] = self._differences(theta, towards[rough], over)
+        wide = self.layout.rough(self.preset.image.pixel_scale / self.binning / 2)
+        rough = [i for i in wide if i >= first]
+        smooth = [i for i in range(first, theta.shape[1]) if i not in rough]
+        over = SHORT * self.layout.steps.to(theta).clamp_max(1)  # some have none
+        over[rough] = torch.tensor([wide[i] for i in rough]).to(theta)
+        moves = torch.diag(over)
+        far = theta[:, None] + torch.cat([0 * moves[:1], moves[smooth], moves[rough], -moves[rough]])
+        images = self.expected(far.flatten(0, 1)).view(*far.shape[:2], -1)
+        expected, near, ahead, behind = images.split([1, len(smooth), len(rough), len(rough)], 1)
+        derivatives = images.new_empty(len(theta), theta.shape[1], images.shape[2])
         if self.kept is not None:
             derivatives[:, :first] = self.kept
-        return expected, derivatives
-
-    def _forward(self, theta: Tensor, towards: Tensor) -> tuple[Tensor, Tensor]:
-        """Expectations, and derivatives in the directions `towards` (n, P): (B, n, N)."""
-        rows, size = len(theta), len(towards)
-        each = theta.repeat_interleave(size, dim=0)
-        with warnings.catch_warnings(), forward_ad.dual_level():
-            warnings.simplefilter("ignore")  # torch's own, on the first use of this
-            dual = self.expected(_dual(each, towards.repeat(rows, 1)))
-            primal, tangent = _parts(dual)
-        return primal[::size], tangent.view(rows, size, -1)
-
-    def _differences(self, theta: Tensor, towards: Tensor, steps: Tensor) -> Tensor:
-        """Central differences in some directions (n, P) over steps (n,): (B, n, N)."""
-        far = steps[:, None] * towards
-        both = torch.cat([theta[:, None] + far, theta[:, None] - far], dim=1)
-        ahead, behind = (
-            self.expected(both.flatten(0, 1)).view(len(theta), 2, len(towards), -1).unbind(dim=1)
-        )
-        return (ahead - behind) / (2 * steps[:, None])
+        derivatives[:, smooth] = (near - expected) / over[smooth, None]
+        derivatives[:, rough] = (ahead - behind) / (2 * over[rough, None])
+        return expected[:, 0], derivatives
 
 
 @dataclass(frozen=True)
@@ -193,11 +170,6 @@ def binned(data: Tensor, binning: int) -> Tensor:
     """Sums over squares of pixels, flattened; (H, W) whose sides are multiples of `binning`."""
     pooled: Tensor = functional.avg_pool2d(data[None, None], binning) * binning**2
     return pooled.flatten()
-
-
-# torch leaves these two untyped.
-_dual: Callable[[Tensor, Tensor], Tensor] = forward_ad.make_dual
-_parts: Callable[[Tensor], tuple[Tensor, Tensor]] = forward_ad.unpack_dual
 
 
 def _with_image(preset: Preset, **changes: float) -> Preset:
