@@ -27,12 +27,12 @@ import torch
 from halometry.data.images import Image
 from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.intervals import bootstrap
+from halometry.fitting import Fitter
+from halometry.fitting.model import Counts, Model
+from halometry.fitting.optimise import maximise
+from halometry.fitting.parameters import Layout, layout_of
 from halometry.inference.detecting import SmoothLenses
 from halometry.inference.detecting.lenses import expectations, onto_the_ring, with_subhalo
-from halometry.inference.fitting import Fitter
-from halometry.inference.fitting.model import Counts, Model
-from halometry.inference.fitting.optimise import maximise
-from halometry.inference.fitting.parameters import Layout, layout_of
 from halometry.progress import track
 from halometry.simulation import Scene, observe
 from halometry.simulation.information import unexplained

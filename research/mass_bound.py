@@ -34,8 +34,8 @@ from halometry.data.images import Image
 from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.intervals import bootstrap, rounded
 from halometry.evaluation.posteriors import points_of
-from halometry.inference.fitting.model import Model
-from halometry.inference.fitting.parameters import layout_of
+from halometry.fitting.model import Model
+from halometry.fitting.parameters import layout_of
 from halometry.inference.mapping import Mapper
 from halometry.progress import track
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render

@@ -29,9 +29,9 @@ from halometry.data.images import Image, read_image
 from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.fit_figure import fit_figure
 from halometry.evaluation.style import save
+from halometry.fitting import Fit, Fitter
+from halometry.fitting.substructure import ENOUGH
 from halometry.inference.fit import panel
-from halometry.inference.fitting import Fit, Fitter
-from halometry.inference.fitting.substructure import ENOUGH
 from halometry.simulation import sample
 
 PRESET = "common_test_1"

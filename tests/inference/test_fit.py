@@ -15,8 +15,8 @@ from PIL import Image as Picture
 
 from halometry.data.images import Image, read_image
 from halometry.errors import DataError, ReadError, StorageError, UsageError
+from halometry.fitting import Fit, Fitter
 from halometry.inference.fit import fit
-from halometry.inference.fitting import Fit, Fitter
 from halometry.simulation import Scene, load_preset, observe, render, sample
 
 PRESET = "demo_classification"

@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 
 from halometry.data.images import Image
-from halometry.inference.fitting.blocks import Block, line, subhalo
-from halometry.inference.fitting.counts import noise_of, recover_counts
-from halometry.inference.fitting.data import Data, data_of
-from halometry.inference.fitting.fitter import Fitter
-from halometry.inference.fitting.model import Counts, Model, coarser
-from halometry.inference.fitting.optimise import (
+from halometry.fitting.blocks import Block, line, subhalo
+from halometry.fitting.counts import noise_of, recover_counts
+from halometry.fitting.data import Data, data_of
+from halometry.fitting.fitter import Fitter
+from halometry.fitting.model import Counts, Model, coarser
+from halometry.fitting.optimise import (
     covariance,
     information,
     maximise,
     robust_covariance,
 )
-from halometry.inference.fitting.parameters import KNOWN, Layout, layout_of
-from halometry.inference.fitting.scores import scores_of
-from halometry.inference.fitting.substructure import _peaks, _point_kernel
+from halometry.fitting.parameters import KNOWN, Layout, layout_of
+from halometry.fitting.scores import scores_of
+from halometry.fitting.substructure import _peaks, _point_kernel
 from halometry.simulation import draw_scenes, load_preset, render
 from halometry.simulation.quantity import Quantity
 

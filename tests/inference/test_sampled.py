@@ -16,16 +16,16 @@ from rich.console import Console
 
 from halometry.data.images import Image
 from halometry.errors import ReadError, UsageError
+from halometry.fitting import Fitter, sampled
+from halometry.fitting.chains import Chains
+from halometry.fitting.data import Data
+from halometry.fitting.effects import SPACING, Effects, effects_of
+from halometry.fitting.laws import Laws
+from halometry.fitting.model import Counts
+from halometry.fitting.optimise import maximise
+from halometry.fitting.parameters import with_points
 from halometry.inference.fit import fit
 from halometry.inference.fit_tables import print_fits
-from halometry.inference.fitting import Fitter, sampled
-from halometry.inference.fitting.chains import Chains
-from halometry.inference.fitting.data import Data
-from halometry.inference.fitting.effects import SPACING, Effects, effects_of
-from halometry.inference.fitting.laws import Laws
-from halometry.inference.fitting.model import Counts
-from halometry.inference.fitting.optimise import maximise
-from halometry.inference.fitting.parameters import with_points
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
 
 # The demonstration's small images, with masses as in halo_mass.

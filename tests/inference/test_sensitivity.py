@@ -15,6 +15,9 @@ from scipy.stats import binom
 from sklearn.isotonic import isotonic_regression
 
 from halometry.errors import RunError, UsageError
+from halometry.fitting.model import Counts, Model
+from halometry.fitting.optimise import maximise
+from halometry.fitting.parameters import layout_of
 from halometry.inference.detecting import (
     FITTED,
     KNOWN,
@@ -36,9 +39,6 @@ from halometry.inference.detecting.lenses import (
 )
 from halometry.inference.detecting.report import factor, told
 from halometry.inference.detecting.trial import chances_of
-from halometry.inference.fitting.model import Counts, Model
-from halometry.inference.fitting.optimise import maximise
-from halometry.inference.fitting.parameters import layout_of
 from halometry.inference.sensitivity import sensitivity
 from halometry.progress import track
 from halometry.simulation import Preset, load_preset

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from halometry.data.files import count_images, iter_images
+from halometry.data.images import Image
 from halometry.errors import DataError, ReadError, UsageError
 from halometry.evaluation.attribution_figure import pointing_figure
 from halometry.evaluation.attribution_maps import METHODS, Method
@@ -19,8 +21,10 @@ from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.explainer import Explainer, Look, figure_of, preset_or_none
 from halometry.evaluation.pointing import Pointing, distances
 from halometry.evaluation.style import save
-from halometry.progress import say, track
+from halometry.progress import Tracker, say, track
 from halometry.simulation import Preset, Scene, draw_scenes, sample
+from halometry.simulation.instrument import ImageSpec
+from halometry.training.mapping import mapped_for
 from halometry.training.trained import Trained, open_trained
 from halometry.training.trained_on import preset_for
 from halometry.writing import check_writable, whole_file, write_table, write_text
@@ -132,15 +136,13 @@ def attribution(
 
 
 def _of_files(explainer: Explainer, files: Sequence[str | Path]) -> Iterator[Look]:
-    total = count_images(files)
+    total, run = count_images(files), explainer.run
     good = 0
-    with track(f"looking at {explainer.run.name}", total) as progress:
-        for item in iter_images(files):
+    with mapped_for(run, iter_images(files), total) as images, _tracked(run, total) as progress:
+        for item in images:
             if isinstance(item, ReadError):
                 say(f"left out: {item}")
-            elif (
-                reason := explainer.run.config.misfit(item.pixels.shape, item.mapped)
-            ) is not None:
+            elif (reason := run.config.misfit(item.pixels.shape, item.mapped)) is not None:
                 say(f"left out: {item.path}: {reason}")
             else:
                 good += 1
@@ -157,14 +159,28 @@ def _of_preset(
     run = explainer.run
     looks: list[Look] = []
     scenes = draw_scenes(preset, seed + LATER, 0, count)
-    with track(f"looking at {run.name}", count) as progress:
-        for first in range(0, count, BATCH):
-            images, drawn = sample(preset, seed + LATER, first, min(BATCH, count - first))
-            for k, pixels in enumerate(images.numpy()):
-                scene = drawn.rows(slice(k, k + 1)) if first + k < SHOWN else None
-                looks.append(explainer.look(_truly(preset, drawn, k), pixels, scene))
-                progress.advance()
-    return looks, list(_pointing(looks, scenes, preset))
+    new = _simulated(preset, seed + LATER, count)
+    with mapped_for(run, new, count) as images, _tracked(run, count) as progress:
+        for k, image in enumerate(images):
+            if isinstance(image, ReadError):
+                raise image
+            scene = scenes.rows(slice(k, k + 1)) if k < SHOWN else None
+            looks.append(explainer.look(image.path, image.pixels, scene))
+            progress.advance()
+    assert explainer.preset is not None
+    return looks, list(_pointing(looks, scenes, explainer.preset.image))
+
+
+def _tracked(run: Trained, total: int) -> AbstractContextManager[Tracker]:
+    return track(f"looking at {run.name}", total)
+
+
+def _simulated(preset: Preset, seed: int, count: int) -> Iterator[Image]:
+    """New images, called by what they truly are."""
+    for first in range(0, count, BATCH):
+        images, scenes = sample(preset, seed, first, min(BATCH, count - first))
+        for k, pixels in enumerate(images.numpy()):
+            yield Image(pixels, None, _truly(preset, scenes, k))
 
 
 def _truly(preset: Preset, scene: Scene, k: int) -> str:
@@ -172,9 +188,8 @@ def _truly(preset: Preset, scene: Scene, k: int) -> str:
     return f"truly {preset.class_names[int(label)] if preset.class_names else f'{label:.3f}'}"
 
 
-def _pointing(looks: list[Look], scenes: Scene, preset: Preset) -> Iterator[Pointing]:
-    """For each kind of substructure that some of the lenses have."""
-    spec = preset.image
+def _pointing(looks: list[Look], scenes: Scene, spec: ImageSpec) -> Iterator[Pointing]:
+    """For each kind of substructure that some of the lenses have, of maps on a detector."""
     within = max(spec.psf_width, spec.pixel_scale)
     row, column = np.array([look.peak for look in looks]).T
     x, y = ((at - (spec.pixels - 1) / 2) * spec.pixel_scale for at in (column, row))

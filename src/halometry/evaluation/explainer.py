@@ -17,6 +17,8 @@ from halometry.errors import HalometryError, RunError
 from halometry.evaluation.attribution_figure import looks_figure
 from halometry.evaluation.attribution_maps import METHODS, Method, attribution_maps, need_captum
 from halometry.evaluation.figures import shortened
+from halometry.fitting.imaging import grid_of
+from halometry.fitting.model import coarser
 from halometry.models.predictor import Predictor
 from halometry.models.preprocessing import extremes
 from halometry.simulation import Preset, Scene, draw_scenes
@@ -35,7 +37,7 @@ class Look:
     Attributes:
         name: of the image.
         said: the answer.
-        image: (H, W), the mean over channels.
+        image: (H, W), the mean over channels; of maps the root of the counts.
         map: by how much each pixel speaks for the answer (H, W), seen through the preset's point
             spread function; nothing speaks against it.
         truth: what the substructure adds to the convergence (H, W), where that is known.
@@ -59,7 +61,8 @@ class Explainer:
 
     Args:
         run: the run.
-        preset: of the images, for their point spread function and scenes; None where unknown.
+        preset: of the images, for their point spread function and scenes; None where unknown. Of
+            maps the images' that they are made of.
         method: see `attribution_maps`.
         device: `auto`, `cpu`, or as PyTorch names it.
 
@@ -70,6 +73,8 @@ class Explainer:
 
     def __init__(self, run: Trained, preset: Preset | None, method: Method, device: str) -> None:
         need_captum()
+        if preset is not None and run.config.data.mapped is not None:
+            preset = coarser(preset, grid_of(preset)[1], 1)  # as large as its maps
         self.run, self.preset, self.method = run, preset, method
         self.device = find_device(device)
         self.predictors = _predictors(run, self.device)

@@ -13,6 +13,7 @@ from halometry.evaluation.robustness_tables import write_robustness
 from halometry.progress import say, track
 from halometry.simulation import Preset
 from halometry.simulation.shifts import SHIFTS, shifted
+from halometry.training.mapping import for_plain_images
 from halometry.training.novelty import watched
 from halometry.training.trained import Trained, open_trained
 from halometry.training.trained_on import preset_for
@@ -71,7 +72,11 @@ def robustness(
     own_seed = LATER + seed
     device = find_device(device)
     answerer, watch = watched(run, device)
-    with track(f"judging {run.name}", count * (len(plan) + 1)) as progress:
+    images = count * (len(plan) + 1)
+    with (
+        for_plain_images(run, answerer, images) as answerer,
+        track(f"judging {run.name}", images) as progress,
+    ):
         own = judge(run, answerer, watch, base, own_seed, count, progress)
         judged = [judge(run, answerer, watch, at, own_seed, count, progress) for *_, at in plan]
     steps = [

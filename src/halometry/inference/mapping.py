@@ -1,140 +1,30 @@
-"""What networks may be shown beside an image: what a smooth lens leaves, and the mass behind it."""
+"""The verb `map`: a labelled set whose images are maps of mass, for networks to learn from."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
-from itertools import islice
-from multiprocessing import get_context
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
-import yaml
-from torch import Tensor
 
-from halometry.config import validate
 from halometry.data.dataset import open_dataset
 from halometry.data.images import Image
 from halometry.data.labelled import LabelledImages
 from halometry.data.store import StoreWriter, is_store, open_store
-from halometry.errors import ReadError, UnavailableError, UsageError
-from halometry.inference.fitting import Fitter
-from halometry.inference.fitting.data import Data, noise_is_known
-from halometry.inference.fitting.imaging import Imaged, Imager
-from halometry.processes import begin_as_child, check_workers, cores, no_interrupt
+from halometry.errors import UsageError
+from halometry.fitting.mapper import CHANNELS, Mapper, sides_of
+from halometry.processes import check_workers
 from halometry.progress import track
 from halometry.simulation import Preset, Scene, load_preset, units_of
-from halometry.simulation.render import at_most_threads
 from halometry.training.fresh import preset_of
+from halometry.training.mapping import CHUNK, Job, Mapping, stacked
 from halometry.writing import check_writable
 
-CHANNELS = ("root of the counts", "residual over noise", "mass in 0.1 % of the halo's")
-UNIT = 1e-3  # share of the halo's mass, of the last of them
-CHUNK = 8  # images at a time: a process that is to stop ends its own first
-WORTH_PROCESSES = 500  # images; half a minute, several times what it takes to start processes
 SCENE = [field.name for field in fields(Scene) if field.name != "task"]
 KEPT = ("preset", "preset_yaml", "seed", "device", "test_from")  # attributes of a simulated set
-
-
-class Mapper:
-    """From images to what a smooth lens leaves of them and the mass that explains it.
-
-    Args:
-        preset: that the images follow.
-
-    Raises:
-        UsageError: its images cannot be fitted, or their noise is not known, or it has no
-            substructure.
-    """
-
-    def __init__(self, preset: str | Path | Preset) -> None:
-        self.preset = preset if isinstance(preset, Preset) else load_preset(preset)
-        if not noise_is_known(self.preset.image):
-            raise UsageError(
-                f"preset {self.preset.name}: maps take images with Poisson noise, alone or with"
-                " Gaussian noise of a known size"
-            )
-        self.fitter = Fitter(self.preset)
-        self.imager = Imager(self.preset, self.fitter.layout, self.fitter.allowed)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(3, h, w) of what it gives."""
-        return len(CHANNELS), self.imager.side, self.imager.side
-
-    def of_image(self, image: Image) -> np.ndarray:
-        """An image of counts, perhaps scaled, as the channels `CHANNELS` (3, h, w).
-
-        Raises:
-            ReadError: it holds no counts, or is not of the preset's shape.
-        """
-        data, optimum = self.fitter.smooth(self.read(image))
-        with torch.no_grad():
-            counts = (data.values + data.offset)[None]
-            return _channels(self.imager.image(optimum.theta[:1], counts, data.extra))[0]
-
-    def read(self, image: Image) -> Data:
-        """An image as the likelihood takes it.
-
-        Raises:
-            ReadError: as `of_image`.
-        """
-        shape = image.pixels.shape
-        if shape != self.preset.image.shape:
-            wanted = _sides(self.preset.image.shape)
-            raise ReadError(image.path, f"is {_sides(shape)}; to be mapped it must be {wanted}")
-        data = self.fitter.read(image)
-        if data.sigma is not None:
-            raise ReadError(
-                image.path,
-                "its pixels are no counts, nor counts that were scaled, so that its noise is not"
-                " known well enough to map mass; give the counts",
-            )
-        return data
-
-    def of_scenes(self, counts: Tensor, scene: Scene) -> np.ndarray:
-        """Simulated images (B, H, W) as channels (B, 3, h, w), fitted from their true lenses."""
-        scene = scene.to(counts.device, torch.float64)
-        smooth = replace(
-            scene,
-            subhalo_mass=torch.zeros_like(scene.subhalo_mass),
-            line_mass=torch.zeros_like(scene.line_mass),
-        )
-        with torch.no_grad():
-            theta = self.fitter.layout.coordinates(lambda name: getattr(smooth, name))
-            extra = scene.background_rms[:, None] ** 2
-            return _channels(self.imager.image(theta, counts, extra))
-
-
-def _channels(imaged: Imaged) -> np.ndarray:
-    each = [imaged.counts.clamp_min(0).sqrt(), imaged.residual, imaged.mass / UNIT]
-    stacked: np.ndarray = torch.stack(each, dim=1).float().cpu().numpy()
-    return stacked
-
-
-def as_mapped(images: Iterable[Image | ReadError], preset: str) -> Iterator[Image | ReadError]:
-    """Images mapped as those were that a run was trained on; those that are mapped already pass.
-
-    Args:
-        images: in their order; for a bad one the error, which passes, too.
-        preset: the YAML of the one that the run's images were mapped by.
-    """
-    mapper: Mapper | None = None
-    for image in images:
-        if isinstance(image, ReadError) or image.mapped is not None:
-            yield image
-            continue
-        mapper = mapper or Mapper(validate(Preset, yaml.safe_load(preset), "the run's preset"))
-        try:
-            yield replace(image, pixels=mapper.of_image(image), mapped=preset)
-        except ReadError as error:
-            yield error
 
 
 def map_set(
@@ -183,7 +73,9 @@ def map_set(
         raise UsageError(
             f"{labelled.source}: does not say which preset its images follow; give it with --preset"
         )
-    mapper = Mapper(chosen)
+    chosen = chosen if isinstance(chosen, Preset) else load_preset(chosen)
+    mapping = Mapping(chosen, len(labelled), workers)
+    mapper = mapping.mapper
     # The true lenses have to be known, and that preset's.
     blind = blind or mapper.preset != own or not _has_scenes(labelled)
     _check(labelled, mapper, blind)
@@ -204,12 +96,14 @@ def map_set(
         units=units_of(mapper.preset),
         compress=False,
     )
-    if workers == "auto":
-        workers = cores() if len(labelled) > WORTH_PROCESSES else 1
-    with writer, track(f"mapping {mapper.preset.name}", len(labelled)) as progress:
-        for chunk, channels in _mapped(mapper, _chunks(labelled, blind), int(workers)):
-            writer.write(progress.done, channels, chunk.labels, chunk.parameters)
-            progress.advance(len(channels))
+    with (
+        mapping,
+        writer,
+        track(f"mapping {mapper.preset.name}", len(labelled)) as progress,
+    ):
+        for job, images in mapping.each(_jobs(labelled, blind)):
+            writer.write(progress.done, stacked(images), job.labels, job.parameters)
+            progress.advance(len(images))
     return out
 
 
@@ -222,8 +116,8 @@ def _check(labelled: LabelledImages, mapper: Mapper, each: bool) -> None:
     shape, wanted = labelled.images.shape[1:], mapper.preset.image.shape
     if tuple(shape) != wanted:
         raise UsageError(
-            f"{labelled.source}: its images are {_sides(shape)}, those of preset"
-            f" {mapper.preset.name} {_sides(wanted)}; give another with --preset"
+            f"{labelled.source}: its images are {sides_of(shape)}, those of preset"
+            f" {mapper.preset.name} {sides_of(wanted)}; give another with --preset"
         )
     if each:
         for k, name in enumerate(labelled.names):
@@ -234,10 +128,6 @@ def _image(pixels: np.ndarray, name: str) -> Image:
     return Image(pixels.astype(np.float32), None, name)
 
 
-def _sides(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
-
-
 def _has_scenes(labelled: LabelledImages) -> bool:
     """Whether a set holds every true parameter of its images."""
     if not is_store(labelled.source):
@@ -246,7 +136,15 @@ def _has_scenes(labelled: LabelledImages) -> bool:
         return all(name in file.get("parameters", {}) for name in SCENE)
 
 
-def _chunks(labelled: LabelledImages, blind: bool) -> Iterator[_Chunk]:
+@dataclass(frozen=True)
+class _Labelled(Job):
+    """Images of a set, their labels, and their true parameters where they are known."""
+
+    labels: np.ndarray = field(kw_only=True)
+    parameters: dict[str, np.ndarray] = field(kw_only=True)
+
+
+def _jobs(labelled: LabelledImages, blind: bool) -> Iterator[_Labelled]:
     """All images, a few at a time, those for the test last."""
     test = np.zeros(len(labelled), bool) if labelled.roles is None else labelled.roles == "test"
     with ExitStack() as stack:
@@ -257,74 +155,18 @@ def _chunks(labelled: LabelledImages, blind: bool) -> Iterator[_Chunk]:
             rows = np.flatnonzero(part)
             for first in range(0, len(rows), CHUNK):
                 some = rows[first : first + CHUNK]
-                yield _Chunk(
-                    labelled.images[some],
-                    labelled.labels[some],
-                    [labelled.names[k] for k in some],
-                    {} if kept is None else {name: kept[name][some] for name in SCENE},
-                    blind,
+                pairs = zip(labelled.images[some], some, strict=True)
+                truth = {name: _rows(kept[name], some) for name in SCENE} if kept else {}
+                yield _Labelled(
+                    [_image(pixels, labelled.names[k]) for pixels, k in pairs],
+                    None if blind else truth,
+                    labels=labelled.labels[some],
+                    parameters=truth,
                 )
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """Images that a process maps; `parameters` are the true ones where they are known."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    names: list[str]
-    parameters: dict[str, np.ndarray]
-    blind: bool
-
-
-def _map_chunk(mapper: Mapper, chunk: _Chunk) -> np.ndarray:
-    """The channels of a chunk's images (n, 3, h, w)."""
-    if chunk.blind:
-        images = zip(chunk.images, chunk.names, strict=True)
-        return np.stack([mapper.of_image(_image(*one)) for one in images])
-    values: dict[str, Any] = {k: torch.from_numpy(v) for k, v in chunk.parameters.items()}
-    scene = Scene(**values)
-    counts = torch.from_numpy(chunk.images[:, 0].astype(np.float32))
-    return mapper.of_scenes(counts, scene)
-
-
-class _Worker:
-    """What a process maps with."""
-
-    mapper: Mapper
-
-
-def _begin(preset: Preset) -> None:
-    begin_as_child()
-    torch.set_num_threads(1)
-    _Worker.mapper = Mapper(preset)
-
-
-def _work(chunk: _Chunk) -> np.ndarray:
-    return _map_chunk(_Worker.mapper, chunk)
-
-
-def _mapped(
-    mapper: Mapper, chunks: Iterator[_Chunk], workers: int
-) -> Iterator[tuple[_Chunk, np.ndarray]]:
-    """One chunk after the other with its channels, made in this process or in several."""
-    if workers == 1:
-        with at_most_threads(1):
-            for chunk in chunks:
-                yield chunk, _map_chunk(mapper, chunk)
-        return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (mapper.preset,))
-    waiting: deque[tuple[_Chunk, Future[np.ndarray]]] = deque()
-    try:
-        with no_interrupt():
-            waiting.extend((one, pool.submit(_work, one)) for one in islice(chunks, 2 * workers))
-        while waiting:
-            chunk, future = waiting.popleft()
-            yield chunk, future.result()
-            waiting.extend((one, pool.submit(_work, one)) for one in islice(chunks, 1))
-    except BrokenProcessPool as error:
-        raise UnavailableError(
-            "a worker process ended unexpectedly, perhaps for want of memory; use fewer --workers"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def _rows(dataset: Any, rows: np.ndarray) -> np.ndarray:
+    """Some rows of a dataset: at once, where one follows the other, which is much faster."""
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    found: np.ndarray = dataset[first:last] if last - first == len(rows) else dataset[rows]
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
@@ -52,17 +53,17 @@ def predict(
     """
     run = open_trained(run)
     regions = regions_of(run, level)
-    mapped = run.config.data.mapped
+    mapped = run.config.data.mapped is not None
     images, total = given_images(files, 1 if mapped else run.config.data.shape[0])
     if out is not None:
         check_writable(Path(out))
-    if mapped is not None:
-        from halometry.inference.mapping import as_mapped  # slow to import, and seldom needed
-
-        images = as_mapped(images, mapped)
     answerer, watch = watched(run, device)
     answers: list[Answer] = []
-    with track(f"predicting with {run.name}", total) as progress:
+    with ExitStack() as stack, track(f"predicting with {run.name}", total) as progress:
+        if mapped:
+            from halometry.training.mapping import mapped_for  # slow to import, seldom needed
+
+            images = iter(stack.enter_context(mapped_for(run, images, total)))
         while batch := list(islice(images, batch_size)):
             answers += _answer(run, answerer, watch, regions, batch)
             progress.advance(len(batch))

@@ -10,6 +10,7 @@ import torch
 
 from halometry.devices import find_device
 from halometry.errors import RunError, UsageError
+from halometry.fitting.data import noise_is_known
 from halometry.inference.detecting import (
     PLACES,
     Judge,
@@ -22,9 +23,9 @@ from halometry.inference.detecting import (
     try_masses,
     write_sensitivity,
 )
-from halometry.inference.fitting.data import noise_is_known
 from halometry.progress import track
 from halometry.simulation import Preset
+from halometry.training.mapping import for_plain_images
 from halometry.training.trained import Trained, open_trained
 from halometry.training.trained_on import preset_for
 from halometry.writing import check_writable
@@ -78,12 +79,17 @@ def sensitivity(
     if out is not None:
         check_writable(Path(out) / "sensitivity.json")
     where = find_device(device)
-    judge = Judge(run.answerer(where), chosen.kinds.index("no"), chosen, seed + LATER)
     masses = _masses(chosen)
     number = math.ceil(FALSE_ALARMS / false_positives)
     images = len(PLACES) * len(masses) * count
     tried = len(places(chosen, grid)[0])
-    with torch.no_grad(), track(f"trying {run.name}", number + images + tried) as progress:
+    total = number + images + tried
+    with (
+        torch.no_grad(),
+        for_plain_images(run, run.answerer(where), total) as answerer,
+        track(f"trying {run.name}", total) as progress,
+    ):
+        judge = Judge(answerer, chosen.kinds.index("no"), chosen, seed + LATER)
         middle = float(masses[len(masses) // 2])
         sought = threshold_of_search(judge, middle, lens, false_positives, where)
         smooth = scores_of_smooth(judge, number, where, progress)

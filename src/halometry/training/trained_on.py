@@ -13,8 +13,10 @@ from halometry.data.dataset import open_dataset
 from halometry.data.split import Split
 from halometry.data.store import attributes_of, is_store, open_store
 from halometry.errors import ConfigError, RunError
+from halometry.fitting.mapper import sides_of
 from halometry.simulation import Preset, draw_scenes, load_preset, presets
 from halometry.training.ensemble import Ensemble
+from halometry.training.mapping import Mapping
 from halometry.training.trained import Trained
 
 DRAWN = 4096  # labels that tell the law of a preset's
@@ -51,14 +53,9 @@ def preset_for(run: Trained, given: str | Path | Preset | None) -> Preset:
 
     Raises:
         RunError: it has other classes or another shape than the run's images; the run has none of
-            its own; or it takes mapped images, which no preset makes.
+            its own.
         ConfigError, UsageError: there is no such preset, or it is wrong.
     """
-    if run.config.data.mapped is not None:
-        raise RunError(
-            f"{run.source}: takes images in which mass was mapped ('halometry map'), and this makes"
-            " none; give a run that takes images as they are"
-        )
     if given is None:
         try:
             preset = preset_of_run(run)
@@ -75,11 +72,21 @@ def preset_for(run: Trained, given: str | Path | Preset | None) -> Preset:
             f"{run.source}: answers for {there}; preset {preset.name} has {here}; give another with"
             " --preset"
         )
-    if (reason := run.config.misfit(preset.image.shape)) is not None:
+    if (reason := _misfit(run, preset.image.shape)) is not None:
         raise RunError(
             f"{run.source}: each image of preset {preset.name} {reason}; give another with --preset"
         )
     return preset
+
+
+def _misfit(run: Trained, shape: tuple[int, int, int]) -> str | None:
+    """Why plain images (C, H, W) cannot be given to a run, which may have to map them; or None."""
+    if run.config.data.mapped is None:
+        return run.config.misfit(shape)
+    wanted = Mapping.of_run(run, 1).preset.image.shape
+    if shape == wanted:
+        return None
+    return f"is {sides_of(shape)}; to be mapped it must be {sides_of(wanted)}"
 
 
 def labels_of_run(run: Trained) -> np.ndarray:

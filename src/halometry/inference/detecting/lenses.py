@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from halometry.evaluation.attribution_maps import log_odds
-from halometry.inference.fitting.fitter import without_substructure
-from halometry.inference.fitting.model import Model
-from halometry.inference.fitting.parameters import layout_of
+from halometry.fitting.fitter import without_substructure
+from halometry.fitting.model import Model
+from halometry.fitting.parameters import layout_of
 from halometry.simulation import Preset, Scene, draw_scenes, observe, render
 from halometry.simulation.quantity import Quantity
 from halometry.simulation.streams import Purpose, stream

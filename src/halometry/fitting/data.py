@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from halometry.inference.fitting.counts import Pixels, noise_of
-from halometry.inference.fitting.model import Counts, Likelihood, Scaled, binned
+from halometry.fitting.counts import Pixels, noise_of
+from halometry.fitting.model import Counts, Likelihood, Scaled, binned
 from halometry.simulation.instrument import ImageSpec
 
 

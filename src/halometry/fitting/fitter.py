@@ -15,17 +15,17 @@ from torch import Tensor
 
 from halometry.data.images import Image
 from halometry.errors import ReadError, UsageError
-from halometry.inference.fitting.blocks import scale
-from halometry.inference.fitting.counts import recover_counts
-from halometry.inference.fitting.data import Data, data_of, noise_is_known
-from halometry.inference.fitting.imaging import Imager, mean_square_mass
-from halometry.inference.fitting.laws import Laws
-from halometry.inference.fitting.model import FLOOR, Counts, Scale, Scaled, coarser
-from halometry.inference.fitting.optimise import Optimum, maximise
-from halometry.inference.fitting.parameters import Layout, layout_of
-from halometry.inference.fitting.result import Fit, Taken, report
-from halometry.inference.fitting.sampled import Sampled, sample_subhalos
-from halometry.inference.fitting.substructure import with_line, with_subhalos
+from halometry.fitting.blocks import scale
+from halometry.fitting.counts import recover_counts
+from halometry.fitting.data import Data, data_of, noise_is_known
+from halometry.fitting.imaging import Imager, mean_square_mass
+from halometry.fitting.laws import Laws
+from halometry.fitting.model import FLOOR, Counts, Scale, Scaled, coarser
+from halometry.fitting.optimise import Optimum, maximise
+from halometry.fitting.parameters import Layout, layout_of
+from halometry.fitting.result import Fit, Taken, report
+from halometry.fitting.sampled import Sampled, sample_subhalos
+from halometry.fitting.substructure import with_line, with_subhalos
 from halometry.simulation import Preset, draw_scenes, load_preset
 
 DRAWS = 1000  # scenes of the preset, of which an image's nearest are begun from

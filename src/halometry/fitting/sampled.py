@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halometry.inference.fitting.chains import Chains
-from halometry.inference.fitting.data import Data
-from halometry.inference.fitting.effects import Effects, effects_of
-from halometry.inference.fitting.laws import Laws
-from halometry.inference.fitting.model import Scale
-from halometry.inference.fitting.optimise import Optimum, maximise
-from halometry.inference.fitting.parameters import Layout, with_points
+from halometry.fitting.chains import Chains
+from halometry.fitting.data import Data
+from halometry.fitting.effects import Effects, effects_of
+from halometry.fitting.laws import Laws
+from halometry.fitting.model import Scale
+from halometry.fitting.optimise import Optimum, maximise
+from halometry.fitting.parameters import Layout, with_points
 from halometry.simulation.instrument import ImageSpec
 from halometry.simulation.render import at_most_threads
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from halometry.errors import UsageError
-from halometry.inference.fitting.model import Counts, Likelihood, Model, coarser
-from halometry.inference.fitting.optimise import LOOSE, information
-from halometry.inference.fitting.parameters import Layout
+from halometry.fitting.model import Counts, Likelihood, Model, coarser
+from halometry.fitting.optimise import LOOSE, information
+from halometry.fitting.parameters import Layout
 from halometry.simulation import Preset, draw_scenes
 from halometry.simulation.convergence import substructure_mass
 
@@ -104,7 +104,7 @@ class Imager:
         fields = self.rough.layout.fields(theta)
         radius = fields.get("einstein_radius", self.rough.layout.template.einstein_radius[:1])
         slope = responses[:, at : at + 2].view(-1, 2, *shape[1:]) * (radius**2)[:, None, None, None]
-        mass = self._map(left, slope, basis)
+        mass = self._map(left.float(), slope.float(), basis.float())
         counts = likelihood.data.expand(len(theta), -1)
         return Imaged(counts.view(shape), left.view(shape), mass)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from halometry.inference.fitting.parameters import Layout
+from halometry.fitting.parameters import Layout
 from halometry.simulation import render
 from halometry.simulation.preset import Preset
 from halometry.simulation.render import gaussian_kernel
@@ -66,9 +66,11 @@ class Model:
         over = SHORT * self.layout.steps.to(theta).clamp_max(1)  # some have none
         over[rough] = torch.tensor([wide[i] for i in rough]).to(theta)
         moves = torch.diag(over)
-        far = theta[:, None] + torch.cat([0 * moves[:1], moves[smooth], moves[rough], -moves[rough]])
-        images = self.expected(far.flatten(0, 1)).view(*far.shape[:2], -1)
-        expected, near, ahead, behind = images.split([1, len(smooth), len(rough), len(rough)], 1)
+        ways = torch.cat([0 * moves[:1], moves[smooth], moves[rough], -moves[rough]])
+        images = self.expected((theta[:, None] + ways).flatten(0, 1))
+        images = images.view(len(theta), len(ways), -1)
+        ends = (1, 1 + len(smooth), 1 + len(smooth) + len(rough))
+        expected, near, ahead, behind = images.tensor_split(ends, dim=1)
         derivatives = images.new_empty(len(theta), theta.shape[1], images.shape[2])
         if self.kept is not None:
             derivatives[:, :first] = self.kept

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from halometry.inference.fitting.data import Data
-from halometry.inference.fitting.model import Model
-from halometry.inference.fitting.optimise import Optimum, information
+from halometry.fitting.data import Data
+from halometry.fitting.model import Model
+from halometry.fitting.optimise import Optimum, information
 
 LEAST_LEFT = 1e-4  # share of a mass' effect that the other parameters must leave unexplained
 

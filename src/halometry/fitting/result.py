@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import functional
 
-from halometry.inference.fitting.data import Data
-from halometry.inference.fitting.model import Scaled
-from halometry.inference.fitting.optimise import Optimum, covariance, robust_covariance
-from halometry.inference.fitting.parameters import Layout
-from halometry.inference.fitting.sampled import APART, Sampled
+from halometry.fitting.data import Data
+from halometry.fitting.model import Scaled
+from halometry.fitting.optimise import Optimum, covariance, robust_covariance
+from halometry.fitting.parameters import Layout
+from halometry.fitting.sampled import APART, Sampled
 from halometry.simulation.preset import Preset
 from halometry.simulation.scene import Scene
 
@@ -186,7 +187,7 @@ def _estimates(layout: Layout, theta: Tensor, spread: Tensor) -> tuple[Estimate,
     """All that a layout tells, errors carried over to first order."""
     names = list(layout.units)
     told = layout.tell(theta[None])
-    jacobian = torch.func.jacfwd(_telling(layout, names))(theta)
+    jacobian = _jacobian(_telling(layout, names), theta)
     variance = ((jacobian @ spread) * jacobian).sum(dim=1)
     return tuple(
         Estimate(name, float(told[name][0]), float(v) ** 0.5, layout.units[name])
@@ -200,3 +201,7 @@ def _telling(layout: Layout, names: list[str]) -> Callable[[Tensor], Tensor]:
         return torch.cat([told[name] for name in names])
 
     return tell
+
+
+# torch leaves it untyped.
+_jacobian: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor] = functional.jacobian

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from halometry.inference.fitting.data import Data
-from halometry.inference.fitting.laws import Laws
-from halometry.inference.fitting.model import Model
-from halometry.inference.fitting.optimise import Optimum, covariance
+from halometry.fitting.data import Data
+from halometry.fitting.laws import Laws
+from halometry.fitting.model import Model
+from halometry.fitting.optimise import Optimum, covariance
 from halometry.simulation.information import unexplained
 from halometry.simulation.lenses import SOFTENING, deflection
 from halometry.simulation.light import source_light

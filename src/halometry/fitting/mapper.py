@@ -1,0 +1,101 @@
+"""What networks may be shown beside an image: what a smooth lens leaves, and the mass behind it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from halometry.data.images import Image
+from halometry.errors import ReadError, UsageError
+from halometry.fitting.data import Data, noise_is_known
+from halometry.fitting.fitter import Fitter
+from halometry.fitting.imaging import Imaged, Imager
+from halometry.simulation import Preset, Scene, load_preset
+
+CHANNELS = ("root of the counts", "residual over noise", "mass in 0.1 % of the halo's")
+UNIT = 1e-3  # share of the halo's mass, of the last of them
+
+
+class Mapper:
+    """From images to what a smooth lens leaves of them and the mass that explains it.
+
+    Args:
+        preset: that the images follow.
+
+    Raises:
+        UsageError: its images cannot be fitted, or their noise is not known, or it has no
+            substructure.
+    """
+
+    def __init__(self, preset: str | Path | Preset) -> None:
+        self.preset = preset if isinstance(preset, Preset) else load_preset(preset)
+        if not noise_is_known(self.preset.image):
+            raise UsageError(
+                f"preset {self.preset.name}: maps take images with Poisson noise, alone or with"
+                " Gaussian noise of a known size"
+            )
+        self.fitter = Fitter(self.preset)
+        self.imager = Imager(self.preset, self.fitter.layout, self.fitter.allowed)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(3, h, w) of what it gives."""
+        return len(CHANNELS), self.imager.side, self.imager.side
+
+    def of_image(self, image: Image) -> np.ndarray:
+        """An image of counts, perhaps scaled, as the channels `CHANNELS` (3, h, w).
+
+        Raises:
+            ReadError: it holds no counts, or is not of the preset's shape.
+        """
+        data, optimum = self.fitter.smooth(self.read(image))
+        with torch.no_grad():
+            counts = (data.values + data.offset)[None]
+            return _channels(self.imager.image(optimum.theta[:1], counts, data.extra))[0]
+
+    def read(self, image: Image) -> Data:
+        """An image as the likelihood takes it.
+
+        Raises:
+            ReadError: as `of_image`.
+        """
+        shape = image.pixels.shape
+        if shape != self.preset.image.shape:
+            wanted = sides_of(self.preset.image.shape)
+            raise ReadError(image.path, f"is {sides_of(shape)}; to be mapped it must be {wanted}")
+        data = self.fitter.read(image)
+        if data.sigma is not None:
+            raise ReadError(
+                image.path,
+                "its pixels are no counts, nor counts that were scaled, so that its noise is not"
+                " known well enough to map mass; give the counts",
+            )
+        return data
+
+    def of_scenes(self, counts: Tensor, scene: Scene) -> np.ndarray:
+        """Simulated images (B, H, W) as channels (B, 3, h, w), fitted from their true lenses."""
+        scene = scene.to(counts.device, torch.float64)
+        smooth = replace(
+            scene,
+            subhalo_mass=torch.zeros_like(scene.subhalo_mass),
+            line_mass=torch.zeros_like(scene.line_mass),
+        )
+        with torch.no_grad():
+            theta = self.fitter.layout.coordinates(lambda name: getattr(smooth, name))
+            extra = scene.background_rms[:, None] ** 2
+            return _channels(self.imager.image(theta, counts, extra))
+
+
+def _channels(imaged: Imaged) -> np.ndarray:
+    each = [imaged.counts.clamp_min(0).sqrt(), imaged.residual, imaged.mass / UNIT]
+    stacked: np.ndarray = torch.stack(each, dim=1).float().cpu().numpy()
+    return stacked
+
+
+def sides_of(shape: tuple[int, ...]) -> str:
+    """A shape as people write it."""
+    return " x ".join(map(str, shape))

@@ -1,0 +1,239 @@
+"""Images mapped for a network that takes maps, in this process or in several."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from multiprocessing import get_context
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import numpy as np
+import torch
+import yaml
+
+from halometry.config import validate
+from halometry.data.images import Image
+from halometry.errors import ReadError, UnavailableError
+from halometry.fitting.mapper import Mapper
+from halometry.processes import begin_as_child, cores, no_interrupt
+from halometry.simulation import Preset, Scene
+from halometry.simulation.render import at_most_threads
+from halometry.training.run import Answerer
+from halometry.training.trained import Trained
+
+CHUNK = 8  # images at a time: a process that is to stop ends its own first
+WORTH_PROCESSES = 100  # images; mapped in twice the time that it takes to start processes
+
+
+@dataclass(frozen=True)
+class Job:
+    """Images to map together.
+
+    Attributes:
+        images: in their order; what could not be read passes, and what is mapped already.
+        truth: true parameters (n, ...) of the images' scenes, where the search for their lenses is
+            to begin there.
+    """
+
+    images: list[Image | ReadError]
+    truth: dict[str, np.ndarray] | None = None
+
+
+Jobs = TypeVar("Jobs", bound=Job)
+
+
+class Mapping:
+    """Maps images by a preset, in processes that end with the context.
+
+    Args:
+        preset: that the images follow.
+        images: how many there are.
+        workers: processes; `auto` takes one for each core where there are enough images.
+        told: the preset's YAML, as a run keeps it.
+
+    Raises:
+        UsageError: see `Mapper`; when the first image is mapped.
+
+    Example:
+        >>> with Mapping(preset, len(images)) as mapping:  # doctest: +SKIP
+        ...     images = list(mapping.of(images))
+    """
+
+    def __init__(
+        self,
+        preset: Preset,
+        images: int,
+        workers: int | Literal["auto"] = "auto",
+        told: str | None = None,
+    ) -> None:
+        self.preset, self.told = preset, told or preset.to_yaml()
+        if workers == "auto":
+            workers = cores() if images >= WORTH_PROCESSES else 1
+        self.workers = workers
+
+    @classmethod
+    def of_run(cls, run: Trained, images: int) -> Self:
+        """As a run's images were mapped that takes maps."""
+        told = run.config.data.mapped
+        assert told is not None
+        content = yaml.safe_load(told)
+        return cls(
+            validate(Preset, content, f"the preset of {run.source}'s maps"), images, told=told
+        )
+
+    @cached_property
+    def mapper(self) -> Mapper:
+        """That of this process."""
+        return Mapper(self.preset)
+
+    @cached_property
+    def _pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self.workers, get_context("spawn"), _begin, (self.preset,))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if "_pool" in vars(self):
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def each(self, jobs: Iterable[Jobs]) -> Iterator[tuple[Jobs, list[Image | ReadError]]]:
+        """One job after the other, with its images mapped.
+
+        Raises:
+            UnavailableError: a process ended, perhaps for want of memory.
+        """
+        for job, mapped in self._each(jobs):
+            pairs = zip(job.images, mapped, strict=True)
+            yield job, [self._with(image, channels) for image, channels in pairs]
+
+    def of(self, images: Iterable[Image | ReadError]) -> Iterator[Image | ReadError]:
+        """Images mapped, in their order; those that cannot be have the reason in their place."""
+        images = iter(images)
+        for _, mapped in self.each(iter(lambda: Job(list(islice(images, CHUNK))), Job([]))):
+            yield from mapped
+
+    def channels(self, counts: np.ndarray) -> np.ndarray:
+        """Counts (B, 1, H, W) as the channels of their maps (B, 3, h, w).
+
+        Raises:
+            ReadError: an image holds no counts.
+        """
+        named = (Image(one, None, f"image {k}") for k, one in enumerate(counts))
+        return stacked(self.of(named))
+
+    def _each(self, jobs: Iterable[Jobs]) -> Iterator[tuple[Jobs, list[Mapped]]]:
+        """One job after the other, and what becomes of its images."""
+        if self.workers == 1:
+            for job in jobs:
+                with at_most_threads(1):
+                    mapped = _map(self.mapper, job)
+                yield job, mapped
+            return
+        jobs, waiting = iter(jobs), deque[tuple[Jobs, Future[list[Mapped]]]]()
+        try:
+            with no_interrupt():
+                for job in islice(jobs, 2 * self.workers):
+                    waiting.append((job, self._pool.submit(_work, job)))
+            while waiting:
+                job, future = waiting.popleft()
+                yield job, future.result()
+                waiting.extend((one, self._pool.submit(_work, one)) for one in islice(jobs, 1))
+        except BrokenProcessPool as error:
+            raise UnavailableError(
+                "a worker process ended unexpectedly, perhaps for want of memory; use fewer"
+                " --workers"
+            ) from error
+
+    def _with(self, image: Image | ReadError, mapped: Mapped) -> Image | ReadError:
+        if mapped is None or isinstance(image, ReadError):
+            return image
+        if isinstance(mapped, ReadError):
+            return mapped
+        return replace(image, pixels=mapped, mapped=self.told)
+
+
+def stacked(images: Iterable[Image | ReadError]) -> np.ndarray:
+    """The pixels of images (B, C, H, W).
+
+    Raises:
+        ReadError: one of them could not be read, or not be mapped.
+    """
+    pixels = []
+    for image in images:
+        if isinstance(image, ReadError):
+            raise image
+        pixels.append(image.pixels)
+    return np.stack(pixels)
+
+
+@contextmanager
+def mapped_for(
+    run: Trained, images: Iterable[Image | ReadError], count: int
+) -> Iterator[Iterable[Image | ReadError]]:
+    """So many images as a run takes them: as they are, or mapped."""
+    if run.config.data.mapped is None:
+        yield images
+        return
+    with Mapping.of_run(run, count) as mapping:
+        yield mapping.of(images)
+
+
+@contextmanager
+def for_plain_images(run: Trained, answerer: Answerer, images: int) -> Iterator[Answerer]:
+    """What maps plain images to answers, whether a run takes these or their maps.
+
+    Args:
+        run: whose answers they are.
+        answerer: of the images that it takes.
+        images: how many there will be.
+    """
+    if run.config.data.mapped is None:
+        yield answerer
+        return
+    with Mapping.of_run(run, images) as mapping:
+        yield lambda counts: answerer(mapping.channels(counts))
+
+
+Mapped = np.ndarray | ReadError | None  # channels, why there are none, or nothing to do
+
+
+def _map(mapper: Mapper, job: Job) -> list[Mapped]:
+    """The channels of a job's images (3, h, w)."""
+    if job.truth is not None:
+        values: dict[str, Any] = {k: torch.from_numpy(v) for k, v in job.truth.items()}
+        counts = torch.from_numpy(stacked(job.images)[:, 0].astype(np.float32))
+        return list(mapper.of_scenes(counts, Scene(**values)))
+    return [_map_blindly(mapper, image) for image in job.images]
+
+
+def _map_blindly(mapper: Mapper, image: Image | ReadError) -> Mapped:
+    if isinstance(image, ReadError) or image.mapped is not None:
+        return None
+    try:
+        return mapper.of_image(image)
+    except ReadError as error:
+        return error
+
+
+class _Worker:
+    """What a process maps with."""
+
+    mapper: Mapper
+
+
+def _begin(preset: Preset) -> None:
+    begin_as_child()
+    torch.set_num_threads(1)
+    _Worker.mapper = Mapper(preset)
+
+
+def _work(job: Job) -> list[Mapped]:
+    return _map(_Worker.mapper, job)
