@@ -1,16 +1,17 @@
-"""Seconds to the same AUC: the published recipe and ours, on the same images.
+"""Seconds to the same AUC: the published recipe, ours, and ours on maps of the same images.
 
     python benchmarks/time_to_auc.py --out results/time_to_auc.json
 
-`halometry train` with either recipe, until the AUC of the selection images passes a threshold.
-These are the same for both, and no network learns from them. The seconds begin with the command:
+`halometry train` with each recipe, until the AUC of the selection images passes a threshold.
+These are the same for all, and no network learns from them. The seconds begin with the command:
 they hold the start of Python, the choice of precision, validation and everything else. A run that
 does not get there ends at the limit, and the ratio is then a lower one. The published recipe may
 make as many passes as the limit allows, since its schedule does not depend on their number, and
-begins from random weights as ours does.
+begins from random weights as ours does. `mapped` is the default recipe on what `halometry map`
+makes of the images, the seconds that this takes included.
 
 The same command goes on where it was stopped; the runs stay in `--work`. Each seed is another
-split, order and network; the ratio is the geometric mean of those of the seeds, its interval
+split, order and network; a ratio is the geometric mean of those of the seeds, its interval
 Student's for their logarithms.
 """
 
@@ -34,7 +35,8 @@ from halometry.progress import say
 from halometry.training.run import CONFIG, HISTORY, is_finished
 
 BAR = 5.0
-OPTIONS = {"default": [], "baseline": ["--no-pretrained", "--epochs", "10000"]}
+RECIPES = ("baseline", "default", "mapped")
+ENDLESS = ["--recipe", "baseline", "--no-pretrained", "--epochs", "10000"]
 POLL = 0.5  # seconds between looks at a run
 
 
@@ -46,10 +48,14 @@ class Race:
         words: the command that trains into it.
         threshold: AUC of the selection images.
         limit: seconds.
+        spent: of these, before training begins.
     """
 
-    def __init__(self, run: Path, words: list[str], threshold: float, limit: float) -> None:
+    def __init__(
+        self, run: Path, words: list[str], threshold: float, limit: float, spent: float = 0
+    ) -> None:
         self.run, self.words, self.threshold, self.limit = run, words, threshold, limit
+        self.spent = spent
         self.note = run.with_suffix(".setup.json")
 
     def result(self) -> dict[str, Any]:
@@ -77,7 +83,7 @@ class Race:
         """What the history says; None while nothing is settled."""
         if not self.note.exists() or not (self.run / HISTORY).exists():
             return None
-        setup = json.loads(self.note.read_text(encoding="utf-8"))
+        setup = self.spent + json.loads(self.note.read_text(encoding="utf-8"))
         with (self.run / HISTORY).open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         for row in rows:
@@ -99,9 +105,9 @@ def _told(seconds: float, reached: bool, row: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def compared(runs: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    """The geometric mean of the ratios of times, and its 95 % interval where there are seeds."""
-    logs = np.log([one["baseline"]["seconds"] / one["default"]["seconds"] for one in runs])
+def compared(runs: list[dict[str, dict[str, Any]]], recipe: str) -> dict[str, Any]:
+    """Baseline over another, in seconds: geometric mean, and 95 % interval of several seeds."""
+    logs = np.log([one["baseline"]["seconds"] / one[recipe]["seconds"] for one in runs])
     mean, half = float(logs.mean()), math.nan
     if len(logs) > 1:
         half = float(stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
@@ -113,11 +119,25 @@ def compared(runs: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
+def mapped(store: Path) -> tuple[Path, float]:
+    """The maps of a set, and the seconds that they took when they were made."""
+    out = store.with_stem(f"{store.stem}_mapped")
+    note = out.with_suffix(".json")
+    if not note.exists():
+        out.unlink(missing_ok=True)
+        begin = time.monotonic()
+        words = ["map", str(store), "--out", str(out)]
+        subprocess.run([sys.executable, "-m", "halometry", *words], check=True)
+        note.write_text(json.dumps(time.monotonic() - begin), encoding="utf-8")
+    return out, json.loads(note.read_text(encoding="utf-8"))
+
+
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--work", type=Path, default=Path("time-to-auc"), help="where runs stay")
     parser.add_argument("--preset", default="demo_classification")
     parser.add_argument("--networks", nargs="+", default=["mobilenetv3_small", "resnet18"])
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--threshold", type=float, default=0.90)
     parser.add_argument("--seeds", type=int, default=3)
@@ -125,39 +145,54 @@ def main() -> None:
     options = parser.parse_args()
     record = begin(f"seconds to an AUC of {options.threshold:g} on the selection images")
     record |= {key: getattr(options, key) for key in ("preset", "images", "threshold", "limit")}
-    record |= {"bars": {"baseline / default": BAR}, "networks": {}}
+    recipes = [one for one in RECIPES if one in options.recipes]
+    others = [one for one in recipes if one != "baseline" and "baseline" in recipes]
+    record |= {"bars": {f"baseline / {one}": BAR for one in others}, "networks": {}}
     place = options.work / f"{options.preset}-{options.images}"
     store = halometry.simulate(options.preset, options.images, 1, place / "images.h5")
-    record["rows"] = [["network", "baseline (s)", "default (s)", "baseline / default"]]
+    images = dict.fromkeys(recipes, (store, 0.0))
+    if "mapped" in recipes:
+        images["mapped"] = mapped(store)
+        record["mapping_seconds"] = round(images["mapped"][1], 1)
+    ratios = [f"baseline / {one}" for one in others]
+    record["rows"] = [["network", *(f"{one} (s)" for one in recipes), *ratios]]
     for name in options.networks:
         runs: list[dict[str, dict[str, Any]]] = []
         for seed in range(options.seeds):
             runs.append({})
-            for recipe in OPTIONS:
+            for recipe in recipes:
+                data, spent = images[recipe]
                 run = place / f"{name}-{recipe}-{seed}"
-                words = ["--task", "classification", "--data", str(store), "--backbone", name]
-                words += ["--out", str(run), "--recipe", recipe, "--seed", str(seed)]
-                race = Race(run, [*words, *OPTIONS[recipe]], options.threshold, options.limit)
+                words = ["--task", "classification", "--data", str(data), "--backbone", name]
+                words += ["--out", str(run), "--seed", str(seed)]
+                words += ENDLESS if recipe == "baseline" else []
+                race = Race(run, words, options.threshold, options.limit, spent)
                 runs[-1][recipe] = race.result()
                 say(f"{name}, {recipe}, seed {seed}: {runs[-1][recipe]}")
-        record["networks"][name] = {"runs": runs, "ratio": compared(runs)}
-        record["rows"].append(row_of(name, runs))
+        ratio = {one: compared(runs, one) for one in others}
+        record["networks"][name] = {"runs": runs, "ratio": ratio}
+        record["rows"].append(row_of(name, runs, recipes, ratio))
     write(record, options.out)
 
 
-def row_of(name: str, runs: list[dict[str, dict[str, Any]]]) -> list[str]:
-    """Seconds of each seed, those that a run did not get there in with a sign, and their ratio."""
-    cells = [
-        ", ".join(
-            f"{'' if one[recipe]['reached'] else '> '}{one[recipe]['seconds']:.0f}" for one in runs
-        )
-        for recipe in ("baseline", "default")
-    ]
-    ratio = compared(runs)
+def row_of(
+    name: str,
+    runs: list[dict[str, dict[str, Any]]],
+    recipes: list[str],
+    ratios: dict[str, dict[str, Any]],
+) -> list[str]:
+    """Seconds of each seed, those that a run did not get there in with a sign, and their ratios."""
+    seconds = [", ".join(_seconds(one[recipe]) for one in runs) for recipe in recipes]
+    return [name, *seconds, *(_ratio(one, len(runs)) for one in ratios.values())]
+
+
+def _seconds(outcome: dict[str, Any]) -> str:
+    return f"{'' if outcome['reached'] else '> '}{outcome['seconds']:.0f}"
+
+
+def _ratio(ratio: dict[str, Any], seeds: int) -> str:
     told = f"{'at least ' if ratio['at_least'] else ''}{ratio['value']:.3g}"
-    if len(runs) > 1:
-        told += f" [{ratio['low']:.3g}, {ratio['high']:.3g}]"
-    return [name, *cells, told]
+    return told if seeds == 1 else f"{told} [{ratio['low']:.3g}, {ratio['high']:.3g}]"
 
 
 if __name__ == "__main__":

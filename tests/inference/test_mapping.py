@@ -24,6 +24,7 @@ from halometry.inference.predict import predict
 from halometry.inference.sensitivity import sensitivity
 from halometry.simulation import load_preset, sample
 from halometry.simulation.shifts import SHIFTS
+from halometry.training.mapping import Mapping
 from halometry.training.run import Run
 from halometry.training.train import train
 
@@ -198,6 +199,15 @@ def test_the_weights_that_came_with_maps_know_the_classes(mapper: Mapper) -> Non
     classes = mapper.preset.class_names
     assert classes is not None
     assert [answer.best for answer in answers] == [classes[int(k)] for k in scene.labels]
+
+
+def test_what_is_mapped_already_passes_without_processes(small: Mapper, mapped: Path) -> None:
+    done = [Image(one, None, "image", "by a preset") for one in open_dataset(mapped).images[:20]]
+    bad = ReadError("image.npy", "is truncated")
+    with Mapping(small.preset, 21, workers=2) as mapping:
+        found = list(mapping.of([*done, bad]))
+        assert "_pool" not in vars(mapping)
+    assert all(one is other for one, other in zip(found, [*done, bad], strict=True))
 
 
 def test_an_image_that_cannot_be_mapped_says_so(run: Run) -> None:

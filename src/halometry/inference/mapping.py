@@ -46,8 +46,8 @@ def map_set(
         preset: that the images follow; that of a simulated set if not given. By another than its
             own a set is mapped as if blind.
         workers: processes to work in; `auto` takes one for each core.
-        blind: search for the lens of simulated images, too, as in a real one, which takes ten times
-            as long.
+        blind: search for the lens of simulated images, too, as in a real one, which takes some
+            five times as long.
 
     Returns:
         `out`.

@@ -45,6 +45,11 @@ class Job:
     images: list[Image | ReadError]
     truth: dict[str, np.ndarray] | None = None
 
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to map."""
+        return all(isinstance(one, ReadError) or one.mapped is not None for one in self.images)
+
 
 Jobs = TypeVar("Jobs", bound=Job)
 
@@ -116,8 +121,7 @@ class Mapping:
 
     def of(self, images: Iterable[Image | ReadError]) -> Iterator[Image | ReadError]:
         """Images mapped, in their order; those that cannot be have the reason in their place."""
-        images = iter(images)
-        for _, mapped in self.each(iter(lambda: Job(list(islice(images, CHUNK))), Job([]))):
+        for _, mapped in self.each(_jobs(iter(images))):
             yield from mapped
 
     def channels(self, counts: np.ndarray) -> np.ndarray:
@@ -137,15 +141,19 @@ class Mapping:
                     mapped = _map(self.mapper, job)
                 yield job, mapped
             return
-        jobs, waiting = iter(jobs), deque[tuple[Jobs, Future[list[Mapped]]]]()
+        jobs, waiting = iter(jobs), deque[tuple[Jobs, Future[list[Mapped]] | None]]()
+
+        def begin(count: int) -> None:
+            for job in islice(jobs, count):
+                waiting.append((job, None if job.is_done else self._pool.submit(_work, job)))
+
         try:
             with no_interrupt():
-                for job in islice(jobs, 2 * self.workers):
-                    waiting.append((job, self._pool.submit(_work, job)))
+                begin(2 * self.workers)
             while waiting:
                 job, future = waiting.popleft()
-                yield job, future.result()
-                waiting.extend((one, self._pool.submit(_work, one)) for one in islice(jobs, 1))
+                yield job, [None] * len(job.images) if future is None else future.result()
+                begin(1)
         except BrokenProcessPool as error:
             raise UnavailableError(
                 "a worker process ended unexpectedly, perhaps for want of memory; use fewer"
@@ -203,6 +211,11 @@ def for_plain_images(run: Trained, answerer: Answerer, images: int) -> Iterator[
 
 
 Mapped = np.ndarray | ReadError | None  # channels, why there are none, or nothing to do
+
+
+def _jobs(images: Iterator[Image | ReadError]) -> Iterator[Job]:
+    while some := list(islice(images, CHUNK)):
+        yield Job(some)
 
 
 def _map(mapper: Mapper, job: Job) -> list[Mapped]:
