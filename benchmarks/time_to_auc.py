@@ -8,7 +8,8 @@ they hold the start of Python, the choice of precision, validation and everythin
 does not get there ends at the limit, and the ratio is then a lower one. The published recipe may
 make as many passes as the limit allows, since its schedule does not depend on their number, and
 begins from random weights as ours does. `mapped` is the default recipe on what `halometry map`
-makes of the images, the seconds that this takes included.
+makes of the images, the seconds that this takes included; the search for each lens begins at the
+true one.
 
 The same command goes on where it was stopped; the runs stay in `--work`. Each seed is another
 split, order and network; a ratio is the geometric mean of those of the seeds, its interval
@@ -105,8 +106,13 @@ def _told(seconds: float, reached: bool, row: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def compared(runs: list[dict[str, dict[str, Any]]], recipe: str) -> dict[str, Any]:
-    """Baseline over another, in seconds: geometric mean, and 95 % interval of several seeds."""
+def compared(runs: list[dict[str, dict[str, Any]]], recipe: str) -> dict[str, Any] | None:
+    """Baseline over another, in seconds: geometric mean, and 95 % interval of several seeds.
+
+    None where the other did not get there either.
+    """
+    if not all(one[recipe]["reached"] for one in runs):
+        return None
     logs = np.log([one["baseline"]["seconds"] / one[recipe]["seconds"] for one in runs])
     mean, half = float(logs.mean()), math.nan
     if len(logs) > 1:
@@ -179,7 +185,7 @@ def row_of(
     name: str,
     runs: list[dict[str, dict[str, Any]]],
     recipes: list[str],
-    ratios: dict[str, dict[str, Any]],
+    ratios: dict[str, dict[str, Any] | None],
 ) -> list[str]:
     """Seconds of each seed, those that a run did not get there in with a sign, and their ratios."""
     seconds = [", ".join(_seconds(one[recipe]) for one in runs) for recipe in recipes]
@@ -190,7 +196,9 @@ def _seconds(outcome: dict[str, Any]) -> str:
     return f"{'' if outcome['reached'] else '> '}{outcome['seconds']:.0f}"
 
 
-def _ratio(ratio: dict[str, Any], seeds: int) -> str:
+def _ratio(ratio: dict[str, Any] | None, seeds: int) -> str:
+    if ratio is None:
+        return ""
     told = f"{'at least ' if ratio['at_least'] else ''}{ratio['value']:.3g}"
     return told if seeds == 1 else f"{told} [{ratio['low']:.3g}, {ratio['high']:.3g}]"
 

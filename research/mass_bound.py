@@ -90,7 +90,7 @@ def main() -> None:
 
 def information(scene: Scene, preset: Preset) -> tuple[Tensor, Tensor]:
     """The information (K, K) of one image on its subhalos' mass fractions, and these (K,)."""
-    scene = scene.to("cpu", torch.float32)  # which rounds far below the noise
+    scene = scene.to("cpu", torch.float64)
     layout = layout_of(preset, scene)  # of the lens alone: the subhalos stay as they are
     theta = layout.coordinates(lambda name: getattr(scene, name))
     expected, derivatives = Model(preset, layout).linearised(theta)

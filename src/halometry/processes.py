@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import connection, parent_process
+from typing import Literal
 
 from halometry.errors import UsageError
 
@@ -39,7 +40,10 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def check_workers(workers: int | str) -> None:
+Workers = int | Literal["auto"]
+
+
+def check_workers(workers: Workers) -> None:
     """Refuse what is no number of processes.
 
     Raises:

@@ -51,6 +51,9 @@ def test_time_to_an_auc_counts_from_the_command_and_stops_at_the_limit(tmp_path:
     assert Race(run, [], 0.9, 60).outcome() == {
         "seconds": 24.0, "reached": True, "auc": 0.91, "images": 200
     }  # fmt: skip
+    after_maps = Race(run, [], 0.9, 60, spent=30).outcome()
+    assert after_maps is not None
+    assert after_maps["seconds"] == 54
     late = Race(run, [], 0.9, 15).outcome()
     assert late is not None
     assert (late["seconds"], late["reached"]) == (15, False)
@@ -69,11 +72,15 @@ def test_a_baseline_that_does_not_get_there_makes_the_ratio_a_lower_one() -> Non
         }
 
     found = compared([one(40, 10), one(90, 10)], "default")
+    assert found is not None
     assert found["value"] == pytest.approx(6.0)
     assert found["low"] < 4
     assert found["high"] > 9
     assert not found["at_least"]
-    assert compared([one(40, 10), one(90, 10, reached=False)], "default")["at_least"]
+    lower = compared([one(40, 10), one(90, 10, reached=False)], "default")
+    assert lower is not None
+    assert lower["at_least"]
+    assert compared([one(40, 10), one(90, 10, reached=False)], "baseline") is None
 
 
 @pytest.mark.slow

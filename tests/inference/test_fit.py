@@ -272,6 +272,18 @@ def test_a_fit_that_misses_its_image_is_called_doubtful(fitter: Fitter, tmp_path
     assert fitter.fit(as_image(counts)).doubt == ""
 
 
+def test_pixels_may_be_in_any_unit() -> None:
+    images, _ = sample(load_preset("model_1_as_run"), 4, 0, 1)
+    found = [
+        Fitter("model_1_as_run", draws=200).fit(as_image(unit * images[0].numpy()))
+        for unit in (1.0, 1e10, 1e-15)
+    ]
+    first, *others = [one.estimate("source_x") for one in found]
+    for one in others:
+        assert one.value == pytest.approx(first.value, abs=0.02 * first.error)
+        assert one.error == pytest.approx(first.error, rel=0.02)
+
+
 def test_noise_of_another_kind_is_estimated(tmp_path: Path) -> None:
     preset = load_preset("model_1_as_run")
     images, scene = sample(preset, 4, 0, 1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from halometry.data.dataset import open_dataset
 from halometry.data.images import Image
@@ -19,17 +21,19 @@ from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.robustness import LATER, robustness
 from halometry.evaluation.show import show
 from halometry.fitting.mapper import Mapper
+from halometry.inference.detecting.lenses import smooth_scenes
 from halometry.inference.mapping import map_set
 from halometry.inference.predict import predict
 from halometry.inference.sensitivity import sensitivity
-from halometry.simulation import load_preset, sample
+from halometry.simulation import load_preset, observe, render, sample
 from halometry.simulation.shifts import SHIFTS
-from halometry.training.mapping import Mapping
+from halometry.training.mapping import Mapping, for_plain_images
 from halometry.training.run import Run
 from halometry.training.train import train
 
 SMALL, LARGE = "demo_classification", "common_test_1"
 SEED = 11
+TRIED_WITH = 3_000_000  # what sensitivity adds to its seed
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +214,21 @@ def test_what_is_mapped_already_passes_without_processes(small: Mapper, mapped: 
     assert all(one is other for one, other in zip(found, [*done, bad], strict=True))
 
 
+def test_processes_answer_for_batch_after_batch_and_end(run: Run, small: Mapper) -> None:
+    counts, _ = sample(small.preset, SEED, 0, 5)
+    answerer = run.answerer("cpu")
+    with for_plain_images(run, answerer, 5, workers=1) as plain:
+        wanted = plain(counts.numpy())
+    with for_plain_images(run, answerer, 5, workers=2) as plain:
+        np.testing.assert_array_equal(plain(counts.numpy()), wanted)
+        np.testing.assert_array_equal(plain(counts[3:].numpy()), wanted[3:])
+        assert len(multiprocessing.active_children()) == 2
+        noise = np.random.default_rng(0).normal(size=(2, 1, 48, 48))
+        with pytest.raises(ReadError, match="image 7: its pixels are no counts"):
+            plain(noise)
+    assert not multiprocessing.active_children()
+
+
 def test_an_image_that_cannot_be_mapped_says_so(run: Run) -> None:
     noise = np.random.default_rng(0).normal(size=(2, 48, 48))
     colours = np.random.default_rng(0).poisson(40, (3, 48, 48)).astype(np.float32)
@@ -244,12 +263,18 @@ def test_runs_on_maps_are_judged_by_plain_images(
 
 
 def test_runs_on_maps_are_tried_with_single_subhalos(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: Run, small: Mapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("halometry.inference.sensitivity.STEPS", 3)
     seen = sensitivity(run, count=2, false_positives=0.4, grid=3)
-    assert seen.outcomes["on the ring"].scores.shape == (3, 2)
-    assert np.ptp(seen.outcomes["on the ring"].scores) > 0
+    scene = smooth_scenes(small.preset, TRIED_WITH, 0, 2, "cpu")
+    expected = render(scene.to("cpu", torch.float32), small.preset)
+    counts = observe(expected, small.preset, TRIED_WITH, 0, scene.background_rms)
+    channels = np.stack([small.of_image(Image(one, None, "image")) for one in counts.numpy()])
+    smooth = run.answerer("cpu")(channels)[:, 0].astype(float)
+    found = seen.outcomes["on the ring"]
+    assert found.scores.shape == (3, 2)
+    np.testing.assert_allclose(found.smooth[:2], np.log((1 - smooth) / smooth), rtol=1e-3)
 
 
 def test_what_runs_on_maps_look_at_is_as_large_as_the_maps(tmp_path: Path) -> None:

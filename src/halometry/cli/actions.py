@@ -17,6 +17,7 @@ from halometry.cli.app import (
     EpochsOption,
     FolderArgument,
     Format,
+    MappersOption,
     PretrainedOption,
     RecipeOption,
     RunArgument,
@@ -26,9 +27,11 @@ from halometry.cli.app import (
     TargetOption,
     TaskName,
     TaskOption,
+    WorkersOption,
     app,
     listing,
     out_console,
+    processes,
     tell,
 )
 
@@ -43,9 +46,7 @@ def simulate(
     test: Annotated[
         int, typer.Option(min=0, help="Set the last so many images aside as the test set.")
     ] = 0,
-    workers: Annotated[
-        str, typer.Option(help="Processes to work in; auto takes the cores there are.")
-    ] = "auto",
+    workers: WorkersOption = "auto",
     shard: Annotated[
         int | None, typer.Option(min=1, help="Images a file; a shard is what a kill can cost.")
     ] = None,
@@ -58,8 +59,8 @@ def simulate(
     from halometry.data.generate import simulate as run
     from halometry.data.shards import shard_folder
 
-    processes: Any = int(workers) if workers.isdecimal() else workers
-    path = run(preset, count, seed, out, device, test, overwrite, processes, shard, scheduler)
+    asked = processes(workers)
+    path = run(preset, count, seed, out, device, test, overwrite, asked, shard, scheduler)
     tell(f"{count:,} images -> {path}, with {shard_folder(path).name}/ beside it")
 
 
@@ -174,11 +175,12 @@ def predict(
         float | None,
         typer.Option(help="How often a set or interval is to hold the truth.", show_default="0.9"),
     ] = None,
+    workers: MappersOption = "auto",
 ) -> None:
     """Apply a run to images: one row a file."""
     from halometry.inference.predict import predict as apply
 
-    answers = apply(run, files, out, device=device, level=level)
+    answers = apply(run, files, out, device=device, level=level, workers=processes(workers))
     print_answers(answers)
     bad = [answer for answer in answers if answer.error]
     for answer in bad[:3]:

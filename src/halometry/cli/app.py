@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from halometry import __version__
+from halometry.processes import Workers
 
 app = typer.Typer(
     name="halometry",
@@ -90,7 +91,23 @@ PretrainedOption = Annotated[
     typer.Option("--pretrained/--no-pretrained", help="Begin from ImageNet weights or not."),
 ]
 TargetOption = Annotated[Target | None, typer.Option(help="Learn the mass or its logarithm.")]
+WorkersOption = Annotated[
+    str, typer.Option(help="Processes to work in; auto takes the cores there are.")
+]
+MappersOption = Annotated[
+    str,
+    typer.Option(
+        "--workers",
+        help="Processes that map images, where the run takes maps; auto takes the cores there are.",
+    ),
+]
 EpochsOption = Annotated[int | None, typer.Option(min=1, help="Passes over the images, at most.")]
+
+
+def processes(workers: str) -> Workers:
+    """What a `--workers` says; what is no number is left to the verb to refuse."""
+    number: Any = int(workers) if workers.isdecimal() else workers
+    return number
 
 
 @app.callback(invoke_without_command=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from halometry.cli.app import DeviceOption, app, out_console, tell
+from halometry.cli.app import DeviceOption, WorkersOption, app, out_console, processes, tell
 from halometry.errors import UsageError
 
 
@@ -52,9 +52,7 @@ def map_(
         str | None,
         typer.Option(help="What they are like, if the set does not say: a name or a YAML file."),
     ] = None,
-    workers: Annotated[
-        str, typer.Option(help="Processes to work in; auto takes the cores there are.")
-    ] = "auto",
+    workers: WorkersOption = "auto",
     blind: Annotated[
         bool, typer.Option("--blind", help="Do not begin at the true lens of simulated images.")
     ] = False,
@@ -62,5 +60,4 @@ def map_(
     """Make a set in which networks see what a smooth lens leaves, and the mass behind it."""
     from halometry.inference.mapping import map_set
 
-    processes: Any = int(workers) if workers.isdecimal() else workers
-    tell(f"mapped images -> {map_set(data, out, preset, processes, blind)}")
+    tell(f"mapped images -> {map_set(data, out, preset, processes(workers), blind)}")

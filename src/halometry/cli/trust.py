@@ -12,11 +12,13 @@ from halometry.cli.app import (
     DataOption,
     DeviceOption,
     FolderArgument,
+    MappersOption,
     RunArgument,
     SeedOption,
     app,
     out_console,
     print_rows,
+    processes,
     tell,
 )
 
@@ -66,11 +68,13 @@ def sensitivity(
     lens: Annotated[int, typer.Option(min=0, help="Number of the lens that is mapped.")] = 0,
     grid: Annotated[int, typer.Option(help="Places along the map's side.")] = 13,
     device: DeviceOption = "auto",
+    workers: MappersOption = "auto",
 ) -> None:
     """Measure which single subhalos a run finds, beside what the data allow."""
     from halometry.inference.sensitivity import sensitivity as measure
 
-    seen = measure(run, out, preset, count, seed, false_positives, lens, grid, device)
+    asked = processes(workers)
+    seen = measure(run, out, preset, count, seed, false_positives, lens, grid, device, asked)
     tell("log10 of the mass (Msun) of which so many are found, 95 % intervals")
     print_rows(seen.record["rows"])
     for sentence in seen.record["conclusion"]:
@@ -118,13 +122,16 @@ def robustness(
     ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    workers: MappersOption = "auto",
 ) -> None:
     """Judge a run on images that move away from those it was trained on."""
     from halometry.evaluation.robustness import robustness as measure
     from halometry.evaluation.robustness_tables import print_robustness
 
     names = [name.strip() for name in shifts.split(",") if name.strip()] if shifts else None
-    print_robustness(measure(run, out, count, names, seed, device, preset=preset), out_console)
+    asked = processes(workers)
+    found = measure(run, out, count, names, seed, device, preset=preset, workers=asked)
+    print_robustness(found, out_console)
     if out is not None:
         tell(f"robustness -> {out}")
 
@@ -146,11 +153,13 @@ def attribution(
     ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    workers: MappersOption = "auto",
 ) -> None:
     """Show what a run's answers rest on, beside the substructure that is there."""
     from halometry.evaluation.attribution import attribution as look
 
-    made = look(run, files, out, method.value, count, preset, seed, device)
+    asked = processes(workers)
+    made = look(run, files, out, method.value, count, preset, seed, device, asked)
     if made.pointing:
         print_rows(made.rows)
     tell(f"{len(made.looks)} maps -> {out}")

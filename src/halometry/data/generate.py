@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from halometry.data.cluster import make_on_cluster
 from halometry.data.index import is_index_of, write_index
@@ -13,7 +12,7 @@ from halometry.data.versions import versions
 from halometry.data.work import BATCH, Finished, ShardTask, make_here, make_in_processes
 from halometry.devices import find_device
 from halometry.errors import StorageError, UsageError
-from halometry.processes import check_workers, cores
+from halometry.processes import Workers, check_workers, cores
 from halometry.progress import Tracker, say, track
 from halometry.simulation import Preset, load_preset
 
@@ -31,7 +30,7 @@ def simulate(
     device: str = "auto",
     test: int = 0,
     overwrite: bool = False,
-    workers: int | Literal["auto"] = 1,
+    workers: Workers = 1,
     shard: int | None = None,
     scheduler: str | None = None,
 ) -> Path:
@@ -124,7 +123,7 @@ def simulate(
 
 
 def _check(
-    count: int, test: int, seed: int, out: Path, workers: int | str, scheduler: str | None
+    count: int, test: int, seed: int, out: Path, workers: Workers, scheduler: str | None
 ) -> None:
     if count < 1:
         raise UsageError(f"--count {count}: must be at least 1")
@@ -196,7 +195,7 @@ def _finished(ledger: Ledger, tasks: list[ShardTask]) -> dict[str, Shard]:
     return {shard.file: shard for shard in good}
 
 
-def _processes(workers: int | Literal["auto"], tasks: list[ShardTask]) -> int:
+def _processes(workers: Workers, tasks: list[ShardTask]) -> int:
     """How many processes to work in."""
     if workers == "auto":
         worth_it = sum(map(_subpixels, tasks)) > WORTH_PROCESSES

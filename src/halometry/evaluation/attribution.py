@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,8 @@ from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.explainer import Explainer, Look, figure_of, preset_or_none
 from halometry.evaluation.pointing import Pointing, distances
 from halometry.evaluation.style import save
-from halometry.progress import Tracker, say, track
+from halometry.processes import Workers
+from halometry.progress import say, track
 from halometry.simulation import Preset, Scene, draw_scenes, sample
 from halometry.simulation.instrument import ImageSpec
 from halometry.training.mapping import mapped_for
@@ -85,6 +85,7 @@ def attribution(
     preset: str | Path | Preset | None = None,
     seed: int = 0,
     device: str = "auto",
+    workers: Workers = 1,
 ) -> Attribution:
     """Show what a run's answers rest on, for images of one's own or for simulated ones.
 
@@ -101,6 +102,7 @@ def attribution(
         preset: that the images follow; the run's own if not given.
         seed: of simulated images; no training has seen these.
         device: `auto`, `cpu`, or as PyTorch names it.
+        workers: processes that map images, where the run takes maps; `auto` takes one a core.
 
     Raises:
         UnavailableError: captum is not installed.
@@ -123,22 +125,28 @@ def attribution(
     if files is not None:
         known = preset_or_none(run) if preset is None else preset_for(run, preset)
         explainer = Explainer(run, known, method, device)
-        looks = list(_of_files(explainer, [files] if isinstance(files, str | Path) else files))
+        paths = [files] if isinstance(files, str | Path) else files
+        looks = list(_of_files(explainer, paths, workers))
         made = Attribution(run.source, method, None, None, looks, [], explainer.device)
     else:
         chosen = preset_for(run, preset)
         explainer = Explainer(run, chosen, method, device)
-        looks, pointing = _of_preset(explainer, chosen, seed, count)
+        looks, pointing = _of_preset(explainer, chosen, seed, count, workers)
         made = Attribution(run.source, method, chosen.name, seed, looks, pointing, explainer.device)
     if out is not None:
         write_attribution(made, Path(out))
     return made
 
 
-def _of_files(explainer: Explainer, files: Sequence[str | Path]) -> Iterator[Look]:
+def _of_files(
+    explainer: Explainer, files: Sequence[str | Path], workers: Workers
+) -> Iterator[Look]:
     total, run = count_images(files), explainer.run
     good = 0
-    with mapped_for(run, iter_images(files), total) as images, _tracked(run, total) as progress:
+    with (
+        mapped_for(run, iter_images(files), total, workers) as images,
+        track(f"looking at {run.name}", total) as progress,
+    ):
         for item in images:
             if isinstance(item, ReadError):
                 say(f"left out: {item}")
@@ -153,14 +161,17 @@ def _of_files(explainer: Explainer, files: Sequence[str | Path]) -> Iterator[Loo
 
 
 def _of_preset(
-    explainer: Explainer, preset: Preset, seed: int, count: int
+    explainer: Explainer, preset: Preset, seed: int, count: int, workers: Workers
 ) -> tuple[list[Look], list[Pointing]]:
     """New images of a preset, and where the maxima of their maps lie."""
     run = explainer.run
     looks: list[Look] = []
     scenes = draw_scenes(preset, seed + LATER, 0, count)
     new = _simulated(preset, seed + LATER, count)
-    with mapped_for(run, new, count) as images, _tracked(run, count) as progress:
+    with (
+        mapped_for(run, new, count, workers) as images,
+        track(f"looking at {run.name}", count) as progress,
+    ):
         for k, image in enumerate(images):
             if isinstance(image, ReadError):
                 raise image
@@ -169,10 +180,6 @@ def _of_preset(
             progress.advance()
     assert explainer.preset is not None
     return looks, list(_pointing(looks, scenes, explainer.preset.image))
-
-
-def _tracked(run: Trained, total: int) -> AbstractContextManager[Tracker]:
-    return track(f"looking at {run.name}", total)
 
 
 def _simulated(preset: Preset, seed: int, count: int) -> Iterator[Image]:

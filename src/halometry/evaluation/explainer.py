@@ -25,6 +25,7 @@ from halometry.simulation import Preset, Scene, draw_scenes
 from halometry.simulation.convergence import substructure_map
 from halometry.simulation.render import blur, spread
 from halometry.training.ensemble import Ensemble
+from halometry.training.mapping import Mapping
 from halometry.training.run import Run
 from halometry.training.trained import Trained
 from halometry.training.trained_on import preset_of_run
@@ -74,7 +75,7 @@ class Explainer:
     def __init__(self, run: Trained, preset: Preset | None, method: Method, device: str) -> None:
         need_captum()
         if preset is not None and run.config.data.mapped is not None:
-            preset = coarser(preset, grid_of(preset)[1], 1)  # as large as its maps
+            preset = _as_its_maps(preset, grid_of(Mapping(run.config.data.mapped, 1).preset)[1])
         self.run, self.preset, self.method = run, preset, method
         self.device = find_device(device)
         self.predictors = _predictors(run, self.device)
@@ -116,6 +117,13 @@ def _predictors(run: Trained, device: str) -> list[Predictor]:
             )
         predictors.append(member.predictor(device).requires_grad_(False))
     return predictors
+
+
+def _as_its_maps(preset: Preset, binning: int) -> Preset:
+    """A preset whose images are as large as their maps; a kernel of smaller pixels is left out."""
+    if binning > 1 and preset.image.kernel is not None:
+        preset = preset.model_copy(update={"image": preset.image.model_copy(update={"psf": None})})
+    return coarser(preset, binning, 1)
 
 
 def preset_or_none(run: Trained) -> Preset | None:

@@ -10,6 +10,7 @@ from halometry.errors import UsageError, did_you_mean
 from halometry.evaluation.differences import differences
 from halometry.evaluation.robustness_steps import Robustness, Step, judge, metrics_of
 from halometry.evaluation.robustness_tables import write_robustness
+from halometry.processes import Workers
 from halometry.progress import say, track
 from halometry.simulation import Preset
 from halometry.simulation.shifts import SHIFTS, shifted
@@ -33,6 +34,7 @@ def robustness(
     device: str = "auto",
     resamples: int = 1000,
     preset: str | Path | Preset | None = None,
+    workers: Workers = 1,
 ) -> Robustness:
     """Judge a run on images that move away from its training preset, one thing at a time.
 
@@ -48,6 +50,7 @@ def robustness(
         device: `auto`, `cpu`, or as PyTorch names it.
         resamples: of the bootstrap behind each interval.
         preset: to move away from; the run's own if not given.
+        workers: processes that map images, where the run takes maps; `auto` takes one a core.
 
     Raises:
         RunError: the run was not trained on simulated images, or their preset is not here; or the
@@ -74,7 +77,7 @@ def robustness(
     answerer, watch = watched(run, device)
     images = count * (len(plan) + 1)
     with (
-        for_plain_images(run, answerer, images) as answerer,
+        for_plain_images(run, answerer, images, workers) as answerer,
         track(f"judging {run.name}", images) as progress,
     ):
         own = judge(run, answerer, watch, base, own_seed, count, progress)

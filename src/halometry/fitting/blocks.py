@@ -10,7 +10,8 @@ from torch import Tensor
 
 from halometry.simulation.scene import UNITS
 
-TINY = 1e-8  # keeps the direction of a vector of no length defined
+TINY = 1e-8  # keeps logarithms defined
+NOTHING = 1e-12  # and the direction of a vector of no length, short against any step
 
 Fields = dict[str, Tensor]
 
@@ -165,7 +166,7 @@ def multipole(order: int) -> Block:
     name, angle = f"multipole_{order}", f"multipole_{order}_angle"
 
     def fields(c: Tensor) -> Fields:
-        size = (c[:, 0] ** 2 + c[:, 1] ** 2 + TINY**2).sqrt()
+        size = (c[:, 0] ** 2 + c[:, 1] ** 2 + NOTHING**2).sqrt()
         return {name: size, angle: torch.atan2(c[:, 1], c[:, 0]) / order}
 
     def coordinates(get: Callable[[str], Tensor]) -> Tensor:
@@ -193,7 +194,7 @@ def scale() -> Block:
 
 def _polar(c: Tensor) -> tuple[Tensor, Tensor]:
     """Modulus, and half the angle, of the last dimension's two components."""
-    size = (c[:, 0] ** 2 + c[:, 1] ** 2 + TINY**2).sqrt()
+    size = (c[:, 0] ** 2 + c[:, 1] ** 2 + NOTHING**2).sqrt()
     return size, torch.atan2(c[:, 1], c[:, 0]) / 2
 
 

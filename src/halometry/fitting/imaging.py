@@ -104,7 +104,7 @@ class Imager:
         fields = self.rough.layout.fields(theta)
         radius = fields.get("einstein_radius", self.rough.layout.template.einstein_radius[:1])
         slope = responses[:, at : at + 2].view(-1, 2, *shape[1:]) * (radius**2)[:, None, None, None]
-        mass = self._map(left.float(), slope.float(), basis.float())
+        mass = self._map(left, slope, basis)
         counts = likelihood.data.expand(len(theta), -1)
         return Imaged(counts.view(shape), left.view(shape), mass)
 

@@ -54,29 +54,32 @@ class Model:
     def linearised(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Expectations (B, N) and their derivatives (B, P, N), of coordinates in float64.
 
-        By differences over steps so small that they lose a millionth: rendering once more costs a
-        fraction of carrying derivatives through the renderer, in either mode. Those of a line's
-        or point mass' place are over a pixel, to both sides, since what happens at the rays misses
-        what happens between them.
+        By differences over steps so short that they lose 1e-4 at most, by cusps: rendering once
+        more costs a fraction of carrying derivatives through the renderer, in either mode. Those of
+        a line's or point mass' place are over a pixel, to both sides, since what happens at the
+        rays misses what happens between them.
         """
+        assert theta.dtype == torch.float64, "steps are too short for less"
         first = 0 if self.kept is None else len(self.kept)
         wide = self.layout.rough(self.preset.image.pixel_scale / self.binning / 2)
         rough = [i for i in wide if i >= first]
         smooth = [i for i in range(first, theta.shape[1]) if i not in rough]
-        over = SHORT * self.layout.steps.to(theta).clamp_max(1)  # some have none
+        expected = self.expected(theta)
+        steps = self.layout.steps.to(theta)
+        # A coordinate without a largest step is one that pixels are linear in, of their unit.
+        over = torch.where(steps.isinf(), expected.abs().max(), SHORT * steps)
         over[rough] = torch.tensor([wide[i] for i in rough]).to(theta)
-        moves = torch.diag(over)
-        ways = torch.cat([0 * moves[:1], moves[smooth], moves[rough], -moves[rough]])
+        ways = torch.diag(over)
+        ways = torch.cat([ways[smooth], ways[rough], -ways[rough]])
         images = self.expected((theta[:, None] + ways).flatten(0, 1))
-        images = images.view(len(theta), len(ways), -1)
-        ends = (1, 1 + len(smooth), 1 + len(smooth) + len(rough))
-        expected, near, ahead, behind = images.tensor_split(ends, dim=1)
-        derivatives = images.new_empty(len(theta), theta.shape[1], images.shape[2])
+        ends = (len(smooth), len(smooth) + len(rough))
+        near, ahead, behind = images.view(len(theta), len(ways), -1).tensor_split(ends, dim=1)
+        derivatives = images.new_empty(len(theta), theta.shape[1], images.shape[1])
         if self.kept is not None:
             derivatives[:, :first] = self.kept
-        derivatives[:, smooth] = (near - expected) / over[smooth, None]
+        derivatives[:, smooth] = (near - expected[:, None]) / over[smooth, None]
         derivatives[:, rough] = (ahead - behind) / (2 * over[rough, None])
-        return expected[:, 0], derivatives
+        return expected, derivatives
 
 
 @dataclass(frozen=True)

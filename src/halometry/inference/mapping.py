@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from halometry.data.labelled import LabelledImages
 from halometry.data.store import StoreWriter, is_store, open_store
 from halometry.errors import UsageError
 from halometry.fitting.mapper import CHANNELS, Mapper, sides_of
-from halometry.processes import check_workers
+from halometry.processes import Workers, check_workers
 from halometry.progress import track
 from halometry.simulation import Preset, Scene, load_preset, units_of
 from halometry.training.fresh import preset_of
@@ -31,7 +31,7 @@ def map_set(
     data: str | Path | LabelledImages,
     out: str | Path,
     preset: str | Path | Preset | None = None,
-    workers: int | Literal["auto"] = "auto",
+    workers: Workers = 1,
     blind: bool = False,
 ) -> Path:
     """Map the mass in every image of a labelled set, into a set for networks to learn from.
@@ -46,8 +46,8 @@ def map_set(
         preset: that the images follow; that of a simulated set if not given. By another than its
             own a set is mapped as if blind.
         workers: processes to work in; `auto` takes one for each core.
-        blind: search for the lens of simulated images, too, as in a real one, which takes some
-            five times as long.
+        blind: search for the lens of simulated images, too, as in a real one, which takes five
+            times as long.
 
     Returns:
         `out`.

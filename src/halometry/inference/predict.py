@@ -15,6 +15,7 @@ from halometry.errors import ReadError
 from halometry.evaluation.posteriors import posterior_of
 from halometry.inference.answers import Answer, write_answers
 from halometry.inference.regions import Regions, regions_of
+from halometry.processes import Workers, check_workers
 from halometry.progress import track
 from halometry.training.novelty import Watch, watched
 from halometry.training.run import Answerer
@@ -29,6 +30,7 @@ def predict(
     batch_size: int = 64,
     device: str = "auto",
     level: float | None = None,
+    workers: Workers = 1,
 ) -> list[Answer]:
     """Apply a trained run to images.
 
@@ -42,6 +44,7 @@ def predict(
         device: `auto`, `cpu`, or as PyTorch names it.
         level: how often the truth is to be in the set or interval beside an answer; 0.9 if not
             given.
+        workers: processes that map images, where the run takes maps; `auto` takes one a core.
 
     Returns:
         One answer a file, in order; a file that cannot be used has its reason in `error`.
@@ -49,9 +52,10 @@ def predict(
     Raises:
         DataError: there is no image at all.
         RunError: the run cannot be used, or has no sets or intervals of a level.
-        UsageError: the level is not between 0 and 1.
+        UsageError: the level is not between 0 and 1; no such number of processes.
     """
     run = open_trained(run)
+    check_workers(workers)
     regions = regions_of(run, level)
     mapped = run.config.data.mapped is not None
     images, total = given_images(files, 1 if mapped else run.config.data.shape[0])
@@ -63,7 +67,7 @@ def predict(
         if mapped:
             from halometry.training.mapping import mapped_for  # slow to import, seldom needed
 
-            images = iter(stack.enter_context(mapped_for(run, images, total)))
+            images = stack.enter_context(mapped_for(run, images, total, workers))
         while batch := list(islice(images, batch_size)):
             answers += _answer(run, answerer, watch, regions, batch)
             progress.advance(len(batch))

@@ -23,6 +23,7 @@ from halometry.inference.detecting import (
     try_masses,
     write_sensitivity,
 )
+from halometry.processes import Workers
 from halometry.progress import track
 from halometry.simulation import Preset
 from halometry.training.mapping import for_plain_images
@@ -45,6 +46,7 @@ def sensitivity(
     lens: int = 0,
     grid: int = 13,
     device: str = "auto",
+    workers: Workers = 1,
 ) -> Sensitivity:
     """Measure which single subhalos a network finds, beside what the data would allow.
 
@@ -63,6 +65,7 @@ def sensitivity(
         lens: number of the lens that is mapped.
         grid: places along the map's side.
         device: `auto`, `cpu`, or as PyTorch names it.
+        workers: processes that map images, where the run takes maps; `auto` takes one a core.
 
     Raises:
         RunError: the run is a regression, or was not trained on simulated images.
@@ -86,7 +89,7 @@ def sensitivity(
     total = number + images + tried
     with (
         torch.no_grad(),
-        for_plain_images(run, run.answerer(where), total) as answerer,
+        for_plain_images(run, run.answerer(where), total, workers) as answerer,
         track(f"trying {run.name}", total) as progress,
     ):
         judge = Judge(answerer, chosen.kinds.index("no"), chosen, seed + LATER)

@@ -104,7 +104,7 @@ def _main_lens(scene: Scene, x: Tensor, y: Tensor) -> Deflection:
     if bool((scene.lens_slope != 2).any()):
         q = _column(scene.lens_axis_ratio)
         phi, t = _column(scene.lens_position_angle), _column(scene.lens_slope - 1)
-        terms = _epl_terms(float(q.min()))
+        terms = _epl_terms(float(q.min()), min(1e-8, torch.finfo(q.dtype).eps))
         return reduced_deflection_angle_epl(zero, zero, q, phi, radius, t, x, y, terms, SOFTENING)
     if bool((scene.lens_axis_ratio > ROUND).all()):
         ax, ay = reduced_deflection_angle_sis(zero, zero, radius, x, y, SOFTENING)
@@ -115,10 +115,10 @@ def _main_lens(scene: Scene, x: Tensor, y: Tensor) -> Deflection:
     return ax, ay
 
 
-def _epl_terms(axis_ratio: float) -> int:
-    """How many terms of the series in (1 - q) / (1 + q) leave a rest of 1e-8 at most."""
+def _epl_terms(axis_ratio: float, rest: float) -> int:
+    """How many terms of the series in (1 - q) / (1 + q) leave a rest at most."""
     f = (1 - axis_ratio) / (1 + axis_ratio)
-    return max(FEWEST_TERMS, math.ceil(math.log(1e-8) / math.log(max(f, 1e-8))))
+    return max(FEWEST_TERMS, math.ceil(math.log(rest) / math.log(max(f, rest))))
 
 
 def _subhalos(scene: Scene, x: Tensor, y: Tensor) -> Deflection:

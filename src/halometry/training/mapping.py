@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -12,7 +13,7 @@ from functools import cached_property
 from itertools import islice
 from multiprocessing import get_context
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from halometry.config import validate
 from halometry.data.images import Image
 from halometry.errors import ReadError, UnavailableError
 from halometry.fitting.mapper import Mapper
-from halometry.processes import begin_as_child, cores, no_interrupt
+from halometry.processes import Workers, begin_as_child, check_workers, cores, no_interrupt
 from halometry.simulation import Preset, Scene
 from halometry.simulation.render import at_most_threads
 from halometry.training.run import Answerer
@@ -58,44 +59,44 @@ class Mapping:
     """Maps images by a preset, in processes that end with the context.
 
     Args:
-        preset: that the images follow.
-        images: how many there are.
+        preset: that the images follow; or its YAML, as a run keeps it.
+        count: how many images there are.
         workers: processes; `auto` takes one for each core where there are enough images.
-        told: the preset's YAML, as a run keeps it.
 
     Raises:
-        UsageError: see `Mapper`; when the first image is mapped.
+        UsageError: no such number of processes.
 
     Example:
         >>> with Mapping(preset, len(images)) as mapping:  # doctest: +SKIP
         ...     images = list(mapping.of(images))
     """
 
-    def __init__(
-        self,
-        preset: Preset,
-        images: int,
-        workers: int | Literal["auto"] = "auto",
-        told: str | None = None,
-    ) -> None:
-        self.preset, self.told = preset, told or preset.to_yaml()
+    def __init__(self, preset: Preset | str, count: int, workers: Workers = 1) -> None:
+        check_workers(workers)
         if workers == "auto":
-            workers = cores() if images >= WORTH_PROCESSES else 1
+            workers = cores() if count >= WORTH_PROCESSES else 1
         self.workers = workers
+        self.told = preset if isinstance(preset, str) else preset.to_yaml()
+        if isinstance(preset, Preset):
+            self.preset = preset  # in the place of the property's
+        self._numbers = itertools.count()
 
-    @classmethod
-    def of_run(cls, run: Trained, images: int) -> Self:
-        """As a run's images were mapped that takes maps."""
-        told = run.config.data.mapped
-        assert told is not None
-        content = yaml.safe_load(told)
-        return cls(
-            validate(Preset, content, f"the preset of {run.source}'s maps"), images, told=told
-        )
+    @cached_property
+    def preset(self) -> Preset:
+        """Read when an image needs it: it may name files that are not here.
+
+        Raises:
+            ConfigError: it does.
+        """
+        return validate(Preset, yaml.safe_load(self.told), "the preset that images are mapped by")
 
     @cached_property
     def mapper(self) -> Mapper:
-        """That of this process."""
+        """That of this process.
+
+        Raises:
+            UsageError: see `Mapper`.
+        """
         return Mapper(self.preset)
 
     @cached_property
@@ -119,9 +120,11 @@ class Mapping:
             pairs = zip(job.images, mapped, strict=True)
             yield job, [self._with(image, channels) for image, channels in pairs]
 
-    def of(self, images: Iterable[Image | ReadError]) -> Iterator[Image | ReadError]:
+    def of(
+        self, images: Iterable[Image | ReadError], size: int = CHUNK
+    ) -> Iterator[Image | ReadError]:
         """Images mapped, in their order; those that cannot be have the reason in their place."""
-        for _, mapped in self.each(_jobs(iter(images))):
+        for _, mapped in self.each(_jobs(iter(images), size)):
             yield from mapped
 
     def channels(self, counts: np.ndarray) -> np.ndarray:
@@ -130,8 +133,9 @@ class Mapping:
         Raises:
             ReadError: an image holds no counts.
         """
-        named = (Image(one, None, f"image {k}") for k, one in enumerate(counts))
-        return stacked(self.of(named))
+        named = [Image(one, None, f"image {next(self._numbers)}") for one in counts]
+        size = max(1, min(CHUNK, -(-len(named) // (2 * self.workers))))  # work for every process
+        return stacked(self.of(named, size))
 
     def _each(self, jobs: Iterable[Jobs]) -> Iterator[tuple[Jobs, list[Mapped]]]:
         """One job after the other, and what becomes of its images."""
@@ -145,11 +149,14 @@ class Mapping:
 
         def begin(count: int) -> None:
             for job in islice(jobs, count):
-                waiting.append((job, None if job.is_done else self._pool.submit(_work, job)))
+                future = None
+                if not job.is_done:
+                    with no_interrupt():  # a process may start
+                        future = self._pool.submit(_work, job)
+                waiting.append((job, future))
 
         try:
-            with no_interrupt():
-                begin(2 * self.workers)
+            begin(2 * self.workers)
             while waiting:
                 job, future = waiting.popleft()
                 yield job, [None] * len(job.images) if future is None else future.result()
@@ -157,7 +164,7 @@ class Mapping:
         except BrokenProcessPool as error:
             raise UnavailableError(
                 "a worker process ended unexpectedly, perhaps for want of memory; use fewer"
-                " --workers"
+                " --workers, and in a Python script begin below 'if __name__ == \"__main__\":'"
             ) from error
 
     def _with(self, image: Image | ReadError, mapped: Mapped) -> Image | ReadError:
@@ -184,37 +191,44 @@ def stacked(images: Iterable[Image | ReadError]) -> np.ndarray:
 
 @contextmanager
 def mapped_for(
-    run: Trained, images: Iterable[Image | ReadError], count: int
-) -> Iterator[Iterable[Image | ReadError]]:
+    run: Trained, images: Iterable[Image | ReadError], count: int, workers: Workers
+) -> Iterator[Iterator[Image | ReadError]]:
     """So many images as a run takes them: as they are, or mapped."""
-    if run.config.data.mapped is None:
-        yield images
+    check_workers(workers)
+    told = run.config.data.mapped
+    if told is None:
+        yield iter(images)
         return
-    with Mapping.of_run(run, count) as mapping:
+    with Mapping(told, count, workers) as mapping:
         yield mapping.of(images)
 
 
 @contextmanager
-def for_plain_images(run: Trained, answerer: Answerer, images: int) -> Iterator[Answerer]:
+def for_plain_images(
+    run: Trained, answerer: Answerer, count: int, workers: Workers
+) -> Iterator[Answerer]:
     """What maps plain images to answers, whether a run takes these or their maps.
 
     Args:
         run: whose answers they are.
         answerer: of the images that it takes.
-        images: how many there will be.
+        count: how many images there will be.
+        workers: as `Mapping`.
     """
-    if run.config.data.mapped is None:
+    check_workers(workers)
+    told = run.config.data.mapped
+    if told is None:
         yield answerer
         return
-    with Mapping.of_run(run, images) as mapping:
+    with Mapping(told, count, workers) as mapping:
         yield lambda counts: answerer(mapping.channels(counts))
 
 
 Mapped = np.ndarray | ReadError | None  # channels, why there are none, or nothing to do
 
 
-def _jobs(images: Iterator[Image | ReadError]) -> Iterator[Job]:
-    while some := list(islice(images, CHUNK)):
+def _jobs(images: Iterator[Image | ReadError], size: int) -> Iterator[Job]:
+    while some := list(islice(images, size)):
         yield Job(some)
 
 

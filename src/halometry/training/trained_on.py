@@ -83,7 +83,7 @@ def _misfit(run: Trained, shape: tuple[int, int, int]) -> str | None:
     """Why plain images (C, H, W) cannot be given to a run, which may have to map them; or None."""
     if run.config.data.mapped is None:
         return run.config.misfit(shape)
-    wanted = Mapping.of_run(run, 1).preset.image.shape
+    wanted = Mapping(run.config.data.mapped, 1).preset.image.shape
     if shape == wanted:
         return None
     return f"is {sides_of(shape)}; to be mapped it must be {sides_of(wanted)}"
