@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import subprocess
 import sys
 import time
@@ -114,15 +113,12 @@ def compared(runs: list[dict[str, dict[str, Any]]], recipe: str) -> dict[str, An
     if not all(one[recipe]["reached"] for one in runs):
         return None
     logs = np.log([one["baseline"]["seconds"] / one[recipe]["seconds"] for one in runs])
-    mean, half = float(logs.mean()), math.nan
+    found: dict[str, Any] = {"value": float(np.exp(logs.mean()))}
     if len(logs) > 1:
-        half = float(stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
-    return {
-        "value": math.exp(mean),
-        "low": math.exp(mean - half),
-        "high": math.exp(mean + half),
-        "at_least": not all(one["baseline"]["reached"] for one in runs),
-    }
+        half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / len(logs) ** 0.5
+        low, high = np.exp(logs.mean() - half), np.exp(logs.mean() + half)
+        found |= {"low": float(low), "high": float(high)}
+    return found | {"at_least": not all(one["baseline"]["reached"] for one in runs)}
 
 
 def mapped(store: Path) -> tuple[Path, float]:

@@ -12,6 +12,7 @@ from halometry.devices import find_device
 from halometry.errors import RunError, UsageError
 from halometry.fitting.data import noise_is_known
 from halometry.inference.detecting import (
+    NOISES,
     PLACES,
     Judge,
     Sensitivity,
@@ -83,9 +84,10 @@ def sensitivity(
         check_writable(Path(out) / "sensitivity.json")
     where = find_device(device)
     masses = _masses(chosen)
+    for_map = masses[::2]
     number = math.ceil(FALSE_ALARMS / false_positives)
     images = len(PLACES) * len(masses) * count
-    tried = len(places(chosen, grid)[0])
+    tried = NOISES * len(for_map) * len(places(chosen, grid)[0])
     total = number + images + tried
     with (
         torch.no_grad(),
@@ -101,7 +103,7 @@ def sensitivity(
         )
         limit, noise = float(cut(smooth, false_positives)), number + count + images
         map_ = sensitivity_map(
-            judge, limit, masses[::2], lens, grid, false_positives, noise, where, progress
+            judge, limit, for_map, lens, grid, false_positives, noise, where, progress
         )
     seen = Sensitivity(
         run=run.source,

@@ -2,7 +2,7 @@
 
 from halometry.inference.detecting.curves import LEVELS, NETWORK, Outcomes, cut
 from halometry.inference.detecting.lenses import Judge, SmoothLenses, places
-from halometry.inference.detecting.maps import SensitivityMap, sensitivity_map
+from halometry.inference.detecting.maps import NOISES, SensitivityMap, sensitivity_map
 from halometry.inference.detecting.report import Sensitivity, write_sensitivity
 from halometry.inference.detecting.trial import (
     FITTED,
@@ -19,6 +19,7 @@ __all__ = [
     "KNOWN",
     "LEVELS",
     "NETWORK",
+    "NOISES",
     "PLACES",
     "SOUGHT",
     "Judge",

@@ -72,7 +72,7 @@ def sensitivity_map(
         false_positives: share of smooth lenses that is called lumpy.
         first_noise: number of the first image's noise.
         device: to render on.
-        progress: told of each place.
+        progress: told of each image, `NOISES` of a place and mass.
     """
     preset = judge.preset
     lenses = SmoothLenses.draw(preset, judge.seed, lens, 1, device)
@@ -88,12 +88,12 @@ def sensitivity_map(
             left = unexplained(lenses.changes(lumpy)[None], lenses.derivatives)[0]
             values[KNOWN][at, m] = known.sqrt().cpu().numpy()
             values[FITTED][at, m] = left.norm(dim=-1).cpu().numpy()
-            scores = [
-                judge.scores(lumpy, many.background_rms, first_noise + k * len(x) + first)
-                for k in range(NOISES)
-            ]
+            scores = []
+            for k in range(NOISES):
+                number = first_noise + k * len(x) + first
+                scores.append(judge.scores(lumpy, many.background_rms, number))
+                progress.advance(len(many))
             values[NETWORK][at, m] = np.mean(scores, axis=0)
-        progress.advance(len(many))
     found = {NETWORK: crossing(cut, masses, values[NETWORK])}
     for name in (KNOWN, FITTED):
         # Detectability grows as the mass does: both by their logarithms. At the threshold half
