@@ -205,10 +205,11 @@ def test_the_weights_that_came_with_maps_know_the_classes(mapper: Mapper) -> Non
     assert [answer.best for answer in answers] == [classes[int(k)] for k in scene.labels]
 
 
-def test_what_is_mapped_already_passes_without_processes(small: Mapper, mapped: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_mapped_already_passes_whatever_the_preset(mapped: Path, workers: int) -> None:
     done = [Image(one, None, "image", "by a preset") for one in open_dataset(mapped).images[:20]]
     bad = ReadError("image.npy", "is truncated")
-    with Mapping(small.preset, 21, workers=2) as mapping:
+    with Mapping("image: {psf: {file: gone.fits}}", 21, workers) as mapping:
         found = list(mapping.of([*done, bad]))
         assert "_pool" not in vars(mapping)
     assert all(one is other for one, other in zip(found, [*done, bad], strict=True))

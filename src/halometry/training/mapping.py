@@ -142,7 +142,7 @@ class Mapping:
         if self.workers == 1:
             for job in jobs:
                 with at_most_threads(1):
-                    mapped = _map(self.mapper, job)
+                    mapped = _passed(job) if job.is_done else _map(self.mapper, job)
                 yield job, mapped
             return
         jobs, waiting = iter(jobs), deque[tuple[Jobs, Future[list[Mapped]] | None]]()
@@ -159,7 +159,7 @@ class Mapping:
             begin(2 * self.workers)
             while waiting:
                 job, future = waiting.popleft()
-                yield job, [None] * len(job.images) if future is None else future.result()
+                yield job, _passed(job) if future is None else future.result()
                 begin(1)
         except BrokenProcessPool as error:
             raise UnavailableError(
@@ -230,6 +230,10 @@ Mapped = np.ndarray | ReadError | None  # channels, why there are none, or nothi
 def _jobs(images: Iterator[Image | ReadError], size: int) -> Iterator[Job]:
     while some := list(islice(images, size)):
         yield Job(some)
+
+
+def _passed(job: Job) -> list[Mapped]:
+    return [None] * len(job.images)
 
 
 def _map(mapper: Mapper, job: Job) -> list[Mapped]:
