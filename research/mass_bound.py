@@ -30,13 +30,11 @@ import torch
 from torch import Tensor
 
 import halometry
-from halometry.data.images import Image
 from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.intervals import bootstrap, rounded
 from halometry.evaluation.posteriors import points_of
 from halometry.fitting.model import Model
 from halometry.fitting.parameters import layout_of
-from halometry.inference.mapping import Mapper
 from halometry.progress import track
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
 from halometry.simulation.information import unexplained, variance_of_sum
@@ -44,6 +42,7 @@ from halometry.simulation.lenses import SOFTENING, deflection
 from halometry.simulation.light import source_light
 from halometry.simulation.quantity import PowerLaw
 from halometry.simulation.render import bin_down, pixel_axes, spread
+from halometry.training.mapping import for_plain_images
 
 LEAST = 1e8  # solar masses whose effect is the response to lighter ones: half a subpixel's radius
 LATER = 3_000_000  # added to the seed: far from the images of any training
@@ -207,18 +206,14 @@ def _gibbs(
 def answers(name: str, scene: Scene, preset: Preset, seed: int) -> np.ndarray:
     """A network's mass fractions (B,) of the same scenes, of which it is told the images alone."""
     run = halometry.load_run(name, "regression")
-    answerer = run.answerer("cpu")
-    mapper = Mapper(preset) if run.config.data.mapped else None
     found = []
-    for first in range(0, len(scene), 32):
-        some = scene.rows(slice(first, first + 32))
-        with torch.no_grad():
-            expected = render(some.to("cpu", torch.float32), preset)
-        counts = observe(expected, preset, seed, first, some.background_rms).numpy()
-        if mapper is not None:
-            images = [Image(one, None, str(k)) for k, one in enumerate(counts)]
-            counts = np.stack([mapper.of_image(image) for image in images])
-        found.append(answerer(counts).astype(np.float64))
+    with for_plain_images(run, run.answerer("cpu"), len(scene), 1) as answerer:
+        for first in range(0, len(scene), 32):
+            some = scene.rows(slice(first, first + 32))
+            with torch.no_grad():
+                expected = render(some.to("cpu", torch.float32), preset)
+            counts = observe(expected, preset, seed, first, some.background_rms)
+            found.append(answerer(counts.numpy()).astype(np.float64))
     return points_of(run, np.concatenate(found))
 
 
