@@ -25,7 +25,7 @@ from halometry.simulation import Preset, Scene, draw_scenes
 from halometry.simulation.convergence import substructure_map
 from halometry.simulation.render import blur, spread
 from halometry.training.ensemble import Ensemble
-from halometry.training.mapping import Mapping
+from halometry.training.mapping import preset_of_maps
 from halometry.training.run import Run
 from halometry.training.trained import Trained
 from halometry.training.trained_on import preset_of_run
@@ -75,7 +75,7 @@ class Explainer:
     def __init__(self, run: Trained, preset: Preset | None, method: Method, device: str) -> None:
         need_captum()
         if preset is not None and run.config.data.mapped is not None:
-            preset = _as_its_maps(preset, grid_of(Mapping(run.config.data.mapped, 1).preset)[1])
+            preset = _as_its_maps(preset, grid_of(preset_of_maps(run.config.data.mapped))[1])
         self.run, self.preset, self.method = run, preset, method
         self.device = find_device(device)
         self.predictors = _predictors(run, self.device)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from multiprocessing import get_context
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -75,38 +74,33 @@ class Mapping:
         check_workers(workers)
         if workers == "auto":
             workers = cores() if count >= WORTH_PROCESSES else 1
-        self.workers = workers
+        self.workers, self._preset = workers, preset
         self.told = preset if isinstance(preset, str) else preset.to_yaml()
-        if isinstance(preset, Preset):
-            self.preset = preset  # in the place of the property's
         self._numbers = itertools.count()
 
     @cached_property
-    def preset(self) -> Preset:
-        """Read when an image needs it: it may name files that are not here.
-
-        Raises:
-            ConfigError: it does.
-        """
-        return validate(Preset, yaml.safe_load(self.told), "the preset that images are mapped by")
-
-    @cached_property
     def mapper(self) -> Mapper:
-        """That of this process.
+        """That of this process, made when an image needs it: a preset may name files.
 
         Raises:
+            ConfigError: they are not here.
             UsageError: see `Mapper`.
         """
-        return Mapper(self.preset)
+        return Mapper(self._read())
 
     @cached_property
     def _pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.workers, get_context("spawn"), _begin, (self.preset,))
+        return ProcessPoolExecutor(
+            self.workers, get_context("spawn"), _begin, (self._read(), self.told)
+        )
+
+    def _read(self) -> Preset:
+        return preset_of_maps(self._preset) if isinstance(self._preset, str) else self._preset
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         if "_pool" in vars(self):
             self._pool.shutdown(wait=True, cancel_futures=True)
 
@@ -116,9 +110,33 @@ class Mapping:
         Raises:
             UnavailableError: a process ended, perhaps for want of memory.
         """
-        for job, mapped in self._each(jobs):
-            pairs = zip(job.images, mapped, strict=True)
-            yield job, [self._with(image, channels) for image, channels in pairs]
+        if self.workers == 1:
+            for job in jobs:
+                with at_most_threads(1):
+                    mapped = job.images if job.is_done else _map(self.mapper, self.told, job)
+                yield job, mapped
+            return
+        jobs, waiting = iter(jobs), deque[tuple[Jobs, Future[list[Image | ReadError]] | None]]()
+
+        def begin(count: int) -> None:
+            for job in islice(jobs, count):
+                future = None
+                if not job.is_done:
+                    with no_interrupt():  # a process may start
+                        future = self._pool.submit(_work, job)
+                waiting.append((job, future))
+
+        try:
+            begin(2 * self.workers)
+            while waiting:
+                job, future = waiting.popleft()
+                yield job, job.images if future is None else future.result()
+                begin(1)
+        except BrokenProcessPool as error:
+            raise UnavailableError(
+                "a worker process ended unexpectedly, perhaps for want of memory; use fewer"
+                " --workers, and in a Python script begin below 'if __name__ == \"__main__\":'"
+            ) from error
 
     def of(
         self, images: Iterable[Image | ReadError], size: int = CHUNK
@@ -137,42 +155,14 @@ class Mapping:
         size = max(1, min(CHUNK, -(-len(named) // (2 * self.workers))))  # work for every process
         return stacked(self.of(named, size))
 
-    def _each(self, jobs: Iterable[Jobs]) -> Iterator[tuple[Jobs, list[Mapped]]]:
-        """One job after the other, and what becomes of its images."""
-        if self.workers == 1:
-            for job in jobs:
-                with at_most_threads(1):
-                    mapped = _passed(job) if job.is_done else _map(self.mapper, job)
-                yield job, mapped
-            return
-        jobs, waiting = iter(jobs), deque[tuple[Jobs, Future[list[Mapped]] | None]]()
 
-        def begin(count: int) -> None:
-            for job in islice(jobs, count):
-                future = None
-                if not job.is_done:
-                    with no_interrupt():  # a process may start
-                        future = self._pool.submit(_work, job)
-                waiting.append((job, future))
+def preset_of_maps(told: str) -> Preset:
+    """The preset by which images were mapped, from its YAML as a run keeps it.
 
-        try:
-            begin(2 * self.workers)
-            while waiting:
-                job, future = waiting.popleft()
-                yield job, _passed(job) if future is None else future.result()
-                begin(1)
-        except BrokenProcessPool as error:
-            raise UnavailableError(
-                "a worker process ended unexpectedly, perhaps for want of memory; use fewer"
-                " --workers, and in a Python script begin below 'if __name__ == \"__main__\":'"
-            ) from error
-
-    def _with(self, image: Image | ReadError, mapped: Mapped) -> Image | ReadError:
-        if mapped is None or isinstance(image, ReadError):
-            return image
-        if isinstance(mapped, ReadError):
-            return mapped
-        return replace(image, pixels=mapped, mapped=self.told)
+    Raises:
+        ConfigError: it names files that are not here.
+    """
+    return validate(Preset, yaml.safe_load(told), "the preset that images are mapped by")
 
 
 def stacked(images: Iterable[Image | ReadError]) -> np.ndarray:
@@ -224,32 +214,30 @@ def for_plain_images(
         yield lambda counts: answerer(mapping.channels(counts))
 
 
-Mapped = np.ndarray | ReadError | None  # channels, why there are none, or nothing to do
-
-
 def _jobs(images: Iterator[Image | ReadError], size: int) -> Iterator[Job]:
     while some := list(islice(images, size)):
         yield Job(some)
 
 
-def _passed(job: Job) -> list[Mapped]:
-    return [None] * len(job.images)
-
-
-def _map(mapper: Mapper, job: Job) -> list[Mapped]:
-    """The channels of a job's images (3, h, w)."""
+def _map(mapper: Mapper, told: str, job: Job) -> list[Image | ReadError]:
+    """A job's images mapped; those that cannot be have the reason in their place."""
     if job.truth is not None:
         values: dict[str, Any] = {k: torch.from_numpy(v) for k, v in job.truth.items()}
         counts = torch.from_numpy(stacked(job.images)[:, 0].astype(np.float32))
-        return list(mapper.of_scenes(counts, Scene(**values)))
-    return [_map_blindly(mapper, image) for image in job.images]
+        pairs = zip(job.images, mapper.of_scenes(counts, Scene(**values)), strict=True)
+        return [
+            replace(image, pixels=pixels, mapped=told)
+            for image, pixels in pairs
+            if isinstance(image, Image)  # all are, or they would not be stacked
+        ]
+    return [_map_blindly(mapper, told, image) for image in job.images]
 
 
-def _map_blindly(mapper: Mapper, image: Image | ReadError) -> Mapped:
+def _map_blindly(mapper: Mapper, told: str, image: Image | ReadError) -> Image | ReadError:
     if isinstance(image, ReadError) or image.mapped is not None:
-        return None
+        return image
     try:
-        return mapper.of_image(image)
+        return replace(image, pixels=mapper.of_image(image), mapped=told)
     except ReadError as error:
         return error
 
@@ -258,13 +246,14 @@ class _Worker:
     """What a process maps with."""
 
     mapper: Mapper
+    told: str
 
 
-def _begin(preset: Preset) -> None:
+def _begin(preset: Preset, told: str) -> None:
     begin_as_child()
     torch.set_num_threads(1)
-    _Worker.mapper = Mapper(preset)
+    _Worker.mapper, _Worker.told = Mapper(preset), told
 
 
-def _work(job: Job) -> list[Mapped]:
-    return _map(_Worker.mapper, job)
+def _work(job: Job) -> list[Image | ReadError]:
+    return _map(_Worker.mapper, _Worker.told, job)

@@ -16,7 +16,7 @@ from halometry.errors import ConfigError, RunError
 from halometry.fitting.mapper import sides_of
 from halometry.simulation import Preset, draw_scenes, load_preset, presets
 from halometry.training.ensemble import Ensemble
-from halometry.training.mapping import Mapping
+from halometry.training.mapping import preset_of_maps
 from halometry.training.trained import Trained
 
 DRAWN = 4096  # labels that tell the law of a preset's
@@ -83,7 +83,7 @@ def _misfit(run: Trained, shape: tuple[int, int, int]) -> str | None:
     """Why plain images (C, H, W) cannot be given to a run, which may have to map them; or None."""
     if run.config.data.mapped is None:
         return run.config.misfit(shape)
-    wanted = Mapping(run.config.data.mapped, 1).preset.image.shape
+    wanted = preset_of_maps(run.config.data.mapped).image.shape
     if shape == wanted:
         return None
     return f"is {sides_of(shape)}; to be mapped it must be {sides_of(wanted)}"
