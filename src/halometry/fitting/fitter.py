@@ -22,7 +22,7 @@ from halometry.fitting.imaging import Imager, mean_square_mass
 from halometry.fitting.laws import Laws
 from halometry.fitting.model import FLOOR, Counts, Scale, Scaled, coarser
 from halometry.fitting.optimise import Optimum, maximise
-from halometry.fitting.parameters import Layout, layout_of
+from halometry.fitting.parameters import INSTRUMENT, Layout, layout_of, values_of
 from halometry.fitting.result import Fit, Taken, report
 from halometry.fitting.sampled import Sampled, sample_subhalos
 from halometry.fitting.substructure import with_line, with_subhalos
@@ -254,15 +254,15 @@ class Fitter:
 
     def _coordinates(self, layout: Layout, more: dict[str, Tensor] | None = None) -> Tensor:
         """Coordinates of the drawn scenes."""
-        values, spec = more or {}, self.preset.image
+        values, drawn = more or {}, values_of(self.preset, self.scenes)
 
         def get(name: str) -> Tensor:
             if name in values:
                 return values[name]
-            if hasattr(self.scenes, name):
-                found: Tensor = getattr(self.scenes, name)
-                return found.clamp_max(ROUNDEST) if name.endswith("axis_ratio") else found
-            return torch.full_like(self.scenes.f_sub, max(getattr(spec, name), FLOOR))
+            found = drawn(name)
+            if name.endswith("axis_ratio"):
+                return found.clamp_max(ROUNDEST)
+            return found.clamp_min(FLOOR) if name in INSTRUMENT else found
 
         return layout.coordinates(get)
 

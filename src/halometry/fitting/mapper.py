@@ -14,6 +14,7 @@ from halometry.errors import ReadError, UsageError
 from halometry.fitting.data import Data, noise_is_known
 from halometry.fitting.fitter import Fitter
 from halometry.fitting.imaging import Imaged, Imager
+from halometry.fitting.parameters import values_of
 from halometry.simulation import Preset, Scene, load_preset
 
 CHANNELS = ("root of the counts", "residual over noise", "mass in 0.1 % of the halo's")
@@ -85,7 +86,7 @@ class Mapper:
             line_mass=torch.zeros_like(scene.line_mass),
         )
         with torch.no_grad():
-            theta = self.fitter.layout.coordinates(lambda name: getattr(smooth, name))
+            theta = self.fitter.layout.coordinates(values_of(self.preset, smooth))
             extra = scene.background_rms[:, None] ** 2
             return _channels(self.imager.image(theta, counts, extra))
 

@@ -133,7 +133,8 @@ def with_points(scene: Scene, share: Tensor, x: Tensor, y: Tensor) -> Scene:
 def layout_of(preset: Preset, template: Scene, free: Iterable[str] = ()) -> Layout:
     """The parameters that vary in a preset, and those asked for besides.
 
-    The source's position is always fitted; all else whose law is a single value is held.
+    The source's position is always fitted; all else whose law is a single value is held, but for
+    what the preset calls uncertain.
 
     Args:
         preset: whose laws say what varies.
@@ -143,7 +144,7 @@ def layout_of(preset: Preset, template: Scene, free: Iterable[str] = ()) -> Layo
     Raises:
         UsageError: a name that is not known.
     """
-    wanted = set(free)
+    wanted = {*free, *(preset.image.uncertain or ())}
     for name in wanted:
         if name not in KNOWN:
             raise UsageError(f"--free {name}: not a parameter; {did_you_mean(name, KNOWN)}")
@@ -159,6 +160,18 @@ def layout_of(preset: Preset, template: Scene, free: Iterable[str] = ()) -> Layo
     if preset.image.exposure is not None:
         blocks = [replace(block, units=_rates(block.units)) for block in blocks]
     return Layout(tuple(blocks), template)
+
+
+def values_of(preset: Preset, scene: Scene) -> Callable[[str], Tensor]:
+    """The fields of scenes by name, and of the preset that they share, each (B,)."""
+
+    def get(name: str) -> Tensor:
+        if name not in INSTRUMENT:
+            found: Tensor = getattr(scene, name)
+            return found
+        return torch.full_like(scene.einstein_radius, getattr(preset.image, name))
+
+    return get
 
 
 def _rates(units: dict[str, str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in standard deviations
 LARGEST_PSF = 201  # pixels
 
 Defect = Literal["noise_twice", "light_twice", "no_noise", "absolute_value"]
+Uncertain = Literal["psf_sigma", "sky"]
 
 
 class Instrument(Strict):
@@ -105,6 +106,7 @@ class ImageSpec(Strict):
         defects: of other codes, to reproduce them: `noise_twice` takes Poisson noise of what has
             noise already, `light_twice` adds the image to itself, `no_noise` rounds the expected
             counts, `absolute_value` turns what noise made negative positive.
+        uncertain: what images of the same kind may have otherwise, so that fits find it in each.
     """
 
     pixels: int = Field(ge=16, le=1024)
@@ -121,6 +123,7 @@ class ImageSpec(Strict):
     shot_noise: bool = True
     jpeg_quality: int | None = Field(default=None, ge=1, le=95)
     defects: tuple[Defect, ...] = ()
+    uncertain: tuple[Uncertain, ...] | None = None
 
     @field_serializer("instrument", when_used="json")
     def _by_name(self, instrument: str | None) -> str | None:
@@ -163,6 +166,13 @@ class ImageSpec(Strict):
             if self.psf_sigma:
                 raise ValueError("give either 'psf_sigma' or 'psf'")
             _ = self.kernel  # complains where it is none
+        return self
+
+    @model_validator(mode="after")
+    def _something_uncertain(self) -> ImageSpec:
+        for name in self.uncertain or ():
+            if not getattr(self, name):
+                raise ValueError(f"'uncertain' names '{name}', which must be above 0 for that")
         return self
 
     @property
