@@ -17,7 +17,8 @@ from halometry.data.images import Image, read_image
 from halometry.errors import DataError, ReadError, StorageError, UsageError
 from halometry.fitting import Fit, Fitter
 from halometry.inference.fit import fit
-from halometry.simulation import Scene, load_preset, observe, render, sample
+from halometry.simulation import Preset, Scene, load_preset, observe, render, sample
+from halometry.simulation.quantity import Quantity
 
 PRESET = "demo_classification"
 
@@ -163,6 +164,40 @@ def test_freeing_a_constant_finds_it(fitter: Fitter) -> None:
     for name, true in truth.items():
         estimate = found.estimate(name)
         assert abs(estimate.value - true) < 4 * estimate.error, name
+
+
+def with_detector(preset: Preset, **changes: object) -> Preset:
+    """A preset with another detector."""
+    return preset.model_copy(update={"image": preset.image.model_copy(update=changes)})
+
+
+def test_what_a_preset_calls_uncertain_is_found_in_each_image(fitter: Fitter) -> None:
+    sigma = 1.5 * fitter.preset.image.psf_sigma
+    counts = sample(with_detector(fitter.preset, psf_sigma=sigma), 5, 0, 1)[0][0]
+    held = fitter.fit(as_image(counts.numpy()))
+    uncertain = with_detector(fitter.preset, uncertain=("psf_sigma",))
+    found = Fitter(uncertain, draws=400).fit(as_image(counts.numpy()))
+    estimate = found.estimate("psf_sigma")
+    assert abs(estimate.value - sigma) < 4 * estimate.error
+    assert abs(found.reduced_chi_square - 1) < 4 * found.scatter
+    assert held.reduced_chi_square - 1 > 4 * held.scatter
+
+
+def test_noise_tells_the_lost_constant_where_the_exposure_is_not_known(fitter: Fitter) -> None:
+    exposure = Quantity(log_uniform=(2.0, 5.0), unit="s")
+    source = fitter.preset.source
+    assert source.brightness is not None
+    rate = source.brightness.model_copy(update={"unit": "counts/s/pixel"})
+    preset = with_detector(fitter.preset, exposure=exposure).model_copy(
+        update={"source": source.model_copy(update={"brightness": rate})}
+    )
+    images, scene = sample(preset, 6, 0, 1)
+    counts, true = images[0].numpy(), float(scene.exposure)
+    found = Fitter(preset, draws=400).fit(as_image(scaled(counts)))
+    a_twentieth = 0.05 * preset.image.sky * true
+    assert found.data.min() == pytest.approx(counts.min(), abs=3 * a_twentieth)
+    assert found.estimate("exposure").value == pytest.approx(true, rel=0.15)
+    assert counts.min() > 6 * a_twentieth
 
 
 def test_the_fit_is_the_same_twice(fitter: Fitter) -> None:

@@ -91,6 +91,8 @@ def test_an_unknown_preset_gets_the_nearest_name() -> None:
         ),
         ({"source__x": {"value": 0, "unit": "arcsec"}}, "give either 'offset' and"),
         ({"mass_scale": float("nan")}, "'mass_scale'"),
+        ({"image__uncertain": ["psf"]}, "'image.uncertain.0' = 'psf': input should be 'psf_sigma'"),
+        ({"image__uncertain": ["sky"], "image__sky": 0}, "names 'sky', which must be above 0"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(
