@@ -15,7 +15,7 @@ from torch import Tensor
 
 from halometry.data.images import Image
 from halometry.errors import ReadError, UsageError
-from halometry.fitting.blocks import scale
+from halometry.fitting.blocks import TINY, scale
 from halometry.fitting.counts import recover_counts
 from halometry.fitting.data import Data, data_of, noise_is_known
 from halometry.fitting.imaging import Imager, mean_square_mass
@@ -249,8 +249,31 @@ class Fitter:
             unit, zero, left = _linear(self.drawn, likelihood.data)
             values = {"unit": unit, "zero": zero}
             return self._coordinates(layout, values)[left.argsort()[:STARTS]]
-        total = 2 * (self.drawn.sum(dim=1) - self.drawn.log() @ likelihood.data)
-        return self._coordinates(layout)[total.argsort()[:STARTS]]
+        drawn, values = self.drawn, {}
+        if "source_brightness" in layout.names:
+            drawn, values = self._as_bright_as(likelihood.data, "exposure" in layout.names)
+        total = 2 * (drawn.sum(dim=1) - drawn.log() @ likelihood.data)
+        return self._coordinates(layout, values)[total.argsort()[:STARTS]]
+
+    def _as_bright_as(self, data: Tensor, exposure_open: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """The drawn scenes' coarse images with the light, and the exposure, that data ask for."""
+        scenes, area = self.scenes, self.coarse.binning**2
+        sky = self.preset.image.sky * area
+        light = self.drawn - (sky * scenes.exposure)[:, None]
+        if exposure_open and sky:
+            unit, level, _ = _linear(light, data)
+            low, high = self.scenes.exposure.aminmax()
+            exposure = (level / sky).clamp(low, high)
+        else:
+            unit = ((light @ (data - sky)) / (light**2).sum(dim=1)).clamp_min(TINY)
+            exposure = scenes.exposure
+        drawn = unit[:, None] * light + (sky * exposure)[:, None]
+        brighter = unit * scenes.exposure / exposure
+        values = {
+            f"{of}_brightness": brighter * getattr(scenes, f"{of}_brightness")
+            for of in ("source", "lens_light")
+        }
+        return drawn.clamp_min(FLOOR), values | {"exposure": exposure}
 
     def _coordinates(self, layout: Layout, more: dict[str, Tensor] | None = None) -> Tensor:
         """Coordinates of the drawn scenes."""
@@ -314,6 +337,6 @@ def _linear(model: Tensor, data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Unit (positive), zero, and remaining sum of squares of data (N,) by each model (B, N)."""
     mean = model.mean(dim=1, keepdim=True)
     varied, d = model - mean, data - data.mean()
-    unit = ((varied @ d) / (varied**2).sum(dim=1)).clamp_min(1e-12)
+    unit = ((varied @ d) / (varied**2).sum(dim=1)).clamp_min(TINY)
     zero = data.mean() - unit * mean[:, 0]
     return unit, zero, ((d - unit[:, None] * varied) ** 2).sum(dim=1)
