@@ -9,7 +9,7 @@ does not get there ends at the limit, and the ratio is then a lower one. The pub
 make as many passes as the limit allows, since its schedule does not depend on their number, and
 begins from random weights as ours does. `mapped` is the default recipe on what `halometry map`
 makes of the images, the seconds that this takes included; the search for each lens begins at the
-true one.
+true one. Those that rendering the images took stand beside (`rendering_seconds`); all need them.
 
 The same command goes on where it was stopped; the runs stay in `--work`. Each seed is another
 split, order and network; a ratio is the geometric mean of those of the seeds, its interval
@@ -30,7 +30,6 @@ import numpy as np
 from measuring import arguments, begin, write
 from scipy import stats
 
-import halometry
 from halometry.progress import say
 from halometry.training.run import CONFIG, HISTORY, is_finished
 
@@ -121,17 +120,16 @@ def compared(runs: list[dict[str, dict[str, Any]]], recipe: str) -> dict[str, An
     return found | {"at_least": not all(one["baseline"]["reached"] for one in runs)}
 
 
-def mapped(store: Path) -> tuple[Path, float]:
-    """The maps of a set, and the seconds that they took when they were made."""
-    out = store.with_stem(f"{store.stem}_mapped")
+def made(out: Path, words: list[str]) -> float:
+    """Make a set by a command; the seconds that this took, today or when it was made."""
     note = out.with_suffix(".json")
     if not note.exists():
         out.unlink(missing_ok=True)
         begin = time.monotonic()
-        words = ["map", str(store), "--out", str(out)]
-        subprocess.run([sys.executable, "-m", "halometry", *words], check=True)
+        subprocess.run([sys.executable, "-m", "halometry", *words, "--out", str(out)], check=True)
         note.write_text(json.dumps(time.monotonic() - begin), encoding="utf-8")
-    return out, json.loads(note.read_text(encoding="utf-8"))
+    seconds: float = json.loads(note.read_text(encoding="utf-8"))
+    return seconds
 
 
 def main() -> None:
@@ -151,10 +149,12 @@ def main() -> None:
     others = [one for one in recipes if one != "baseline" and "baseline" in recipes]
     record |= {"bars": {f"baseline / {one}": BAR for one in others}, "networks": {}}
     place = options.work / f"{options.preset}-{options.images}"
-    store = halometry.simulate(options.preset, options.images, 1, place / "images.h5")
+    store, maps = place / "images.h5", place / "images_mapped.h5"
+    drawn = ["simulate", options.preset, "--count", str(options.images), "--seed", "1"]
+    record["rendering_seconds"] = round(made(store, drawn), 1)
     images = dict.fromkeys(recipes, (store, 0.0))
     if "mapped" in recipes:
-        images["mapped"] = mapped(store)
+        images["mapped"] = maps, made(maps, ["map", str(store)])
         record["mapping_seconds"] = round(images["mapped"][1], 1)
     ratios = [f"baseline / {one}" for one in others]
     record["rows"] = [["network", *(f"{one} (s)" for one in recipes), *ratios]]

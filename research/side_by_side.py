@@ -20,7 +20,10 @@ from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.metrics import metric_title
+from halometry.inference.mapping import map_set
+from halometry.processes import cores
 from halometry.simulation.shifts import shifted
+from halometry.training.mapping import preset_of_maps
 from halometry.training.trained import open_trained
 
 SHOWN = {"classification": ("auc", "accuracy", "loss"), "regression": ("r2", "mse", "nll")}
@@ -42,13 +45,11 @@ def main() -> None:
     with TemporaryDirectory() as place:
         images = Path(place) / "fresh.h5"
         halometry.simulate(preset, options.count, seed=options.seed, out=images)
-        mapped = images.with_name("mapped.h5")
-        if any(run.config.data.mapped for run in runs.values()):
-            halometry.map(images, mapped, own, blind=True)
-        found = {
-            name: evaluate(run, mapped if run.config.data.mapped else images)
-            for name, run in runs.items()
-        }
+        sets: dict[str | None, Path] = {None: images}
+        for told in {run.config.data.mapped for run in runs.values()} - {None}:
+            out = images.with_name(f"mapped-{len(sets)}.h5")
+            sets[told] = map_set(images, out, preset_of_maps(told), cores(), blind=True)
+        found = {name: evaluate(run, sets[run.config.data.mapped]) for name, run in runs.items()}
     outputs = {name: one.outputs for name, one in found.items()}
     apart = [one.to_dict() for one in differences(found[first].truth, outputs)]
     key, shown = key_metric({"task": config.task}), SHOWN[config.task]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -193,6 +195,30 @@ def test_a_sky_per_second_counts_for_the_whole_exposure(fitter: Fitter) -> None:
     )
     assert rates.units["sky"] == "counts/s/pixel"
     assert fitter.layout.units["einstein_radius"] == "arcsec"
+
+
+@pytest.mark.parametrize("open_exposure", [True, False])
+def test_starts_are_as_bright_as_the_image(fitter: Fitter, open_exposure: bool) -> None:
+    preset = load_preset(PRESET)
+    bright = Quantity(log_uniform=(50.0, 200.0), unit="counts/pixel")
+    update: dict[str, object] = {"source": preset.source.model_copy(update={"brightness": bright})}
+    if open_exposure:
+        law = Quantity(log_uniform=(0.2, 5.0), unit="s")
+        update["image"] = preset.image.model_copy(update={"exposure": law})
+    fitter = Fitter(preset.model_copy(update=update), draws=50)
+    one = fitter.scenes.rows(slice(7, 8))
+    other = replace(one, source_brightness=0.4 * one.source_brightness)
+    if open_exposure:
+        other = replace(other, exposure=torch.ones_like(one.exposure))
+    counts = render(other, fitter.preset)[0, 0]
+    starts = fitter.layout.fields(fitter._starts(data_of_counts(counts), fitter.layout))
+    for name in ("source_brightness", "exposure") if open_exposure else ("source_brightness",):
+        assert float(starts[name][0]) == pytest.approx(float(getattr(other, name)), rel=1e-6)
+
+
+def data_of_counts(counts: Tensor) -> Data:
+    """Expectations (H, W) as if they were counts."""
+    return Data(counts, 0.0, None, 0, range(1))
 
 
 def test_a_distant_start_comes_to_the_truth_and_each_row_goes_its_own_way(fitter: Fitter) -> None:
