@@ -26,7 +26,7 @@ from halometry.inference.mapping import map_set
 from halometry.inference.predict import predict
 from halometry.inference.sensitivity import sensitivity
 from halometry.simulation import load_preset, observe, render, sample
-from halometry.simulation.shifts import SHIFTS
+from halometry.simulation.shifts import SHIFTS, shifted
 from halometry.training.mapping import Mapping, for_plain_images
 from halometry.training.run import Run
 from halometry.training.train import train
@@ -201,6 +201,19 @@ def test_the_weights_that_came_with_maps_know_the_classes(mapper: Mapper) -> Non
     counts, scene = sample(mapper.preset, SEED, 0, 6)
     answers = predict("common_test_1/d4net_mapped", counts[:, 0].numpy())
     classes = mapper.preset.class_names
+    assert classes is not None
+    assert [answer.best for answer in answers] == [classes[int(k)] for k in scene.labels]
+
+
+@pytest.mark.parametrize(
+    ("shift", "factor"), [("source_size", 1.5), ("exposure", 0.5), ("pixel_scale", 0.9)]
+)
+def test_weights_of_a_broad_preset_bear_what_it_draws(shift: str, factor: float) -> None:
+    preset = shifted(load_preset(LARGE), shift, factor)
+    assert preset is not None
+    counts, scene = sample(preset, SEED, 0, 3)
+    answers = predict("common_test_1_broad/d4net_mapped", counts[:, 0].numpy())
+    classes = preset.class_names
     assert classes is not None
     assert [answer.best for answer in answers] == [classes[int(k)] for k in scene.labels]
 

@@ -60,22 +60,22 @@ class Data:
 def data_of(pixels: Pixels, spec: ImageSpec, device: str) -> Data:
     """Pixels as `recover_counts` gives them, for a detector whose noise may be known."""
     values = torch.from_numpy(pixels.values).to(device)
-    low, high = spec.exposure.support if spec.exposure is not None else (1.0, 1.0)
-    exposure = math.sqrt(low * high)  # until it is fitted
+    shortest, longest = (1.0, 1.0) if spec.exposure is None else spec.exposure.support
+    exposure = math.sqrt(shortest * longest)  # until it is fitted
     sky, extra = spec.sky * exposure, (spec.background_rms * exposure) ** 2
     if not (pixels.are_counts and noise_is_known(spec)):
         return Data(values, 0.0, noise_of(pixels.values), 0, range(1))
     if pixels.offset_known:
         return Data(values, extra, None, 0, range(1))
-    if low < high and not extra:  # the sky's level says nothing
+    if shortest < longest and not extra:  # the sky's level says nothing
         found = max(0, round(lost_constant(pixels.values)))
         return Data(values, extra, None, found, range(found, found + 1))
     # The darkest of many pixels lies a few standard deviations below the sky.
     spread = math.sqrt(sky + extra)
     lowest = math.floor(sky - 8 * spread)
-    lowest = lowest if extra else max(0, lowest)
-    offsets = range(lowest, max(lowest, math.ceil(sky)) + 1)
-    guess = min(max(round(sky - 3.5 * spread), lowest), offsets[-1])
+    low = lowest if extra else max(0, lowest)
+    offsets = range(low, max(low, math.ceil(sky)) + 1)
+    guess = min(max(round(sky - 3.5 * spread), low), offsets[-1])
     return Data(values, extra, None, guess, offsets)
 
 

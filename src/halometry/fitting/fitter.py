@@ -262,7 +262,7 @@ class Fitter:
         light = self.drawn - (sky * scenes.exposure)[:, None]
         if exposure_open and sky:
             unit, level, _ = _linear(light, data)
-            low, high = self.scenes.exposure.aminmax()
+            low, high = scenes.exposure.aminmax()
             exposure = (level / sky).clamp(low, high)
         else:
             unit = ((light @ (data - sky)) / (light**2).sum(dim=1)).clamp_min(TINY)
@@ -337,6 +337,6 @@ def _linear(model: Tensor, data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Unit (positive), zero, and remaining sum of squares of data (N,) by each model (B, N)."""
     mean = model.mean(dim=1, keepdim=True)
     varied, d = model - mean, data - data.mean()
-    unit = ((varied @ d) / (varied**2).sum(dim=1)).clamp_min(TINY)
+    unit = ((varied @ d) / (varied**2).sum(dim=1)).clamp_min(1e-12)
     zero = data.mean() - unit * mean[:, 0]
     return unit, zero, ((d - unit[:, None] * varied) ** 2).sum(dim=1)
