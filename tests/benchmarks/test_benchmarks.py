@@ -114,6 +114,7 @@ def test_the_time_to_an_auc_is_measured_and_kept(tmp_path: Path) -> None:
     (race,) = first["networks"]["mobilenetv3_small"]["runs"]
     assert race["default"]["reached"]
     assert race["mapped"]["seconds"] > first["mapping_seconds"] > 1
+    assert first["rendering_seconds"] > 1
 
 
 @pytest.mark.slow
