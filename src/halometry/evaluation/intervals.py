@@ -37,6 +37,8 @@ class Estimate:
 def rounded(value: float, low: float, high: float) -> tuple[str, str, str]:
     """The three numbers as text, to two digits of the interval's half-width."""
     half = (high - low) / 2
+    if value == low == high == 0:
+        return "0", "0", "0"
     if not all(map(math.isfinite, (value, low, high))):
         return tuple(f"{number:.3g}" for number in (value, low, high))  # type: ignore[return-value]
     digits = 3 if half == 0 else max(0, 1 - math.floor(math.log10(half)))

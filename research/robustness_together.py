@@ -1,0 +1,78 @@
+"""Several runs as the same images move away from the preset of the first, in one figure.
+
+python research/robustness_together.py results/robustness.json results/robustness_mapped.json \
+    results/robustness_broad.json --out docs/images/robustness_together.png
+
+Takes what `halometry robustness` has written of classifications.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from halometry.evaluation.style import COLOURS, MUTED, figure, save, styled
+from halometry.simulation.shifts import SHIFTS
+
+Record = dict[str, Any]
+LETTERS = 19  # of a title's line
+PANELS = 4  # beside each other
+
+
+def curve(record: Record, shift: str) -> list[tuple[float, float, float, float]]:
+    """Factor, AUC, and the ends of its interval, of one shift and of the preset itself."""
+    own = SHIFTS[shift].own
+    points = []
+    for step in record["steps"]:
+        if step["shift"] in (None, shift):
+            auc = step["metrics"]["auc"]
+            factor = own if step["shift"] is None else step["factor"]
+            points.append((factor, auc["value"], auc["low"], auc["high"]))
+    return sorted(points)
+
+
+@styled
+def drawn(records: list[Record]) -> Figure:
+    """A panel a shift, a line a run; steps stand at equal distances, whatever their factors."""
+    every = [step["shift"] for record in records for step in record["steps"] if step["shift"]]
+    shifts = list(dict.fromkeys(every))
+    rows = -(-len(shifts) // PANELS)
+    made, axes = figure(10, 2.1 * rows + 0.9, rows, PANELS, sharey=True)
+    for panel, name in zip(axes.flat, shifts, strict=False):
+        ticks: list[float] = []
+        for record, colour in zip(records, COLOURS, strict=False):
+            if len(points := curve(record, name)) < 2:
+                continue
+            ticks, middle, low, high = (list(one) for one in zip(*points, strict=True))
+            at = range(len(ticks))
+            panel.fill_between(at, low, high, color=colour, alpha=0.15, lw=0)
+            panel.plot(at, middle, color=colour, marker="o", ms=4, label=record["run"])
+        panel.axhline(0.5, color=MUTED, lw=1, ls=":")
+        panel.set_xticks(range(len(ticks)), [f"{tick:g}" for tick in ticks], fontsize=8)
+        panel.set_title(fill(SHIFTS[name].told, LETTERS), fontsize=9)
+    for panel in axes.flat[len(shifts) :]:
+        panel.axis("off")
+    for row in axes:
+        row[0].set_ylabel("AUC")
+    handles, labels = axes.flat[shifts.index("psf")].get_legend_handles_labels()
+    made.legend(handles, labels, loc="outside lower center", ncols=len(records))
+    made.suptitle(f"times the value of {records[0]['preset']}", fontsize=9)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("records", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in options.records]
+    save(drawn(records), options.out)
+
+
+if __name__ == "__main__":
+    main()
