@@ -16,11 +16,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from halometry.evaluation.robustness_figure import LETTERS
 from halometry.evaluation.style import COLOURS, MUTED, figure, save, styled
 from halometry.simulation.shifts import SHIFTS
 
 Record = dict[str, Any]
-LETTERS = 19  # of a title's line
 PANELS = 4  # beside each other
 
 
@@ -59,8 +59,9 @@ def drawn(records: list[Record]) -> Figure:
         panel.axis("off")
     for row in axes:
         row[0].set_ylabel("AUC")
-    handles, labels = axes.flat[shifts.index("psf")].get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside lower center", ncols=len(records))
+    lines = {line.get_label(): line for panel in axes.flat for line in panel.get_lines()}
+    shown = [record["run"] for record in records]
+    made.legend([lines[run] for run in shown], shown, loc="outside lower center", ncols=len(shown))
     made.suptitle(f"times the value of {records[0]['preset']}", fontsize=9)
     return made
 

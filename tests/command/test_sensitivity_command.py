@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from terminal import Command
@@ -13,7 +14,9 @@ def test_sensitivity_ends_with_what_matters(command: Command, run: Path, tmp_pat
     seen = command(*words, "--out", out, "--device", "cpu")
     assert seen.status == 0
     assert "mobilenetv3_small" in seen.out
-    assert "lens known" in seen.out  # "lens fitted, place sought" may go over two lines
+    assert "lens known" in seen.out
+    rows = json.loads((out / "sensitivity.json").read_text(encoding="utf-8"))["rows"]
+    assert rows[-1][:2] == ["on the ring", "lens fitted, place sought"]  # wrapped where narrow
     last = seen.out.splitlines()[-3:]
     assert last[0].startswith("Anywhere, at 0.4 false alarms a smooth lens: ")
     assert last[1].startswith("On the ring, at 0.4 false alarms a smooth lens: ")

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from halometry.data.images import Image
 from halometry.fitting.blocks import Block, line, subhalo
-from halometry.fitting.counts import noise_of, recover_counts
+from halometry.fitting.counts import lost_constant, noise_of, recover_counts
 from halometry.fitting.data import Data, data_of
 from halometry.fitting.fitter import Fitter
 from halometry.fitting.model import Counts, Model, coarser
@@ -24,7 +25,7 @@ from halometry.fitting.optimise import (
 from halometry.fitting.parameters import KNOWN, Layout, layout_of
 from halometry.fitting.scores import scores_of
 from halometry.fitting.substructure import _peaks, _point_kernel
-from halometry.simulation import draw_scenes, load_preset, render
+from halometry.simulation import draw_scenes, load_preset, render, sample
 from halometry.simulation.quantity import Quantity
 
 PRESET = "demo_classification"
@@ -70,6 +71,16 @@ def test_the_noise_of_a_smooth_image_is_found() -> None:
     y, x = np.mgrid[:64, :64] / 64
     noisy = 50 * np.exp(-((x - 0.5) ** 2) / 0.02) + np.random.default_rng(0).normal(0, 3, (64, 64))
     assert noise_of(noisy + y) == pytest.approx(3, rel=0.1)
+
+
+def test_the_constant_that_noise_tells_is_as_certain_as_it_says() -> None:
+    images = sample(load_preset("common_test_1_broad"), 3, 0, 30)[0][:, 0].double().numpy()
+    off = []
+    for one in images:
+        around = uniform_filter(one, 5)
+        off.append((lost_constant(one - 7.0) - 7) / one[around <= np.quantile(around, 0.25)].mean())
+    assert abs(np.mean(off)) < 3 * 0.02 / np.sqrt(len(off))
+    assert 0.015 < np.std(off) < 0.03
 
 
 def test_coordinates_are_the_scene_again(fitter: Fitter) -> None:
@@ -198,7 +209,7 @@ def test_a_sky_per_second_counts_for_the_whole_exposure(fitter: Fitter) -> None:
 
 
 @pytest.mark.parametrize("open_exposure", [True, False])
-def test_starts_are_as_bright_as_the_image(fitter: Fitter, open_exposure: bool) -> None:
+def test_starts_are_as_bright_as_the_image(open_exposure: bool) -> None:
     preset = load_preset(PRESET)
     bright = Quantity(log_uniform=(50.0, 200.0), unit="counts/pixel")
     update: dict[str, object] = {"source": preset.source.model_copy(update={"brightness": bright})}

@@ -89,7 +89,7 @@ def lost_constant(values: np.ndarray) -> float:
         values: (H, W) counts less a constant.
 
     Returns:
-        The constant, uncertain by 0.03 of the sky's counts in images of 150 x 150 pixels.
+        The constant, uncertain by 0.02 of the counts there in images of 150 x 150 pixels.
 
     Example:
         >>> counts = np.random.default_rng(0).poisson(30, (150, 150))

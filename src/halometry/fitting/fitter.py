@@ -249,14 +249,25 @@ class Fitter:
             unit, zero, left = _linear(self.drawn, likelihood.data)
             values = {"unit": unit, "zero": zero}
             return self._coordinates(layout, values)[left.argsort()[:STARTS]]
-        drawn, values = self.drawn, {}
-        if "source_brightness" in layout.names:
-            drawn, values = self._as_bright_as(likelihood.data, "exposure" in layout.names)
-        total = 2 * (drawn.sum(dim=1) - drawn.log() @ likelihood.data)
+        light = {"source_brightness"}
+        if self.preset.lens_light is not None:
+            light.add("lens_light_brightness")
+        if not light <= set(layout.names):
+            total = self.drawn.sum(dim=1) - self._log_drawn @ likelihood.data
+            return self._coordinates(layout)[total.argsort()[:STARTS]]
+        drawn, values = self._as_bright_as(likelihood.data, "exposure" in layout.names)
+        total = drawn.sum(dim=1) - drawn.log() @ likelihood.data
         return self._coordinates(layout, values)[total.argsort()[:STARTS]]
 
+    @cached_property
+    def _log_drawn(self) -> Tensor:
+        return self.drawn.log()
+
     def _as_bright_as(self, data: Tensor, exposure_open: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """The drawn scenes' coarse images with the light, and the exposure, that data ask for."""
+        """The drawn scenes' coarse images with the light, and the exposure, that data ask for.
+
+        All light of a scene is scaled as one.
+        """
         scenes, area = self.scenes, self.coarse.binning**2
         sky = self.preset.image.sky * area
         light = self.drawn - (sky * scenes.exposure)[:, None]
