@@ -17,22 +17,23 @@ from halometry.data.images import Image
 from halometry.errors import ReadError, UsageError
 from halometry.fitting.blocks import TINY, scale
 from halometry.fitting.counts import recover_counts
-from halometry.fitting.data import Data, data_of, noise_is_known
+from halometry.fitting.data import Data, data_of
 from halometry.fitting.imaging import Imager, mean_square_mass
-from halometry.fitting.laws import Laws
 from halometry.fitting.model import FLOOR, Counts, Scale, Scaled, coarser
 from halometry.fitting.optimise import Optimum, maximise
 from halometry.fitting.parameters import INSTRUMENT, Layout, layout_of, values_of
 from halometry.fitting.result import Fit, Taken, report
-from halometry.fitting.sampled import Sampled, sample_subhalos
+from halometry.fitting.sampled import Sampled, check_sampling, sample_subhalos
 from halometry.fitting.substructure import with_line, with_subhalos
 from halometry.simulation import Preset, draw_scenes, load_preset
+from halometry.simulation.render import at_most_threads
 
 DRAWS = 1000  # scenes of the preset, of which an image's nearest are begun from
 STARTS = 8
 FINALISTS = 2
 COARSEST = 40  # pixels along a side that a coarse image keeps
 WIDEST = 0.2  # arcsec, of a coarse pixel
+THREADS = 1  # of small operations, for which several only wait
 ROUNDEST = 0.98  # axis ratio to begin from at most, where its direction still means something
 
 Number = int | Literal["auto", "sampled"]  # of point masses to add
@@ -120,7 +121,7 @@ class Fitter:
                 "its pixels are no counts, nor counts that were scaled, so that its noise is not"
                 " known well enough to sample subhalos; give the counts, or --subhalos auto",
             )
-        with torch.no_grad():
+        with torch.no_grad(), at_most_threads(THREADS):
             data, layout, optimum, starts = self._smooth_fit(data)
             bare, smooth, gains = layout, optimum, []
             sampled: Sampled | None = None
@@ -172,7 +173,7 @@ class Fitter:
 
     def smooth(self, data: Data) -> tuple[Data, Optimum]:
         """The best lens without substructure of an image, and the image with its lost count."""
-        with torch.no_grad():
+        with torch.no_grad(), at_most_threads(THREADS):
             data, _, optimum, _ = self._smooth_fit(data)
         return data, optimum
 
@@ -299,25 +300,6 @@ class Fitter:
             return found.clamp_min(FLOOR) if name in INSTRUMENT else found
 
         return layout.coordinates(get)
-
-
-def check_sampling(preset: Preset, line: bool, device: str) -> None:
-    """Whether the subhalos of a preset's images can be sampled at all.
-
-    Raises:
-        UsageError: they cannot: by the preset's laws or noise, beside a line of mass, or on
-            another device than the CPU.
-    """
-    Laws.of(preset)
-    if not noise_is_known(preset.image):
-        raise UsageError(
-            f"preset {preset.name}: sampling takes images with Poisson noise alone, or with"
-            " Gaussian noise of a known size"
-        )
-    if device != "cpu":
-        raise UsageError(f"--subhalos sampled: runs on the CPU; give --device cpu, not {device}")
-    if line:
-        raise UsageError("--subhalos sampled: takes no --line of mass beside them")
 
 
 def without_substructure(preset: Preset) -> Preset:

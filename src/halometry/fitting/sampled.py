@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from halometry.errors import UsageError
 from halometry.fitting.chains import Chains
-from halometry.fitting.data import Data
+from halometry.fitting.data import Data, noise_is_known
 from halometry.fitting.effects import Effects, effects_of
 from halometry.fitting.laws import Laws
 from halometry.fitting.model import Scale
 from halometry.fitting.optimise import Optimum, maximise
 from halometry.fitting.parameters import Layout, with_points
 from halometry.simulation.instrument import ImageSpec
-from halometry.simulation.render import at_most_threads
+from halometry.simulation.preset import Preset
 
 CHAINS = 8
 ROUNDS = (3000, 3000, 16_000)  # steps of each chain, between which effects are rendered anew
@@ -65,6 +66,25 @@ class Sampled:
         }
 
 
+def check_sampling(preset: Preset, line: bool, device: str) -> None:
+    """Whether the subhalos of a preset's images can be sampled at all.
+
+    Raises:
+        UsageError: they cannot: by the preset's laws or noise, beside a line of mass, or on
+            another device than the CPU.
+    """
+    Laws.of(preset)
+    if not noise_is_known(preset.image):
+        raise UsageError(
+            f"preset {preset.name}: sampling takes images with Poisson noise alone, or with"
+            " Gaussian noise of a known size"
+        )
+    if device != "cpu":
+        raise UsageError(f"--subhalos sampled: runs on the CPU; give --device cpu, not {device}")
+    if line:
+        raise UsageError("--subhalos sampled: takes no --line of mass beside them")
+
+
 def sample_subhalos(
     full: Scale, data: Data, layout: Layout, optimum: Optimum, seed: int
 ) -> tuple[Layout, Optimum, Sampled]:
@@ -91,16 +111,15 @@ def sample_subhalos(
     """
     laws = Laws.of(full.preset)
     chains = Chains(laws, CHAINS, seed)
-    with at_most_threads(1):  # of small operations, for which several threads only wait
-        for number, steps in enumerate(ROUNDS):
-            if number:
-                layout = _with(layout, chains, int(chains.likelihood().argmax()))
-                optimum = maximise(full.model(layout), data.at(1), optimum.theta)
-            effects = effects_of(full.model(layout), data, optimum, laws)
-            chains.look(effects)
-            if number + 1 < len(ROUNDS):
-                chains.run(steps)
-        return layout, optimum, _drawn(chains, effects, layout, full.preset.image)
+    for number, steps in enumerate(ROUNDS):
+        if number:
+            layout = _with(layout, chains, int(chains.likelihood().argmax()))
+            optimum = maximise(full.model(layout), data.at(1), optimum.theta)
+        effects = effects_of(full.model(layout), data, optimum, laws)
+        chains.look(effects)
+        if number + 1 < len(ROUNDS):
+            chains.run(steps)
+    return layout, optimum, _drawn(chains, effects, layout, full.preset.image)
 
 
 def _drawn(chains: Chains, effects: Effects, layout: Layout, spec: ImageSpec) -> Sampled:

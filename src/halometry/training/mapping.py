@@ -24,7 +24,6 @@ from halometry.errors import ReadError, UnavailableError
 from halometry.fitting.mapper import Mapper
 from halometry.processes import Workers, begin_as_child, check_workers, cores, no_interrupt
 from halometry.simulation import Preset, Scene
-from halometry.simulation.render import at_most_threads
 from halometry.training.run import Answerer
 from halometry.training.trained import Trained
 
@@ -112,9 +111,7 @@ class Mapping:
         """
         if self.workers == 1:
             for job in jobs:
-                with at_most_threads(1):
-                    mapped = job.images if job.is_done else _map(self.mapper, self.told, job)
-                yield job, mapped
+                yield job, job.images if job.is_done else _map(self.mapper, self.told, job)
             return
         jobs, waiting = iter(jobs), deque[tuple[Jobs, Future[list[Image | ReadError]] | None]]()
 
