@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TEST_READY := $(VENV)/.test-ready
 DOCS_READY := $(VENV)/.docs-ready
+# One thread a process: more would be in each other's way.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint docs bench bench-auc clean
@@ -36,10 +38,10 @@ demo: $(READY)  ## simulate, train eight networks, compare them: ten minutes on 
 	$(BIN)/halometry demo --out demo
 
 test: lint  ## lint, types and the quick tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: lint  ## all tests, the slow ones too
-	$(BIN)/python -m pytest -m ''
+	$(PYTEST) -m ''
 
 lint: $(TEST_READY)  ## style and types
 	$(BIN)/ruff check .

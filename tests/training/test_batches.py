@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halometry.training.batches import Batches, Order, augment, step_seed
-from halometry.training.feed import Selection, Stretches
+from halometry.training.execution import Execution
+from halometry.training.feed import Selection, Stretches, longest_stretch
 
 
 @given(count=st.integers(2, 300), batch=st.integers(1, 64), seed=st.integers(0, 1000))
@@ -84,19 +85,26 @@ def test_step_seeds_are_unrelated() -> None:
 
 @given(
     count=st.integers(2, 5000), batch=st.integers(1, 64), epochs=st.integers(1, 5),
-    often=st.integers(1, 4),
+    often=st.integers(1, 4), longest=st.integers(1, 300),
 )  # fmt: skip
 def test_stretches_cover_all_steps_in_order(
-    count: int, batch: int, epochs: int, often: int
+    count: int, batch: int, epochs: int, often: int, longest: int
 ) -> None:
     order = Order(count, batch, 0)
     steps = epochs * order.steps_per_epoch
-    stretches = Stretches(order, steps, often)
+    stretches = Stretches(order, steps, often, longest)
     assert stretches.ends[0] == 0
     assert stretches.ends[-1] == steps
     assert np.diff(stretches.ends).min() >= 0
-    assert np.diff(stretches.ends).max() <= 201
+    assert np.diff(stretches.ends).max() <= longest + 1
     assert len(stretches) % stretches.per_validation == 0
+    validated = stretches.ends[:: stretches.per_validation]
+    assert validated == Stretches(order, steps, often, steps).ends  # whatever the machine's speed
+
+
+def test_a_stretch_takes_two_minutes_or_a_step() -> None:
+    assert longest_stretch(Execution(images_per_second=6.4), 64) == 12
+    assert longest_stretch(Execution(images_per_second=0.1), 64) == 1
 
 
 def test_the_selection_set_is_seen_whole_and_in_order() -> None:

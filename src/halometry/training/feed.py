@@ -11,8 +11,14 @@ import torch
 from torch import Tensor
 
 from halometry.training.batches import ALL, Batches, Order, Share, Steps, take
+from halometry.training.execution import Execution
 
-STRETCH = 200  # steps between the points a stopped run can go on from, at most
+SECONDS = 120.0  # between the points that a stopped run can go on from
+
+
+def longest_stretch(execution: Execution, batch_size: int) -> int:
+    """How many steps take `SECONDS`, one at least, by the speed measured at the start."""
+    return max(1, int(SECONDS * (execution.images_per_second or 0.0) / batch_size))
 
 
 class Selection:
@@ -47,11 +53,12 @@ class Stretches:
         order: of the training images.
         steps: in all.
         validations_per_epoch: how often in a pass.
+        longest: steps of a stretch, at most.
     """
 
-    def __init__(self, order: Order, steps: int, validations_per_epoch: int) -> None:
+    def __init__(self, order: Order, steps: int, validations_per_epoch: int, longest: int) -> None:
         between = max(1, min(order.steps_per_epoch // validations_per_epoch, steps))
-        self.per_validation = -(-between // STRETCH)
+        self.per_validation = -(-between // longest)
         validations = -(-steps // between)
         ends = np.linspace(0, steps, validations * self.per_validation + 1).round().astype(int)
         self.ends = ends.tolist()
