@@ -4,7 +4,7 @@
 
 `halometry compare` gives all its networks the same recipe. Where one had more passes than another,
 each has a comparison of its own, and this puts them into one table: the networks in the order of
-the files, each with the command that made it.
+the files, each with the command that made it. A file may be one that was put together before.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def merged(records: list[dict[str, Any]]) -> dict[str, Any]:
         if any(_told(record, key) != _told(first, key) for record in records):
             raise ValueError(f"the records differ in {key}")
     models = [
-        model | {"command": record["command"], "date": record["date"]}
+        {"command": record["command"], "date": record["date"]} | model
         for record in records
         for model in record["models"]
     ]

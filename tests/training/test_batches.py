@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from halometry.training.batches import Batches, Order, augment, step_seed
 from halometry.training.execution import Execution
-from halometry.training.feed import Selection, Stretches, longest_stretch
+from halometry.training.feed import Selection, Stretches
+from halometry.training.prepare import stretch_of
 
 
 @given(count=st.integers(2, 300), batch=st.integers(1, 64), seed=st.integers(0, 1000))
@@ -103,8 +104,8 @@ def test_stretches_cover_all_steps_in_order(
 
 
 def test_a_stretch_takes_two_minutes_or_a_step() -> None:
-    assert longest_stretch(Execution(images_per_second=6.4), 64) == 12
-    assert longest_stretch(Execution(images_per_second=0.1), 64) == 1
+    assert stretch_of(Execution(images_per_second=6.4), 64) == 12
+    assert stretch_of(Execution(images_per_second=0.1), 64) == 1
 
 
 def test_the_selection_set_is_seen_whole_and_in_order() -> None:

@@ -28,9 +28,9 @@ from halometry.training.run import RESUME
 from halometry.training.train import train
 
 SHORT_STRETCHES = """
-from halometry.training import fit
+from halometry.training import prepare
 
-fit.longest_stretch = lambda *_: 2  # in all processes: a way back that no validation goes with
+prepare.stretch_of = lambda *_: 2  # in all processes: a way back that no validation goes with
 
 if __name__ == "__main__":
     from halometry.cli import main

@@ -26,9 +26,9 @@ SMALL = "mobilenetv3_small"
 SCRIPT = """
 import json, sys, torch
 torch.set_num_threads(1)
-from halometry.training import fit
+from halometry.training import prepare
 from halometry.training.train import train
-fit.longest_stretch = lambda *_: 3
+prepare.stretch_of = lambda *_: 3
 options = {"epochs": 12, "precision": "float32", "channels_last": True, "batch_size": 16}
 options |= json.loads(sys.argv[3])
 train("classification", sys.argv[1], "mobilenetv3_small", sys.argv[2], overrides=options)

@@ -11,14 +11,6 @@ import torch
 from torch import Tensor
 
 from halometry.training.batches import ALL, Batches, Order, Share, Steps, take
-from halometry.training.execution import Execution
-
-SECONDS = 120.0  # between the points that a stopped run can go on from
-
-
-def longest_stretch(execution: Execution, batch_size: int) -> int:
-    """How many steps take `SECONDS`, one at least, by the speed measured at the start."""
-    return max(1, int(SECONDS * (execution.images_per_second or 0.0) / batch_size))
 
 
 class Selection:

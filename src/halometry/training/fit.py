@@ -32,7 +32,7 @@ from halometry.training.batches import Batches, Order, take
 from halometry.training.calibrate import calibrate_on, reserved
 from halometry.training.callbacks import Keeper, Patience, Statistics, Watcher
 from halometry.training.execution import pinned_threads
-from halometry.training.feed import Feed, Selection, Stretches, longest_stretch
+from halometry.training.feed import Feed, Selection, Stretches
 from halometry.training.fresh import curriculum, has_mass, mass_maps, preset_of
 from halometry.training.group import Group
 from halometry.training.learner import Learner
@@ -78,8 +78,7 @@ def fit(job: Job, group: Group) -> None:
 def _fit(job: Job, group: Group) -> None:
     config, recipe = job.config, job.config.recipe
     order = Order(len(job.split.train), recipe.batch_size, config.seed)
-    longest = longest_stretch(config.execution, order.batch_size)
-    stretches = Stretches(order, config.steps, recipe.validations_per_epoch, longest)
+    stretches = Stretches(order, config.steps, recipe.validations_per_epoch, config.stretch)
     resume = job.out / folder.RESUME
     goes_on = group.agreed(resume.exists)  # other machines may see it later
     network = _network(job, group, goes_on)

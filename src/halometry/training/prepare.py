@@ -24,6 +24,7 @@ from halometry.training.run import Run
 from halometry.training.run_config import DataRecord, RunConfig
 from halometry.training.start import start_note
 
+STRETCH = 120.0  # seconds of training that a stopped run loses at most
 SUSTAINED = 0.75  # of the speed measured on bare steps, what is left with all that training does
 
 
@@ -103,7 +104,13 @@ def configure(
         seconds = order.batch_size / (SUSTAINED * execution.images_per_second)
         seconds += _seconds_of_fresh(data, recipe, order.batch_size, device) / processes
         steps = max(1, min(steps, int(recipe.max_seconds / seconds)))
-    return config.model_copy(update={"execution": execution, "steps": steps})
+    stretch = stretch_of(execution, order.batch_size)
+    return config.model_copy(update={"execution": execution, "steps": steps, "stretch": stretch})
+
+
+def stretch_of(execution: Execution, batch_size: int) -> int:
+    """How many steps take `STRETCH` seconds, one at least, by the speed that was measured."""
+    return max(1, int(STRETCH * (execution.images_per_second or 0.0) / batch_size))
 
 
 def _seconds_of_fresh(data: LabelledImages, recipe: Recipe, batch: int, device: str) -> float:

@@ -53,6 +53,7 @@ class RunConfig(Strict):
         data: the set it was trained on.
         execution: how it was run.
         steps: of training in all.
+        stretch: steps between the points that a stopped run can go on from, at most.
         seed: of weights, order, augmentation and split.
         start: `random weights`, what became of ImageNet's, or which run's weights it began from.
         versions: of the packages that matter.
@@ -72,6 +73,7 @@ class RunConfig(Strict):
     data: DataRecord
     execution: Execution
     steps: int = Field(ge=1)
+    stretch: int = Field(default=200, ge=1)
     seed: int
     start: str
     versions: dict[str, str]
