@@ -105,7 +105,7 @@ def summary(found: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, Any]:
     """Figures of merit of each, and the share of the networks' squared error that is left."""
     first = (found[NAME] - truth) ** 2
     told: dict[str, Any] = {}
-    rows = [["who", "MSE", "R²", "squared error of sampling over its own"]]
+    rows = [["who", "MSE", "R²", "squared error of sampling over this one's"]]
     for name, mass in found.items():
         metrics = regression_metrics(truth, mass)
         if name != NAME:
