@@ -6,6 +6,8 @@ import torch
 
 from halometry.errors import UsageError
 
+KINDS = ("cpu", "cuda")
+
 
 def find_device(name: str = "auto") -> str:
     """The device to use: the one named, or a GPU where there is one.
@@ -16,6 +18,8 @@ def find_device(name: str = "auto") -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        if name.partition(":")[0] not in KINDS:
+            raise RuntimeError(f"not one of {', '.join(KINDS)}")
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device '{name}' is not usable here; use --device cpu") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from terminal import QUICK, Command, Outcome
 
 import halometry
@@ -234,6 +235,19 @@ def test_a_folder_that_may_not_be_written(command: Command, tmp_path: Path) -> N
     failed = command("simulate", "demo_mass", "--count", 3, "--out", out)
     assert failed.status == 1
     assert f"{out.parent}: cannot be made" in failed.err
+    assert_one_line(failed)
+
+
+def test_a_gpu_without_room(
+    command: Command, lenses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr("halometry.training.train.configure", full)
+    words = ("train", "--task", "classification", "--data", lenses, "--out", tmp_path / "run")
+    failed = command(*words, "--backbone", "mobilenetv3_small")
+    assert "the GPU's memory is not enough; use a smaller --set batch_size" in failed.err
     assert_one_line(failed)
 
 

@@ -102,10 +102,12 @@ def test_the_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_worker_with_other_versions_is_refused(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from halometry.data.generate import _plan
+    from halometry.data.generate import _tasks
+    from halometry.data.sharded import planned
     from halometry.simulation import load_preset
 
-    (task,) = _plan(load_preset(PRESET), 0, 10, 32, "cpu", 0, tmp_path / "set.h5")
+    out = tmp_path / "set.h5"
+    (task,) = _tasks(planned(out, 10, 32), load_preset(PRESET), 0, "cpu", 10, out)
     other = replace(task, attributes=task.attributes | {"torch_version": "0.1"})
     with pytest.raises(UsageError, match=r"a worker has torch .*, not 0\.1"):
         cluster.make_on_worker(other)

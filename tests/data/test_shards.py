@@ -22,6 +22,7 @@ from halometry.data.dataset import open_dataset
 from halometry.data.files import count_images, find_files
 from halometry.data.generate import simulate
 from halometry.data.index import verify
+from halometry.data.sharded import planned
 from halometry.data.shards import Shard
 from halometry.data.store import StoreWriter, attributes_of, open_store
 from halometry.errors import DataError, UnavailableError, UsageError
@@ -220,7 +221,8 @@ def test_processes_are_begun_where_they_save_time(monkeypatch: pytest.MonkeyPatc
         ("common_test_1", 4000, 4),
     ):
         size = generate._shard_size(count, None)
-        tasks = generate._plan(load_preset(preset), 0, count, size, "cpu", 0, Path("set.h5"))
+        plan = planned(Path("set.h5"), count, size)
+        tasks = generate._tasks(plan, load_preset(preset), 0, "cpu", count, Path("set.h5"))
         assert generate._processes("auto", tasks) == expected, (preset, count)
         assert generate._processes(2, tasks) == 2
 

@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ import torch
 from halometry.data.dataset import open_dataset
 from halometry.data.images import Image
 from halometry.data.labelled import LabelledImages
-from halometry.data.store import open_store
+from halometry.data.shards import shards_of
+from halometry.data.store import StoreWriter, open_store
 from halometry.errors import DataError, ReadError, RunError, UsageError
 from halometry.evaluation.attribution import attribution
 from halometry.evaluation.evaluate import evaluate
@@ -132,6 +134,36 @@ def test_an_error_of_a_worker_is_told_as_it_is() -> None:
     assert str(error) == "image.npy: is truncated"
 
 
+def test_a_stopped_map_goes_on_with_the_same_bytes(
+    lenses: Path, mapped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("halometry.inference.mapping.SHARD", 32)
+    out, write = tmp_path / "mapped.h5", StoreWriter.write
+    seen: list[int] = []
+
+    def some(writer: StoreWriter, start: int, images: np.ndarray, *others: Any) -> None:
+        seen.append(len(images))
+        if sum(seen) == 80:  # in the third shard of the first call
+            raise KeyboardInterrupt
+        write(writer, start, images, *others)
+
+    monkeypatch.setattr(StoreWriter, "write", some)
+    with pytest.raises(KeyboardInterrupt):
+        map_set(lenses, out)
+    assert not out.exists()
+    assert not list(tmp_path.rglob("*.partial"))
+    seen.clear()
+    map_set(lenses, out, workers=2)
+    assert sum(seen) == 90 - 64
+    written = [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("0*.h5"))]
+    with open_store(mapped) as one, open_store(out) as other:
+        assert len(shards_of(other)) == 3
+        np.testing.assert_array_equal(one["images"], other["images"])
+        np.testing.assert_array_equal(one["labels"], other["labels"])
+    assert map_set(lenses, out) == out  # complete: nothing is done again
+    assert [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("0*.h5"))] == written
+
+
 def test_processes_map_what_one_maps(lenses: Path, mapped: Path, tmp_path: Path) -> None:
     again = map_set(lenses, tmp_path / "again.h5", workers=2)
     with open_store(mapped) as one, open_store(again) as other:
@@ -163,8 +195,8 @@ def test_sets_that_cannot_be_mapped_are_refused(lenses: Path, mapped: Path, tmp_
         map_set(mapped, tmp_path / "out.h5")
     with pytest.raises(UsageError, match="150 x 150"):
         map_set(lenses, tmp_path / "out.h5", LARGE)
-    with pytest.raises(UsageError, match="is there already"):
-        map_set(lenses, mapped)
+    with pytest.raises(UsageError, match="holds a set with blind False"):
+        map_set(lenses, mapped, blind=True)
     with pytest.raises(UsageError, match="workers 0"):
         map_set(lenses, tmp_path / "out.h5", workers=0)
     strange = replace(open_dataset(lenses), attributes={})

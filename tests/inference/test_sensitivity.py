@@ -60,6 +60,13 @@ def on_the_ring(some: SmoothLenses, mass: float) -> torch.Tensor:
     return expectations(scene, some.preset)
 
 
+@pytest.mark.parametrize("preset", ["common_test_1_broad", "halo_mass_broad", "euclid"])
+def test_what_a_preset_leaves_open_is_fitted_too(preset: str) -> None:
+    lenses = SmoothLenses.draw(load_preset(preset), 7, 0, 1)
+    assert lenses.derivatives.shape[1] > 10
+    assert bool(lenses.derivatives.abs().amax(dim=(0, 2)).gt(0).all())
+
+
 def test_a_subhalo_has_its_mass_and_for_all_masses_one_place(some: SmoothLenses) -> None:
     light, heavy = (with_subhalo(some.scene, PRESET, m, 7, 0) for m in (1e9, 1e10))
     torch.testing.assert_close(light.subhalo_mass, torch.full_like(light.subhalo_mass, 1e9))

@@ -43,6 +43,8 @@ def test_a_simulated_set_knows_its_preset_and_others_have_none(data: LabelledIma
     assert wanted(folder, fresh=0.5) is None
     assert has_mass(data)
     assert not has_mass(replace(data, source="a folder"))
+    assert has_mass(replace(data, labels=data.labels[:5]))
+    assert not has_mass(replace(data, labels=data.labels[5:]))  # whose rows are others'
 
 
 def test_no_fresh_images_where_none_are_wanted(data: LabelledImages) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from halometry.devices import find_device
+from halometry.errors import UsageError
 from halometry.training import execution
 from halometry.training.execution import Execution, choose_execution, pinned_threads
 
@@ -20,6 +21,8 @@ def test_the_measured_execution_is_one_of_those_asked_for() -> None:
     assert (way.images_per_second or 0) > 0
     assert "float32" in way.summary()
     assert find_device("cpu") == "cpu"
+    with pytest.raises(UsageError, match="device 'meta' is not usable here"):
+        find_device("meta")
 
 
 @pytest.mark.parametrize("fast", [("bfloat16", False, 4), ("float32", True, 2)])

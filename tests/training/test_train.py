@@ -293,6 +293,18 @@ def test_the_logarithm_of_zero_is_refused(tmp_path: Path) -> None:
         train("regression", replace(data, labels=np.full(20, 0.3)), SMALL, tmp_path / "run")
 
 
+def test_a_class_without_images_is_refused_before_the_work(lenses: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from halometry.data.dataset import open_dataset
+
+    data = open_dataset(lenses)
+    none = replace(data, labels=np.minimum(data.labels, 1))
+    with pytest.raises(DataError, match="has no image of class 'vort'"):
+        train("classification", none, SMALL, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_diverging_run_says_so(lenses: Path, tmp_path: Path) -> None:
     options = QUICK | {"learning_rate": 1.0, "optimiser": "sgd", "warmup": 0.0, "epochs": 9}
     options |= {"gradient_clip": None, "batch_size": 4}

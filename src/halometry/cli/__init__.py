@@ -18,7 +18,7 @@ from halometry.errors import HalometryError
 __all__ = ["actions", "app", "fitting", "lists", "main", "trust"]
 
 INTERRUPTED = 130  # the exit status after Ctrl-C
-GO_ON = ("simulate", "train", "compare", "demo")  # where they were stopped
+GO_ON = ("simulate", "map", "train", "compare", "demo")  # where they were stopped
 
 
 def main() -> None:
@@ -43,6 +43,12 @@ def main() -> None:
             anew = ", without --overwrite" if more and "--overwrite" in sys.argv else ""
             errors.print(f"stopped{more}{anew}", markup=False)
         raise
+    except RuntimeError as error:
+        if debug or type(error).__name__ != "OutOfMemoryError":  # PyTorch's, not imported here
+            raise
+        advice = "a smaller --set batch_size=... for training, or --device cpu"
+        errors.print(f"error: the GPU's memory is not enough; use {advice}", style="red")
+        sys.exit(1)
     except OSError as error:
         if debug:
             raise

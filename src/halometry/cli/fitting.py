@@ -56,8 +56,11 @@ def map_(
     blind: Annotated[
         bool, typer.Option("--blind", help="Do not begin at the true lens of simulated images.")
     ] = False,
+    overwrite: Annotated[bool, typer.Option(help="Remove a set that is there.")] = False,
 ) -> None:
     """Make a set in which networks see what a smooth lens leaves, and the mass behind it."""
+    from halometry.data.shards import shard_folder
     from halometry.inference.mapping import map_set
 
-    tell(f"mapped images -> {map_set(data, out, preset, processes(workers), blind)}")
+    made = map_set(data, out, preset, processes(workers), blind, overwrite)
+    tell(f"mapped images -> {made}, with {shard_folder(made).name}/ beside it")

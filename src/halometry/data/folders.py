@@ -63,7 +63,11 @@ def _class_folders(path: Path) -> list[str]:
 
 def _has_image(path: Path) -> bool:
     with os.scandir(path) as found:
-        return any(is_readable(f.name) for f in found)
+        return any(_is_image(f.name) for f in found)
+
+
+def _is_image(name: str) -> bool:
+    return is_readable(name) and not name.startswith(".")
 
 
 def _scan(root: Path, below: str, label: int) -> list[Entry]:
@@ -71,7 +75,7 @@ def _scan(root: Path, below: str, label: int) -> list[Entry]:
     entries = []
     with os.scandir(root / below) as found:
         for file in found:
-            if is_readable(file.name) and not file.name.startswith("."):
+            if _is_image(file.name):
                 try:
                     status = file.stat()
                 except OSError as error:  # a link to nowhere

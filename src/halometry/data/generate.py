@@ -5,21 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from halometry.data.cluster import make_on_cluster
-from halometry.data.index import is_index_of, write_index
-from halometry.data.ledger import Ledger
+from halometry.data.sharded import (
+    MOST_SHARDS,
+    SHARD,
+    Finished,
+    least_shard,
+    make_shards,
+    planned,
+)
 from halometry.data.shards import Shard
 from halometry.data.versions import versions
-from halometry.data.work import BATCH, Finished, ShardTask, make_here, make_in_processes
+from halometry.data.work import BATCH, ShardTask, make_here, make_in_processes
 from halometry.devices import find_device
 from halometry.errors import StorageError, UsageError
 from halometry.processes import Workers, check_workers, cores
-from halometry.progress import Tracker, say, track
+from halometry.progress import Tracker, say
 from halometry.simulation import Preset, load_preset
 
-SHARD = 1024  # images of a shard, if nothing else is said
 WORTH_PROCESSES = 2e8  # subpixels; ten seconds on one core, twice what it takes to start processes
 LEAST_SUBPIXELS = 10_000
-MOST_SHARDS = 200  # HDF5 may hold all of them open, and some systems allow 256 open files
 
 
 def simulate(
@@ -76,7 +80,8 @@ def simulate(
     elif device == "auto":
         device = "cpu"  # what the workers have is not known here
     size = _shard_size(count, shard)
-    tasks = _plan(preset, seed, count, size, device, test, out)
+    plan = planned(out, count, size)
+    tasks = _tasks(plan, preset, seed, device, count - test, out)
     settings = {
         "count": count,
         "seed": seed,
@@ -86,40 +91,17 @@ def simulate(
         **versions(),
         "preset": preset.model_dump(mode="json", exclude_none=True),
     }
-    ledger = Ledger(out)
-    if not overwrite:
-        ledger.refuse_foreign()
-    with ledger.claim():
-        if overwrite:
-            ledger.clear()
-        ledger.agree(settings)
-        ledger.sweep()
-        done = _finished(ledger, tasks)
-        left = [task for task in tasks if task.file not in done]
-        if not left and is_index_of(out, [*done.values()], count - test):
-            say(f"{out}: complete already; its shards are as they were written")
-            return out
-        ledger.rewrite([*done.values()])
+    making = {task.file: task for task in tasks}
 
-        def finished(shard: Shard) -> None:
-            ledger.record(shard)
-            done[shard.file] = shard
+    def make(left: list[Shard], progress: Tracker, finished: Finished) -> None:
+        some = [making[shard.file] for shard in left]
+        processes = _processes(workers, some)
+        if workers != "auto" and processes < workers:
+            say(f"--workers {workers}: {len(some)} shards are left; see --shard")
+        _make(some, processes, scheduler, progress, finished)
 
-        with track(f"simulating {preset.name}", count) as progress:
-            progress.start_at(sum(shard.count for shard in done.values()))
-            try:
-                processes = _processes(workers, left)
-                if workers != "auto" and processes < workers:
-                    say(f"--workers {workers}: {len(left)} shards are left; see --shard")
-                _make(left, processes, scheduler, progress, finished)
-            except StorageError as error:
-                kept = f"{len(done)} of {len(tasks)} shards are kept: repeat the command to go on"
-                raise StorageError(f"{error}; {kept}") from error
-        shards = [done[task.file] for task in tasks]
-        ledger.rewrite(shards)
-        write_index(out, shards, count - test)
-        ledger.sweep()  # what a lost worker of a cluster had begun
-    return out
+    title = f"simulating {preset.name}"
+    return make_shards(out, plan, settings, count - test, overwrite, title, make)
 
 
 def _check(
@@ -145,7 +127,7 @@ def _check(
 
 
 def _shard_size(count: int, asked: int | None) -> int:
-    least = _whole_batches(-(-count // MOST_SHARDS))
+    least = _whole_batches(least_shard(count))
     if asked is None:
         return max(SHARD, least)
     if asked < 1:
@@ -162,11 +144,10 @@ def _whole_batches(count: int) -> int:
     return -(-count // BATCH) * BATCH
 
 
-def _plan(
-    preset: Preset, seed: int, count: int, size: int, device: str, test: int, out: Path
+def _tasks(
+    plan: list[Shard], preset: Preset, seed: int, device: str, test_from: int, out: Path
 ) -> list[ShardTask]:
-    """All shards of a set."""
-    folder = Ledger(out).folder
+    """What makes each shard of a set."""
     attributes: dict[str, str | int] = {
         "preset": preset.name,
         "preset_yaml": preset.to_yaml(),
@@ -174,25 +155,14 @@ def _plan(
         "device": device.partition(":")[0],
         **versions(),
     }
+    home = out.parent.absolute()
     tasks = []
-    for k, start in enumerate(range(0, count, size)):
-        images = min(size, count - start)
-        own = attributes | {
-            "start": start,
-            "test_from": min(max(count - test - start, 0), images),
-        }
-        file = f"{folder.name}/{k:05d}.h5"
-        home = folder.parent.absolute()
-        tasks.append(ShardTask(home, file, preset, seed, start, images, device, own))
+    for shard in plan:
+        own = attributes | {"start": shard.start, "test_from": shard.test_from(test_from)}
+        tasks.append(
+            ShardTask(home, shard.file, preset, seed, shard.start, shard.count, device, own)
+        )
     return tasks
-
-
-def _finished(ledger: Ledger, tasks: list[ShardTask]) -> dict[str, Shard]:
-    """The shards that need not be made again, by their files."""
-    plan = [Shard(task.file, task.start, task.count, 0, "") for task in tasks]
-    with track("checking what is there", len(plan)) as progress:
-        good = ledger.verified(plan, lambda _: progress.advance())
-    return {shard.file: shard for shard in good}
 
 
 def _processes(workers: Workers, tasks: list[ShardTask]) -> int:

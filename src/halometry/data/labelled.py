@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ import h5py
 import numpy as np
 import psutil
 
-from halometry.data.store import open_store
+from halometry.data.store import is_store, open_store
 from halometry.errors import DataError
 from halometry.tasks import Task
 
@@ -110,6 +111,18 @@ def read_images(path: Path, size: int) -> np.ndarray | LazyImages:
             return native(file["images"][:])
         except (OSError, RuntimeError) as error:
             raise DataError(f"{path}: is damaged; make or copy it again") from error
+
+
+def has_parameters(data: LabelledImages, names: Iterable[str]) -> bool:
+    """Whether the store that a set came from tells these true parameters of each of its images.
+
+    Row by row: so it is for the first images of a store, and not for any other part of it.
+    """
+    if not is_store(data.source):
+        return False
+    with open_store(data.source) as file:
+        there, labels = file.get("parameters", {}), file["labels"][: len(data)]
+        return all(name in there for name in names) and np.array_equal(labels, data.labels)
 
 
 def check(data: LabelledImages) -> None:

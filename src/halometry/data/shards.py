@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -31,6 +31,19 @@ class Shard:
     count: int
     bytes: int
     sha256: str
+
+    def written(self, home: Path) -> Shard:
+        """The same with size and checksum of its file, which is there by now.
+
+        Args:
+            home: the folder of the index.
+        """
+        path = home / self.file
+        return replace(self, bytes=path.stat().st_size, sha256=checksum(path))
+
+    def test_from(self, of_the_set: int) -> int:
+        """Number within the shard of its first image for testing; its images if it has none."""
+        return min(max(of_the_set - self.start, 0), self.count)
 
 
 def shard_folder(index: Path) -> Path:

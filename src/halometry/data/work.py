@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from halometry.data.shards import Shard, checksum
+from halometry.data.sharded import Finished
+from halometry.data.shards import Shard
 from halometry.data.store import StoreWriter
 from halometry.errors import StorageError, UnavailableError
 from halometry.processes import begin_as_child, no_interrupt
@@ -22,8 +23,6 @@ from halometry.simulation import Preset, sample, units_of
 
 BATCH = 32  # images rendered together
 LOOK_EVERY = 0.2  # seconds between looks at what the workers have done
-
-Finished = Callable[[Shard], None]
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,8 @@ def make_shard(task: ShardTask, advance: Callable[[int], None]) -> Shard:
     Raises:
         StorageError: no room or no permission; nothing is left half-written.
     """
-    path = task.home / task.file
     writer = StoreWriter(
-        path,
+        task.home / task.file,
         count=task.count,
         shape=task.preset.image.shape,
         dtype="int32",
@@ -77,7 +75,7 @@ def make_shard(task: ShardTask, advance: Callable[[int], None]) -> Shard:
             images, scene = sample(task.preset, task.seed, first, size, task.device)
             writer.write(row, images.cpu().numpy(), scene.labels.numpy(), scene.parameters())
             advance(size)
-    return Shard(task.file, task.start, task.count, path.stat().st_size, checksum(path))
+    return Shard(task.file, task.start, task.count, 0, "").written(task.home)
 
 
 def make_here(tasks: list[ShardTask], progress: Tracker, finished: Finished) -> None:

@@ -146,7 +146,7 @@ def _seconds(net: Callable[[Tensor], Tensor], images: Tensor) -> float:
     start = time.perf_counter()
     net(images)
     if images.is_cuda:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(images.device)
     return time.perf_counter() - start
 
 

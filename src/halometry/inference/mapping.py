@@ -12,19 +12,22 @@ import numpy as np
 
 from halometry.data.dataset import open_dataset
 from halometry.data.images import Image
-from halometry.data.labelled import LabelledImages
-from halometry.data.store import StoreWriter, is_store, open_store
+from halometry.data.labelled import LabelledImages, has_parameters
+from halometry.data.sharded import SHARD, Finished, least_shard, make_shards, planned
+from halometry.data.shards import Shard
+from halometry.data.store import StoreWriter, open_store
+from halometry.data.versions import versions
 from halometry.errors import UsageError
 from halometry.fitting.mapper import CHANNELS, Mapper, sides_of
 from halometry.processes import Workers, check_workers
-from halometry.progress import track
+from halometry.progress import Tracker
 from halometry.simulation import Preset, Scene, load_preset, units_of
 from halometry.training.fresh import preset_of
 from halometry.training.mapping import CHUNK, Job, Mapping, stacked
 from halometry.writing import check_writable
 
 SCENE = [field.name for field in fields(Scene) if field.name != "task"]
-KEPT = ("preset", "preset_yaml", "seed", "device", "test_from")  # attributes of a simulated set
+KEPT = ("preset", "preset_yaml", "seed", "device")  # attributes of a simulated set
 
 
 def map_set(
@@ -33,29 +36,34 @@ def map_set(
     preset: str | Path | Preset | None = None,
     workers: Workers = 1,
     blind: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Map the mass in every image of a labelled set, into a set for networks to learn from.
 
     Each image becomes three channels: the root of its counts, what the best smooth lens leaves
     of it in units of the noise, and the mass in each cell that explains this. Where the set was
-    simulated, the search for the lens begins at the true one.
+    simulated, the search for the lens begins at the true one. The set is written in shards, as
+    `simulate` writes it: where it was begun earlier, the finished ones are kept.
 
     Args:
         data: a store, or a folder of labelled images of counts.
-        out: the HDF5 file to write.
+        out: the HDF5 file to write; `mapped.h5` has its shards in `mapped.shards/`.
         preset: that the images follow; that of a simulated set if not given. By another than its
             own a set is mapped as if blind.
         workers: processes to work in; `auto` takes one for each core.
         blind: search for the lens of simulated images, too, as in a real one, which takes five
             times as long.
+        overwrite: remove a set that is there.
 
     Returns:
         `out`.
 
     Raises:
         DataError: there is no such set, or an image of it holds no counts.
-        UsageError: no preset is given and the set has none; `out` is there already; see `Mapper`.
+        UsageError: no preset is given and the set has none; another set is there already; see
+            `Mapper`.
         StorageError: no room or no permission.
+        UnavailableError: a process ended. After either, finished shards are kept.
 
     Example:
         >>> halometry.map("lenses.h5", "mapped.h5")  # doctest: +SKIP
@@ -65,8 +73,6 @@ def map_set(
     check_workers(workers)
     if "mapped" in labelled.attributes:
         raise UsageError(f"{labelled.source}: is mapped already")
-    if out.exists():
-        raise UsageError(f"{out}: is there already; remove it, or choose another name")
     own = preset_of(labelled)
     chosen = own if preset is None else preset
     if chosen is None:
@@ -77,34 +83,50 @@ def map_set(
     mapping = Mapping(chosen, len(labelled), workers)
     mapper = mapping.mapper
     # The true lenses have to be known, and that preset's.
-    blind = blind or mapper.preset != own or not _has_scenes(labelled)
+    blind = blind or mapper.preset != own or not has_parameters(labelled, SCENE)
     _check(labelled, mapper, blind)
     check_writable(out)
-    attributes = {key: value for key, value in labelled.attributes.items() if key in KEPT}
-    attributes |= {"mapped": mapper.preset.to_yaml(), "channels": ", ".join(CHANNELS)}
-    attributes["blind"] = int(blind)
-    if labelled.roles is not None:
-        attributes["test_from"] = int((labelled.roles != "test").sum())
-    writer = StoreWriter(
-        out,
-        count=len(labelled),
-        shape=mapper.shape,
-        dtype="float16",
-        task=labelled.task,
-        class_names=labelled.class_names,
-        attributes=attributes,
-        units=units_of(mapper.preset),
-        compress=False,
-    )
-    with (
-        mapping,
-        writer,
-        track(f"mapping {mapper.preset.name}", len(labelled)) as progress,
-    ):
-        for job, images in mapping.each(_jobs(labelled, blind)):
-            writer.write(progress.done, stacked(images), job.labels, job.parameters)
-            progress.advance(len(images))
-    return out
+    test = np.zeros(len(labelled), bool) if labelled.roles is None else labelled.roles == "test"
+    order, test_from = np.argsort(test, kind="stable"), int((~test).sum())  # those for testing last
+    plan = planned(out, len(labelled), max(SHARD, least_shard(len(labelled))))
+    kept = {key: value for key, value in labelled.attributes.items() if key in KEPT}
+    kept |= {"mapped": mapper.preset.to_yaml(), "channels": ", ".join(CHANNELS)}
+    kept["blind"] = int(blind)
+
+    def make(left: list[Shard], progress: Tracker, finished: Finished) -> None:
+        done = mapping.each(_jobs(labelled, order, left, blind))
+        for shard in left:
+            own = {"start": shard.start, "test_from": shard.test_from(test_from)}
+            writer = StoreWriter(
+                out.parent / shard.file,
+                count=shard.count,
+                shape=mapper.shape,
+                dtype="float16",
+                task=labelled.task,
+                class_names=labelled.class_names,
+                attributes=kept | own,
+                units=units_of(mapper.preset),
+                compress=False,
+            )
+            with writer:
+                row = 0
+                while row < shard.count:
+                    job, images = next(done)
+                    writer.write(row, stacked(images), job.labels, job.parameters)
+                    row += len(images)
+                    progress.advance(len(images))
+            finished(shard.written(out.parent))
+
+    settings = {
+        "count": len(labelled),
+        "images": labelled.fingerprint,
+        "blind": blind,
+        **versions(),
+        "preset": mapper.preset.model_dump(mode="json", exclude_none=True),
+    }
+    title = f"mapping {mapper.preset.name}"
+    with mapping:
+        return make_shards(out, plan, settings, test_from, overwrite, title, make)
 
 
 def _check(labelled: LabelledImages, mapper: Mapper, each: bool) -> None:
@@ -128,14 +150,6 @@ def _image(pixels: np.ndarray, name: str) -> Image:
     return Image(pixels.astype(np.float32), None, name)
 
 
-def _has_scenes(labelled: LabelledImages) -> bool:
-    """Whether a set holds every true parameter of its images."""
-    if not is_store(labelled.source):
-        return False
-    with open_store(labelled.source) as file:
-        return all(name in file.get("parameters", {}) for name in SCENE)
-
-
 @dataclass(frozen=True)
 class _Labelled(Job):
     """Images of a set, their labels, and their true parameters where they are known."""
@@ -144,15 +158,16 @@ class _Labelled(Job):
     parameters: dict[str, np.ndarray] = field(kw_only=True)
 
 
-def _jobs(labelled: LabelledImages, blind: bool) -> Iterator[_Labelled]:
-    """All images, a few at a time, those for the test last."""
-    test = np.zeros(len(labelled), bool) if labelled.roles is None else labelled.roles == "test"
+def _jobs(
+    labelled: LabelledImages, order: np.ndarray, shards: list[Shard], blind: bool
+) -> Iterator[_Labelled]:
+    """The images of some shards of a set in this order, a few at a time and of one shard."""
     with ExitStack() as stack:
         kept: Any = None
-        if _has_scenes(labelled):
+        if has_parameters(labelled, SCENE):
             kept = stack.enter_context(open_store(labelled.source))["parameters"]
-        for part in (~test, test):
-            rows = np.flatnonzero(part)
+        for shard in shards:
+            rows = order[shard.start : shard.start + shard.count]
             for first in range(0, len(rows), CHUNK):
                 some = rows[first : first + CHUNK]
                 pairs = zip(labelled.images[some], some, strict=True)

@@ -59,11 +59,15 @@ class Ensemble:
 
     @property
     def config(self) -> RunConfig:
-        configs = [member.config for member in self.members]
-        strictest = min(configs, key=lambda config: config.preprocessing.size is not None)
-        grids = [config.grid for config in configs if config.grid is not None]
+        grids = [one.config.grid for one in self.members if one.config.grid is not None]
         grid = common_grid(grids) if grids else None
-        return strictest.model_copy(update={"grid": grid, "temperature": 1.0, "bias": ()})
+        update = {"grid": grid, "temperature": 1.0, "bias": ()}
+        return self.strictest.config.model_copy(update=update)
+
+    @property
+    def strictest(self) -> Run | ExportedRun:
+        """The member that speaks for all: the first that takes images of one size only."""
+        return min(self.members, key=lambda one: one.config.preprocessing.size is not None)
 
     @property
     def name(self) -> str:

@@ -135,7 +135,7 @@ def _training_rate(build: Callable[[], nn.Module], example: Tensor, way: Executi
             loss = net(images).float().square().mean()
         loss.backward()
         if images.is_cuda:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(images.device)
         seconds = time.monotonic() - start
         spent += seconds
         if step or seconds > 5:  # the first step also allocates and compiles

@@ -68,9 +68,8 @@ class Job:
 
 def fit(job: Job, group: Group) -> None:
     """Train, as one of the processes of a group."""
-    threads = job.config.execution.threads
-    if group.processes > 1:
-        threads = min(threads, torch.get_num_threads())  # others want some too
+    # Others may want some too, and a run may go on where there are fewer than where it began.
+    threads = min(job.config.execution.threads, torch.get_num_threads())
     with freed_memory_kept(), pinned_threads(threads):
         _fit(job, group)
 

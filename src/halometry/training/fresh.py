@@ -11,8 +11,8 @@ import yaml
 from torch import Tensor
 
 from halometry.config import validate
-from halometry.data.labelled import LabelledImages
-from halometry.data.store import is_store, open_store
+from halometry.data.labelled import LabelledImages, has_parameters
+from halometry.data.store import open_store
 from halometry.errors import ConfigError
 from halometry.progress import say
 from halometry.simulation import Preset
@@ -113,10 +113,7 @@ def curriculum(
 
 def has_mass(data: LabelledImages) -> bool:
     """Whether a set says where the mass in substructure is in its images."""
-    if not is_store(data.source):
-        return False
-    with open_store(data.source) as file:
-        return all(name in file.get("parameters", {}) for name in KNOWN)
+    return has_parameters(data, KNOWN)
 
 
 def mass_maps(data: LabelledImages, preset: Preset, cells: Sequence[int]) -> Tensor:
@@ -131,7 +128,7 @@ def mass_maps(data: LabelledImages, preset: Preset, cells: Sequence[int]) -> Ten
         (N, h, w), shares of the halo's mass.
     """
     with open_store(data.source) as file:
-        return _maps(preset, {name: file["parameters"][name][:] for name in KNOWN}, cells)
+        return _maps(preset, {name: file["parameters"][name][: len(data)] for name in KNOWN}, cells)
 
 
 def _maps(preset: Preset, parameters: dict[str, np.ndarray], cells: Sequence[int]) -> Tensor:

@@ -31,7 +31,8 @@ def check_labels(labelled: LabelledImages, task: Task, recipe: Recipe) -> None:
 
     Raises:
         UsageError: labels of the other task, or a posterior of classes.
-        DataError: labels that are all equal, or not positive where their logarithm is wanted.
+        DataError: a class without images, or masses that are all equal, or not positive where
+            their logarithm is wanted.
     """
     if labelled.task != task:
         other = "mass fractions" if labelled.task == "regression" else "classes"
@@ -41,6 +42,10 @@ def check_labels(labelled: LabelledImages, task: Task, recipe: Recipe) -> None:
             f"posterior={recipe.posterior} is for --task regression; probabilities of classes are"
             " what a classification answers anyway"
         )
+    counts = np.bincount(labelled.labels.astype(int), minlength=len(labelled.class_names or ()))
+    for name, count in zip(labelled.class_names or (), counts, strict=False):
+        if count == 0:
+            raise DataError(f"{labelled.source}: has no image of class '{name}'")
     if task == "regression":
         if np.ptp(labelled.labels) == 0:
             raise DataError(f"{labelled.source}: all labels are {labelled.labels[0]:g}")

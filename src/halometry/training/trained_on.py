@@ -132,5 +132,5 @@ def _store_of(run: Trained) -> tuple[dict[str, Any], np.ndarray] | None:
 
 
 def _split_of(run: Trained) -> Split:
-    """How the set was split; of runs that answer together as the first of them says."""
-    return (run.members[0] if isinstance(run, Ensemble) else run).split()
+    """How the set was split; of runs that answer together as that one says whose set it is."""
+    return (run.strictest if isinstance(run, Ensemble) else run).split()

@@ -12,7 +12,7 @@ from torch import Tensor
 from halometry.evaluation.attribution_maps import log_odds
 from halometry.fitting.fitter import without_substructure
 from halometry.fitting.model import Model
-from halometry.fitting.parameters import layout_of
+from halometry.fitting.parameters import layout_of, values_of
 from halometry.simulation import Preset, Scene, draw_scenes, observe, render
 from halometry.simulation.quantity import Quantity
 from halometry.simulation.streams import Purpose, stream
@@ -46,7 +46,7 @@ class SmoothLenses:
         """Lenses `start` to `start + count` of a preset and seed."""
         scene = smooth_scenes(preset, seed, start, count, device)
         layout = layout_of(preset, scene.rows(slice(0, 1)))
-        theta = layout.coordinates(lambda name: getattr(scene, name))
+        theta = layout.coordinates(values_of(preset, scene))
         expected, derivatives = Model(preset, layout).linearised(theta)
         extra = scene.background_rms[:, None] ** 2
         noise = (expected + extra).sqrt()
