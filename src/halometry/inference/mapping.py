@@ -91,7 +91,7 @@ def map_set(
     plan = planned(out, len(labelled), max(SHARD, least_shard(len(labelled))))
     kept = {key: value for key, value in labelled.attributes.items() if key in KEPT}
     kept |= {"mapped": mapper.preset.to_yaml(), "channels": ", ".join(CHANNELS)}
-    kept["blind"] = int(blind)
+    kept |= {"blind": int(blind), **versions()}
 
     def make(left: list[Shard], progress: Tracker, finished: Finished) -> None:
         done = mapping.each(_jobs(labelled, order, left, blind))
