@@ -13,7 +13,7 @@ import numpy as np
 from halometry.data.dataset import open_dataset
 from halometry.data.images import Image
 from halometry.data.labelled import LabelledImages, has_parameters
-from halometry.data.sharded import SHARD, Finished, least_shard, make_shards, planned
+from halometry.data.sharded import Finished, least_shard, make_shards, planned
 from halometry.data.shards import Shard
 from halometry.data.store import StoreWriter, open_store
 from halometry.data.versions import versions
@@ -26,6 +26,7 @@ from halometry.training.fresh import preset_of
 from halometry.training.mapping import CHUNK, Job, Mapping, stacked
 from halometry.writing import check_writable
 
+SHARD = 256  # images, a quarter of those of `simulate`: what is lost by a stop takes minutes
 SCENE = [field.name for field in fields(Scene) if field.name != "task"]
 KEPT = ("preset", "preset_yaml", "seed", "device")  # attributes of a simulated set
 
