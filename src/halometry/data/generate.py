@@ -7,7 +7,6 @@ from pathlib import Path
 from halometry.data.cluster import make_on_cluster
 from halometry.data.sharded import (
     MOST_SHARDS,
-    SHARD,
     Finished,
     least_shard,
     make_shards,
@@ -22,6 +21,7 @@ from halometry.processes import Workers, check_workers, cores
 from halometry.progress import Tracker, say
 from halometry.simulation import Preset, load_preset
 
+SHARD = 1024  # images of a shard, if nothing else is said
 WORTH_PROCESSES = 2e8  # subpixels; ten seconds on one core, twice what it takes to start processes
 LEAST_SUBPIXELS = 10_000
 

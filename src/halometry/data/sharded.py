@@ -12,7 +12,6 @@ from halometry.data.shards import Shard, shard_folder
 from halometry.errors import StorageError
 from halometry.progress import Tracker, say, track
 
-SHARD = 1024  # images of a shard, if nothing else is said
 MOST_SHARDS = 200  # HDF5 may hold all of them open, and some systems allow 256 open files
 
 Finished = Callable[[Shard], None]
