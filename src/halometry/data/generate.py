@@ -5,13 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from halometry.data.cluster import make_on_cluster
-from halometry.data.sharded import (
-    MOST_SHARDS,
-    Finished,
-    least_shard,
-    make_shards,
-    planned,
-)
+from halometry.data.sharded import MOST_SHARDS, Finished, least_shard, make_shards, planned
 from halometry.data.shards import Shard
 from halometry.data.versions import versions
 from halometry.data.work import BATCH, ShardTask, make_here, make_in_processes
