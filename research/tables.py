@@ -155,7 +155,7 @@ def _caption(record: dict[str, Any]) -> str:
             elif fresh:
                 said += f"{fresh:,} made for their step and seen once, the others in "
             if fresh < training["images"]:
-                passes = training['epochs']
+                passes = training["epochs"]
                 said += f"{passes:g} pass{'es' * (passes != 1)},"
             said += f" {training['images_per_second']:.0f} a second"
             if model["start"].startswith("weights of the run"):
