@@ -3,20 +3,21 @@
 python research/robustness_together.py results/robustness.json results/robustness_mapped.json \
     results/robustness_broad.json --out docs/images/robustness_together.png
 
-Takes what `halometry robustness` has written, all of one task: the AUC is drawn, or R².
+Takes what `halometry robustness` has written, all of one task: the AUC is drawn, or the root of the
+mean squared error. The dotted line is what who knows nothing of an image has.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from halometry.evaluation.conclude import key_metric
 from halometry.evaluation.metrics import metric_title
 from halometry.evaluation.robustness_figure import LETTERS
 from halometry.evaluation.style import COLOURS, MUTED, figure, save, styled
@@ -24,13 +25,12 @@ from halometry.simulation.shifts import SHIFTS
 
 Record = dict[str, Any]
 PANELS = 4  # beside each other
-CHANCE = {"auc": 0.5, "r2": 0.0}
-LEAST = -1.0  # below which an R² is no longer drawn
+MERIT = {"classification": "auc", "regression": "rmse"}
 
 
 def curve(record: Record, shift: str) -> list[tuple[float, float, float, float]]:
     """Factor, figure of merit, and the ends of its interval, of a shift and the preset itself."""
-    own, key = SHIFTS[shift].own, key_metric(record)
+    own, key = SHIFTS[shift].own, MERIT[record["task"]]
     points = []
     for step in record["steps"]:
         if step["shift"] in (None, shift):
@@ -40,11 +40,19 @@ def curve(record: Record, shift: str) -> list[tuple[float, float, float, float]]
     return sorted(points)
 
 
+def chance(record: Record) -> float:
+    """The figure of merit of guesses, or of the mean mass for every image."""
+    if record["task"] == "classification":
+        return 0.5
+    own = next(step["metrics"] for step in record["steps"] if step["shift"] is None)
+    return math.sqrt(own["mse"]["value"] / (1 - own["r2"]["value"]))
+
+
 @styled
 def drawn(records: list[Record]) -> Figure:
     """A panel a shift, a line a run; steps stand at equal distances, whatever their factors."""
     every = [step["shift"] for record in records for step in record["steps"] if step["shift"]]
-    shifts, key = list(dict.fromkeys(every)), key_metric(records[0])
+    shifts, task = list(dict.fromkeys(every)), records[0]["task"]
     rows = -(-len(shifts) // PANELS)
     made, axes = figure(10, 2.1 * rows + 0.9, rows, PANELS, sharey=True)
     for panel, name in zip(axes.flat, shifts, strict=False):
@@ -56,15 +64,15 @@ def drawn(records: list[Record]) -> Figure:
             at = range(len(ticks))
             panel.fill_between(at, low, high, color=colour, alpha=0.15, lw=0)
             panel.plot(at, middle, color=colour, marker="o", ms=4, label=record["run"])
-        panel.axhline(CHANCE[key], color=MUTED, lw=1, ls=":")
+        panel.axhline(chance(records[0]), color=MUTED, lw=1, ls=":")
         panel.set_xticks(range(len(ticks)), [f"{tick:g}" for tick in ticks], fontsize=8)
         panel.set_title(fill(SHIFTS[name].told, LETTERS), fontsize=9)
     for panel in axes.flat[len(shifts) :]:
         panel.axis("off")
     for row in axes:
-        row[0].set_ylabel(metric_title(key))
-    if axes.flat[0].get_ylim()[0] < LEAST:
-        axes.flat[0].set_ylim(LEAST, 1.05)
+        row[0].set_ylabel(metric_title(MERIT[task]))
+    if task == "regression":
+        axes.flat[0].set_yscale("log")
     lines = {line.get_label(): line for panel in axes.flat for line in panel.get_lines()}
     shown = [record["run"] for record in records]
     made.legend([lines[run] for run in shown], shown, loc="outside lower center", ncols=len(shown))
