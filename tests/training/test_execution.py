@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
 from halometry.devices import find_device
 from halometry.errors import UsageError
-from halometry.training import execution
+from halometry.training import execution, fit
 from halometry.training.execution import Execution, choose_execution, pinned_threads
+from halometry.training.group import Group
 
 
 def build() -> torch.nn.Module:
@@ -65,3 +69,12 @@ def test_threads_come_back() -> None:
     with pinned_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
+
+
+def test_a_run_takes_no_more_threads_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(fit, "_fit", lambda *_: seen.append(torch.get_num_threads()))
+    job: Any = SimpleNamespace(config=SimpleNamespace(execution=Execution(threads=64)))
+    with pinned_threads(1):
+        fit.fit(job, Group())
+    assert seen == [1]

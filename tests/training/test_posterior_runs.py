@@ -30,6 +30,7 @@ from halometry.training.run import WEIGHTS, Run, load_run
 from halometry.training.start import without_paths
 from halometry.training.train import train
 from halometry.training.trained import open_trained
+from halometry.training.trained_on import labels_of_run
 
 QUICK: dict[str, Any] = {
     "epochs": 1,
@@ -206,6 +207,9 @@ def test_an_ensemble_of_posteriors_answers_with_the_mean_density(
     other = replace(gaussian, config=gaussian.config.model_copy(update={"grid": wider}))
     both = Ensemble((flow, other))
     assert both.source == f"{flow.path},{gaussian.path}"
+    resizing = flow.config.preprocessing.model_copy(update={"size": 32})
+    first = replace(flow, config=flow.config.model_copy(update={"preprocessing": resizing}))
+    np.testing.assert_array_equal(labels_of_run(Ensemble((first, other))), labels_of_run(other))
     with pytest.raises(UsageError, match="give runs with commas between them"):
         open_trained(f"{flow.path},")
     assert open_trained(both.source).name == f"2 x {NETWORK}"
