@@ -14,7 +14,7 @@ import torch
 
 from halometry.data.dataset import open_dataset
 from halometry.data.images import Image
-from halometry.data.labelled import LabelledImages
+from halometry.data.labelled import LabelledImages, LazyImages
 from halometry.data.shards import shards_of
 from halometry.data.store import StoreWriter, open_store
 from halometry.errors import DataError, ReadError, RunError, UsageError
@@ -188,6 +188,23 @@ def test_test_images_of_folders_come_last(tmp_path: Path) -> None:
     order = [1, 3, 5, 0, 2, 4]
     assert made.labels.tolist() == [folders.labels[k] for k in order]
     np.testing.assert_allclose(made.images[:, 0], counts[order, 0].sqrt(), rtol=1e-3)
+
+
+def test_images_for_testing_come_last_with_their_own_parameters(
+    lenses: Path, tmp_path: Path
+) -> None:
+    data = open_dataset(lenses)
+    roles = np.where(np.arange(len(data)) % 3 == 1, "test", "train")
+    mixed = replace(data, images=LazyImages(lenses), roles=roles)
+    order = np.argsort(roles == "test", kind="stable")
+    with open_store(map_set(mixed, tmp_path / "mapped.h5")) as made, open_store(lenses) as own:
+        np.testing.assert_array_equal(made["labels"], data.labels[order])
+        for name in ("source_x", "subhalo_mass"):
+            np.testing.assert_array_equal(
+                made["parameters"][name], own["parameters"][name][:][order]
+            )
+        roots = np.sqrt(own["images"][:][order, 0])
+        np.testing.assert_allclose(made["images"][:, 0], roots, rtol=1e-3)
 
 
 def test_sets_that_cannot_be_mapped_are_refused(lenses: Path, mapped: Path, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def map_set(
     kept |= {"blind": int(blind), **versions()}
 
     def make(left: list[Shard], progress: Tracker, finished: Finished) -> None:
-        done = mapping.each(_jobs(labelled, order, left, blind))
+        done = mapping.each(_jobs(labelled, order, test_from, left, blind))
         for shard in left:
             own = {"start": shard.start, "test_from": shard.test_from(test_from)}
             writer = StoreWriter(
@@ -160,25 +160,32 @@ class _Labelled(Job):
 
 
 def _jobs(
-    labelled: LabelledImages, order: np.ndarray, shards: list[Shard], blind: bool
+    labelled: LabelledImages, order: np.ndarray, test_from: int, shards: list[Shard], blind: bool
 ) -> Iterator[_Labelled]:
-    """The images of some shards of a set in this order, a few at a time and of one shard."""
+    """The images of some shards of a set in this order, a few at a time, those for testing apart.
+
+    The numbers of some that go together increase, as files are read.
+    """
     with ExitStack() as stack:
         kept: Any = None
         if has_parameters(labelled, SCENE):
             kept = stack.enter_context(open_store(labelled.source))["parameters"]
         for shard in shards:
             rows = order[shard.start : shard.start + shard.count]
-            for first in range(0, len(rows), CHUNK):
-                some = rows[first : first + CHUNK]
-                pairs = zip(labelled.images[some], some, strict=True)
-                truth = {name: _rows(kept[name], some) for name in SCENE} if kept else {}
-                yield _Labelled(
-                    [_image(pixels, labelled.names[k]) for pixels, k in pairs],
-                    None if blind else truth,
-                    labels=labelled.labels[some],
-                    parameters=truth,
-                )
+            for part in np.split(rows, [shard.test_from(test_from)]):
+                for first in range(0, len(part), CHUNK):
+                    yield _job(labelled, part[first : first + CHUNK], kept, blind)
+
+
+def _job(labelled: LabelledImages, rows: np.ndarray, kept: Any, blind: bool) -> _Labelled:
+    pairs = zip(labelled.images[rows], rows, strict=True)
+    truth = {name: _rows(kept[name], rows) for name in SCENE} if kept else {}
+    return _Labelled(
+        [_image(pixels, labelled.names[k]) for pixels, k in pairs],
+        None if blind else truth,
+        labels=labelled.labels[rows],
+        parameters=truth,
+    )
 
 
 def _rows(dataset: Any, rows: np.ndarray) -> np.ndarray:
