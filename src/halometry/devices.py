@@ -17,13 +17,17 @@ def find_device(name: str = "auto") -> str:
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        if name.partition(":")[0] not in KINDS:
-            raise RuntimeError(f"not one of {', '.join(KINDS)}")
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device '{name}' is not usable here; use --device cpu") from error
+    if not _is_usable(name):
+        raise UsageError(f"device '{name}' is not usable here; use --device cpu")
     return name
+
+
+def _is_usable(name: str) -> bool:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError):
+        return False
+    return name.partition(":")[0] in KINDS
 
 
 def check_devices(device: str, devices: int, nodes: int = 1) -> str:

@@ -8,6 +8,7 @@ import pytest
 from exporting import QUICK, images_of, settle
 
 from halometry.inference.export import export
+from halometry.inference.mapping import map_set
 from halometry.training.run import Run
 from halometry.training.train import train
 
@@ -40,3 +41,8 @@ def kinds_file(kinds: Run) -> Path:
 @pytest.fixture(scope="session")
 def masses_file(masses_run: Run) -> Path:
     return export(masses_run.path, masses_run.path.parent / "masses.onnx").path
+
+
+@pytest.fixture(scope="session")
+def mapped(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return map_set(lenses, tmp_path_factory.mktemp("mapped") / "mapped.h5", workers=1)

@@ -6,7 +6,6 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -328,24 +327,3 @@ def test_noise_of_another_kind_is_estimated(tmp_path: Path) -> None:
     assert "exposure" not in {e.name for e in found.estimates}
     estimate = found.estimate("source_x")
     assert abs(estimate.value - float(scene.source_x)) < 5 * estimate.error
-
-
-def test_a_fit_takes_one_thread_and_gives_the_others_back(
-    fitter: Fitter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken: list[int] = []
-    climb = Fitter._climb
-
-    def watched(*arguments: Any) -> Any:
-        taken.append(torch.get_num_threads())
-        return climb(*arguments)
-
-    monkeypatch.setattr(Fitter, "_climb", watched)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        fitter.fit(as_image(simulated(0)[0]))
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-    assert taken == [1]

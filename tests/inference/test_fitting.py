@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from halometry.fitting.scores import scores_of
 from halometry.fitting.substructure import _peaks, _point_kernel
 from halometry.simulation import draw_scenes, load_preset, render, sample
 from halometry.simulation.quantity import Quantity
+from halometry.training.execution import pinned_threads
 
 PRESET = "demo_classification"
 
@@ -277,3 +279,21 @@ def test_robust_errors_are_right_where_noise_grows_with_light() -> None:
     torch.testing.assert_close(torch.stack(told).mean(dim=0), scatter, rtol=0.15, atol=0)
     plain = covariance(fisher, steps) * (sigma**2).mean()
     assert (plain.diagonal().sqrt() < 0.6 * scatter).all()
+
+
+def test_a_fit_takes_one_thread_and_gives_the_others_back(
+    fitter: Fitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    climb = Fitter._climb
+
+    def watched(*arguments: Any) -> Any:
+        taken.append(torch.get_num_threads())
+        return climb(*arguments)
+
+    monkeypatch.setattr(Fitter, "_climb", watched)
+    counts = sample(fitter.preset, 5, 0, 1)[0][0].numpy()
+    with pinned_threads(2):
+        fitter.fit(Image(counts.astype(np.float32), None, "made.npy"))
+        assert torch.get_num_threads() == 2
+    assert taken == [1]

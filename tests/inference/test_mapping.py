@@ -1,4 +1,4 @@
-"""Mapped sets, runs on them, and images that are mapped for a run."""
+"""Images that are mapped, for a run or by themselves, and runs on such images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import multiprocessing
 import pickle
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,17 +13,12 @@ import torch
 
 from halometry.data.dataset import open_dataset
 from halometry.data.images import Image
-from halometry.data.labelled import LabelledImages, LazyImages
-from halometry.data.shards import shards_of
-from halometry.data.store import StoreWriter, open_store
-from halometry.errors import DataError, ReadError, RunError, UsageError
+from halometry.errors import DataError, ReadError, RunError
 from halometry.evaluation.attribution import attribution
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.robustness import LATER, robustness
-from halometry.evaluation.show import show
 from halometry.fitting.mapper import Mapper
 from halometry.inference.detecting.lenses import smooth_scenes
-from halometry.inference.mapping import map_set
 from halometry.inference.predict import predict
 from halometry.inference.sensitivity import sensitivity
 from halometry.simulation import load_preset, observe, render, sample
@@ -72,154 +66,9 @@ def test_scaled_counts_are_mapped_as_counts_and_others_refused(mapper: Mapper) -
         mapper.of_image(Image(blurred, None, "image.npy"))
 
 
-@pytest.fixture(scope="module")
-def mapped(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return map_set(lenses, tmp_path_factory.mktemp("mapped") / "mapped.h5", workers=1)
-
-
-def test_a_mapped_set_keeps_all_but_the_images(lenses: Path, mapped: Path) -> None:
-    before, after = open_dataset(lenses), open_dataset(mapped)
-    assert after.images.shape == (len(before), 3, 48, 48)
-    np.testing.assert_array_equal(before.labels, after.labels)
-    np.testing.assert_array_equal(before.roles, after.roles)
-    with open_store(lenses) as there, open_store(mapped) as here:
-        assert set(there["parameters"]) == set(here["parameters"])
-        np.testing.assert_array_equal(
-            there["parameters"]["source_x"], here["parameters"]["source_x"]
-        )
-        np.testing.assert_allclose(
-            here["images"][:5, 0], np.sqrt(there["images"][:5, 0]), rtol=1e-3
-        )
-
-
-def test_a_mapped_set_is_looked_at_with_its_maps(mapped: Path, tmp_path: Path) -> None:
-    data = open_dataset(mapped)
-    np.testing.assert_array_equal(data.picture(3), data.images[3, 0])
-    drawn = show(mapped, tmp_path / "mapped.png", count=3)
-    assert drawn is not None
-    assert drawn.stat().st_size > 10_000
-
-
-def test_a_set_of_another_preset_is_mapped_blindly(lenses: Path, tmp_path: Path) -> None:
-    other = load_preset(SMALL).model_copy(update={"name": "other"})
-    few = first_images(open_dataset(lenses), 3)
-    made = open_dataset(map_set(few, tmp_path / "mapped.h5", other))
-    assert made.attributes["blind"] == 1
-    assert open_dataset(map_set(few, tmp_path / "own.h5")).attributes["blind"] == 0
-
-
-def first_images(data: LabelledImages, count: int) -> LabelledImages:
-    """The first images of a set, as a set."""
-    assert data.roles is not None
-    return replace(
-        data,
-        images=data.images[:count],
-        labels=data.labels[:count],
-        names=data.names[:count],
-        roles=data.roles[:count],
-    )
-
-
-def test_an_image_without_counts_is_named_before_the_work(lenses: Path, tmp_path: Path) -> None:
-    few = first_images(open_dataset(lenses), 3)
-    images = few.images[:].astype(np.float32)
-    images[2] = np.random.default_rng(0).normal(images[2])
-    with pytest.raises(ReadError, match=r"images\[2\].*no counts"):
-        map_set(replace(few, images=images), tmp_path / "mapped.h5", blind=True)
-    assert not list(tmp_path.iterdir())
-
-
 def test_an_error_of_a_worker_is_told_as_it_is() -> None:
     error = pickle.loads(pickle.dumps(ReadError("image.npy", "is truncated")))
     assert str(error) == "image.npy: is truncated"
-
-
-def test_a_stopped_map_goes_on_with_the_same_bytes(
-    lenses: Path, mapped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("halometry.inference.mapping.SHARD", 32)
-    out, write = tmp_path / "mapped.h5", StoreWriter.write
-    seen: list[int] = []
-
-    def some(writer: StoreWriter, start: int, images: np.ndarray, *others: Any) -> None:
-        seen.append(len(images))
-        if sum(seen) == 80:  # in the third shard of the first call
-            raise KeyboardInterrupt
-        write(writer, start, images, *others)
-
-    monkeypatch.setattr(StoreWriter, "write", some)
-    with pytest.raises(KeyboardInterrupt):
-        map_set(lenses, out)
-    assert not out.exists()
-    assert not list(tmp_path.rglob("*.partial"))
-    seen.clear()
-    map_set(lenses, out, workers=2)
-    assert sum(seen) == 90 - 64
-    written = [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("0*.h5"))]
-    with open_store(mapped) as one, open_store(out) as other:
-        assert len(shards_of(other)) == 3
-        np.testing.assert_array_equal(one["images"], other["images"])
-        np.testing.assert_array_equal(one["labels"], other["labels"])
-    assert map_set(lenses, out) == out  # complete: nothing is done again
-    assert [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("0*.h5"))] == written
-
-
-def test_processes_map_what_one_maps(lenses: Path, mapped: Path, tmp_path: Path) -> None:
-    again = map_set(lenses, tmp_path / "again.h5", workers=2)
-    with open_store(mapped) as one, open_store(again) as other:
-        np.testing.assert_array_equal(one["images"], other["images"])
-
-
-def test_test_images_of_folders_come_last(tmp_path: Path) -> None:
-    counts, scene = sample(load_preset(SMALL), SEED, 0, 6)
-    folders = LabelledImages(
-        images=counts.numpy(),
-        labels=scene.labels.numpy(),
-        task="classification",
-        class_names=("no", "sphere", "vort"),
-        names=[f"{k}.npy" for k in range(6)],
-        source="a folder",
-        description="",
-        roles=np.array(["test", "train"] * 3),
-    )
-    made = open_dataset(map_set(folders, tmp_path / "mapped.h5", SMALL, workers=1))
-    assert made.roles is not None
-    assert made.roles.tolist() == ["train"] * 3 + ["test"] * 3
-    order = [1, 3, 5, 0, 2, 4]
-    assert made.labels.tolist() == [folders.labels[k] for k in order]
-    np.testing.assert_allclose(made.images[:, 0], counts[order, 0].sqrt(), rtol=1e-3)
-
-
-def test_images_for_testing_come_last_with_their_own_parameters(
-    lenses: Path, tmp_path: Path
-) -> None:
-    data = open_dataset(lenses)
-    roles = np.where(np.arange(len(data)) % 3 == 1, "test", "train")
-    mixed = replace(data, images=LazyImages(lenses), roles=roles)
-    order = np.argsort(roles == "test", kind="stable")
-    with open_store(map_set(mixed, tmp_path / "mapped.h5")) as made, open_store(lenses) as own:
-        np.testing.assert_array_equal(made["labels"], data.labels[order])
-        for name in ("source_x", "subhalo_mass"):
-            np.testing.assert_array_equal(
-                made["parameters"][name], own["parameters"][name][:][order]
-            )
-        roots = np.sqrt(own["images"][:][order, 0])
-        np.testing.assert_allclose(made["images"][:, 0], roots, rtol=1e-3)
-
-
-def test_sets_that_cannot_be_mapped_are_refused(lenses: Path, mapped: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="mapped already"):
-        map_set(mapped, tmp_path / "out.h5")
-    with pytest.raises(UsageError, match="150 x 150"):
-        map_set(lenses, tmp_path / "out.h5", LARGE)
-    with pytest.raises(UsageError, match="holds a set with blind False"):
-        map_set(lenses, mapped, blind=True)
-    with pytest.raises(UsageError, match="workers 0"):
-        map_set(lenses, tmp_path / "out.h5", workers=0)
-    strange = replace(open_dataset(lenses), attributes={})
-    with pytest.raises(UsageError, match="--preset"):
-        map_set(strange, tmp_path / "out.h5")
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")

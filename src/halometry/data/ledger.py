@@ -38,7 +38,7 @@ class Ledger:
         self.index, self.folder = index, shard_folder(index)
 
     def refuse_foreign(self) -> None:
-        """Refuse files that `simulate` did not make, or made as a single store.
+        """Refuse files that are no set in the making, or a single store.
 
         Raises:
             UsageError: the index is there without a configuration, or the folder is another's.

@@ -42,10 +42,11 @@ def check_labels(labelled: LabelledImages, task: Task, recipe: Recipe) -> None:
             f"posterior={recipe.posterior} is for --task regression; probabilities of classes are"
             " what a classification answers anyway"
         )
-    counts = np.bincount(labelled.labels.astype(int), minlength=len(labelled.class_names or ()))
-    for name, count in zip(labelled.class_names or (), counts, strict=False):
-        if count == 0:
-            raise DataError(f"{labelled.source}: has no image of class '{name}'")
+    for k, name in enumerate(labelled.class_names or ()):
+        if not (labelled.labels == k).any():
+            raise DataError(
+                f"{labelled.source}: has no image of class '{name}'; add some, or remove the class"
+            )
     if task == "regression":
         if np.ptp(labelled.labels) == 0:
             raise DataError(f"{labelled.source}: all labels are {labelled.labels[0]:g}")
