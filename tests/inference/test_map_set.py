@@ -154,6 +154,13 @@ def test_sets_that_cannot_be_mapped_are_refused(lenses: Path, mapped: Path, tmp_
         map_set(lenses, tmp_path / "out.h5", LARGE)
     with pytest.raises(UsageError, match="holds a set with blind False"):
         map_set(lenses, mapped, blind=True)
+    other = load_preset(SMALL).model_copy(
+        update={"name": "other", "description": "Of\n" + "x " * 99}
+    )
+    with pytest.raises(
+        UsageError, match=r"preset\.description .{9,40} \(now Of x .{9,40} \.\.\.\)"
+    ):
+        map_set(lenses, mapped, other)
     with pytest.raises(UsageError, match="workers 0"):
         map_set(lenses, tmp_path / "out.h5", workers=0)
     strange = replace(open_dataset(lenses), attributes={})

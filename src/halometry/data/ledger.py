@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import yaml
@@ -22,6 +23,7 @@ SHARD_NAME = re.compile(r"\d{5}\.h5")
 PARTIAL = re.compile(r".+\.[0-9a-f]{8}\.partial")
 SUM_LINE = re.compile(r"([0-9a-f]{64})  (\d{5}\.h5)")
 NAMED = 3  # differences that a message lists
+LONGEST = 40  # letters of a value in it
 
 
 class Ledger:
@@ -212,10 +214,15 @@ def _differences(there: Any, here: Any) -> list[str]:
     old, new = _flat(there), _flat(here)
     keys = [*old, *(key for key in new if key not in old)]
     return [
-        f"{key} {old.get(key, 'not set')} (now {new.get(key, 'not set')})"
+        f"{key} {_short(old.get(key, 'not set'))} (now {_short(new.get(key, 'not set'))})"
         for key in keys
         if old.get(key) != new.get(key)
     ]
+
+
+def _short(value: Any) -> str:
+    """A value on one line, though it may be a description."""
+    return shorten(str(value), LONGEST, placeholder=" ...")
 
 
 def _flat(values: Any, before: str = "") -> dict[str, Any]:
