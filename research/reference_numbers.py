@@ -1,0 +1,195 @@
+"""Numbers that a change of names or layout must not change: record them, or compare with a record.
+
+    python research/reference_numbers.py --data FOLDER --out results/reference_numbers.json
+    python research/reference_numbers.py --data FOLDER --check results/reference_numbers.json
+
+Recorded are the images of every preset (SHA-256 of their bytes), the predictions of all weights
+that come with the package, fits, mass maps and sampled masses of published images, and the metrics
+of one small training run of each task. FOLDER holds the published images as `no/1.npy`, ...
+
+Images must be equal to the byte, all other numbers within TOLERANCE.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from halometry.errors import UnavailableError
+from halometry.evaluation.evaluate import evaluate
+from halometry.inference.fit import fit
+from halometry.inference.predict import predict
+from halometry.shipped import weights
+from halometry.simulation import load_preset, presets
+from halometry.simulation.render import sample
+from halometry.training.run import load_run
+from halometry.training.train import train
+
+IMAGES = 60  # of each preset
+SIMULATED = 200  # images that each run predicts
+SIMULATED_SEED = 20_261_130
+DIGITS = 9
+TOLERANCE = 1e-6  # relative to the largest number of a list, or absolute below one
+FITTED = ("no/1.npy", "no/2.npy", "sphere/1.npy", "sphere/2.npy", "vort/1.npy", "vort/2.npy")
+PARTS = ("images", "predictions", "fits", "training")
+
+
+def numbers(values: Any) -> list[float]:
+    """Values of any shape as a flat list with `DIGITS` significant digits."""
+    return [float(f"{v:.{DIGITS}g}") for v in np.asarray(values, dtype=float).ravel()]
+
+
+def images() -> dict[str, str]:
+    """SHA-256 of the first images of each preset; presets whose packages are missing say so."""
+    found = {}
+    for name in presets():
+        try:
+            pixels, scene = sample(load_preset(name), seed=1, start=0, count=IMAGES)
+        except UnavailableError as error:
+            found[name] = f"unavailable: {error}"
+            continue
+        digest = hashlib.sha256(pixels.numpy().tobytes())
+        digest.update(scene.labels.numpy().tobytes())
+        found[name] = digest.hexdigest()
+    return found
+
+
+def predictions(data: Path) -> dict[str, dict[str, list[float]]]:
+    """What each run that comes with the package predicts of published and simulated images."""
+    found = {}
+    published = sorted(data.glob("*/*.npy"))
+    for name in weights():
+        run = load_run(name)
+        preset = load_preset(name.split("/")[0])
+        simulated = sample(preset, SIMULATED_SEED, 0, SIMULATED)[0].numpy()
+        found[name] = {
+            "published": _predicted(predict(run, published, workers=2)),
+            "simulated": _predicted(predict(run, simulated, workers=2)),
+        }
+    return found
+
+
+def _predicted(answers: Any) -> list[float]:
+    values = []
+    for answer in answers:
+        values += list(answer.values.values())
+        values += [end for ends in answer.intervals.values() for end in ends]
+        if answer.novelty is not None:
+            values.append(answer.novelty.familiarity)
+    return numbers(values)
+
+
+def fits(data: Path) -> dict[str, dict[str, list[float]]]:
+    """Fits of a smooth lens with a mass map, with a line, with point masses, and sampled ones."""
+    found = {}
+    files = [data / name for name in FITTED]
+    ways: dict[str, dict[str, Any]] = {
+        "smooth": {"mass_map": True},
+        "line": {"line": True},
+        "points": {"subhalos": 2},
+        "sampled": {"subhalos": "sampled"},
+    }
+    for way, options in ways.items():
+        for file, made in zip(
+            FITTED, fit(files, "common_test_1", figures=False, **options), strict=True
+        ):
+            values = [v for e in made.estimates for v in (e.value, e.error)]
+            values += [made.reduced_chi_square, made.deviance]
+            if made.convergence is not None:
+                values += numbers(made.convergence[::9, ::9])
+            if made.sampled is not None:
+                values += numbers(made.sampled.mass_fractions[:50])
+            found[f"{way} {file}"] = {"values": numbers(values)}
+    return found
+
+
+def training() -> dict[str, dict[str, list[float]]]:
+    """Metrics of one small run of each task, with precision, memory format and threads fixed."""
+    from halometry.data.generate import simulate
+
+    found = {}
+    fixed = {"epochs": 2, "precision": "float32", "channels_last": True}
+    with tempfile.TemporaryDirectory() as place:
+        home = Path(place)
+        for task, preset in (
+            ("classification", "demo_classification"),
+            ("regression", "demo_mass"),
+        ):
+            store = simulate(preset, 300, seed=3, out=home / f"{preset}.h5", test=60)
+            for recipe in ("default", "baseline"):
+                more = {"size": 48, "pretrained": False} if recipe == "baseline" else {}
+                run = train(
+                    task,
+                    store,
+                    "d4net" if recipe == "default" else "test_resnet",
+                    home / f"{task}-{recipe}",
+                    recipe,
+                    fixed | more,
+                    seed=5,
+                    device="cpu",
+                )
+                made = evaluate(run, store, None)
+                found[f"{task} {recipe}"] = {
+                    name: numbers([metric.value]) for name, metric in made.metrics.items()
+                }
+    return found
+
+
+def differences(recorded: Any, measured: Any, where: str = "") -> list[str]:
+    """Where two records differ by more than `TOLERANCE`."""
+    if isinstance(recorded, dict):
+        if recorded.keys() != measured.keys():
+            return [f"{where}: {sorted(recorded.keys() ^ measured.keys())} only in one"]
+        return [
+            line
+            for key in recorded
+            for line in differences(recorded[key], measured[key], f"{where}/{key}")
+        ]
+    if isinstance(recorded, list):
+        if len(recorded) != len(measured):
+            return [f"{where}: {len(recorded)} numbers recorded, {len(measured)} now"]
+        pairs = [
+            (a, b)
+            for a, b in zip(recorded, measured, strict=True)
+            if not (math.isnan(a) and math.isnan(b))
+        ]
+        scale = max([1.0, *(abs(a) for a, _ in pairs)])
+        worst = max((abs(a - b) for a, b in pairs), default=0.0)
+        return [f"{where}: differs by {worst:.3g}"] if not worst <= TOLERANCE * scale else []
+    return [] if recorded == measured else [f"{where}: {recorded} recorded, {measured} now"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="published images, in classes")
+    parser.add_argument("--out", type=Path, help="the record to write")
+    parser.add_argument("--check", type=Path, help="the record to compare with")
+    parser.add_argument("--parts", default=",".join(PARTS), help="which, separated by commas")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    makers = {
+        "images": images,
+        "predictions": lambda: predictions(options.data),
+        "fits": lambda: fits(options.data),
+        "training": training,
+    }
+    record = {part: makers[part]() for part in options.parts.split(",")}
+    if options.out:
+        options.out.write_text(json.dumps(record, indent=0) + "\n", encoding="utf-8")
+    if options.check:
+        recorded = json.loads(options.check.read_text(encoding="utf-8"))
+        found = differences({part: recorded[part] for part in record}, record)
+        print("\n".join(found) or "no number differs")
+        raise SystemExit(bool(found))
+
+
+if __name__ == "__main__":
+    main()
