@@ -40,7 +40,7 @@ from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observ
 from halometry.simulation.information import unexplained, variance_of_sum
 from halometry.simulation.lenses import SOFTENING, deflection
 from halometry.simulation.light import source_light
-from halometry.simulation.quantity import PowerLaw
+from halometry.simulation.distributions import PowerLaw
 from halometry.simulation.render import bin_down, pixel_axes, spread
 from halometry.training.mapping import for_plain_images
 

@@ -22,7 +22,7 @@ from halometry.evaluation.explainer import look_at
 from halometry.evaluation.pointing import Pointing, distances
 from halometry.inference.export import export
 from halometry.simulation import Scene, draw_scenes, load_preset
-from halometry.simulation.convergence import substructure_convergence
+from halometry.simulation.substructure_maps import substructure_convergence
 from halometry.simulation.render import blur, pixel_grid
 from halometry.training.run import load_run
 

@@ -18,7 +18,7 @@ from halometry.errors import DataError, ReadError, StorageError, UsageError
 from halometry.fitting import Fit, Fitter
 from halometry.inference.fit import fit
 from halometry.simulation import Preset, Scene, load_preset, observe, render, sample
-from halometry.simulation.quantity import Quantity
+from halometry.simulation.distributions import Quantity
 
 PRESET = "demo_classification"
 

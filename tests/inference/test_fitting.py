@@ -27,7 +27,7 @@ from halometry.fitting.parameters import KNOWN, Layout, layout_of
 from halometry.fitting.scores import scores_of
 from halometry.fitting.substructure import _peaks, _point_kernel
 from halometry.simulation import draw_scenes, load_preset, render, sample
-from halometry.simulation.quantity import Quantity
+from halometry.simulation.distributions import Quantity
 from halometry.training.execution import pinned_threads
 
 PRESET = "demo_classification"

@@ -43,7 +43,7 @@ from halometry.inference.sensitivity import sensitivity
 from halometry.progress import track
 from halometry.simulation import Preset, load_preset
 from halometry.simulation.information import unexplained
-from halometry.simulation.quantity import Quantity
+from halometry.simulation.distributions import Quantity
 from halometry.training.run import load_run
 
 PRESET = load_preset("demo_classification")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from halometry.errors import ConfigError, UnavailableError
 from halometry.simulation import Scene, draw_scenes, einstein_radius, load_preset
-from halometry.simulation.convergence import substructure_convergence
+from halometry.simulation.substructure_maps import substructure_convergence
 from halometry.simulation.cosmology import mass_within
 from halometry.simulation.lenses import deflection
 from halometry.simulation.preset import Preset

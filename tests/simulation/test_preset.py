@@ -14,7 +14,7 @@ from making import own_file, own_preset
 
 from halometry.errors import ConfigError, UsageError
 from halometry.simulation import draw_scenes, load_preset, presets
-from halometry.simulation.quantity import Quantity
+from halometry.simulation.distributions import Quantity
 
 
 def test_a_printed_preset_can_be_read_again(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from making import own_preset
 
 from halometry.errors import ConfigError, UsageError
 from halometry.simulation import Preset, draw_scenes, load_preset, presets, render, sample
-from halometry.simulation.draw import sersic_flux
-from halometry.simulation.quantity import LogNormal, PowerLaw, Quantity, TruncatedNormal
+from halometry.simulation.sampling import sersic_flux
+from halometry.simulation.distributions import LogNormal, PowerLaw, Quantity, TruncatedNormal
 from halometry.simulation.shifts import SHIFTS, scaled, shifted
 
 MOVES = {  # what of a scene each shift moves, and by which power of the factor

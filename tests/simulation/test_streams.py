@@ -9,7 +9,7 @@ from scipy import stats
 
 from halometry.simulation import draw_scenes, load_preset, observe, presets, sample
 from halometry.simulation.render import sample_quickly
-from halometry.simulation.streams import Purpose, stream
+from halometry.simulation.rng import Purpose, stream
 
 PRESETS = presets()
 

@@ -16,7 +16,7 @@ from halometry.data.labelled import LabelledImages
 from halometry.models import Network
 from halometry.models.backbone import PLAIN_NAMES
 from halometry.simulation import draw_scenes, load_preset
-from halometry.simulation.convergence import substructure_mass
+from halometry.simulation.substructure_maps import substructure_mass
 from halometry.training.auxiliary import MassMap
 from halometry.training.batches import Batches, Order
 from halometry.training.fresh import Curriculum, curriculum, has_mass, mass_maps, preset_of

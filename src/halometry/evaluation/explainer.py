@@ -22,7 +22,7 @@ from halometry.fitting.model import coarser
 from halometry.models.predictor import Predictor
 from halometry.models.preprocessing import extremes
 from halometry.simulation import Preset, Scene, draw_scenes
-from halometry.simulation.convergence import substructure_map
+from halometry.simulation.substructure_maps import substructure_map
 from halometry.simulation.render import blur, spread
 from halometry.training.ensemble import Ensemble
 from halometry.training.mapping import preset_of_maps

@@ -15,7 +15,7 @@ from halometry.evaluation import figures
 from halometry.progress import say
 from halometry.shipped import is_own
 from halometry.simulation import load_preset, presets, sample
-from halometry.simulation.convergence import SMOOTHING, substructure_map
+from halometry.simulation.substructure_maps import SMOOTHING, substructure_map
 
 
 def show(

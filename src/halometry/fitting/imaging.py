@@ -15,7 +15,7 @@ from halometry.fitting.model import Counts, Likelihood, Model, coarser
 from halometry.fitting.optimise import LOOSE, information
 from halometry.fitting.parameters import Layout
 from halometry.simulation import Preset, draw_scenes
-from halometry.simulation.convergence import substructure_mass
+from halometry.simulation.substructure_maps import substructure_mass
 
 LARGE = 96  # pixels; the sides of larger images are halved
 ITERATIONS = 20  # of conjugate gradients; what they have not settled by then is mostly noise

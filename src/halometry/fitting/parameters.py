@@ -20,7 +20,7 @@ from halometry.fitting.blocks import (
     shear,
 )
 from halometry.simulation.preset import Preset
-from halometry.simulation.quantity import Quantity
+from halometry.simulation.distributions import Quantity
 from halometry.simulation.scene import Scene
 
 INSTRUMENT = {"psf_sigma": "arcsec", "sky": "counts/pixel"}  # the preset's, not the scene's

@@ -13,9 +13,9 @@ from pydantic import Field, field_serializer, model_validator
 from halometry.config import Strict
 from halometry.errors import UsageError
 from halometry.shipped import is_own, names
-from halometry.simulation.asset import Asset
-from halometry.simulation.quantity import Quantity, within
-from halometry.simulation.written import load, text
+from halometry.simulation.file_ref import Asset
+from halometry.simulation.distributions import Quantity, within
+from halometry.simulation.yaml_files import load, text
 
 FOLDER = "simulation/instruments"
 FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in standard deviations

@@ -13,8 +13,8 @@ from halometry.config import Strict
 from halometry.shipped import names
 from halometry.simulation.cosmology import DEFAULT, Cosmology, Distances
 from halometry.simulation.instrument import ImageSpec
-from halometry.simulation.parts import Halos, Lens, LensLight, Line, Source, Subhalos
-from halometry.simulation.written import load, text
+from halometry.simulation.config import Halos, Lens, LensLight, Line, Source, Subhalos
+from halometry.simulation.yaml_files import load, text
 
 FOLDER = "simulation/presets"
 Kind = Literal["no", "sphere", "vort"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from halometry.simulation.draw import draw_scenes
+from halometry.simulation.sampling import draw_scenes
 from halometry.simulation.instrument import ImageSpec
 from halometry.simulation.lenses import deflection
 from halometry.simulation.light import lens_light, source_light

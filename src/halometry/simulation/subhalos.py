@@ -20,7 +20,7 @@ from halometry.simulation.cosmology import (
     mass_within,
     universe,
 )
-from halometry.simulation.parts import Halos, Subhalos
+from halometry.simulation.config import Halos, Subhalos
 from halometry.simulation.preset import Preset
 
 BARYONS = 0.05  # over the critical density, for pyHalo where the cosmology has no word

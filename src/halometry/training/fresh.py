@@ -16,7 +16,7 @@ from halometry.data.store import open_store
 from halometry.errors import ConfigError
 from halometry.progress import say
 from halometry.simulation import Preset
-from halometry.simulation.convergence import substructure_mass
+from halometry.simulation.substructure_maps import substructure_mass
 from halometry.simulation.render import sample_quickly
 from halometry.training.recipe import Recipe
 

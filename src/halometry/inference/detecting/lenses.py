@@ -14,8 +14,8 @@ from halometry.fitting.fitter import without_substructure
 from halometry.fitting.model import Model
 from halometry.fitting.parameters import layout_of, values_of
 from halometry.simulation import Preset, Scene, draw_scenes, observe, render
-from halometry.simulation.quantity import Quantity
-from halometry.simulation.streams import Purpose, stream
+from halometry.simulation.distributions import Quantity
+from halometry.simulation.rng import Purpose, stream
 from halometry.simulation.subhalos import draw_population
 from halometry.training.run import Answerer
 
