@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from measuring import arguments, begin, write
 
-from halometry.data.images import Image
+from halometry.datasets.readers import Image
 from halometry.evaluation.intervals import share
 from halometry.fitting.mapper import Mapper
 from halometry.progress import track

@@ -20,8 +20,8 @@ import numpy as np
 from measuring import arguments, begin, write
 
 import halometry
-from halometry.data.cache import cache_info
-from halometry.data.images import read_image
+from halometry.datasets.cache import cache_info
+from halometry.datasets.readers import read_image
 from halometry.simulation import load_preset, sample
 
 CLASSES = ("no", "sphere", "vort")

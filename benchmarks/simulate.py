@@ -14,7 +14,7 @@ from pathlib import Path
 
 from measuring import arguments, begin, quartiles, told, write
 
-from halometry.data.generate import simulate
+from halometry.datasets.generate import simulate
 
 PROCESSES = (1, 2)
 SHARD = 256

@@ -36,7 +36,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 import halometry
-from halometry.data.store import open_store
+from halometry.datasets.store import open_store
 from halometry.models import Network
 from halometry.models.preprocessing import Preprocessing
 from halometry.progress import console

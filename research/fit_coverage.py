@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from scipy.stats import chi2
 
-from halometry.data.images import Image
+from halometry.datasets.readers import Image
 from halometry.evaluation import intervals
 from halometry.evaluation.cost import command, provenance
 from halometry.fitting import Fit, Fitter

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from halometry.data.images import Image
+from halometry.datasets.readers import Image
 from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.intervals import bootstrap
 from halometry.fitting import Fitter

@@ -29,7 +29,7 @@ from scipy.special import ndtr
 from scipy.stats import beta, gamma
 
 import halometry
-from halometry.data.store import open_store
+from halometry.datasets.store import open_store
 from halometry.evaluation.cost import provenance
 from halometry.evaluation.intervals import share
 from halometry.inference.populations import Summary, class_fractions, mass_population

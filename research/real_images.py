@@ -24,8 +24,8 @@ import torch
 from laws import analysis
 from PIL import Image as Picture
 
-from halometry.data.files import natural
-from halometry.data.images import Image, read_image
+from halometry.datasets.inputs import natural
+from halometry.datasets.readers import Image, read_image
 from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.fit_figure import fit_figure
 from halometry.evaluation.style import save

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.stats import chi2
 
 import halometry
-from halometry.data.files import natural
+from halometry.datasets.inputs import natural
 from halometry.evaluation.cost import command, provenance
 
 SAMPLED, SPREAD = "common_test_1", 2.0  # the preset; standard deviations in a 68 % interval

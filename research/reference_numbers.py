@@ -113,7 +113,7 @@ def fits(data: Path) -> dict[str, dict[str, list[float]]]:
 
 def training() -> dict[str, dict[str, list[float]]]:
     """Metrics of one small run of each task, with precision, memory format and threads fixed."""
-    from halometry.data.generate import simulate
+    from halometry.datasets.generate import simulate
 
     found = {}
     fixed = {"epochs": 2, "precision": "float32", "channels_last": True}

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from mass_bound import answers
 
-from halometry.data.images import Image
+from halometry.datasets.readers import Image
 from halometry.errors import UsageError
 from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.intervals import bootstrap, share

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import halometry
-from halometry.data.images import read_image
+from halometry.datasets.readers import read_image
 from halometry.evaluation.cost import provenance
 from halometry.evaluation.figures import stretched
 from halometry.evaluation.style import LENS_MAP, bare, figure, save, styled

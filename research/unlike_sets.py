@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halometry.data.files import find_files
-from halometry.data.images import read_image
+from halometry.datasets.inputs import find_files
+from halometry.datasets.readers import read_image
 from halometry.models.preprocessing import resize
 from halometry.simulation import FreshImages, Preset, load_preset
 from halometry.simulation.jpeg import as_jpeg

@@ -10,7 +10,7 @@ import argparse
 import csv
 from pathlib import Path
 
-from halometry.data.images import read_image
+from halometry.datasets.readers import read_image
 from halometry.evaluation.figures import montage
 from halometry.evaluation.style import save
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import halometry.shipped
-from halometry.data.generate import simulate
+from halometry.datasets.generate import simulate
 from halometry.inference.publish import publish
 from halometry.training.train import train
 

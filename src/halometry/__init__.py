@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "simulate": "halometry.data.generate",
-    "open_dataset": "halometry.data.dataset",
+    "simulate": "halometry.datasets.generate",
+    "open_dataset": "halometry.datasets.open",
     "train": "halometry.training.train",
     "load_run": "halometry.training.run",
     "familiarise": "halometry.training.novelty",
@@ -21,7 +21,7 @@ _HOME = {
     "recipes": "halometry.training.recipe",
     "evaluate": "halometry.evaluation.evaluate",
     "compare": "halometry.evaluation.compare",
-    "show": "halometry.evaluation.show",
+    "show": "halometry.datasets.show",
     "predict": "halometry.inference.predict",
     "calibrate": "halometry.inference.calibrate",
     "export": "halometry.inference.export",
@@ -44,14 +44,14 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
-    from halometry.data.dataset import open_dataset as open_dataset
-    from halometry.data.generate import simulate as simulate
+    from halometry.datasets.open import open_dataset as open_dataset
+    from halometry.datasets.generate import simulate as simulate
     from halometry.demonstration import demo as demo
     from halometry.evaluation.attribution import attribution as attribution
     from halometry.evaluation.compare import compare as compare
     from halometry.evaluation.evaluate import evaluate as evaluate
     from halometry.evaluation.robustness import robustness as robustness
-    from halometry.evaluation.show import show as show
+    from halometry.datasets.show import show as show
     from halometry.health import doctor as doctor
     from halometry.inference.calibrate import calibrate as calibrate
     from halometry.inference.export import export as export

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halometry.data.generate import simulate
-from halometry.data.store import open_store
+from halometry.datasets.generate import simulate
+from halometry.datasets.store import open_store
 from halometry.errors import UsageError
 from halometry.evaluation.compare import Comparison, compare
 from halometry.evaluation.report import write_report

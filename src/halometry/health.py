@@ -106,7 +106,7 @@ def _machine(found: Diagnosis) -> None:
 
 
 def _cache(found: Diagnosis) -> None:
-    from halometry.data.cache import cache_info
+    from halometry.datasets.cache import cache_info
 
     info = cache_info()
     found.facts["cache"] = f"{info.path} ({info.bytes / 1e6:.1f} MB)"

@@ -103,7 +103,7 @@ def test_ctrl_c_says_how_to_go_on(
     monkeypatch.setattr("halometry.simulation.preset_text", interrupted)
     stopped = command("presets", "model_1")
     assert (stopped.status, stopped.err.strip()) == (130, "stopped")
-    monkeypatch.setattr("halometry.data.generate.simulate", interrupted)
+    monkeypatch.setattr("halometry.datasets.generate.simulate", interrupted)
     stopped = command("simulate", "demo_mass", "--count", 4, "--out", tmp_path / "a.h5")
     assert stopped.status == 130
     assert "repeat the same command to go on" in stopped.err

@@ -9,7 +9,7 @@ import pytest
 from terminal import Command
 
 import halometry
-from halometry.data.store import open_store
+from halometry.datasets.store import open_store
 
 
 def test_without_weights_the_list_says_so(

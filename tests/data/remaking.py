@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from halometry.data.generate import simulate
+from halometry.datasets.generate import simulate
 
 PRESET, COUNT, SEED, SHARD = "demo_mass", 200, 3, 32
 OPTIONS: dict[str, Any] = {"seed": SEED, "shard": SHARD, "test": 20}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from halometry.data import cluster
-from halometry.data.generate import simulate
+from halometry.datasets import cluster
+from halometry.datasets.generate import simulate
 from halometry.errors import UnavailableError, UsageError
 
 pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
@@ -102,8 +102,8 @@ def test_the_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_worker_with_other_versions_is_refused(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from halometry.data.generate import _tasks
-    from halometry.data.sharded import planned
+    from halometry.datasets.generate import _tasks
+    from halometry.datasets.build import planned
     from halometry.simulation import load_preset
 
     out = tmp_path / "set.h5"

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from remaking import PRESET, SEED, SHARD, again, content
 
-from halometry.data.generate import simulate
+from halometry.datasets.generate import simulate
 from halometry.errors import StorageError, UnavailableError
 from halometry.simulation import load_preset
 
@@ -96,7 +96,7 @@ def test_a_kill_at_any_moment_costs_no_byte(tmp_path: Path) -> None:
     """Each file that is opened, renamed or removed marks a moment; a set is killed at each."""
     expected = content(tiny(tmp_path / "whole" / "set.h5"))
     context = get_context("forkserver")
-    context.set_forkserver_preload(["halometry.data.generate", "psutil", "pytest"])
+    context.set_forkserver_preload(["halometry.datasets.generate", "psutil", "pytest"])
     kept, event, ended = set(), 0, False
     while not ended:
         out = tmp_path / str(event) / "set.h5"

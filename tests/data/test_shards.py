@@ -17,14 +17,14 @@ import h5py
 import numpy as np
 import pytest
 
-from halometry.data import work
-from halometry.data.dataset import open_dataset
-from halometry.data.files import count_images, find_files
-from halometry.data.generate import simulate
-from halometry.data.index import verify
-from halometry.data.sharded import planned
-from halometry.data.shards import Shard
-from halometry.data.store import StoreWriter, attributes_of, open_store
+from halometry.datasets import work
+from halometry.datasets.open import open_dataset
+from halometry.datasets.inputs import count_images, find_files
+from halometry.datasets.generate import simulate
+from halometry.datasets.index import verify
+from halometry.datasets.build import planned
+from halometry.datasets.shards import Shard
+from halometry.datasets.store import StoreWriter, attributes_of, open_store
 from halometry.errors import DataError, UnavailableError, UsageError
 from halometry.progress import track
 from halometry.simulation import load_preset, sample
@@ -211,7 +211,7 @@ def test_too_many_shards_are_refused_and_never_chosen(tmp_path: Path) -> None:
 
 
 def test_processes_are_begun_where_they_save_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from halometry.data import generate
+    from halometry.datasets import generate
 
     monkeypatch.setattr(generate, "cores", lambda: 4)
     for preset, count, expected in (

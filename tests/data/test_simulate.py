@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from remaking import COUNT, OPTIONS, PRESET, again, content
 
-from halometry.data.generate import simulate
-from halometry.data.ledger import Ledger
+from halometry.datasets.generate import simulate
+from halometry.datasets.manifest import Ledger
 from halometry.errors import UsageError
 
 

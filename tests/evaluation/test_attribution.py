@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from halometry.data.dataset import open_dataset
+from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, RunError, UnavailableError, UsageError
 from halometry.evaluation.attribution import attribution
 from halometry.evaluation.attribution_maps import attribution_maps

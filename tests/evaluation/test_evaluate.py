@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from compared import QUICK
 
-from halometry.data.generate import simulate
-from halometry.data.split import Split
+from halometry.datasets.generate import simulate
+from halometry.datasets.splits import Split
 from halometry.errors import DataError, RunError
 from halometry.evaluation import figures
 from halometry.evaluation.compare import Comparison
@@ -115,7 +115,7 @@ def test_a_damaged_split_is_named(lenses: Path, tmp_path: Path) -> None:
 
 
 def test_every_answer_is_the_same_for_every_batch_size(classes: Comparison, lenses: Path) -> None:
-    from halometry.data.dataset import open_dataset
+    from halometry.datasets.open import open_dataset
     from halometry.evaluation.evaluate import outputs_of
 
     data = open_dataset(lenses)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as Picture
 
 from halometry.errors import DataError, StorageError, UsageError
-from halometry.evaluation.show import show
+from halometry.datasets.show import show
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])

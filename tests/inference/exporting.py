@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from halometry.data.store import open_store
+from halometry.datasets.store import open_store
 from halometry.inference.answers import Answer
 from halometry.inference.export import export
 from halometry.models import Preprocessing

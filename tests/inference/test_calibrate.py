@@ -16,9 +16,9 @@ import torch
 import yaml
 
 from halometry import cli
-from halometry.data.dataset import open_dataset
-from halometry.data.generate import simulate
-from halometry.data.labelled import LabelledImages
+from halometry.datasets.open import open_dataset
+from halometry.datasets.generate import simulate
+from halometry.datasets.dataset import LabelledImages
 from halometry.errors import DataError, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate, outputs_of
 from halometry.inference.calibrate import calibrate

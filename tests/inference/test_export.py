@@ -17,7 +17,7 @@ from exporting import QUICK, exported_before, images_of, settle, table
 from PIL import Image as Picture
 
 from halometry import cli
-from halometry.data.images import read_image
+from halometry.datasets.readers import read_image
 from halometry.errors import DataError, RunError
 from halometry.evaluation.evaluate import evaluate
 from halometry.inference.export import export

@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image as Picture
 
-from halometry.data.images import Image, read_image
+from halometry.datasets.readers import Image, read_image
 from halometry.errors import DataError, ReadError, StorageError, UsageError
 from halometry.fitting import Fit, Fitter
 from halometry.inference.fit import fit

@@ -11,7 +11,7 @@ import torch
 from scipy.ndimage import uniform_filter
 from torch import Tensor
 
-from halometry.data.images import Image
+from halometry.datasets.readers import Image
 from halometry.fitting.blocks import Block, line, subhalo
 from halometry.fitting.counts import lost_constant, noise_of, recover_counts
 from halometry.fitting.data import Data, data_of

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halometry.data.dataset import open_dataset
-from halometry.data.labelled import LabelledImages, LazyImages
-from halometry.data.shards import shards_of
-from halometry.data.store import StoreWriter, open_store
+from halometry.datasets.open import open_dataset
+from halometry.datasets.dataset import LabelledImages, LazyImages
+from halometry.datasets.shards import shards_of
+from halometry.datasets.store import StoreWriter, open_store
 from halometry.errors import ReadError, UsageError
-from halometry.evaluation.show import show
+from halometry.datasets.show import show
 from halometry.inference.mapping import map_set
 from halometry.simulation import load_preset, sample
 

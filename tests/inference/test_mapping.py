@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from halometry.data.dataset import open_dataset
-from halometry.data.images import Image
+from halometry.datasets.open import open_dataset
+from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, RunError
 from halometry.evaluation.attribution import attribution
 from halometry.evaluation.evaluate import evaluate

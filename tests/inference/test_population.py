@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import halometry
-from halometry.data.dataset import open_dataset
-from halometry.data.split import Split
+from halometry.datasets.open import open_dataset
+from halometry.datasets.splits import Split
 from halometry.errors import DataError, RunError, UsageError
 from halometry.inference.populations.prior import class_shares, labels_of
 from halometry.inference.populations.reading import QUANTILES

@@ -13,7 +13,7 @@ import torch
 from astropy.io import fits
 from PIL import Image as Picture
 
-from halometry.data.store import open_store
+from halometry.datasets.store import open_store
 from halometry.errors import DataError, StorageError, UsageError
 from halometry.inference.predict import predict
 from halometry.training.run import Run

@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 import halometry
-from halometry.data.generate import simulate
+from halometry.datasets.generate import simulate
 from halometry.errors import DataError, RunError, StorageError, UsageError
 from halometry.evaluation.evaluate import evaluate
 from halometry.inference.cards import card_of, hub_metric

@@ -14,7 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from halometry.data.images import Image
+from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UsageError
 from halometry.fitting import Fitter, sampled
 from halometry.fitting.chains import Chains

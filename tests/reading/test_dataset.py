@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from folders import Tree, image, mass_files
 
-from halometry.data import cache
-from halometry.data.cache import cache_folder
-from halometry.data.dataset import open_dataset
-from halometry.data.files import natural
+from halometry.datasets import cache
+from halometry.datasets.cache import cache_folder
+from halometry.datasets.open import open_dataset
+from halometry.datasets.inputs import natural
 from halometry.errors import DataError, StorageError, UsageError
 
 

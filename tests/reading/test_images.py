@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
-from halometry.data.files import count_images, iter_images, natural
-from halometry.data.images import READABLE, Image, read_image
+from halometry.datasets.inputs import count_images, iter_images, natural
+from halometry.datasets.readers import READABLE, Image, read_image
 from halometry.errors import ReadError
 
 RAMP = np.arange(48.0).reshape(6, 8)

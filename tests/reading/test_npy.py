@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halometry.data.images import read_image
+from halometry.datasets.readers import read_image
 from halometry.errors import ReadError
 
 HEADER = np.lib.format.magic(1, 0)

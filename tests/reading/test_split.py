@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from folders import Tree
 
-from halometry.data.dataset import open_dataset
-from halometry.data.generate import simulate
-from halometry.data.split import LETTERS, Split, split_dataset
+from halometry.datasets.open import open_dataset
+from halometry.datasets.generate import simulate
+from halometry.datasets.splits import LETTERS, Split, split_dataset
 from halometry.errors import DataError
 
 

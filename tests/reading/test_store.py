@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from halometry.data.dataset import open_dataset
-from halometry.data.generate import simulate
-from halometry.data.labelled import LazyImages
-from halometry.data.store import StoreWriter
+from halometry.datasets.open import open_dataset
+from halometry.datasets.generate import simulate
+from halometry.datasets.dataset import LazyImages
+from halometry.datasets.store import StoreWriter
 from halometry.errors import DataError, StorageError, UsageError
 from halometry.simulation import UNITS
 

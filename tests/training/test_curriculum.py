@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from halometry.data.dataset import open_dataset
-from halometry.data.labelled import LabelledImages
+from halometry.datasets.open import open_dataset
+from halometry.datasets.dataset import LabelledImages
 from halometry.models import Network
 from halometry.models.backbone import PLAIN_NAMES
 from halometry.simulation import draw_scenes, load_preset

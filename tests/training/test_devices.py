@@ -17,7 +17,7 @@ import pytest
 import torch
 from processes import OPTIONS, PLAIN, assert_same, history, wait_for, words
 
-from halometry.data.dataset import open_dataset
+from halometry.datasets.open import open_dataset
 from halometry.devices import check_devices
 from halometry.errors import DataError, HalometryError, RunError, UnavailableError, UsageError
 from halometry.evaluation.evaluate import outputs_of

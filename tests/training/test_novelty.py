@@ -18,7 +18,7 @@ from scipy.stats import binom
 
 import halometry
 from halometry import hub
-from halometry.data.generate import simulate
+from halometry.datasets.generate import simulate
 from halometry.errors import DataError, RunError
 from halometry.inference.predict import predict
 from halometry.inference.publish import publish

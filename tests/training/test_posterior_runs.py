@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from halometry.cli import app
-from halometry.data.dataset import open_dataset
-from halometry.data.generate import simulate
+from halometry.datasets.open import open_dataset
+from halometry.datasets.generate import simulate
 from halometry.errors import DataError, RunError, UsageError
 from halometry.evaluation.compare import compare
 from halometry.evaluation.evaluate import evaluate, outputs_of

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from halometry.data.dataset import open_dataset
-from halometry.data.split import split_dataset
+from halometry.datasets.open import open_dataset
+from halometry.datasets.splits import split_dataset
 from halometry.errors import ConfigError, UsageError
 from halometry.models.backbone import OURS
 from halometry.tasks import TASKS

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halometry.data.dataset import open_dataset
+from halometry.datasets.open import open_dataset
 from halometry.simulation import load_preset
 from halometry.training.batches import Batches, Order, Share, augment
 from halometry.training.feed import Selection

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from halometry.data.generate import simulate
+from halometry.datasets.generate import simulate
 from halometry.errors import (
     DataError,
     HalometryError,

@@ -56,8 +56,8 @@ def simulate(
     overwrite: Annotated[bool, typer.Option(help="Remove a set that is there.")] = False,
 ) -> None:
     """Make labelled images; repeat the same command to go on where it was stopped."""
-    from halometry.data.generate import simulate as run
-    from halometry.data.shards import shard_folder
+    from halometry.datasets.generate import simulate as run
+    from halometry.datasets.shards import shard_folder
 
     asked = processes(workers)
     path = run(preset, count, seed, out, device, test, overwrite, asked, shard, scheduler)
@@ -242,7 +242,7 @@ def show(
     seed: SeedOption = 0,
 ) -> None:
     """Draw a montage with labels."""
-    from halometry.evaluation.show import show as draw
+    from halometry.datasets.show import show as draw
 
     if (path := draw(what, out, count, seed)) is not None:
         tell(f"montage -> {path}")

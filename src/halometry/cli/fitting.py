@@ -59,7 +59,7 @@ def map_(
     overwrite: Annotated[bool, typer.Option(help="Remove a set that is there.")] = False,
 ) -> None:
     """Make a set in which networks see what a smooth lens leaves, and the mass behind it."""
-    from halometry.data.shards import shard_folder
+    from halometry.datasets.shards import shard_folder
     from halometry.inference.mapping import map_set
 
     made = map_set(data, out, preset, processes(workers), blind, overwrite)

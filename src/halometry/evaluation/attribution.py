@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from halometry.data.files import count_images, iter_images
-from halometry.data.images import Image
+from halometry.datasets.inputs import count_images, iter_images
+from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, UsageError
 from halometry.evaluation.attribution_figure import pointing_figure
 from halometry.evaluation.attribution_maps import METHODS, Method

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from halometry.data.dataset import open_dataset
-from halometry.data.labelled import LabelledImages
-from halometry.data.split import split_dataset
+from halometry.datasets.open import open_dataset
+from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.splits import split_dataset
 from halometry.devices import find_device
 from halometry.errors import HalometryError, RunError, UsageError
 from halometry.evaluation import figures

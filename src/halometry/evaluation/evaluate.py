@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from halometry.data.dataset import open_dataset
-from halometry.data.labelled import LabelledImages
+from halometry.datasets.open import open_dataset
+from halometry.datasets.dataset import LabelledImages
 from halometry.evaluation import figures
 from halometry.evaluation.calibration import calibration_record, coverage_record
 from halometry.evaluation.calibration_figure import reliability_figure

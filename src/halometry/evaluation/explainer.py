@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from halometry.data.labelled import LabelledImages
+from halometry.datasets.dataset import LabelledImages
 from halometry.devices import find_device
 from halometry.errors import HalometryError, RunError
 from halometry.evaluation.attribution_figure import looks_figure

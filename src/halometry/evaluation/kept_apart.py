@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from halometry.data.labelled import LabelledImages
+from halometry.datasets.dataset import LabelledImages
 from halometry.errors import DataError, RunError
 from halometry.progress import say
 from halometry.training.ensemble import Ensemble

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from halometry.data.images import PICTURES, Image
+from halometry.datasets.readers import PICTURES, Image
 
 MOST_LEVELS = 100_000  # between the darkest and the brightest pixel; float32 tells no more apart
 FEWEST_LEVELS = 8

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halometry.data.images import Image
+from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UsageError
 from halometry.fitting.blocks import TINY, scale
 from halometry.fitting.counts import recover_counts

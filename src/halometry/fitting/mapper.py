@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halometry.data.images import Image
+from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UsageError
 from halometry.fitting.data import Data, noise_is_known
 from halometry.fitting.fitter import THREADS, Fitter

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from halometry.data.dataset import open_dataset
-from halometry.data.generate import simulate
+from halometry.datasets.open import open_dataset
+from halometry.datasets.generate import simulate
 from halometry.evaluation.compare import gallery_of
 from halometry.evaluation.conclude import key_metric
 from halometry.evaluation.evaluate import Evaluation, evaluate

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from halometry.data.dataset import open_dataset
-from halometry.data.labelled import LabelledImages
+from halometry.datasets.open import open_dataset
+from halometry.datasets.dataset import LabelledImages
 from halometry.errors import DataError, UsageError
 from halometry.evaluation.kept_apart import check_fit
 from halometry.models.conformal import Conformal

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from halometry import __version__
-from halometry.data.files import find_files, iter_images
+from halometry.datasets.inputs import find_files, iter_images
 from halometry.errors import (
     DataError,
     ReadError,

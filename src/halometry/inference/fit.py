@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from halometry.data.files import Given, given_images
-from halometry.data.images import Image
+from halometry.datasets.inputs import Given, given_images
+from halometry.datasets.readers import Image
 from halometry.devices import find_device
 from halometry.errors import ReadError, UsageError
 from halometry.evaluation.fit_figure import Panel, fit_figure

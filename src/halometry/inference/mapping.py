@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from halometry.data.dataset import open_dataset
-from halometry.data.images import Image
-from halometry.data.labelled import LabelledImages, has_parameters
-from halometry.data.sharded import Finished, least_shard, make_shards, planned
-from halometry.data.shards import Shard
-from halometry.data.store import StoreWriter, open_store
-from halometry.data.versions import versions
+from halometry.datasets.open import open_dataset
+from halometry.datasets.readers import Image
+from halometry.datasets.dataset import LabelledImages, has_parameters
+from halometry.datasets.build import Finished, least_shard, make_shards, planned
+from halometry.datasets.shards import Shard
+from halometry.datasets.store import StoreWriter, open_store
+from halometry.datasets.versions import versions
 from halometry.errors import UsageError
 from halometry.fitting.mapper import CHANNELS, Mapper, sides_of
 from halometry.processes import Workers, check_workers

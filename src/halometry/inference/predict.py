@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from halometry.data.files import Given, given_images
-from halometry.data.images import Image
+from halometry.datasets.inputs import Given, given_images
+from halometry.datasets.readers import Image
 from halometry.errors import ReadError
 from halometry.evaluation.posteriors import posterior_of
 from halometry.inference.answers import Answer, write_answers

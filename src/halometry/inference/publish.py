@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from halometry import hub
-from halometry.data.dataset import open_dataset
-from halometry.data.labelled import LabelledImages
-from halometry.data.split import LETTERS
+from halometry.datasets.open import open_dataset
+from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.splits import LETTERS
 from halometry.errors import StorageError
 from halometry.evaluation.evaluate import Evaluation, evaluate, outputs_of, record_of
 from halometry.inference.cards import CARD, card

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from halometry.data.labelled import LabelledImages
+from halometry.datasets.dataset import LabelledImages
 from halometry.progress import track
 from halometry.training.run import Answerer
 

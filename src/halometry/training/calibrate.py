@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from halometry.data.labelled import LabelledImages
-from halometry.data.split import Split
+from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.splits import Split
 from halometry.models.conformal import Conformal, conformal_of
 from halometry.models.posterior import Posterior
 from halometry.models.temperature import fit_temperature, tempered

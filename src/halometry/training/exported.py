@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halometry.config import validate
-from halometry.data.split import Split
+from halometry.datasets.splits import Split
 from halometry.errors import ConfigError, RunError
 from halometry.models.conformal import Conformal, parse_conformal
 from halometry.models.onnx_predictor import AT_ONCE, OnnxPredictor

@@ -20,8 +20,8 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from halometry.data.labelled import LabelledImages
-from halometry.data.split import Split
+from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.splits import Split
 from halometry.models import Network, Preprocessing
 from halometry.models.d4net import FURTHER
 from halometry.progress import duration, say, track

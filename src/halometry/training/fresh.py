@@ -11,8 +11,8 @@ import yaml
 from torch import Tensor
 
 from halometry.config import validate
-from halometry.data.labelled import LabelledImages, has_parameters
-from halometry.data.store import open_store
+from halometry.datasets.dataset import LabelledImages, has_parameters
+from halometry.datasets.store import open_store
 from halometry.errors import ConfigError
 from halometry.progress import say
 from halometry.simulation import Preset

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from halometry.data.labelled import LabelledImages
-from halometry.data.split import Split
+from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.splits import Split
 from halometry.errors import RunError
 from halometry.training.run_config import DataRecord
 

@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from halometry.config import validate
-from halometry.data.images import Image
+from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UnavailableError
 from halometry.fitting.mapper import Mapper
 from halometry.processes import Workers, begin_as_child, check_workers, cores, no_interrupt

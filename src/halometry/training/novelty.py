@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from halometry.data.dataset import open_dataset
-from halometry.data.labelled import LabelledImages
-from halometry.data.split import Split
+from halometry.datasets.open import open_dataset
+from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.splits import Split
 from halometry.devices import find_device
 from halometry.errors import DataError, RunError
 from halometry.models.familiar import (

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 
-from halometry.data.labelled import LabelledImages
-from halometry.data.split import Split
+from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.splits import Split
 from halometry.errors import UsageError
 from halometry.models.posterior import Grid
 from halometry.models.predictor import TargetConfig

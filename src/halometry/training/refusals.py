@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from halometry.data.labelled import LabelledImages
-from halometry.data.split import Split
+from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.splits import Split
 from halometry.errors import DataError, UsageError
 from halometry.tasks import Task
 from halometry.training.recipe import Recipe

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from halometry import hub
 from halometry.config import read_yaml, validate
-from halometry.data.split import Split
+from halometry.datasets.splits import Split
 from halometry.devices import find_device
 from halometry.errors import ConfigError, RunError, UsageError, did_you_mean
 from halometry.models.conformal import Conformal, parse_conformal

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from halometry.config import Strict
-from halometry.data.labelled import LabelledImages
+from halometry.datasets.dataset import LabelledImages
 from halometry.models.densities import FAMILIES
 from halometry.models.network import Network
 from halometry.models.posterior import Grid

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from halometry import hub
-from halometry.data.labelled import LabelledImages
-from halometry.data.split import Split
+from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.splits import Split
 from halometry.errors import RunError, UsageError
 from halometry.models.backbone import SHALLOWER, check_pretrained, pretraining_note
 from halometry.progress import say

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from halometry.data.dataset import open_dataset
-from halometry.data.labelled import LabelledImages
-from halometry.data.split import split_dataset
+from halometry.datasets.open import open_dataset
+from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.splits import split_dataset
 from halometry.devices import check_devices, find_device
 from halometry.errors import RunError, UsageError
 from halometry.progress import hush, say

@@ -9,9 +9,9 @@ import numpy as np
 import yaml
 
 from halometry.config import validate
-from halometry.data.dataset import open_dataset
-from halometry.data.split import Split
-from halometry.data.store import attributes_of, is_store, open_store
+from halometry.datasets.open import open_dataset
+from halometry.datasets.splits import Split
+from halometry.datasets.store import attributes_of, is_store, open_store
 from halometry.errors import ConfigError, RunError
 from halometry.fitting.mapper import sides_of
 from halometry.simulation import Preset, draw_scenes, load_preset, presets

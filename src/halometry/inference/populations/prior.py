@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from halometry import hub
-from halometry.data.dataset import open_dataset
-from halometry.data.store import attributes_of, is_store, open_store
+from halometry.datasets.open import open_dataset
+from halometry.datasets.store import attributes_of, is_store, open_store
 from halometry.errors import DataError, UsageError, did_you_mean
 from halometry.shipped import is_own, weights
 from halometry.simulation import load_preset, presets

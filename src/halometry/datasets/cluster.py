@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from halometry.data.sharded import Finished
-from halometry.data.shards import Shard
-from halometry.data.versions import versions
-from halometry.data.work import ShardTask, make_shard
+from halometry.datasets.build import Finished
+from halometry.datasets.shards import Shard
+from halometry.datasets.versions import versions
+from halometry.datasets.workers import ShardTask, make_shard
 from halometry.devices import find_device
 from halometry.errors import DataError, UnavailableError, UsageError
 from halometry.progress import Tracker, say

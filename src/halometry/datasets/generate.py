@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from halometry.data.cluster import make_on_cluster
-from halometry.data.sharded import MOST_SHARDS, Finished, least_shard, make_shards, planned
-from halometry.data.shards import Shard
-from halometry.data.versions import versions
-from halometry.data.work import BATCH, ShardTask, make_here, make_in_processes
+from halometry.datasets.cluster import make_on_cluster
+from halometry.datasets.build import MOST_SHARDS, Finished, least_shard, make_shards, planned
+from halometry.datasets.shards import Shard
+from halometry.datasets.versions import versions
+from halometry.datasets.workers import BATCH, ShardTask, make_here, make_in_processes
 from halometry.devices import find_device
 from halometry.errors import StorageError, UsageError
 from halometry.processes import Workers, check_workers, cores

@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from halometry.data.disk import storage_error
-from halometry.data.shards import Shard, checksum, shard_folder
-from halometry.data.store import is_store
+from halometry.datasets.disk import storage_error
+from halometry.datasets.shards import Shard, checksum, shard_folder
+from halometry.datasets.store import is_store
 from halometry.errors import StorageError, UsageError
 from halometry.writing import write_text
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from halometry.data.dataset import open_dataset
-from halometry.data.files import count_images, iter_images
-from halometry.data.images import Image
+from halometry.datasets.open import open_dataset
+from halometry.datasets.inputs import count_images, iter_images
+from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, UsageError, did_you_mean
 from halometry.evaluation import figures
 from halometry.progress import say

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 
 from halometry import __version__
-from halometry.data.disk import Disk, storage_error
-from halometry.data.shards import check_shards
+from halometry.datasets.disk import Disk, storage_error
+from halometry.datasets.shards import check_shards
 from halometry.errors import DataError
 from halometry.tasks import TASKS, Task
 from halometry.writing import partial_path
@@ -159,7 +159,7 @@ def open_store(path: str | Path) -> h5py.File:
 
     Raises:
         DataError: damaged, another kind of HDF5 file, or shards missing or cut short; whether
-            every byte of them is right is for `halometry.data.index.verify` to say.
+            every byte of them is right is for `halometry.datasets.index.verify` to say.
     """
     try:
         file = h5py.File(path, "r")

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import psutil
 
-from halometry.data.store import is_store, open_store
+from halometry.datasets.store import is_store, open_store
 from halometry.errors import DataError
 from halometry.tasks import Task
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from halometry.data.images import Image, image_of, is_readable, pixel_fault, read_image
-from halometry.data.store import is_store, open_store
+from halometry.datasets.readers import Image, image_of, is_readable, pixel_fault, read_image
+from halometry.datasets.store import is_store, open_store
 from halometry.errors import DataError, ReadError, UsageError
 
 Given = str | Path | np.ndarray | Sequence[str | Path] | Sequence[np.ndarray]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from halometry.data.cache import Entry, packed
-from halometry.data.files import natural
-from halometry.data.images import is_readable, read_image
-from halometry.data.labelled import LabelledImages, read_images
-from halometry.data.store import open_store
+from halometry.datasets.cache import Entry, packed
+from halometry.datasets.inputs import natural
+from halometry.datasets.readers import is_readable, read_image
+from halometry.datasets.dataset import LabelledImages, read_images
+from halometry.datasets.store import open_store
 from halometry.errors import DataError, ReadError
 from halometry.progress import say
 from halometry.tasks import Task

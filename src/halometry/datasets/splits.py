@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halometry.data.labelled import LabelledImages
+from halometry.datasets.dataset import LabelledImages
 from halometry.errors import DataError
 
 SMALLEST = 10  # images, below which no split makes sense

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from halometry.data.index import is_index_of, write_index
-from halometry.data.ledger import Ledger
-from halometry.data.shards import Shard, shard_folder
+from halometry.datasets.index import is_index_of, write_index
+from halometry.datasets.manifest import Ledger
+from halometry.datasets.shards import Shard, shard_folder
 from halometry.errors import StorageError
 from halometry.progress import Tracker, say, track
 

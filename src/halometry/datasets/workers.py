@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from halometry.data.sharded import Finished
-from halometry.data.shards import Shard
-from halometry.data.store import StoreWriter
+from halometry.datasets.build import Finished
+from halometry.datasets.shards import Shard
+from halometry.datasets.store import StoreWriter
 from halometry.errors import StorageError, UnavailableError
 from halometry.processes import begin_as_child, no_interrupt
 from halometry.progress import Tracker

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from platformdirs import user_cache_dir
 
-from halometry.data.images import Image, read_image
-from halometry.data.store import StoreWriter, open_store
+from halometry.datasets.readers import Image, read_image
+from halometry.datasets.store import StoreWriter, open_store
 from halometry.errors import DataError, ReadError, StorageError
 from halometry.progress import say, track
 from halometry.tasks import Task

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image as Picture
 from PIL import UnidentifiedImageError
 
-from halometry.data.npy import MAX_PIXELS, Refused, read_npy
+from halometry.datasets.npy import MAX_PIXELS, Refused, read_npy
 from halometry.errors import ReadError
 
 NPY = (".npy",)
