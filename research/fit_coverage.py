@@ -23,7 +23,7 @@ from scipy.stats import chi2
 from halometry.datasets.readers import Image
 from halometry.evaluation import intervals
 from halometry.evaluation.cost import command, provenance
-from halometry.fitting import Fit, Fitter
+from halometry.lensfit import Fit, Fitter
 from halometry.simulation import Scene, draw_scenes, observe, render
 
 LEVELS = {"68": 0.6827, "95": 0.9545}

@@ -27,10 +27,10 @@ import torch
 from halometry.datasets.readers import Image
 from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.intervals import bootstrap
-from halometry.fitting import Fitter
-from halometry.fitting.model import Counts, Model
-from halometry.fitting.optimise import maximise
-from halometry.fitting.parameters import Layout, layout_of
+from halometry.lensfit import Fitter
+from halometry.lensfit.likelihood import Counts, Model
+from halometry.lensfit.optimize import maximise
+from halometry.lensfit.parametrization import Layout, layout_of
 from halometry.inference.detecting import SmoothLenses
 from halometry.inference.detecting.lenses import expectations, onto_the_ring, with_subhalo
 from halometry.progress import track

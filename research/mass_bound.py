@@ -33,8 +33,8 @@ import halometry
 from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.intervals import bootstrap, rounded
 from halometry.evaluation.posteriors import points_of
-from halometry.fitting.model import Model
-from halometry.fitting.parameters import layout_of
+from halometry.lensfit.likelihood import Model
+from halometry.lensfit.parametrization import layout_of
 from halometry.progress import track
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
 from halometry.simulation.information import unexplained, variance_of_sum

@@ -27,11 +27,11 @@ from PIL import Image as Picture
 from halometry.datasets.inputs import natural
 from halometry.datasets.readers import Image, read_image
 from halometry.evaluation.cost import command, provenance
-from halometry.evaluation.fit_figure import fit_figure
+from halometry.lensfit.figure import fit_figure
 from halometry.evaluation.style import save
-from halometry.fitting import Fit, Fitter
-from halometry.fitting.substructure import ENOUGH
-from halometry.inference.fit import panel
+from halometry.lensfit import Fit, Fitter
+from halometry.lensfit.substructure import ENOUGH
+from halometry.lensfit.command import panel
 from halometry.simulation import sample
 
 PRESET = "common_test_1"

@@ -25,7 +25,7 @@ import torch
 
 from halometry.errors import UnavailableError
 from halometry.evaluation.evaluate import evaluate
-from halometry.inference.fit import fit
+from halometry.lensfit.command import fit
 from halometry.inference.predict import predict
 from halometry.shipped import weights
 from halometry.simulation import load_preset, presets

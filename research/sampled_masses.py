@@ -24,7 +24,7 @@ from halometry.errors import UsageError
 from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.intervals import bootstrap, share
 from halometry.evaluation.metrics import regression_metrics
-from halometry.fitting import Fitter
+from halometry.lensfit import Fitter
 from halometry.simulation import draw_scenes, load_preset, observe, render
 
 NAME = "sampled subhalos"

@@ -25,7 +25,7 @@ _HOME = {
     "predict": "halometry.inference.predict",
     "calibrate": "halometry.inference.calibrate",
     "export": "halometry.inference.export",
-    "fit": "halometry.inference.fit",
+    "fit": "halometry.lensfit.command",
     "map": "halometry.inference.mapping:map_set",
     "sensitivity": "halometry.inference.sensitivity",
     "publish": "halometry.inference.publish",
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from halometry.health import doctor as doctor
     from halometry.inference.calibrate import calibrate as calibrate
     from halometry.inference.export import export as export
-    from halometry.inference.fit import fit as fit
+    from halometry.lensfit.command import fit as fit
     from halometry.inference.mapping import map_set as map  # noqa: F401
     from halometry.inference.population import population as population
     from halometry.inference.predict import predict as predict

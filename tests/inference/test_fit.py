@@ -15,8 +15,8 @@ from PIL import Image as Picture
 
 from halometry.datasets.readers import Image, read_image
 from halometry.errors import DataError, ReadError, StorageError, UsageError
-from halometry.fitting import Fit, Fitter
-from halometry.inference.fit import fit
+from halometry.lensfit import Fit, Fitter
+from halometry.lensfit.command import fit
 from halometry.simulation import Preset, Scene, load_preset, observe, render, sample
 from halometry.simulation.distributions import Quantity
 

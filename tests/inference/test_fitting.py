@@ -12,20 +12,20 @@ from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from halometry.datasets.readers import Image
-from halometry.fitting.blocks import Block, line, subhalo
-from halometry.fitting.counts import lost_constant, noise_of, recover_counts
-from halometry.fitting.data import Data, data_of
-from halometry.fitting.fitter import Fitter
-from halometry.fitting.model import Counts, Model, coarser
-from halometry.fitting.optimise import (
+from halometry.lensfit.blocks import Block, line, subhalo
+from halometry.lensfit.counts import lost_constant, noise_of, recover_counts
+from halometry.lensfit.observation import Data, data_of
+from halometry.lensfit.fitter import Fitter
+from halometry.lensfit.likelihood import Counts, Model, coarser
+from halometry.lensfit.optimize import (
     covariance,
     information,
     maximise,
     robust_covariance,
 )
-from halometry.fitting.parameters import KNOWN, Layout, layout_of
-from halometry.fitting.scores import scores_of
-from halometry.fitting.substructure import _peaks, _point_kernel
+from halometry.lensfit.parametrization import KNOWN, Layout, layout_of
+from halometry.lensfit.detection import scores_of
+from halometry.lensfit.substructure import _peaks, _point_kernel
 from halometry.simulation import draw_scenes, load_preset, render, sample
 from halometry.simulation.distributions import Quantity
 from halometry.training.execution import pinned_threads

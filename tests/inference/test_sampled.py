@@ -16,16 +16,16 @@ from rich.console import Console
 
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UsageError
-from halometry.fitting import Fitter, sampled
-from halometry.fitting.chains import Chains
-from halometry.fitting.data import Data
-from halometry.fitting.effects import SPACING, Effects, effects_of
-from halometry.fitting.laws import Laws
-from halometry.fitting.model import Counts
-from halometry.fitting.optimise import maximise
-from halometry.fitting.parameters import with_points
-from halometry.inference.fit import fit
-from halometry.inference.fit_tables import print_fits
+from halometry.lensfit import Fitter, sampled
+from halometry.lensfit.subhalos.mcmc import Chains
+from halometry.lensfit.observation import Data
+from halometry.lensfit.subhalos.response import SPACING, Effects, effects_of
+from halometry.lensfit.subhalos.priors import Laws
+from halometry.lensfit.likelihood import Counts
+from halometry.lensfit.optimize import maximise
+from halometry.lensfit.parametrization import with_points
+from halometry.lensfit.command import fit
+from halometry.lensfit.tables import print_fits
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
 
 # The demonstration's small images, with masses as in halo_mass.

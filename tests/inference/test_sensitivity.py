@@ -15,9 +15,9 @@ from scipy.stats import binom
 from sklearn.isotonic import isotonic_regression
 
 from halometry.errors import RunError, UsageError
-from halometry.fitting.model import Counts, Model
-from halometry.fitting.optimise import maximise
-from halometry.fitting.parameters import layout_of
+from halometry.lensfit.likelihood import Counts, Model
+from halometry.lensfit.optimize import maximise
+from halometry.lensfit.parametrization import layout_of
 from halometry.inference.detecting import (
     FITTED,
     KNOWN,

@@ -32,8 +32,8 @@ def fit(
     ] = False,
 ) -> None:
     """Find the most likely lens, shear and source of images, with errors."""
-    from halometry.inference.fit import fit as run
-    from halometry.inference.fit_tables import print_fits
+    from halometry.lensfit.command import fit as run
+    from halometry.lensfit.tables import print_fits
 
     if map_ and out is None:
         raise UsageError("--map: say with --out FOLDER where the maps are to be written")

@@ -17,8 +17,8 @@ from halometry.errors import HalometryError, RunError
 from halometry.evaluation.attribution_figure import looks_figure
 from halometry.evaluation.attribution_maps import METHODS, Method, attribution_maps, need_captum
 from halometry.evaluation.figures import shortened
-from halometry.fitting.imaging import grid_of
-from halometry.fitting.model import coarser
+from halometry.lensfit.mass_map import grid_of
+from halometry.lensfit.likelihood import coarser
 from halometry.models.predictor import Predictor
 from halometry.models.preprocessing import extremes
 from halometry.simulation import Preset, Scene, draw_scenes

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UsageError
-from halometry.fitting.data import Data, noise_is_known
-from halometry.fitting.fitter import THREADS, Fitter
-from halometry.fitting.imaging import Imaged, Imager
-from halometry.fitting.parameters import values_of
+from halometry.lensfit.observation import Data, noise_is_known
+from halometry.lensfit.fitter import THREADS, Fitter
+from halometry.lensfit.mass_map import Imaged, Imager
+from halometry.lensfit.parametrization import values_of
 from halometry.simulation import Preset, Scene, load_preset
 from halometry.simulation.render import at_most_threads
 

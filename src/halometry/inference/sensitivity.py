@@ -10,7 +10,7 @@ import torch
 
 from halometry.devices import find_device
 from halometry.errors import RunError, UsageError
-from halometry.fitting.data import noise_is_known
+from halometry.lensfit.observation import noise_is_known
 from halometry.inference.detecting import (
     NOISES,
     PLACES,

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from halometry.evaluation.attribution_maps import log_odds
-from halometry.fitting.fitter import without_substructure
-from halometry.fitting.model import Model
-from halometry.fitting.parameters import layout_of, values_of
+from halometry.lensfit.fitter import without_substructure
+from halometry.lensfit.likelihood import Model
+from halometry.lensfit.parametrization import layout_of, values_of
 from halometry.simulation import Preset, Scene, draw_scenes, observe, render
 from halometry.simulation.distributions import Quantity
 from halometry.simulation.rng import Purpose, stream

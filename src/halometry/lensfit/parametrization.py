@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from halometry.errors import UsageError, did_you_mean
-from halometry.fitting.blocks import (
+from halometry.lensfit.blocks import (
     Block,
     Fields,
     ellipticity,

@@ -15,16 +15,16 @@ from torch import Tensor
 
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UsageError
-from halometry.fitting.blocks import TINY, scale
-from halometry.fitting.counts import recover_counts
-from halometry.fitting.data import Data, data_of
-from halometry.fitting.imaging import Imager, mean_square_mass
-from halometry.fitting.model import FLOOR, Counts, Scale, Scaled, coarser
-from halometry.fitting.optimise import Optimum, maximise
-from halometry.fitting.parameters import INSTRUMENT, Layout, layout_of, values_of
-from halometry.fitting.result import Fit, Taken, report
-from halometry.fitting.sampled import Sampled, check_sampling, sample_subhalos
-from halometry.fitting.substructure import with_line, with_subhalos
+from halometry.lensfit.blocks import TINY, scale
+from halometry.lensfit.counts import recover_counts
+from halometry.lensfit.observation import Data, data_of
+from halometry.lensfit.mass_map import Imager, mean_square_mass
+from halometry.lensfit.likelihood import FLOOR, Counts, Scale, Scaled, coarser
+from halometry.lensfit.optimize import Optimum, maximise
+from halometry.lensfit.parametrization import INSTRUMENT, Layout, layout_of, values_of
+from halometry.lensfit.result import Fit, Taken, report
+from halometry.lensfit.subhalos.posterior import Sampled, check_sampling, sample_subhalos
+from halometry.lensfit.substructure import with_line, with_subhalos
 from halometry.simulation import Preset, draw_scenes, load_preset
 from halometry.simulation.render import at_most_threads
 

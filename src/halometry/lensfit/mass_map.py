@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from halometry.errors import UsageError
-from halometry.fitting.model import Counts, Likelihood, Model, coarser
-from halometry.fitting.optimise import LOOSE, information
-from halometry.fitting.parameters import Layout
+from halometry.lensfit.likelihood import Counts, Likelihood, Model, coarser
+from halometry.lensfit.optimize import LOOSE, information
+from halometry.lensfit.parametrization import Layout
 from halometry.simulation import Preset, draw_scenes
 from halometry.simulation.substructure_maps import substructure_mass
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.autograd import functional
 
-from halometry.fitting.data import Data
-from halometry.fitting.model import Scaled
-from halometry.fitting.optimise import Optimum, covariance, robust_covariance
-from halometry.fitting.parameters import Layout
-from halometry.fitting.sampled import APART, Sampled
+from halometry.lensfit.observation import Data
+from halometry.lensfit.likelihood import Scaled
+from halometry.lensfit.optimize import Optimum, covariance, robust_covariance
+from halometry.lensfit.parametrization import Layout
+from halometry.lensfit.subhalos.posterior import APART, Sampled
 from halometry.simulation.preset import Preset
 from halometry.simulation.scene import Scene
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from halometry.fitting.parameters import Layout
+from halometry.lensfit.parametrization import Layout
 from halometry.simulation import render
 from halometry.simulation.preset import Preset
 from halometry.simulation.render import gaussian_kernel

@@ -12,10 +12,10 @@ from halometry.datasets.inputs import Given, given_images
 from halometry.datasets.readers import Image
 from halometry.devices import find_device
 from halometry.errors import ReadError, UsageError
-from halometry.evaluation.fit_figure import Panel, fit_figure
+from halometry.lensfit.figure import Panel, fit_figure
 from halometry.evaluation.style import save
-from halometry.fitting import Fit, Fitter, Number, check_sampling
-from halometry.inference.fit_tables import Fitted, write_fits
+from halometry.lensfit import Fit, Fitter, Number, check_sampling
+from halometry.lensfit.tables import Fitted, write_fits
 from halometry.progress import track
 from halometry.simulation import Preset, load_preset
 from halometry.writing import check_writable, whole_file

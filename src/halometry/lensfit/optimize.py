@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from halometry.fitting.model import Likelihood, Model
+from halometry.lensfit.likelihood import Likelihood, Model
 
 FIRST_DAMPING = 1e-2
 GIVE_UP = 1e3  # damping at which no step helps

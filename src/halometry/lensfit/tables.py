@@ -15,7 +15,7 @@ from rich.table import Table
 
 from halometry import __version__
 from halometry.errors import ReadError
-from halometry.fitting import Estimate, Fit
+from halometry.lensfit import Estimate, Fit
 from halometry.writing import write_table, write_text
 
 Fitted = Fit | ReadError

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from halometry.fitting.counts import Pixels, lost_constant, noise_of
-from halometry.fitting.model import Counts, Likelihood, Scaled, binned
+from halometry.lensfit.counts import Pixels, lost_constant, noise_of
+from halometry.lensfit.likelihood import Counts, Likelihood, Scaled, binned
 from halometry.simulation.instrument import ImageSpec
 
 

@@ -9,12 +9,12 @@ import torch
 from caustics.lenses.func import reduced_deflection_angle_point
 from torch import Tensor
 
-from halometry.fitting.blocks import line, subhalo
-from halometry.fitting.data import Data
-from halometry.fitting.model import Scale
-from halometry.fitting.optimise import Optimum, maximise
-from halometry.fitting.parameters import Layout
-from halometry.fitting.scores import Scores, scores_of
+from halometry.lensfit.blocks import line, subhalo
+from halometry.lensfit.observation import Data
+from halometry.lensfit.likelihood import Scale
+from halometry.lensfit.optimize import Optimum, maximise
+from halometry.lensfit.parametrization import Layout
+from halometry.lensfit.detection import Scores, scores_of
 from halometry.simulation.lenses import SOFTENING
 from halometry.simulation.preset import Preset
 from halometry.simulation.profiles import reduced_deflection_angle_line
