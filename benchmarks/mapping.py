@@ -16,10 +16,10 @@ from measuring import arguments, begin, write
 
 from halometry.datasets.readers import Image
 from halometry.evaluation.intervals import share
-from halometry.fitting.mapper import Mapper
+from halometry.massmaps.mapper import Mapper
 from halometry.progress import track
 from halometry.simulation import sample
-from halometry.training.mapping import CHUNK
+from halometry.massmaps.pool import CHUNK
 
 ALIKE = 0.1  # of the noise: the largest difference of residuals that is none
 

@@ -42,7 +42,7 @@ from halometry.simulation.lenses import SOFTENING, deflection
 from halometry.simulation.light import source_light
 from halometry.simulation.distributions import PowerLaw
 from halometry.simulation.render import bin_down, pixel_axes, spread
-from halometry.training.mapping import for_plain_images
+from halometry.massmaps.pool import for_plain_images
 
 LEAST = 1e8  # solar masses whose effect is the response to lighter ones: half a subpixel's radius
 LATER = 3_000_000  # added to the seed: far from the images of any training

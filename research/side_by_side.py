@@ -20,10 +20,10 @@ from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.metrics import metric_title
-from halometry.inference.mapping import map_set
+from halometry.massmaps.dataset import map_set
 from halometry.processes import cores
 from halometry.simulation.shifts import shifted
-from halometry.training.mapping import preset_of_maps
+from halometry.massmaps.pool import preset_of_maps
 from halometry.training.trained import open_trained
 
 SHOWN = {"classification": ("auc", "accuracy", "loss"), "regression": ("r2", "mse", "nll")}

@@ -26,7 +26,7 @@ _HOME = {
     "calibrate": "halometry.inference.calibrate",
     "export": "halometry.inference.export",
     "fit": "halometry.lensfit.command",
-    "map": "halometry.inference.mapping:map_set",
+    "map": "halometry.massmaps.dataset:map_set",
     "sensitivity": "halometry.inference.sensitivity",
     "publish": "halometry.inference.publish",
     "population": "halometry.inference.population",
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from halometry.inference.calibrate import calibrate as calibrate
     from halometry.inference.export import export as export
     from halometry.lensfit.command import fit as fit
-    from halometry.inference.mapping import map_set as map  # noqa: F401
+    from halometry.massmaps.dataset import map_set as map  # noqa: F401
     from halometry.inference.population import population as population
     from halometry.inference.predict import predict as predict
     from halometry.inference.publish import publish as publish

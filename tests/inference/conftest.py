@@ -8,7 +8,7 @@ import pytest
 from exporting import QUICK, images_of, settle
 
 from halometry.inference.export import export
-from halometry.inference.mapping import map_set
+from halometry.massmaps.dataset import map_set
 from halometry.training.run import Run
 from halometry.training.train import train
 

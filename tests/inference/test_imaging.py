@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d
 
 from halometry.errors import ReadError, UsageError
 from halometry.lensfit.mass_map import Imager, conjugate_gradients, mean_square_mass
-from halometry.fitting.mapper import Mapper
+from halometry.massmaps.mapper import Mapper
 from halometry.lensfit.parametrization import layout_of, with_points
 from halometry.lensfit.command import fit
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render, sample

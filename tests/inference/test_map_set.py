@@ -15,7 +15,7 @@ from halometry.datasets.shards import shards_of
 from halometry.datasets.store import StoreWriter, open_store
 from halometry.errors import ReadError, UsageError
 from halometry.datasets.show import show
-from halometry.inference.mapping import map_set
+from halometry.massmaps.dataset import map_set
 from halometry.simulation import load_preset, sample
 
 SMALL, LARGE = "demo_classification", "common_test_1"
@@ -77,7 +77,7 @@ def test_an_image_without_counts_is_named_before_the_work(lenses: Path, tmp_path
 def test_a_stopped_map_goes_on_with_the_same_bytes(
     lenses: Path, mapped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("halometry.inference.mapping.SHARD", 32)
+    monkeypatch.setattr("halometry.massmaps.dataset.SHARD", 32)
     out, write = tmp_path / "mapped.h5", StoreWriter.write
     seen: list[int] = []
 

@@ -60,7 +60,7 @@ def map_(
 ) -> None:
     """Make a set in which networks see what a smooth lens leaves, and the mass behind it."""
     from halometry.datasets.shards import shard_folder
-    from halometry.inference.mapping import map_set
+    from halometry.massmaps.dataset import map_set
 
     made = map_set(data, out, preset, processes(workers), blind, overwrite)
     tell(f"mapped images -> {made}, with {shard_folder(made).name}/ beside it")

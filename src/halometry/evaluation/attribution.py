@@ -24,7 +24,7 @@ from halometry.processes import Workers
 from halometry.progress import say, track
 from halometry.simulation import Preset, Scene, draw_scenes, sample
 from halometry.simulation.instrument import ImageSpec
-from halometry.training.mapping import mapped_for
+from halometry.massmaps.pool import mapped_for
 from halometry.training.trained import Trained, open_trained
 from halometry.training.trained_on import preset_for
 from halometry.writing import check_writable, whole_file, write_table, write_text

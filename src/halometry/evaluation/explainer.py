@@ -25,7 +25,7 @@ from halometry.simulation import Preset, Scene, draw_scenes
 from halometry.simulation.substructure_maps import substructure_map
 from halometry.simulation.render import blur, spread
 from halometry.training.ensemble import Ensemble
-from halometry.training.mapping import preset_of_maps
+from halometry.massmaps.pool import preset_of_maps
 from halometry.training.run import Run
 from halometry.training.trained import Trained
 from halometry.training.trained_on import preset_of_run

@@ -12,7 +12,7 @@ from halometry.evaluation.conclude import key_metric
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import TITLES
 from halometry.evaluation.report import Gallery
-from halometry.inference.mapping import map_set
+from halometry.massmaps.dataset import map_set
 from halometry.progress import say
 from halometry.shipped import weights, weights_folder
 from halometry.training.run import Run, load_run

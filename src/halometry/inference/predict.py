@@ -65,7 +65,7 @@ def predict(
     answers: list[Answer] = []
     with ExitStack() as stack, track(f"predicting with {run.name}", total) as progress:
         if mapped:
-            from halometry.training.mapping import mapped_for  # slow to import, seldom needed
+            from halometry.massmaps.pool import mapped_for  # slow to import, seldom needed
 
             images = stack.enter_context(mapped_for(run, images, total, workers))
         while batch := list(islice(images, batch_size)):

@@ -27,7 +27,7 @@ from halometry.inference.detecting import (
 from halometry.processes import Workers
 from halometry.progress import track
 from halometry.simulation import Preset
-from halometry.training.mapping import for_plain_images
+from halometry.massmaps.pool import for_plain_images
 from halometry.training.trained import Trained, open_trained
 from halometry.training.trained_on import preset_for
 from halometry.writing import check_writable

@@ -13,10 +13,10 @@ from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import Split
 from halometry.datasets.store import attributes_of, is_store, open_store
 from halometry.errors import ConfigError, RunError
-from halometry.fitting.mapper import sides_of
+from halometry.massmaps.mapper import sides_of
 from halometry.simulation import Preset, draw_scenes, load_preset, presets
 from halometry.training.ensemble import Ensemble
-from halometry.training.mapping import preset_of_maps
+from halometry.massmaps.pool import preset_of_maps
 from halometry.training.trained import Trained
 
 DRAWN = 4096  # labels that tell the law of a preset's

@@ -18,12 +18,12 @@ from halometry.datasets.shards import Shard
 from halometry.datasets.store import StoreWriter, open_store
 from halometry.datasets.versions import versions
 from halometry.errors import UsageError
-from halometry.fitting.mapper import CHANNELS, Mapper, sides_of
+from halometry.massmaps.mapper import CHANNELS, Mapper, sides_of
 from halometry.processes import Workers, check_workers
 from halometry.progress import Tracker
 from halometry.simulation import Preset, Scene, load_preset, units_of
 from halometry.training.fresh import preset_of
-from halometry.training.mapping import CHUNK, Job, Mapping, stacked
+from halometry.massmaps.pool import CHUNK, Job, Mapping, stacked
 from halometry.writing import check_writable
 
 SHARD = 256  # images, a quarter of those of `simulate`: what is lost by a stop takes minutes

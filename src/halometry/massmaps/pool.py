@@ -21,7 +21,7 @@ import yaml
 from halometry.config import validate
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UnavailableError
-from halometry.fitting.mapper import Mapper
+from halometry.massmaps.mapper import Mapper
 from halometry.processes import Workers, begin_as_child, check_workers, cores, no_interrupt
 from halometry.simulation import Preset, Scene
 from halometry.training.run import Answerer
