@@ -32,7 +32,7 @@ import halometry
 from halometry.devices import find_device
 from halometry.evaluation.cost import model_cost
 from halometry.models import Network
-from halometry.models.backbone import PLAIN_NAMES
+from halometry.models.backbones import PLAIN_NAMES
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
 from halometry.simulation import load_preset, sample
 from halometry.training.batches import augment

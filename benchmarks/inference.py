@@ -24,7 +24,7 @@ from torch import Tensor
 
 from halometry.evaluation.cost import measure_speed
 from halometry.models import Network, Predictor, Preprocessing, PreprocessingConfig
-from halometry.models.backbone import PLAIN_NAMES
+from halometry.models.backbones import PLAIN_NAMES
 from halometry.models.onnx_graph import to_onnx
 from halometry.models.onnx_predictor import OnnxPredictor
 from halometry.simulation import FreshImages

@@ -13,7 +13,7 @@ from measuring import arguments, begin, write
 
 from halometry.devices import find_device
 from halometry.models import Network
-from halometry.models.backbone import PLAIN_NAMES
+from halometry.models.backbones import PLAIN_NAMES
 from halometry.training.execution import choose_execution
 from halometry.training.memory import freed_memory_kept
 

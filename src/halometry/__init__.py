@@ -35,7 +35,7 @@ _HOME = {
     "load_preset": "halometry.simulation.preset",
     "presets": "halometry.simulation.preset",
     "instruments": "halometry.simulation.instrument",
-    "backbones": "halometry.models.backbone",
+    "backbones": "halometry.models.backbones",
     "weights": "halometry.shipped",
     "doctor": "halometry.health",
     "demo": "halometry.demonstration",
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from halometry.inference.predict import predict as predict
     from halometry.inference.publish import publish as publish
     from halometry.inference.sensitivity import sensitivity as sensitivity
-    from halometry.models.backbone import backbones as backbones
+    from halometry.models.backbones import backbones as backbones
     from halometry.shipped import weights as weights
     from halometry.simulation.instrument import instruments as instruments
     from halometry.simulation.preset import load_preset as load_preset

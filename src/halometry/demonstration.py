@@ -17,7 +17,7 @@ from halometry.errors import UsageError
 from halometry.evaluation.compare import Comparison, compare
 from halometry.evaluation.report import write_report
 from halometry.inference.at_work import at_work
-from halometry.models.backbone import PUBLISHED
+from halometry.models.backbones import PUBLISHED
 from halometry.progress import duration, say
 from halometry.tasks import Task
 from halometry.training.recipe import RecipeFile, load_recipe

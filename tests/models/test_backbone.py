@@ -9,7 +9,7 @@ from torch import nn
 from halometry.errors import UnavailableError, UsageError
 from halometry.models import Network, backbones, create_backbone
 from halometry.models import backbones as listing
-from halometry.models.backbone import PUBLISHED, feature_width, pretraining_note, timm_name
+from halometry.models.backbones import PUBLISHED, feature_width, pretraining_note, timm_name
 from halometry.models.network import switch_off_residuals
 
 
@@ -80,7 +80,7 @@ def test_a_pretrained_first_convolution_is_begun_anew_only_where_asked(
         nn.init.ones_(net.conv1.weight)  # type: ignore[union-attr, arg-type]
         return net
 
-    monkeypatch.setattr("halometry.models.backbone._pretrained", loaded)
+    monkeypatch.setattr("halometry.models.backbones._pretrained", loaded)
     kept = create_backbone("resnet18", 1, pretrained=True, first_convolution="summed")
     anew = create_backbone("resnet18", 1, pretrained=True, first_convolution="random")
     three = create_backbone("resnet18", 3, pretrained=True, first_convolution="random")

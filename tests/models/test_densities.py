@@ -8,7 +8,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor, nn
 
-from halometry.models.densities import FAMILIES, Density
+from halometry.models.heads import FAMILIES, Density
 from halometry.models.posterior import Grid, Posterior
 from halometry.models.predictor import Predictor, TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig

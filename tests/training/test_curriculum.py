@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from halometry.datasets.open import open_dataset
 from halometry.datasets.dataset import LabelledImages
 from halometry.models import Network
-from halometry.models.backbone import PLAIN_NAMES
+from halometry.models.backbones import PLAIN_NAMES
 from halometry.simulation import draw_scenes, load_preset
 from halometry.simulation.substructure_maps import substructure_mass
 from halometry.training.auxiliary import MassMap

@@ -9,7 +9,7 @@ from torch import nn
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import split_dataset
 from halometry.errors import ConfigError, UsageError
-from halometry.models.backbone import OURS
+from halometry.models.backbones import OURS
 from halometry.tasks import TASKS
 from halometry.training.learner import Learner
 from halometry.training.prepare import configure

@@ -28,7 +28,7 @@ from halometry.evaluation.metrics import roc_curves
 from halometry.evaluation.posteriors import posterior_record
 from halometry.evaluation.report import Gallery, pareto, write_report
 from halometry.evaluation.tables import write_csv, write_differences
-from halometry.models.backbone import check_pretrained, timm_name
+from halometry.models.backbones import check_pretrained, timm_name
 from halometry.models.predictor import Predictor
 from halometry.progress import say
 from halometry.tasks import Task
@@ -86,7 +86,7 @@ def compare(
     Args:
         task: classification or regression.
         data: a labelled set or the path of one.
-        backbones: names; see `halometry.models.backbone`.
+        backbones: names; see `halometry.models.backbones`.
         out: gets `runs/`, `evaluations/`, `results.csv`, `differences.csv`, `results.json`,
             figures, `report.html`.
         recipe: a name, a YAML file, or a recipe; see `train`.

@@ -1,6 +1,6 @@
 """What looks at the images: backbones, heads, preprocessing, and the predictor that joins them."""
 
-from halometry.models.backbone import BackboneInfo, backbones, create_backbone
+from halometry.models.backbones import BackboneInfo, backbones, create_backbone
 from halometry.models.network import Network
 from halometry.models.predictor import Predictor, TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig

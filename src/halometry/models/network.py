@@ -8,11 +8,11 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from halometry.models.backbone import FirstConvolution, create_backbone, feature_width
+from halometry.models.backbones import FirstConvolution, create_backbone, feature_width
 
 
 class Network(nn.Module):
-    """A backbone from `halometry.models.backbone` and a head of linear layers.
+    """A backbone from `halometry.models.backbones` and a head of linear layers.
 
     Args:
         backbone: its name.

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from halometry.config import Strict
-from halometry.models.densities import FAMILIES, Family, on_cells
+from halometry.models.heads import FAMILIES, Family, on_cells
 from halometry.models.posterior import Grid
 from halometry.models.preprocessing import Preprocessing
 from halometry.models.temperature import tempered

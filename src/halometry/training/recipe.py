@@ -10,8 +10,8 @@ from pydantic import Field
 
 from halometry.config import Strict, read_yaml, validate
 from halometry.errors import ConfigError, UsageError, did_you_mean
-from halometry.models.backbone import PLAIN_NAMES, FirstConvolution, timm_name
-from halometry.models.densities import Family
+from halometry.models.backbones import PLAIN_NAMES, FirstConvolution, timm_name
+from halometry.models.heads import Family
 from halometry.models.preprocessing import Scale, Stretch
 from halometry.shipped import called, located, names
 from halometry.tasks import TASKS, Task

@@ -7,7 +7,7 @@ from torch import nn
 
 from halometry.config import Strict
 from halometry.datasets.dataset import LabelledImages
-from halometry.models.densities import FAMILIES
+from halometry.models.heads import FAMILIES
 from halometry.models.network import Network
 from halometry.models.posterior import Grid
 from halometry.models.predictor import Predictor, TargetConfig

@@ -13,7 +13,7 @@ from halometry import hub
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import Split
 from halometry.errors import RunError, UsageError
-from halometry.models.backbone import SHALLOWER, check_pretrained, pretraining_note
+from halometry.models.backbones import SHALLOWER, check_pretrained, pretraining_note
 from halometry.progress import say
 from halometry.shipped import weights
 from halometry.tasks import Task
