@@ -19,8 +19,8 @@ from halometry.evaluation.calibration import (
     told,
 )
 from halometry.evaluation.calibration_figure import reliability_figure
-from halometry.models.conformal import conformal_of
-from halometry.models.temperature import tempered
+from halometry.calibration.conformal import conformal_of
+from halometry.calibration.temperature import tempered
 
 
 def answers(

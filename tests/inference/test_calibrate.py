@@ -25,7 +25,7 @@ from halometry.inference.calibrate import calibrate
 from halometry.inference.export import export
 from halometry.inference.predict import predict
 from halometry.inference.publish import without_paths
-from halometry.models.temperature import fit_temperature, tempered
+from halometry.calibration.temperature import fit_temperature, tempered
 from halometry.training.calibrate import halves, reserved
 from halometry.training.exported import load_exported
 from halometry.training.novelty import familiarise

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from halometry.models import Predictor, Preprocessing, PreprocessingConfig
-from halometry.models.temperature import fit_temperature, tempered, untempered
+from halometry.calibration.temperature import fit_temperature, tempered, untempered
 
 
 def answers(temperature: float, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ from halometry.datasets.open import open_dataset
 from halometry.devices import check_devices
 from halometry.errors import DataError, HalometryError, RunError, UnavailableError, UsageError
 from halometry.evaluation.evaluate import outputs_of
-from halometry.models.temperature import untempered
+from halometry.calibration.temperature import untempered
 from halometry.training.group import LostError
 from halometry.training.launch import _complain
 from halometry.training.run import RESUME

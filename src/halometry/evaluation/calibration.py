@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from halometry.evaluation.intervals import LEVEL as INTERVAL
 from halometry.evaluation.intervals import Estimate, bootstrap, resampled, share
-from halometry.models.conformal import Conformal
+from halometry.calibration.conformal import Conformal
 from halometry.models.posterior import Posterior
 
 BINS = 15

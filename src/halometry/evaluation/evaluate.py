@@ -31,7 +31,7 @@ from halometry.evaluation.posteriors import (
     posterior_record,
 )
 from halometry.models.posterior import LEVELS, Posterior
-from halometry.models.temperature import untempered
+from halometry.calibration.temperature import untempered
 from halometry.progress import say
 from halometry.training.answering import answers_to
 from halometry.training.trained import Trained, open_trained

@@ -32,7 +32,7 @@ from halometry.evaluation.pareto_figure import pareto_figure
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.evaluation.style import LENS_MAP, colours
 from halometry.evaluation.tables import best_values, cost_cells, metric_keys
-from halometry.models.temperature import untempered
+from halometry.calibration.temperature import untempered
 from halometry.writing import write_text
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from halometry.inference.regions import Region, Regions
+from halometry.calibration.prediction_sets import Region, Regions
 from halometry.models.familiar import Novelty
 from halometry.models.posterior import LEVELS, Posterior
 from halometry.training.trained import Trained

@@ -11,7 +11,7 @@ from halometry.datasets.open import open_dataset
 from halometry.datasets.dataset import LabelledImages
 from halometry.errors import DataError, UsageError
 from halometry.evaluation.kept_apart import check_fit
-from halometry.models.conformal import Conformal
+from halometry.calibration.conformal import Conformal
 from halometry.progress import say
 from halometry.training.calibrate import Reserved, calibrate_on, halves, reserved, thinned
 from halometry.training.exported import SUFFIX

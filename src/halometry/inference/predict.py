@@ -14,7 +14,7 @@ from halometry.datasets.readers import Image
 from halometry.errors import ReadError
 from halometry.evaluation.posteriors import posterior_of
 from halometry.inference.answers import Answer, write_answers
-from halometry.inference.regions import Regions, regions_of
+from halometry.calibration.prediction_sets import Regions, regions_of
 from halometry.processes import Workers, check_workers
 from halometry.progress import track
 from halometry.training.novelty import Watch, watched

@@ -12,7 +12,7 @@ from halometry.config import Strict
 from halometry.models.heads import FAMILIES, Family, on_cells
 from halometry.models.posterior import Grid
 from halometry.models.preprocessing import Preprocessing
-from halometry.models.temperature import tempered
+from halometry.calibration.temperature import tempered
 from halometry.tasks import Task
 
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import Split
-from halometry.models.conformal import Conformal, conformal_of
+from halometry.calibration.conformal import Conformal, conformal_of
 from halometry.models.posterior import Posterior
-from halometry.models.temperature import fit_temperature, tempered
+from halometry.calibration.temperature import fit_temperature, tempered
 from halometry.training.answering import answers_to
 from halometry.training.run import CONFORMAL, Run, write_config
 from halometry.writing import write_text

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from halometry.errors import RunError
-from halometry.models.conformal import Conformal
+from halometry.calibration.conformal import Conformal
 from halometry.models.posterior import Posterior, common_grid
 from halometry.training.exported import ExportedRun
 from halometry.training.run import Answerer, Run

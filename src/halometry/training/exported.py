@@ -9,7 +9,7 @@ from pathlib import Path
 from halometry.config import validate
 from halometry.datasets.splits import Split
 from halometry.errors import ConfigError, RunError
-from halometry.models.conformal import Conformal, parse_conformal
+from halometry.calibration.conformal import Conformal, parse_conformal
 from halometry.models.onnx_predictor import AT_ONCE, OnnxPredictor
 from halometry.training.lessons import Lesson, lessons_from_json
 from halometry.training.run import Answerer

@@ -21,7 +21,7 @@ from halometry.config import read_yaml, validate
 from halometry.datasets.splits import Split
 from halometry.devices import find_device
 from halometry.errors import ConfigError, RunError, UsageError, did_you_mean
-from halometry.models.conformal import Conformal, parse_conformal
+from halometry.calibration.conformal import Conformal, parse_conformal
 from halometry.models.predictor import Predictor
 from halometry.progress import say
 from halometry.shipped import weights, weights_folder

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from halometry.errors import RunError
-from halometry.models.conformal import LEVEL, Conformal
+from halometry.calibration.conformal import LEVEL, Conformal
 from halometry.models.posterior import Posterior
 from halometry.training.ensemble import Ensemble
 from halometry.training.trained import Trained
