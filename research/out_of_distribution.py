@@ -25,9 +25,9 @@ from halometry.evaluation.intervals import Estimate, bootstrap
 from halometry.evaluation.metrics import area_under_roc
 from halometry.evaluation.style import LENS_MAP, bare, figure, save, styled
 from halometry.inference.predict import predict
-from halometry.models.familiar import Novelty
+from halometry.ood.detector import Novelty
 from halometry.simulation import load_preset
-from halometry.training.novelty import watched
+from halometry.runs.ood import watched
 
 BATCH = 50  # images at a time
 

@@ -16,7 +16,7 @@ _HOME = {
     "open_dataset": "halometry.datasets.open",
     "train": "halometry.training.train",
     "load_run": "halometry.training.run",
-    "familiarise": "halometry.training.novelty",
+    "familiarise": "halometry.runs.ood",
     "load_recipe": "halometry.training.recipe",
     "recipes": "halometry.training.recipe",
     "evaluate": "halometry.evaluation.evaluate",
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from halometry.simulation.instrument import instruments as instruments
     from halometry.simulation.preset import load_preset as load_preset
     from halometry.simulation.preset import presets as presets
-    from halometry.training.novelty import familiarise as familiarise
+    from halometry.runs.ood import familiarise as familiarise
     from halometry.training.recipe import load_recipe as load_recipe
     from halometry.training.recipe import recipes as recipes
     from halometry.training.run import load_run as load_run

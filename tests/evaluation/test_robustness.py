@@ -14,7 +14,7 @@ import pytest
 
 from halometry.errors import RunError, UsageError
 from halometry.evaluation.robustness import robustness
-from halometry.models.familiar import Novelty
+from halometry.ood.detector import Novelty
 from halometry.simulation import load_preset, sample
 from halometry.training.run import Run, load_run
 

@@ -28,7 +28,7 @@ from halometry.inference.publish import without_paths
 from halometry.calibration.temperature import fit_temperature, tempered
 from halometry.training.calibrate import halves, reserved
 from halometry.training.exported import load_exported
-from halometry.training.novelty import familiarise
+from halometry.runs.ood import familiarise
 from halometry.training.run import CONFORMAL, Run, load_run, write_config
 from halometry.training.train import train
 

@@ -16,7 +16,7 @@ from halometry.errors import RunError, UnavailableError, UsageError
 from halometry.inference.cards import card_of
 from halometry.inference.predict import predict
 from halometry.inference.publish import publish
-from halometry.training.novelty import NOVELTY
+from halometry.runs.ood import NOVELTY
 from halometry.training.run import EARLIER, load_run
 
 

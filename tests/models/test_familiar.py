@@ -10,8 +10,8 @@ import torch
 from scipy.stats import binom, kstest
 from torch import Tensor
 
-from halometry.models.familiar import FEATURES, KEPT, Cloud, Directions, Familiar, Sides, View
-from halometry.models.looks import FREQUENCIES, RINGS, brightness_levels, looks
+from halometry.ood.detector import FEATURES, KEPT, Cloud, Directions, Familiar, Sides, View
+from halometry.ood.image_statistics import FREQUENCIES, RINGS, brightness_levels, looks
 
 SIDES = ("features", "light", "spectrum", "noise")
 LOOKS = ("light", "centre", "spectrum", "noise")

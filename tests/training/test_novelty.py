@@ -23,7 +23,7 @@ from halometry.errors import DataError, RunError
 from halometry.inference.predict import predict
 from halometry.inference.publish import publish
 from halometry.training.exported import ExportedRun
-from halometry.training.novelty import NOVELTY, Watch, familiarise, read_familiar, watched
+from halometry.runs.ood import NOVELTY, Watch, familiarise, read_familiar, watched
 from halometry.training.run import Run, load_run
 from halometry.training.train import train
 

@@ -15,7 +15,7 @@ from halometry.progress import say, track
 from halometry.simulation import Preset
 from halometry.simulation.shifts import SHIFTS, shifted
 from halometry.massmaps.pool import for_plain_images
-from halometry.training.novelty import watched
+from halometry.runs.ood import watched
 from halometry.training.trained import Trained, open_trained
 from halometry.training.trained_on import preset_for
 from halometry.writing import check_writable

@@ -12,7 +12,7 @@ from halometry.evaluation.metrics import classification_metrics, regression_metr
 from halometry.evaluation.posteriors import points_of
 from halometry.progress import Tracker
 from halometry.simulation import Preset, sample
-from halometry.training.novelty import Watch
+from halometry.runs.ood import Watch
 from halometry.training.run import Answerer
 from halometry.training.trained import Trained
 

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from halometry.calibration.prediction_sets import Region, Regions
-from halometry.models.familiar import Novelty
+from halometry.ood.detector import Novelty
 from halometry.models.posterior import LEVELS, Posterior
 from halometry.training.trained import Trained
 from halometry.writing import write_table

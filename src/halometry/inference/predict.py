@@ -17,7 +17,7 @@ from halometry.inference.answers import Answer, write_answers
 from halometry.calibration.prediction_sets import Regions, regions_of
 from halometry.processes import Workers, check_workers
 from halometry.progress import track
-from halometry.training.novelty import Watch, watched
+from halometry.runs.ood import Watch, watched
 from halometry.training.run import Answerer
 from halometry.training.trained import Trained, open_trained
 from halometry.writing import check_writable

@@ -25,7 +25,7 @@ from halometry.inference.cards import CARD, card
 from halometry.progress import say
 from halometry.shipped import weights_name
 from halometry.training.lessons import lessons_to_json
-from halometry.training.novelty import NOVELTY
+from halometry.runs.ood import NOVELTY
 from halometry.training.run import (
     CONFORMAL,
     EARLIER,

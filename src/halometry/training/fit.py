@@ -38,7 +38,7 @@ from halometry.training.group import Group
 from halometry.training.learner import Learner
 from halometry.training.lessons import lessons_to_json
 from halometry.training.memory import freed_memory_kept
-from halometry.training.novelty import learn
+from halometry.runs.ood import learn
 from halometry.training.recipe import Recipe
 from halometry.training.run import Run
 from halometry.training.run_config import RunConfig

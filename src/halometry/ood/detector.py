@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from halometry.models.looks import brightness_levels, looks
+from halometry.ood.image_statistics import brightness_levels, looks
 
 RATE = 0.01  # of familiar images that are called unusual
 KEPT = 32  # directions of a network's features; how far they lie outside is one number more
@@ -56,7 +56,7 @@ class View:
 
     Attributes:
         unit: standard deviation of familiar pixels, as the network is given them.
-        levels: of brightness, see `halometry.models.looks.looks`.
+        levels: of brightness, see `halometry.ood.image_statistics.looks`.
         channels: of the images as they are kept; others are copies.
     """
 

@@ -17,7 +17,7 @@ from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import Split
 from halometry.devices import find_device
 from halometry.errors import DataError, RunError
-from halometry.models.familiar import (
+from halometry.ood.detector import (
     FEATURES,
     FEWEST,
     Cloud,
