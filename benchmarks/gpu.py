@@ -36,7 +36,7 @@ from halometry.models.backbones import PLAIN_NAMES
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
 from halometry.simulation import load_preset, sample
 from halometry.training.batches import augment
-from halometry.training.run import HISTORY
+from halometry.runs.run import HISTORY
 
 PRESET, PUBLISHED_AUC = "common_test_1", 0.9871
 PREPROCESSING = PreprocessingConfig(scale="minmax", stretch="sqrt")

@@ -31,7 +31,7 @@ from measuring import arguments, begin, write
 from scipy import stats
 
 from halometry.progress import say
-from halometry.training.run import CONFIG, HISTORY, is_finished
+from halometry.runs.run import CONFIG, HISTORY, is_finished
 
 BAR = 5.0
 RECIPES = ("baseline", "default", "mapped")

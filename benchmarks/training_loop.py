@@ -45,7 +45,7 @@ from halometry.training.batches import Batches, Order
 from halometry.training.execution import pinned_threads
 from halometry.training.learner import Learner
 from halometry.training.memory import freed_memory_kept
-from halometry.training.run import METRICS
+from halometry.runs.run import METRICS
 
 BARS = {"default / published": 2.5, "stored / ceiling": 0.90, "default / ceiling": 0.75}
 WAYS = ("published", "default", "stored", "ceiling")

@@ -23,8 +23,8 @@ from halometry.evaluation.evaluate import Evaluation
 from halometry.evaluation.intervals import Estimate
 from halometry.progress import say
 from halometry.training.prepare import versions
-from halometry.training.recipe import load_recipe, parse_overrides
-from halometry.training.run import Run
+from halometry.runs.recipe import load_recipe, parse_overrides
+from halometry.runs.run import Run
 
 WHOLE = "default"
 WITHOUT: dict[str, dict[str, Any]] = {

@@ -37,7 +37,7 @@ from halometry.inference.populations.density import density, quantiles_of
 from halometry.inference.populations.masses import SCORES
 from halometry.inference.populations.reading import QUANTILES, read_answers
 from halometry.inference.populations.summary import LEVELS
-from halometry.training.trained_on import labels_of_run, preset_of_run
+from halometry.runs.training_data import labels_of_run, preset_of_run
 
 SIZES = (10, 100, 1000)
 PART = 480  # images made and answered at a time

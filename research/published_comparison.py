@@ -33,7 +33,7 @@ import halometry
 from halometry.errors import UnavailableError
 from halometry.models.predictor import Task
 from halometry.progress import duration, say
-from halometry.training.recipe import parse_overrides
+from halometry.runs.recipe import parse_overrides
 
 BACKBONES = ["mobilenetv3_small", "resnet18", "efficientnet_b5"]
 

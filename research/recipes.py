@@ -28,7 +28,7 @@ from halometry.evaluation.intervals import Estimate
 from halometry.progress import say
 from halometry.tasks import Task
 from halometry.training.prepare import versions
-from halometry.training.run import Run
+from halometry.runs.run import Run
 
 SETS: dict[Task, str] = {"classification": "demo_classification", "regression": "demo_mass"}
 RECIPES: dict[str, dict[str, Any]] = {

@@ -30,7 +30,7 @@ from halometry.inference.predict import predict
 from halometry.shipped import weights
 from halometry.simulation import load_preset, presets
 from halometry.simulation.render import sample
-from halometry.training.run import load_run
+from halometry.runs.run import load_run
 from halometry.training.train import train
 
 IMAGES = 60  # of each preset

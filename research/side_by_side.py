@@ -24,7 +24,7 @@ from halometry.massmaps.dataset import map_set
 from halometry.processes import cores
 from halometry.simulation.shifts import shifted
 from halometry.massmaps.pool import preset_of_maps
-from halometry.training.trained import open_trained
+from halometry.runs.open import open_trained
 
 SHOWN = {"classification": ("auc", "accuracy", "loss"), "regression": ("r2", "mse", "nll")}
 

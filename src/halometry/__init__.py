@@ -15,15 +15,15 @@ _HOME = {
     "simulate": "halometry.datasets.generate",
     "open_dataset": "halometry.datasets.open",
     "train": "halometry.training.train",
-    "load_run": "halometry.training.run",
+    "load_run": "halometry.runs.run",
     "familiarise": "halometry.runs.ood",
-    "load_recipe": "halometry.training.recipe",
-    "recipes": "halometry.training.recipe",
+    "load_recipe": "halometry.runs.recipe",
+    "recipes": "halometry.runs.recipe",
     "evaluate": "halometry.evaluation.evaluate",
     "compare": "halometry.evaluation.compare",
     "show": "halometry.datasets.show",
     "predict": "halometry.inference.predict",
-    "calibrate": "halometry.inference.calibrate",
+    "calibrate": "halometry.runs.calibrate",
     "export": "halometry.inference.export",
     "fit": "halometry.lensfit.command",
     "map": "halometry.massmaps.dataset:map_set",
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from halometry.evaluation.robustness import robustness as robustness
     from halometry.datasets.show import show as show
     from halometry.health import doctor as doctor
-    from halometry.inference.calibrate import calibrate as calibrate
+    from halometry.runs.calibrate import calibrate as calibrate
     from halometry.inference.export import export as export
     from halometry.lensfit.command import fit as fit
     from halometry.massmaps.dataset import map_set as map  # noqa: F401
@@ -67,9 +67,9 @@ if TYPE_CHECKING:
     from halometry.simulation.preset import load_preset as load_preset
     from halometry.simulation.preset import presets as presets
     from halometry.runs.ood import familiarise as familiarise
-    from halometry.training.recipe import load_recipe as load_recipe
-    from halometry.training.recipe import recipes as recipes
-    from halometry.training.run import load_run as load_run
+    from halometry.runs.recipe import load_recipe as load_recipe
+    from halometry.runs.recipe import recipes as recipes
+    from halometry.runs.run import load_run as load_run
     from halometry.training.train import train as train
 
 

@@ -20,7 +20,7 @@ from halometry.inference.at_work import at_work
 from halometry.models.backbones import PUBLISHED
 from halometry.progress import duration, say
 from halometry.tasks import Task
-from halometry.training.recipe import RecipeFile, load_recipe
+from halometry.runs.recipe import RecipeFile, load_recipe
 
 PRESETS: dict[Task, str] = {"classification": "demo_classification", "regression": "demo_mass"}
 NETWORKS = (*PUBLISHED, "d4net")

@@ -107,7 +107,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 
 def test_the_recipe_in_the_pages_is_valid(tmp_path: Path) -> None:
-    from halometry.training.recipe import load_recipe
+    from halometry.runs.recipe import load_recipe
 
     text = (ROOT / "docs/train.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)

@@ -44,7 +44,7 @@ def test_population_refuses_in_one_line(command: Command, tmp_path: Path) -> Non
 
 
 def test_robustness_refuses_real_sets_in_one_line(command: Command, tmp_path: Path) -> None:
-    from halometry.training.run import load_run, write_config
+    from halometry.runs.run import load_run, write_config
 
     run = load_run("common_test_1/d4net")
     for file in run.path.iterdir():

@@ -24,7 +24,7 @@ from halometry.inference.export import export
 from halometry.simulation import Scene, draw_scenes, load_preset
 from halometry.simulation.substructure_maps import substructure_convergence
 from halometry.simulation.render import blur, pixel_grid
-from halometry.training.run import load_run
+from halometry.runs.run import load_run
 
 pytest.importorskip("captum")
 

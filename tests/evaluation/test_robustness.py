@@ -16,7 +16,7 @@ from halometry.errors import RunError, UsageError
 from halometry.evaluation.robustness import robustness
 from halometry.ood.detector import Novelty
 from halometry.simulation import load_preset, sample
-from halometry.training.run import Run, load_run
+from halometry.runs.run import Run, load_run
 
 
 @dataclass(frozen=True)

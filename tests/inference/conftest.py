@@ -9,7 +9,7 @@ from exporting import QUICK, images_of, settle
 
 from halometry.inference.export import export
 from halometry.massmaps.dataset import map_set
-from halometry.training.run import Run
+from halometry.runs.run import Run
 from halometry.training.train import train
 
 

@@ -14,7 +14,7 @@ from halometry.datasets.store import open_store
 from halometry.inference.answers import Answer
 from halometry.inference.export import export
 from halometry.models import Preprocessing
-from halometry.training.run import WEIGHTS, Run, load_weights, write_weights
+from halometry.runs.run import WEIGHTS, Run, load_weights, write_weights
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
 

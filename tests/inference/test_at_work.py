@@ -9,7 +9,7 @@ from rich.console import Console
 
 from halometry.evaluation.tables import print_trained
 from halometry.inference.at_work import LATER, at_work
-from halometry.training.run import load_run
+from halometry.runs.run import load_run
 
 
 @pytest.fixture(autouse=True)

@@ -21,15 +21,15 @@ from halometry.datasets.generate import simulate
 from halometry.datasets.dataset import LabelledImages
 from halometry.errors import DataError, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate, outputs_of
-from halometry.inference.calibrate import calibrate
+from halometry.runs.calibrate import calibrate
 from halometry.inference.export import export
 from halometry.inference.predict import predict
 from halometry.inference.publish import without_paths
 from halometry.calibration.temperature import fit_temperature, tempered
-from halometry.training.calibrate import halves, reserved
-from halometry.training.exported import load_exported
+from halometry.runs.calibration_fit import halves, reserved
+from halometry.runs.exported import load_exported
 from halometry.runs.ood import familiarise
-from halometry.training.run import CONFORMAL, Run, load_run, write_config
+from halometry.runs.run import CONFORMAL, Run, load_run, write_config
 from halometry.training.train import train
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
@@ -165,7 +165,7 @@ def test_halves_are_all_of_it_once() -> None:
 def test_few_images_are_answered_however_large_the_set(
     run: Path, lenses: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("halometry.training.calibrate.MOST", 2)
+    monkeypatch.setattr("halometry.runs.calibration_fit.MOST", 2)
     made = calibrate(run, lenses, "cpu")
     assert made.conformal.images.startswith("2 images")
     assert len(reserved(load_run(run).split()).fitted) == 2

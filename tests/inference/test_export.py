@@ -23,7 +23,7 @@ from halometry.evaluation.evaluate import evaluate
 from halometry.inference.export import export
 from halometry.inference.predict import predict
 from halometry.models.onnx_predictor import OnnxPredictor
-from halometry.training.run import Run
+from halometry.runs.run import Run
 from halometry.training.train import train
 
 

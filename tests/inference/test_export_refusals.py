@@ -17,8 +17,8 @@ from halometry.inference.export import export
 from halometry.inference.predict import predict
 from halometry.models import Predictor
 from halometry.models.onnx_predictor import OnnxPredictor
-from halometry.training.exported import load_exported
-from halometry.training.run import Run, load_run
+from halometry.runs.exported import load_exported
+from halometry.runs.run import Run, load_run
 
 
 def test_damaged_files_and_those_of_others_are_named(kinds_file: Path, tmp_path: Path) -> None:

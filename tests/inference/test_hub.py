@@ -17,7 +17,7 @@ from halometry.inference.cards import card_of
 from halometry.inference.predict import predict
 from halometry.inference.publish import publish
 from halometry.runs.ood import NOVELTY
-from halometry.training.run import EARLIER, load_run
+from halometry.runs.run import EARLIER, load_run
 
 
 class Hub:

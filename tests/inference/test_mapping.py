@@ -24,7 +24,7 @@ from halometry.inference.sensitivity import sensitivity
 from halometry.simulation import load_preset, observe, render, sample
 from halometry.simulation.shifts import SHIFTS, shifted
 from halometry.massmaps.pool import Mapping, for_plain_images
-from halometry.training.run import Run
+from halometry.runs.run import Run
 from halometry.training.train import train
 
 SMALL, LARGE = "demo_classification", "common_test_1"

@@ -18,8 +18,8 @@ from halometry.datasets.splits import Split
 from halometry.errors import DataError, RunError, UsageError
 from halometry.inference.populations.prior import class_shares, labels_of
 from halometry.inference.populations.reading import QUANTILES
-from halometry.training.run import Run, load_run
-from halometry.training.trained_on import labels_of_run, preset_of_run
+from halometry.runs.run import Run, load_run
+from halometry.runs.training_data import labels_of_run, preset_of_run
 
 LINES = ["no", "sphere", "vort"]
 

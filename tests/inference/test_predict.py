@@ -16,7 +16,7 @@ from PIL import Image as Picture
 from halometry.datasets.store import open_store
 from halometry.errors import DataError, StorageError, UsageError
 from halometry.inference.predict import predict
-from halometry.training.run import Run
+from halometry.runs.run import Run
 from halometry.training.train import train
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}

@@ -21,7 +21,7 @@ from halometry.evaluation.evaluate import evaluate
 from halometry.inference.cards import card_of, hub_metric
 from halometry.inference.predict import predict
 from halometry.inference.publish import halved, publish, without_paths
-from halometry.training.run import Run, load_run
+from halometry.runs.run import Run, load_run
 from halometry.training.train import train
 
 KINDS, MASSES = "demo_classification/tiny", "demo_mass/tiny"

@@ -44,7 +44,7 @@ from halometry.progress import track
 from halometry.simulation import Preset, load_preset
 from halometry.simulation.information import unexplained
 from halometry.simulation.distributions import Quantity
-from halometry.training.run import load_run
+from halometry.runs.run import load_run
 
 PRESET = load_preset("demo_classification")
 ALPHA = 0.1

@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 import halometry
 from halometry.inference.cards import card, card_of, hub_metric
 from halometry.shipped import weights_folder
-from halometry.training.run import load_run
+from halometry.runs.run import load_run
 
 MEGABYTE = 1_000_000
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from halometry.training.run import WEIGHTS
+from halometry.runs.run import WEIGHTS
 
 PLAIN = "test_convnext"  # without batch normalisation, whose statistics are of a share
 OPTIONS: dict[str, Any] = {

@@ -20,8 +20,8 @@ from halometry.simulation.substructure_maps import substructure_mass
 from halometry.training.auxiliary import MassMap
 from halometry.training.batches import Batches, Order
 from halometry.training.fresh import Curriculum, curriculum, has_mass, mass_maps, preset_of
-from halometry.training.recipe import Recipe
-from halometry.training.run import WEIGHTS
+from halometry.runs.recipe import Recipe
+from halometry.runs.run import WEIGHTS
 from halometry.training.train import train
 
 

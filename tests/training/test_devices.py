@@ -24,7 +24,7 @@ from halometry.evaluation.evaluate import outputs_of
 from halometry.calibration.temperature import untempered
 from halometry.training.group import LostError
 from halometry.training.launch import _complain
-from halometry.training.run import RESUME
+from halometry.runs.run import RESUME
 from halometry.training.train import train
 
 SHORT_STRETCHES = """

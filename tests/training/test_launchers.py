@@ -15,7 +15,7 @@ from processes import PLAIN, assert_same, wait_for, words
 from halometry.errors import UsageError
 from halometry.evaluation.compare import compare
 from halometry.training.group import find_group
-from halometry.training.run import RESUME
+from halometry.runs.run import RESUME
 
 
 @pytest.mark.slow

@@ -14,12 +14,12 @@ from halometry.datasets.open import open_dataset
 from halometry.datasets.generate import simulate
 from halometry.errors import DataError, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate
-from halometry.inference.calibrate import calibrate
+from halometry.runs.calibrate import calibrate
 from halometry.inference.export import export
 from halometry.inference.publish import publish
-from halometry.training.calibrate import halves
-from halometry.training.exported import load_exported
-from halometry.training.run import EARLIER, Run, load_run
+from halometry.runs.calibration_fit import halves
+from halometry.runs.exported import load_exported
+from halometry.runs.run import EARLIER, Run, load_run
 from halometry.training.train import train
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True, "fresh": 0}

@@ -22,9 +22,9 @@ from halometry.datasets.generate import simulate
 from halometry.errors import DataError, RunError
 from halometry.inference.predict import predict
 from halometry.inference.publish import publish
-from halometry.training.exported import ExportedRun
+from halometry.runs.exported import ExportedRun
 from halometry.runs.ood import NOVELTY, Watch, familiarise, read_familiar, watched
-from halometry.training.run import Run, load_run
+from halometry.runs.run import Run, load_run
 from halometry.training.train import train
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}

@@ -25,12 +25,12 @@ from halometry.inference.export import export
 from halometry.inference.predict import predict
 from halometry.inference.publish import publish
 from halometry.models.posterior import Grid, Posterior
-from halometry.training.ensemble import Ensemble
-from halometry.training.run import WEIGHTS, Run, load_run
+from halometry.runs.ensemble import Ensemble
+from halometry.runs.run import WEIGHTS, Run, load_run
 from halometry.training.start import without_paths
 from halometry.training.train import train
-from halometry.training.trained import open_trained
-from halometry.training.trained_on import labels_of_run
+from halometry.runs.open import open_trained
+from halometry.runs.training_data import labels_of_run
 
 QUICK: dict[str, Any] = {
     "epochs": 1,

@@ -13,8 +13,8 @@ from halometry.models.backbones import OURS
 from halometry.tasks import TASKS
 from halometry.training.learner import Learner
 from halometry.training.prepare import configure
-from halometry.training.recipe import RecipeFile, load_recipe, parse_overrides, recipes
-from halometry.training.run import HISTORY
+from halometry.runs.recipe import RecipeFile, load_recipe, parse_overrides, recipes
+from halometry.runs.run import HISTORY
 from halometry.training.train import train
 
 

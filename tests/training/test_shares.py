@@ -14,7 +14,7 @@ from halometry.simulation import load_preset
 from halometry.training.batches import Batches, Order, Share, augment
 from halometry.training.feed import Selection
 from halometry.training.fresh import curriculum, mass_maps
-from halometry.training.recipe import Recipe
+from halometry.runs.recipe import Recipe
 
 
 @given(

@@ -19,7 +19,7 @@ import pytest
 from halometry.errors import RunError
 from halometry.training.callbacks import improves
 from halometry.training.fit import interruptible
-from halometry.training.run import RESUME, WEIGHTS, load_run
+from halometry.runs.run import RESUME, WEIGHTS, load_run
 
 SMALL = "mobilenetv3_small"
 

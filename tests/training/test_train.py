@@ -22,7 +22,7 @@ from halometry.errors import (
 )
 from halometry.evaluation.figures import learning_figure
 from halometry.training.learner import Learner
-from halometry.training.run import HISTORY, METRICS, WEIGHTS, load_run, read_config, write_config
+from halometry.runs.run import HISTORY, METRICS, WEIGHTS, load_run, read_config, write_config
 from halometry.training.train import train
 from halometry.writing import whole_file
 

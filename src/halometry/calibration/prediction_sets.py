@@ -9,8 +9,8 @@ import numpy as np
 from halometry.errors import RunError
 from halometry.calibration.conformal import LEVEL, Conformal
 from halometry.models.posterior import Posterior
-from halometry.training.ensemble import Ensemble
-from halometry.training.trained import Trained
+from halometry.runs.ensemble import Ensemble
+from halometry.runs.open import Trained
 
 
 @dataclass(frozen=True)

@@ -299,7 +299,7 @@ def _overrides(
     pairs: list[str] | None,
 ) -> dict[str, Any]:
     from halometry.errors import UsageError
-    from halometry.training.recipe import parse_overrides
+    from halometry.runs.recipe import parse_overrides
 
     if target is not None and task is TaskName.classification:
         raise UsageError("--target is for --task regression")

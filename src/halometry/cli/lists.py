@@ -96,8 +96,8 @@ def recipes(
     backbone: Annotated[str, typer.Option(help="For which backbone.")] = "resnet18",
 ) -> None:
     """List the recipes there are, or one as it is for a task and a backbone."""
-    from halometry.training.recipe import load_recipe
-    from halometry.training.recipe import recipes as names
+    from halometry.runs.recipe import load_recipe
+    from halometry.runs.recipe import recipes as names
 
     if name is None:
         table = listing("name", "what it is")

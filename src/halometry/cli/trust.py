@@ -41,7 +41,7 @@ def calibrate(
     device: DeviceOption = "auto",
 ) -> None:
     """Calibrate a finished run anew: probabilities, sets and intervals."""
-    from halometry.inference.calibrate import calibrate as settle
+    from halometry.runs.calibrate import calibrate as settle
 
     made = settle(run, data, device)
     if made.run.config.class_names:

@@ -25,8 +25,8 @@ from halometry.progress import say, track
 from halometry.simulation import Preset, Scene, draw_scenes, sample
 from halometry.simulation.instrument import ImageSpec
 from halometry.massmaps.pool import mapped_for
-from halometry.training.trained import Trained, open_trained
-from halometry.training.trained_on import preset_for
+from halometry.runs.open import Trained, open_trained
+from halometry.runs.training_data import preset_for
 from halometry.writing import check_writable, whole_file, write_table, write_text
 
 LATER = 2_000_000  # added to the seed: far from the images of any training and its tests

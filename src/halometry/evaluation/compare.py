@@ -35,8 +35,8 @@ from halometry.tasks import Task
 from halometry.training.batches import take
 from halometry.training.group import find_group
 from halometry.training.prepare import versions
-from halometry.training.recipe import RecipeFile, load_recipe
-from halometry.training.run import HISTORY, WEIGHTS, Run
+from halometry.runs.recipe import RecipeFile, load_recipe
+from halometry.runs.run import HISTORY, WEIGHTS, Run
 from halometry.training.start import load_start
 from halometry.training.train import train
 from halometry.writing import write_text

@@ -33,8 +33,8 @@ from halometry.evaluation.posteriors import (
 from halometry.models.posterior import LEVELS, Posterior
 from halometry.calibration.temperature import untempered
 from halometry.progress import say
-from halometry.training.answering import answers_to
-from halometry.training.trained import Trained, open_trained
+from halometry.runs.predict_rows import answers_to
+from halometry.runs.open import Trained, open_trained
 from halometry.writing import check_writable, write_table, write_text
 
 

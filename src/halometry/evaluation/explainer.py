@@ -24,11 +24,11 @@ from halometry.models.preprocessing import extremes
 from halometry.simulation import Preset, Scene, draw_scenes
 from halometry.simulation.substructure_maps import substructure_map
 from halometry.simulation.render import blur, spread
-from halometry.training.ensemble import Ensemble
+from halometry.runs.ensemble import Ensemble
 from halometry.massmaps.pool import preset_of_maps
-from halometry.training.run import Run
-from halometry.training.trained import Trained
-from halometry.training.trained_on import preset_of_run
+from halometry.runs.run import Run
+from halometry.runs.open import Trained
+from halometry.runs.training_data import preset_of_run
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import numpy as np
 from halometry.datasets.dataset import LabelledImages
 from halometry.errors import DataError, RunError
 from halometry.progress import say
-from halometry.training.ensemble import Ensemble
-from halometry.training.exported import ExportedRun
-from halometry.training.lessons import unseen
-from halometry.training.run import Run
-from halometry.training.trained import Trained
+from halometry.runs.ensemble import Ensemble
+from halometry.runs.exported import ExportedRun
+from halometry.runs.lineage import unseen
+from halometry.runs.run import Run
+from halometry.runs.open import Trained
 
 
 def check_fit(run: Trained, data: LabelledImages) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from halometry.evaluation.intervals import Estimate, bootstrap, share
 from halometry.models.posterior import LEVELS, Posterior
-from halometry.training.trained import Trained
+from halometry.runs.open import Trained
 
 PIT_BINS = 20
 CURVE = np.linspace(0, 1, 41)  # levels of the expected coverage

@@ -16,8 +16,8 @@ from halometry.simulation import Preset
 from halometry.simulation.shifts import SHIFTS, shifted
 from halometry.massmaps.pool import for_plain_images
 from halometry.runs.ood import watched
-from halometry.training.trained import Trained, open_trained
-from halometry.training.trained_on import preset_for
+from halometry.runs.open import Trained, open_trained
+from halometry.runs.training_data import preset_for
 from halometry.writing import check_writable
 
 FEWEST = 30  # images

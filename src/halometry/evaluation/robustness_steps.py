@@ -13,8 +13,8 @@ from halometry.evaluation.posteriors import points_of
 from halometry.progress import Tracker
 from halometry.simulation import Preset, sample
 from halometry.runs.ood import Watch
-from halometry.training.run import Answerer
-from halometry.training.trained import Trained
+from halometry.runs.run import Answerer
+from halometry.runs.open import Trained
 
 BATCH = 32
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from halometry.calibration.prediction_sets import Region, Regions
 from halometry.ood.detector import Novelty
 from halometry.models.posterior import LEVELS, Posterior
-from halometry.training.trained import Trained
+from halometry.runs.open import Trained
 from halometry.writing import write_table
 
 

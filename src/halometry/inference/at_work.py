@@ -15,7 +15,7 @@ from halometry.evaluation.report import Gallery
 from halometry.massmaps.dataset import map_set
 from halometry.progress import say
 from halometry.shipped import weights, weights_folder
-from halometry.training.run import Run, load_run
+from halometry.runs.run import Run, load_run
 
 COUNT = 200  # images
 LATER = 1_000_000  # added to the seed: far from those that weights are trained and judged with

@@ -13,9 +13,9 @@ from halometry.errors import RunError
 from halometry.evaluation.conclude import key_metric
 from halometry.evaluation.intervals import Estimate, rounded
 from halometry.evaluation.metrics import TITLES, metric_title
-from halometry.training.recipe import Recipe
-from halometry.training.run import load_run
-from halometry.training.run_config import RunConfig
+from halometry.runs.recipe import Recipe
+from halometry.runs.run import load_run
+from halometry.runs.config import RunConfig
 
 CARD = "README.md"
 HUB_METRICS = {"auc": "roc_auc", "r2": "r_squared"}  # where the Hub has a name of its own

@@ -25,10 +25,10 @@ from halometry.models.onnx_graph import to_onnx
 from halometry.models.onnx_predictor import INPUT, INSTALL, OUTPUT, OnnxPredictor
 from halometry.progress import say
 from halometry.simulation import FreshImages, presets
-from halometry.training.exported import FORMAT, FORMAT_VERSION, SUFFIX
-from halometry.training.lessons import lessons_to_json
-from halometry.training.run import Run, load_run
-from halometry.training.run_config import RunConfig
+from halometry.runs.exported import FORMAT, FORMAT_VERSION, SUFFIX
+from halometry.runs.lineage import lessons_to_json
+from halometry.runs.run import Run, load_run
+from halometry.runs.config import RunConfig
 from halometry.training.start import nameless, without_paths
 from halometry.writing import check_writable, whole_file
 

@@ -18,8 +18,8 @@ from halometry.calibration.prediction_sets import Regions, regions_of
 from halometry.processes import Workers, check_workers
 from halometry.progress import track
 from halometry.runs.ood import Watch, watched
-from halometry.training.run import Answerer
-from halometry.training.trained import Trained, open_trained
+from halometry.runs.run import Answerer
+from halometry.runs.open import Trained, open_trained
 from halometry.writing import check_writable
 
 

@@ -24,9 +24,9 @@ from halometry.evaluation.evaluate import Evaluation, evaluate, outputs_of, reco
 from halometry.inference.cards import CARD, card
 from halometry.progress import say
 from halometry.shipped import weights_name
-from halometry.training.lessons import lessons_to_json
+from halometry.runs.lineage import lessons_to_json
 from halometry.runs.ood import NOVELTY
-from halometry.training.run import (
+from halometry.runs.run import (
     CONFORMAL,
     EARLIER,
     METRICS,

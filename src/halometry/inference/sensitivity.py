@@ -28,8 +28,8 @@ from halometry.processes import Workers
 from halometry.progress import track
 from halometry.simulation import Preset
 from halometry.massmaps.pool import for_plain_images
-from halometry.training.trained import Trained, open_trained
-from halometry.training.trained_on import preset_for
+from halometry.runs.open import Trained, open_trained
+from halometry.runs.training_data import preset_for
 from halometry.writing import check_writable
 
 LATER = 3_000_000  # added to the seed: far from the images of any training and its tests

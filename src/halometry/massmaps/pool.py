@@ -24,8 +24,8 @@ from halometry.errors import ReadError, UnavailableError
 from halometry.massmaps.mapper import Mapper
 from halometry.processes import Workers, begin_as_child, check_workers, cores, no_interrupt
 from halometry.simulation import Preset, Scene
-from halometry.training.run import Answerer
-from halometry.training.trained import Trained
+from halometry.runs.run import Answerer
+from halometry.runs.open import Trained
 
 CHUNK = 8  # images at a time: a process that is to stop ends its own first
 WORTH_PROCESSES = 100  # images; mapped in twice the time that it takes to start processes

@@ -31,9 +31,9 @@ from halometry.ood.detector import (
 from halometry.models.predictor import Predictor
 from halometry.progress import say, track
 from halometry.training.batches import take
-from halometry.training.ensemble import Ensemble
-from halometry.training.run import Answerer, Run, load_run
-from halometry.training.trained import Trained
+from halometry.runs.ensemble import Ensemble
+from halometry.runs.run import Answerer, Run, load_run
+from halometry.runs.open import Trained
 from halometry.writing import whole_file
 
 NOVELTY = "novelty.safetensors"

@@ -18,7 +18,7 @@ from halometry.progress import say
 from halometry.simulation import Preset
 from halometry.simulation.substructure_maps import substructure_mass
 from halometry.simulation.render import sample_quickly
-from halometry.training.recipe import Recipe
+from halometry.runs.recipe import Recipe
 
 KNOWN = (  # parameters that say where the mass is
     *("halo_mass", "subhalo_mass", "subhalo_x", "subhalo_y"),

@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassAUROC
 from halometry.models.predictor import Predictor
 from halometry.training.auxiliary import MassMap
 from halometry.training.batches import Batch, Batches, augment, step_seed
-from halometry.training.run_config import RunConfig
+from halometry.runs.config import RunConfig
 
 
 class Learner(L.LightningModule):

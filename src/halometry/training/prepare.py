@@ -19,9 +19,9 @@ from halometry.tasks import Task
 from halometry.training.batches import Order, take
 from halometry.training.execution import Execution, choose_execution
 from halometry.training.fresh import curriculum, preset_of
-from halometry.training.recipe import Recipe
-from halometry.training.run import Run
-from halometry.training.run_config import DataRecord, RunConfig
+from halometry.runs.recipe import Recipe
+from halometry.runs.run import Run
+from halometry.runs.config import DataRecord, RunConfig
 from halometry.training.start import start_note
 
 STRETCH = 120.0  # seconds of training that a stopped run loses at most

@@ -8,7 +8,7 @@ from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import Split
 from halometry.errors import DataError, UsageError
 from halometry.tasks import Task
-from halometry.training.recipe import Recipe
+from halometry.runs.recipe import Recipe
 
 
 def check_shares(processes: int, split: Split, recipe: Recipe) -> None:

@@ -17,10 +17,10 @@ from halometry.models.backbones import SHALLOWER, check_pretrained, pretraining_
 from halometry.progress import say
 from halometry.shipped import weights
 from halometry.tasks import Task
-from halometry.training.lessons import Lesson
-from halometry.training.recipe import Recipe
-from halometry.training.run import Run, load_run
-from halometry.training.run_config import DataRecord, RunConfig
+from halometry.runs.lineage import Lesson
+from halometry.runs.recipe import Recipe
+from halometry.runs.run import Run, load_run
+from halometry.runs.config import DataRecord, RunConfig
 
 START = "weights of the run {} on {}"
 DEEPER = ", with further blocks"

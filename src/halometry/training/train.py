@@ -22,10 +22,10 @@ from halometry.training.group import find_group
 from halometry.training.launch import run_in_processes
 from halometry.training.memory import freed_memory_kept
 from halometry.training.prepare import configure
-from halometry.training.recipe import Recipe, RecipeFile, load_recipe
+from halometry.runs.recipe import Recipe, RecipeFile, load_recipe
 from halometry.training.refusals import check_labels, check_shares
-from halometry.training.run import Run
-from halometry.training.run_config import RunConfig
+from halometry.runs.run import Run
+from halometry.runs.config import RunConfig
 from halometry.training.start import (
     check_frozen,
     check_start,

@@ -17,7 +17,7 @@ from halometry.simulation import Preset, Scene, draw_scenes, observe, render
 from halometry.simulation.distributions import Quantity
 from halometry.simulation.rng import Purpose, stream
 from halometry.simulation.subhalos import draw_population
-from halometry.training.run import Answerer
+from halometry.runs.run import Answerer
 
 
 @dataclass(frozen=True)

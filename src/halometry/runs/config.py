@@ -14,7 +14,7 @@ from halometry.models.predictor import Predictor, TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
 from halometry.tasks import Task
 from halometry.training.execution import Execution
-from halometry.training.recipe import Recipe
+from halometry.runs.recipe import Recipe
 
 FORMAT = "halometry-run"
 
@@ -49,7 +49,7 @@ class RunConfig(Strict):
         recipe: resolved for this task and backbone, overrides included.
         preprocessing, target: what belongs to the weights.
         grid: of mass fractions, on which posteriors are given; None where answers are masses.
-        temperature, bias: of the probabilities, see `halometry.training.calibrate`.
+        temperature, bias: of the probabilities, see `halometry.runs.calibration_fit`.
         data: the set it was trained on.
         execution: how it was run.
         steps: of training in all.

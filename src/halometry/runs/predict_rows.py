@@ -6,7 +6,7 @@ import numpy as np
 
 from halometry.datasets.dataset import LabelledImages
 from halometry.progress import track
-from halometry.training.run import Answerer
+from halometry.runs.run import Answerer
 
 
 def answers_to(

@@ -11,9 +11,9 @@ from halometry.datasets.splits import Split
 from halometry.errors import ConfigError, RunError
 from halometry.calibration.conformal import Conformal, parse_conformal
 from halometry.models.onnx_predictor import AT_ONCE, OnnxPredictor
-from halometry.training.lessons import Lesson, lessons_from_json
-from halometry.training.run import Answerer
-from halometry.training.run_config import RunConfig
+from halometry.runs.lineage import Lesson, lessons_from_json
+from halometry.runs.run import Answerer
+from halometry.runs.config import RunConfig
 
 SUFFIX = ".onnx"
 FORMAT, FORMAT_VERSION = "halometry-onnx", 1

@@ -12,9 +12,9 @@ import yaml
 from halometry.errors import RunError
 from halometry.calibration.conformal import Conformal
 from halometry.models.posterior import Posterior, common_grid
-from halometry.training.exported import ExportedRun
-from halometry.training.run import Answerer, Run
-from halometry.training.run_config import RunConfig
+from halometry.runs.exported import ExportedRun
+from halometry.runs.run import Answerer, Run
+from halometry.runs.config import RunConfig
 
 SEPARATOR = ","
 

@@ -12,7 +12,7 @@ import numpy as np
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import Split
 from halometry.errors import RunError
-from halometry.training.run_config import DataRecord
+from halometry.runs.config import DataRecord
 
 
 @dataclass(frozen=True)

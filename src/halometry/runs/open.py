@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from halometry.errors import UsageError
-from halometry.training.ensemble import SEPARATOR, Ensemble
-from halometry.training.exported import SUFFIX, ExportedRun, load_exported
-from halometry.training.run import Run, load_run
+from halometry.runs.ensemble import SEPARATOR, Ensemble
+from halometry.runs.exported import SUFFIX, ExportedRun, load_exported
+from halometry.runs.run import Run, load_run
 
 Trained = Run | ExportedRun | Ensemble
 

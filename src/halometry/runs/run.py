@@ -26,8 +26,8 @@ from halometry.models.predictor import Predictor
 from halometry.progress import say
 from halometry.shipped import weights, weights_folder
 from halometry.tasks import Task
-from halometry.training.lessons import Lesson, lessons_from_json
-from halometry.training.run_config import FORMAT, RunConfig
+from halometry.runs.lineage import Lesson, lessons_from_json
+from halometry.runs.config import FORMAT, RunConfig
 from halometry.writing import whole_file, write_text
 
 CONFIG, WEIGHTS, SPLIT, HISTORY = "config.yaml", "weights.safetensors", "split.json", "history.csv"

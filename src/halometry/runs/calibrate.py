@@ -13,10 +13,10 @@ from halometry.errors import DataError, UsageError
 from halometry.evaluation.kept_apart import check_fit
 from halometry.calibration.conformal import Conformal
 from halometry.progress import say
-from halometry.training.calibrate import Reserved, calibrate_on, halves, reserved, thinned
-from halometry.training.exported import SUFFIX
-from halometry.training.lessons import unseen
-from halometry.training.run import CONFORMAL, Run, load_run
+from halometry.runs.calibration_fit import Reserved, calibrate_on, halves, reserved, thinned
+from halometry.runs.exported import SUFFIX
+from halometry.runs.lineage import unseen
+from halometry.runs.run import CONFORMAL, Run, load_run
 from halometry.training.start import called
 from halometry.writing import check_writable
 

@@ -11,8 +11,8 @@ from halometry.datasets.splits import Split
 from halometry.calibration.conformal import Conformal, conformal_of
 from halometry.models.posterior import Posterior
 from halometry.calibration.temperature import fit_temperature, tempered
-from halometry.training.answering import answers_to
-from halometry.training.run import CONFORMAL, Run, write_config
+from halometry.runs.predict_rows import answers_to
+from halometry.runs.run import CONFORMAL, Run, write_config
 from halometry.writing import write_text
 
 MOST = 2000  # images of a training set that either is made from, which bounds the time
