@@ -35,7 +35,7 @@ from halometry.models import Network
 from halometry.models.backbones import PLAIN_NAMES
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
 from halometry.simulation import load_preset, sample
-from halometry.training.batches import augment
+from halometry.training.sampling import augment
 from halometry.runs.run import HISTORY
 
 PRESET, PUBLISHED_AUC = "common_test_1", 0.9871

@@ -14,7 +14,7 @@ from measuring import arguments, begin, write
 from halometry.devices import find_device
 from halometry.models import Network
 from halometry.models.backbones import PLAIN_NAMES
-from halometry.training.execution import choose_execution
+from halometry.training.hardware import choose_execution
 from halometry.training.memory import freed_memory_kept
 
 PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")

@@ -41,9 +41,9 @@ from halometry.models import Network
 from halometry.models.preprocessing import Preprocessing
 from halometry.progress import console
 from halometry.simulation import load_preset
-from halometry.training.batches import Batches, Order
-from halometry.training.execution import pinned_threads
-from halometry.training.learner import Learner
+from halometry.training.sampling import Batches, Order
+from halometry.training.hardware import pinned_threads
+from halometry.training.module import Learner
 from halometry.training.memory import freed_memory_kept
 from halometry.runs.run import METRICS
 

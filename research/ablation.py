@@ -22,7 +22,7 @@ from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
 from halometry.evaluation.intervals import Estimate
 from halometry.progress import say
-from halometry.training.prepare import versions
+from halometry.training.configure import versions
 from halometry.runs.recipe import load_recipe, parse_overrides
 from halometry.runs.run import Run
 

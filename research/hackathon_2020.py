@@ -37,7 +37,7 @@ from scipy.stats import kstest
 from halometry.evaluation.cost import machine
 from halometry.progress import say
 from halometry.simulation import Preset, Scene, draw_scenes, render
-from halometry.training.prepare import versions
+from halometry.training.configure import versions
 
 EDGE = 15  # pixels left out on each side: noise alone
 STEP = 1e-4  # of the numerical derivatives

@@ -27,7 +27,7 @@ from halometry.evaluation.evaluate import Evaluation
 from halometry.evaluation.intervals import Estimate
 from halometry.progress import say
 from halometry.tasks import Task
-from halometry.training.prepare import versions
+from halometry.training.configure import versions
 from halometry.runs.run import Run
 
 SETS: dict[Task, str] = {"classification": "demo_classification", "regression": "demo_mass"}

@@ -18,7 +18,7 @@ import numpy as np
 import halometry
 from halometry.evaluation.cost import provenance
 from halometry.evaluation.evaluate import Evaluation
-from halometry.training.prepare import versions
+from halometry.training.configure import versions
 
 SHOWN = ("auc", "accuracy", "loss", "ece")
 

@@ -37,7 +37,7 @@ from halometry.evaluation.cost import machine
 from halometry.evaluation.intervals import Estimate, bootstrap
 from halometry.evaluation.metrics import area_under_roc
 from halometry.progress import say
-from halometry.training.prepare import versions
+from halometry.training.configure import versions
 
 BATCH = 50
 SHOWN = 8  # images of each kind in the figure

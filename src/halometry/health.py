@@ -134,7 +134,7 @@ def _precision(found: Diagnosis) -> None:
 
     from halometry.devices import find_device
     from halometry.models import Network
-    from halometry.training.execution import choose_execution
+    from halometry.training.hardware import choose_execution
 
     example = torch.rand(16, 1, 64, 64)
     way = choose_execution(lambda: Network("resnet18", 1, 3), example, find_device())

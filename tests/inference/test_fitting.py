@@ -28,7 +28,7 @@ from halometry.lensfit.detection import scores_of
 from halometry.lensfit.substructure import _peaks, _point_kernel
 from halometry.simulation import draw_scenes, load_preset, render, sample
 from halometry.simulation.distributions import Quantity
-from halometry.training.execution import pinned_threads
+from halometry.training.hardware import pinned_threads
 
 PRESET = "demo_classification"
 

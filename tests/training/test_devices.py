@@ -22,7 +22,7 @@ from halometry.devices import check_devices
 from halometry.errors import DataError, HalometryError, RunError, UnavailableError, UsageError
 from halometry.evaluation.evaluate import outputs_of
 from halometry.calibration.temperature import untempered
-from halometry.training.group import LostError
+from halometry.training.distributed import LostError
 from halometry.training.launch import _complain
 from halometry.runs.run import RESUME
 from halometry.training.train import train

@@ -11,8 +11,8 @@ import torch
 from halometry.devices import find_device
 from halometry.errors import UsageError
 from halometry.training import execution, fit
-from halometry.training.execution import Execution, choose_execution, pinned_threads
-from halometry.training.group import Group
+from halometry.training.hardware import Execution, choose_execution, pinned_threads
+from halometry.training.distributed import Group
 
 
 def build() -> torch.nn.Module:

@@ -14,7 +14,7 @@ from processes import PLAIN, assert_same, wait_for, words
 
 from halometry.errors import UsageError
 from halometry.evaluation.compare import compare
-from halometry.training.group import find_group
+from halometry.training.distributed import find_group
 from halometry.runs.run import RESUME
 
 

@@ -27,7 +27,7 @@ from halometry.inference.publish import publish
 from halometry.models.posterior import Grid, Posterior
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.run import WEIGHTS, Run, load_run
-from halometry.training.start import without_paths
+from halometry.training.warm_start import without_paths
 from halometry.training.train import train
 from halometry.runs.open import open_trained
 from halometry.runs.training_data import labels_of_run

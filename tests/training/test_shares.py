@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from halometry.datasets.open import open_dataset
 from halometry.simulation import load_preset
-from halometry.training.batches import Batches, Order, Share, augment
-from halometry.training.feed import Selection
-from halometry.training.fresh import curriculum, mass_maps
+from halometry.training.sampling import Batches, Order, Share, augment
+from halometry.training.datamodule import Selection
+from halometry.training.curriculum import curriculum, mass_maps
 from halometry.runs.recipe import Recipe
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from halometry.errors import RunError
 from halometry.training.callbacks import improves
-from halometry.training.fit import interruptible
+from halometry.training.trainer import interruptible
 from halometry.runs.run import RESUME, WEIGHTS, load_run
 
 SMALL = "mobilenetv3_small"

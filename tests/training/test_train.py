@@ -21,7 +21,7 @@ from halometry.errors import (
     UsageError,
 )
 from halometry.evaluation.figures import learning_figure
-from halometry.training.learner import Learner
+from halometry.training.module import Learner
 from halometry.runs.run import HISTORY, METRICS, WEIGHTS, load_run, read_config, write_config
 from halometry.training.train import train
 from halometry.writing import whole_file
@@ -215,7 +215,7 @@ def test_stopped_early_it_stays_stopped_where_it_is_repeated(
         raise OSError("killed")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="killed"):
-        patch.setattr("halometry.training.fit._finish", killed)
+        patch.setattr("halometry.training.trainer._finish", killed)
         train("classification", lenses, SMALL, tmp_path / "run", overrides=options)
     before = (tmp_path / "run" / HISTORY).read_text()
     run = train("classification", lenses, SMALL, tmp_path / "run", overrides=options)

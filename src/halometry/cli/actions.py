@@ -87,7 +87,7 @@ def train(
     ] = 1,
 ) -> None:
     """Train a network; repeat the same command to go on where it was stopped."""
-    from halometry.training.group import is_first_process
+    from halometry.training.distributed import is_first_process
     from halometry.training.train import train as run
 
     overrides = _overrides(task, target, epochs, pretrained, set_)

@@ -32,12 +32,12 @@ from halometry.models.backbones import check_pretrained, timm_name
 from halometry.models.predictor import Predictor
 from halometry.progress import say
 from halometry.tasks import Task
-from halometry.training.batches import take
-from halometry.training.group import find_group
-from halometry.training.prepare import versions
+from halometry.training.sampling import take
+from halometry.training.distributed import find_group
+from halometry.training.configure import versions
 from halometry.runs.recipe import RecipeFile, load_recipe
 from halometry.runs.run import HISTORY, WEIGHTS, Run
-from halometry.training.start import load_start
+from halometry.training.warm_start import load_start
 from halometry.training.train import train
 from halometry.writing import write_text
 

@@ -29,7 +29,7 @@ from halometry.runs.exported import FORMAT, FORMAT_VERSION, SUFFIX
 from halometry.runs.lineage import lessons_to_json
 from halometry.runs.run import Run, load_run
 from halometry.runs.config import RunConfig
-from halometry.training.start import nameless, without_paths
+from halometry.training.warm_start import nameless, without_paths
 from halometry.writing import check_writable, whole_file
 
 FORMATS = ("onnx",)

@@ -37,7 +37,7 @@ from halometry.runs.run import (
     write_config,
     write_tensors,
 )
-from halometry.training.start import called, nameless, without_paths
+from halometry.training.warm_start import called, nameless, without_paths
 from halometry.writing import check_writable, partial_path, write_text
 
 LARGEST_CHANGE = 0.01  # of a probability, or of a mass in standard deviations of the true ones

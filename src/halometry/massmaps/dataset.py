@@ -22,7 +22,7 @@ from halometry.massmaps.mapper import CHANNELS, Mapper, sides_of
 from halometry.processes import Workers, check_workers
 from halometry.progress import Tracker
 from halometry.simulation import Preset, Scene, load_preset, units_of
-from halometry.training.fresh import preset_of
+from halometry.training.curriculum import preset_of
 from halometry.massmaps.pool import CHUNK, Job, Mapping, stacked
 from halometry.writing import check_writable
 

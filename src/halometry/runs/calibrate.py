@@ -17,7 +17,7 @@ from halometry.runs.calibration_fit import Reserved, calibrate_on, halves, reser
 from halometry.runs.exported import SUFFIX
 from halometry.runs.lineage import unseen
 from halometry.runs.run import CONFORMAL, Run, load_run
-from halometry.training.start import called
+from halometry.training.warm_start import called
 from halometry.writing import check_writable
 
 FEWEST = 4  # images: two for either part

@@ -13,7 +13,7 @@ from halometry.models.posterior import Grid
 from halometry.models.predictor import Predictor, TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
 from halometry.tasks import Task
-from halometry.training.execution import Execution
+from halometry.training.hardware import Execution
 from halometry.runs.recipe import Recipe
 
 FORMAT = "halometry-run"

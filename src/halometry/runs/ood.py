@@ -30,7 +30,7 @@ from halometry.ood.detector import (
 )
 from halometry.models.predictor import Predictor
 from halometry.progress import say, track
-from halometry.training.batches import take
+from halometry.training.sampling import take
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.run import Answerer, Run, load_run
 from halometry.runs.open import Trained

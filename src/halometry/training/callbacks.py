@@ -14,7 +14,7 @@ from torch import distributed
 
 from halometry.errors import DataError
 from halometry.progress import Tracker
-from halometry.training.learner import Learner
+from halometry.training.module import Learner
 from halometry.runs.run import HISTORY, RESUME, WEIGHTS, write_weights
 from halometry.writing import whole_file, write_table
 

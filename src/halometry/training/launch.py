@@ -17,7 +17,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from halometry import progress
 from halometry.errors import HalometryError, UnavailableError
 from halometry.processes import begin_as_child, no_interrupt
-from halometry.training.group import GO_ON, TIMEOUT, LostError, local_group
+from halometry.training.distributed import GO_ON, TIMEOUT, LostError, local_group
 
 HOST = "127.0.0.1"
 GRACE = 2.0  # seconds for the others to say what went wrong, once one has ended

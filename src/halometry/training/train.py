@@ -16,17 +16,17 @@ from halometry.errors import RunError, UsageError
 from halometry.progress import hush, say
 from halometry.tasks import Task
 from halometry.training import run as folder
-from halometry.training.execution import pinned_threads
-from halometry.training.fit import Job, fit, network_at_first
-from halometry.training.group import find_group
+from halometry.training.hardware import pinned_threads
+from halometry.training.trainer import Job, fit, network_at_first
+from halometry.training.distributed import find_group
 from halometry.training.launch import run_in_processes
 from halometry.training.memory import freed_memory_kept
-from halometry.training.prepare import configure
+from halometry.training.configure import configure
 from halometry.runs.recipe import Recipe, RecipeFile, load_recipe
-from halometry.training.refusals import check_labels, check_shares
+from halometry.training.checks import check_labels, check_shares
 from halometry.runs.run import Run
 from halometry.runs.config import RunConfig
-from halometry.training.start import (
+from halometry.training.warm_start import (
     check_frozen,
     check_start,
     load_start,

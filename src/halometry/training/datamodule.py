@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halometry.training.batches import ALL, Batches, Order, Share, Steps, take
+from halometry.training.sampling import ALL, Batches, Order, Share, Steps, take
 
 
 class Selection:

@@ -16,13 +16,13 @@ from halometry.models.posterior import Grid
 from halometry.models.predictor import TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
 from halometry.tasks import Task
-from halometry.training.batches import Order, take
-from halometry.training.execution import Execution, choose_execution
-from halometry.training.fresh import curriculum, preset_of
+from halometry.training.sampling import Order, take
+from halometry.training.hardware import Execution, choose_execution
+from halometry.training.curriculum import curriculum, preset_of
 from halometry.runs.recipe import Recipe
 from halometry.runs.run import Run
 from halometry.runs.config import DataRecord, RunConfig
-from halometry.training.start import start_note
+from halometry.training.warm_start import start_note
 
 STRETCH = 120.0  # seconds of training that a stopped run loses at most
 SUSTAINED = 0.75  # of the speed measured on bare steps, what is left with all that training does

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from halometry.training.fresh import Curriculum
+    from halometry.training.curriculum import Curriculum
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from torchmetrics import R2Score
 from torchmetrics.classification import MulticlassAUROC
 
 from halometry.models.predictor import Predictor
-from halometry.training.auxiliary import MassMap
-from halometry.training.batches import Batch, Batches, augment, step_seed
+from halometry.training.mass_map_head import MassMap
+from halometry.training.sampling import Batch, Batches, augment, step_seed
 from halometry.runs.config import RunConfig
 
 

@@ -22,7 +22,7 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from halometry.errors import HalometryError, UnavailableError, UsageError
-from halometry.training.batches import Share
+from halometry.training.sampling import Share
 
 TIMEOUT = timedelta(minutes=30)  # until a process that neither answers nor ends is given up
 GO_ON = "repeat the same command to go on from the last point written"
