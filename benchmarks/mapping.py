@@ -15,7 +15,7 @@ import torch
 from measuring import arguments, begin, write
 
 from halometry.datasets.readers import Image
-from halometry.evaluation.intervals import share
+from halometry.evaluation.bootstrap import share
 from halometry.massmaps.mapper import Mapper
 from halometry.progress import track
 from halometry.simulation import sample

@@ -20,7 +20,7 @@ import halometry
 from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
-from halometry.evaluation.intervals import Estimate
+from halometry.evaluation.bootstrap import Estimate
 from halometry.progress import say
 from halometry.training.configure import versions
 from halometry.runs.recipe import load_recipe, parse_overrides

@@ -19,10 +19,10 @@ import halometry
 from halometry.evaluation.calibration_figure import reliability_figure
 from halometry.evaluation.cost import command, provenance
 from halometry.evaluation.evaluate import Evaluation, evaluate
-from halometry.evaluation.intervals import Estimate
+from halometry.evaluation.bootstrap import Estimate
 from halometry.evaluation.metrics import metric_title
 from halometry.evaluation.posterior_figures import posterior_figure
-from halometry.evaluation.posteriors import coverage_rows, posterior_record
+from halometry.evaluation.posterior_checks import coverage_rows, posterior_record
 from halometry.evaluation.style import save
 
 COUNT, SEED = 4000, 3010

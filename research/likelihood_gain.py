@@ -26,7 +26,7 @@ import torch
 
 from halometry.datasets.readers import Image
 from halometry.evaluation.cost import command, provenance
-from halometry.evaluation.intervals import bootstrap
+from halometry.evaluation.bootstrap import bootstrap
 from halometry.lensfit import Fitter
 from halometry.lensfit.likelihood import Counts, Model
 from halometry.lensfit.optimize import maximise

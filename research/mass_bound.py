@@ -31,8 +31,8 @@ from torch import Tensor
 
 import halometry
 from halometry.evaluation.cost import command, provenance
-from halometry.evaluation.intervals import bootstrap, rounded
-from halometry.evaluation.posteriors import points_of
+from halometry.evaluation.bootstrap import bootstrap, rounded
+from halometry.evaluation.posterior_checks import points_of
 from halometry.lensfit.likelihood import Model
 from halometry.lensfit.parametrization import layout_of
 from halometry.progress import track

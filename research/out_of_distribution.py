@@ -21,10 +21,10 @@ from unlike_sets import drawn, unlike
 import halometry
 from halometry.evaluation.cost import provenance
 from halometry.evaluation.figures import stretched
-from halometry.evaluation.intervals import Estimate, bootstrap
+from halometry.evaluation.bootstrap import Estimate, bootstrap
 from halometry.evaluation.metrics import area_under_roc
 from halometry.evaluation.style import LENS_MAP, bare, figure, save, styled
-from halometry.inference.predict import predict
+from halometry.evaluation.predict import predict
 from halometry.ood.detector import Novelty
 from halometry.simulation import load_preset
 from halometry.runs.ood import watched

@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 from halometry.evaluation.figures import save
 from halometry.evaluation.posterior_figures import posterior_figure
-from halometry.evaluation.posteriors import posterior_record
+from halometry.evaluation.posterior_checks import posterior_record
 from halometry.models.posterior import Grid, Posterior
 
 COUNT, SEED = 3000, 0

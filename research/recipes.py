@@ -24,7 +24,7 @@ import halometry
 from halometry.evaluation.cost import machine
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
-from halometry.evaluation.intervals import Estimate
+from halometry.evaluation.bootstrap import Estimate
 from halometry.progress import say
 from halometry.tasks import Task
 from halometry.training.configure import versions

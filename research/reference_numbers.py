@@ -26,7 +26,7 @@ import torch
 from halometry.errors import UnavailableError
 from halometry.evaluation.evaluate import evaluate
 from halometry.lensfit.command import fit
-from halometry.inference.predict import predict
+from halometry.evaluation.predict import predict
 from halometry.shipped import weights
 from halometry.simulation import load_preset, presets
 from halometry.simulation.render import sample

@@ -18,8 +18,8 @@ from halometry.datasets.readers import read_image
 from halometry.evaluation.cost import provenance
 from halometry.evaluation.figures import stretched
 from halometry.evaluation.style import LENS_MAP, bare, figure, save, styled
-from halometry.inference.answers import Answer
-from halometry.inference.predict import predict
+from halometry.evaluation.predictions import Answer
+from halometry.evaluation.predict import predict
 
 
 def main() -> None:

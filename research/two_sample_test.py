@@ -34,7 +34,7 @@ from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor, nn
 
 from halometry.evaluation.cost import machine
-from halometry.evaluation.intervals import Estimate, bootstrap
+from halometry.evaluation.bootstrap import Estimate, bootstrap
 from halometry.evaluation.metrics import area_under_roc
 from halometry.progress import say
 from halometry.training.configure import versions

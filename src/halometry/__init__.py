@@ -22,7 +22,7 @@ _HOME = {
     "evaluate": "halometry.evaluation.evaluate",
     "compare": "halometry.evaluation.compare",
     "show": "halometry.datasets.show",
-    "predict": "halometry.inference.predict",
+    "predict": "halometry.evaluation.predict",
     "calibrate": "halometry.runs.calibrate",
     "export": "halometry.inference.export",
     "fit": "halometry.lensfit.command",
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from halometry.lensfit.command import fit as fit
     from halometry.massmaps.dataset import map_set as map  # noqa: F401
     from halometry.inference.population import population as population
-    from halometry.inference.predict import predict as predict
+    from halometry.evaluation.predict import predict as predict
     from halometry.inference.publish import publish as publish
     from halometry.inference.sensitivity import sensitivity as sensitivity
     from halometry.models.backbones import backbones as backbones

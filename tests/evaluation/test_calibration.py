@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from halometry.evaluation.calibration import (
+from halometry.evaluation.calibration_error import (
     by_noise,
     calibration_record,
     coverage_record,

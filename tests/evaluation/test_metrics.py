@@ -14,7 +14,7 @@ from scipy.stats import binom
 from sklearn.metrics import log_loss, mean_absolute_error, r2_score, roc_auc_score
 
 from halometry.errors import DataError
-from halometry.evaluation.intervals import bootstrap, rounded, share
+from halometry.evaluation.bootstrap import bootstrap, rounded, share
 from halometry.evaluation.metrics import (
     area_under_roc,
     classification_metrics,

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from halometry.evaluation import figures
 from halometry.evaluation.posterior_figures import posterior_figure
-from halometry.evaluation.posteriors import (
+from halometry.evaluation.posterior_checks import (
     coverage_rows,
     held_by,
     posterior_metrics,

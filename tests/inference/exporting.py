@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from halometry.datasets.store import open_store
-from halometry.inference.answers import Answer
+from halometry.evaluation.predictions import Answer
 from halometry.inference.export import export
 from halometry.models import Preprocessing
 from halometry.runs.run import WEIGHTS, Run, load_weights, write_weights

@@ -21,7 +21,7 @@ from halometry.datasets.readers import read_image
 from halometry.errors import DataError, RunError
 from halometry.evaluation.evaluate import evaluate
 from halometry.inference.export import export
-from halometry.inference.predict import predict
+from halometry.evaluation.predict import predict
 from halometry.models.onnx_predictor import OnnxPredictor
 from halometry.runs.run import Run
 from halometry.training.train import train

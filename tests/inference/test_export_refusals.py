@@ -14,7 +14,7 @@ from exporting import exported_before
 
 from halometry.errors import RunError, UnavailableError, UsageError
 from halometry.inference.export import export
-from halometry.inference.predict import predict
+from halometry.evaluation.predict import predict
 from halometry.models import Predictor
 from halometry.models.onnx_predictor import OnnxPredictor
 from halometry.runs.exported import load_exported

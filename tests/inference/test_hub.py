@@ -14,7 +14,7 @@ from huggingface_hub import errors
 from halometry import hub
 from halometry.errors import RunError, UnavailableError, UsageError
 from halometry.inference.cards import card_of
-from halometry.inference.predict import predict
+from halometry.evaluation.predict import predict
 from halometry.inference.publish import publish
 from halometry.runs.ood import NOVELTY
 from halometry.runs.run import EARLIER, load_run

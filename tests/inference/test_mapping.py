@@ -19,7 +19,7 @@ from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.robustness import LATER, robustness
 from halometry.massmaps.mapper import Mapper
 from halometry.inference.detecting.lenses import smooth_scenes
-from halometry.inference.predict import predict
+from halometry.evaluation.predict import predict
 from halometry.inference.sensitivity import sensitivity
 from halometry.simulation import load_preset, observe, render, sample
 from halometry.simulation.shifts import SHIFTS, shifted

@@ -15,7 +15,7 @@ from PIL import Image as Picture
 
 from halometry.datasets.store import open_store
 from halometry.errors import DataError, StorageError, UsageError
-from halometry.inference.predict import predict
+from halometry.evaluation.predict import predict
 from halometry.runs.run import Run
 from halometry.training.train import train
 

@@ -19,7 +19,7 @@ from halometry.datasets.generate import simulate
 from halometry.errors import DataError, RunError, StorageError, UsageError
 from halometry.evaluation.evaluate import evaluate
 from halometry.inference.cards import card_of, hub_metric
-from halometry.inference.predict import predict
+from halometry.evaluation.predict import predict
 from halometry.inference.publish import halved, publish, without_paths
 from halometry.runs.run import Run, load_run
 from halometry.training.train import train

@@ -20,7 +20,7 @@ import halometry
 from halometry import hub
 from halometry.datasets.generate import simulate
 from halometry.errors import DataError, RunError
-from halometry.inference.predict import predict
+from halometry.evaluation.predict import predict
 from halometry.inference.publish import publish
 from halometry.runs.exported import ExportedRun
 from halometry.runs.ood import NOVELTY, Watch, familiarise, read_familiar, watched

@@ -22,7 +22,7 @@ from halometry.errors import DataError, RunError, UsageError
 from halometry.evaluation.compare import compare
 from halometry.evaluation.evaluate import evaluate, outputs_of
 from halometry.inference.export import export
-from halometry.inference.predict import predict
+from halometry.evaluation.predict import predict
 from halometry.inference.publish import publish
 from halometry.models.posterior import Grid, Posterior
 from halometry.runs.ensemble import Ensemble

@@ -178,7 +178,7 @@ def predict(
     workers: MappersOption = "auto",
 ) -> None:
     """Apply a run to images: one row a file."""
-    from halometry.inference.predict import predict as apply
+    from halometry.evaluation.predict import predict as apply
 
     answers = apply(run, files, out, device=device, level=level, workers=processes(workers))
     print_answers(answers)
@@ -269,7 +269,7 @@ def demo(
 
 
 def _print_metrics(evaluation: Any) -> None:
-    from halometry.evaluation.calibration import told
+    from halometry.evaluation.calibration_error import told
 
     tell(f"{evaluation.run.name}: {evaluation.description}")
     table = listing("metric", "value", "95 % interval")

@@ -12,7 +12,7 @@ from halometry.cli.app import listing, out_console, tell
 
 if TYPE_CHECKING:
     from halometry.evaluation.evaluate import Evaluation
-    from halometry.inference.answers import Answer
+    from halometry.evaluation.predictions import Answer
 
 SHOWN = 10  # answers
 
@@ -44,8 +44,8 @@ def print_answers(answers: Sequence[Answer]) -> None:
 
 def print_coverage(evaluation: Evaluation) -> None:
     """How often the intervals hold the truth, in each third of the images."""
-    from halometry.evaluation.intervals import Estimate
-    from halometry.evaluation.posteriors import coverage_rows
+    from halometry.evaluation.bootstrap import Estimate
+    from halometry.evaluation.posterior_checks import coverage_rows
 
     if evaluation.posterior is None:
         return

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from halometry.evaluation.calibration import Reliability, reliability
+from halometry.evaluation.calibration_error import Reliability, reliability
 from halometry.evaluation.style import INK, MUTED, colours, figure, styled
 
 BARS = 20  # of the histogram

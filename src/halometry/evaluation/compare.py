@@ -25,7 +25,7 @@ from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.explainer import Look, look_at
 from halometry.evaluation.metrics import roc_curves
-from halometry.evaluation.posteriors import posterior_record
+from halometry.evaluation.posterior_checks import posterior_record
 from halometry.evaluation.report import Gallery, pareto, write_report
 from halometry.evaluation.tables import write_csv, write_differences
 from halometry.models.backbones import check_pretrained, timm_name

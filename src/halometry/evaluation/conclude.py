@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from halometry.evaluation.intervals import Estimate
+from halometry.evaluation.bootstrap import Estimate
 from halometry.evaluation.metrics import TITLES
 
 CHANCE = {"auc": 0.55, "r2": 0.02}  # at or below: the network has not learnt

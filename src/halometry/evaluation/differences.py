@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from halometry.evaluation.intervals import LEVEL, Estimate, resampled
+from halometry.evaluation.bootstrap import LEVEL, Estimate, resampled
 from halometry.evaluation.metrics import LOWER_IS_BETTER, compared_by
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from halometry.datasets.open import open_dataset
 from halometry.datasets.dataset import LabelledImages
 from halometry.evaluation import figures
-from halometry.evaluation.calibration import calibration_record, coverage_record
+from halometry.evaluation.calibration_error import calibration_record, coverage_record
 from halometry.evaluation.calibration_figure import reliability_figure
-from halometry.evaluation.intervals import Estimate
-from halometry.evaluation.kept_apart import check_fit, rows_to_judge
+from halometry.evaluation.bootstrap import Estimate
+from halometry.evaluation.held_out import check_fit, rows_to_judge
 from halometry.evaluation.metrics import (
     classification_metrics,
     confusion_matrix,
@@ -24,7 +24,7 @@ from halometry.evaluation.metrics import (
     roc_curves,
 )
 from halometry.evaluation.posterior_figures import posterior_figure
-from halometry.evaluation.posteriors import (
+from halometry.evaluation.posterior_checks import (
     points_of,
     posterior_metrics,
     posterior_of,

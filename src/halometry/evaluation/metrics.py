@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 from sklearn import metrics as sklearn_metrics
 
 from halometry.errors import DataError
-from halometry.evaluation.intervals import Estimate, bootstrap, share
+from halometry.evaluation.bootstrap import Estimate, bootstrap, share
 
 SMALLEST_PROBABILITY = 1e-7  # below it a probability counts as this in the loss
 CURVE_POINTS = 400

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from halometry.evaluation.intervals import Estimate, bootstrap, share
+from halometry.evaluation.bootstrap import Estimate, bootstrap, share
 from halometry.simulation import Scene
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binom
 
-from halometry.evaluation.posteriors import THIRDS
+from halometry.evaluation.posterior_checks import THIRDS
 from halometry.evaluation.style import GRID, INK, MUTED, colours, figure, styled
 from halometry.models.posterior import LEVELS
 

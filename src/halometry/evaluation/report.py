@@ -26,7 +26,7 @@ from halometry.evaluation.conclude import (
     quality,
 )
 from halometry.evaluation.explainer import Look, figure_of
-from halometry.evaluation.intervals import Estimate, rounded
+from halometry.evaluation.bootstrap import Estimate, rounded
 from halometry.evaluation.metrics import LOWER_IS_BETTER, TITLES, UNRANKED, metric_title
 from halometry.evaluation.pareto_figure import pareto_figure
 from halometry.evaluation.posterior_figures import posterior_figure

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halometry.evaluation.calibration import expected_calibration_error
-from halometry.evaluation.intervals import Estimate, share
+from halometry.evaluation.calibration_error import expected_calibration_error
+from halometry.evaluation.bootstrap import Estimate, share
 from halometry.evaluation.metrics import classification_metrics, regression_metrics
-from halometry.evaluation.posteriors import points_of
+from halometry.evaluation.posterior_checks import points_of
 from halometry.progress import Tracker
 from halometry.simulation import Preset, sample
 from halometry.runs.ood import Watch

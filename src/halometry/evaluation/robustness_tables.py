@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from halometry.evaluation.cost import provenance
-from halometry.evaluation.intervals import Estimate
+from halometry.evaluation.bootstrap import Estimate
 from halometry.evaluation.robustness_figure import robustness_figure
 from halometry.evaluation.robustness_steps import Robustness, Step
 from halometry.evaluation.style import save

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from halometry.evaluation.figures import stretched
-from halometry.evaluation.intervals import Estimate
+from halometry.evaluation.bootstrap import Estimate
 from halometry.evaluation.style import GRID, INK, LENS_MAP, MUTED, bare, colours, figure, styled
 
 

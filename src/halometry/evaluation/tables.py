@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from halometry.evaluation.intervals import Estimate, rounded
+from halometry.evaluation.bootstrap import Estimate, rounded
 from halometry.evaluation.metrics import LOWER_IS_BETTER
 from halometry.writing import write_table
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from halometry.errors import RunError
 from halometry.evaluation.conclude import key_metric
-from halometry.evaluation.intervals import Estimate, rounded
+from halometry.evaluation.bootstrap import Estimate, rounded
 from halometry.evaluation.metrics import TITLES, metric_title
 from halometry.runs.recipe import Recipe
 from halometry.runs.run import load_run

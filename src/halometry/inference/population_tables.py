@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from halometry.evaluation.intervals import rounded
+from halometry.evaluation.bootstrap import rounded
 from halometry.inference.population import Population
 
 WORDS = {"mean": "mean of f_sub", "spread": "its spread"}

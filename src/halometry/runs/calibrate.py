@@ -10,7 +10,7 @@ import numpy as np
 from halometry.datasets.open import open_dataset
 from halometry.datasets.dataset import LabelledImages
 from halometry.errors import DataError, UsageError
-from halometry.evaluation.kept_apart import check_fit
+from halometry.evaluation.held_out import check_fit
 from halometry.calibration.conformal import Conformal
 from halometry.progress import say
 from halometry.runs.calibration_fit import Reserved, calibrate_on, halves, reserved, thinned

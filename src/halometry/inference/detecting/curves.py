@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from halometry.evaluation.intervals import LEVEL, Estimate, bootstrap, share
+from halometry.evaluation.bootstrap import LEVEL, Estimate, bootstrap, share
 
 NETWORK = "network"
 LEVELS = (0.5, 0.9)  # completeness at which masses are told

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from halometry.evaluation.cost import command, provenance
-from halometry.evaluation.intervals import Estimate, rounded
+from halometry.evaluation.bootstrap import Estimate, rounded
 from halometry.evaluation.sensitivity_figure import completeness_figure, map_figure
 from halometry.evaluation.style import save
 from halometry.inference.detecting.curves import LEVELS, NETWORK, Outcomes

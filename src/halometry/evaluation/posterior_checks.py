@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from halometry.evaluation.intervals import Estimate, bootstrap, share
+from halometry.evaluation.bootstrap import Estimate, bootstrap, share
 from halometry.models.posterior import LEVELS, Posterior
 from halometry.runs.open import Trained
 

@@ -12,8 +12,8 @@ import numpy as np
 from halometry.datasets.inputs import Given, given_images
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError
-from halometry.evaluation.posteriors import posterior_of
-from halometry.inference.answers import Answer, write_answers
+from halometry.evaluation.posterior_checks import posterior_of
+from halometry.evaluation.predictions import Answer, write_answers
 from halometry.calibration.prediction_sets import Regions, regions_of
 from halometry.processes import Workers, check_workers
 from halometry.progress import track
