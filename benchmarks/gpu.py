@@ -30,7 +30,7 @@ from torch.nn import functional
 
 import halometry
 from halometry.devices import find_device
-from halometry.evaluation.cost import model_cost
+from halometry.compare.cost import model_cost
 from halometry.models import Network
 from halometry.models.backbones import PLAIN_NAMES
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig

@@ -22,7 +22,7 @@ import torch
 from measuring import arguments, begin, write
 from torch import Tensor
 
-from halometry.evaluation.cost import measure_speed
+from halometry.compare.cost import measure_speed
 from halometry.models import Network, Predictor, Preprocessing, PreprocessingConfig
 from halometry.models.backbones import PLAIN_NAMES
 from halometry.models.onnx_graph import to_onnx

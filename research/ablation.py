@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import halometry
-from halometry.evaluation.cost import command, provenance
+from halometry.compare.cost import command, provenance
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
 from halometry.evaluation.bootstrap import Estimate

@@ -17,7 +17,7 @@ import numpy as np
 
 import halometry
 from halometry.evaluation.calibration_figure import reliability_figure
-from halometry.evaluation.cost import command, provenance
+from halometry.compare.cost import command, provenance
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.bootstrap import Estimate
 from halometry.evaluation.metrics import metric_title

@@ -22,7 +22,7 @@ from scipy.stats import chi2
 
 from halometry.datasets.readers import Image
 from halometry.evaluation import intervals
-from halometry.evaluation.cost import command, provenance
+from halometry.compare.cost import command, provenance
 from halometry.lensfit import Fit, Fitter
 from halometry.simulation import Scene, draw_scenes, observe, render
 

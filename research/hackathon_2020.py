@@ -34,7 +34,7 @@ from scipy.optimize import OptimizeResult, least_squares
 from scipy.special import erf
 from scipy.stats import kstest
 
-from halometry.evaluation.cost import machine
+from halometry.compare.cost import machine
 from halometry.progress import say
 from halometry.simulation import Preset, Scene, draw_scenes, render
 from halometry.training.configure import versions

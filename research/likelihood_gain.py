@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from halometry.datasets.readers import Image
-from halometry.evaluation.cost import command, provenance
+from halometry.compare.cost import command, provenance
 from halometry.evaluation.bootstrap import bootstrap
 from halometry.lensfit import Fitter
 from halometry.lensfit.likelihood import Counts, Model

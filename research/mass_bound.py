@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 import halometry
-from halometry.evaluation.cost import command, provenance
+from halometry.compare.cost import command, provenance
 from halometry.evaluation.bootstrap import bootstrap, rounded
 from halometry.evaluation.posterior_checks import points_of
 from halometry.lensfit.likelihood import Model

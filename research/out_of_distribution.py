@@ -19,7 +19,7 @@ from torch import Tensor
 from unlike_sets import drawn, unlike
 
 import halometry
-from halometry.evaluation.cost import provenance
+from halometry.compare.cost import provenance
 from halometry.evaluation.figures import stretched
 from halometry.evaluation.bootstrap import Estimate, bootstrap
 from halometry.evaluation.metrics import area_under_roc

@@ -30,7 +30,7 @@ from scipy.stats import beta, gamma
 
 import halometry
 from halometry.datasets.store import open_store
-from halometry.evaluation.cost import provenance
+from halometry.compare.cost import provenance
 from halometry.evaluation.bootstrap import share
 from halometry.inference.populations import Summary, class_fractions, mass_population
 from halometry.inference.populations.density import density, quantiles_of

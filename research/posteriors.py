@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import halometry
-from halometry.evaluation.cost import provenance
+from halometry.compare.cost import provenance
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.figures import save

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from scipy.stats import ks_2samp
 
 from halometry.datasets.readers import read_image
-from halometry.evaluation.cost import provenance
+from halometry.compare.cost import provenance
 from halometry.evaluation.figures import stretched
 from halometry.evaluation.style import COLOURS, LENS_MAP, bare, figure, save, styled
 from halometry.simulation import draw_scenes, load_preset, sample

@@ -26,7 +26,7 @@ from PIL import Image as Picture
 
 from halometry.datasets.inputs import natural
 from halometry.datasets.readers import Image, read_image
-from halometry.evaluation.cost import command, provenance
+from halometry.compare.cost import command, provenance
 from halometry.lensfit.figure import fit_figure
 from halometry.evaluation.style import save
 from halometry.lensfit import Fit, Fitter

@@ -19,7 +19,7 @@ from scipy.stats import chi2
 
 import halometry
 from halometry.datasets.inputs import natural
-from halometry.evaluation.cost import command, provenance
+from halometry.compare.cost import command, provenance
 
 SAMPLED, SPREAD = "common_test_1", 2.0  # the preset; standard deviations in a 68 % interval
 

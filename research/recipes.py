@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import halometry
-from halometry.evaluation.cost import machine
+from halometry.compare.cost import machine
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
 from halometry.evaluation.bootstrap import Estimate

@@ -21,7 +21,7 @@ from mass_bound import answers
 
 from halometry.datasets.readers import Image
 from halometry.errors import UsageError
-from halometry.evaluation.cost import command, provenance
+from halometry.compare.cost import command, provenance
 from halometry.evaluation.bootstrap import bootstrap, share
 from halometry.evaluation.metrics import regression_metrics
 from halometry.lensfit import Fitter

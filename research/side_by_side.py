@@ -15,8 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import halometry
-from halometry.evaluation.conclude import key_metric
-from halometry.evaluation.cost import command, provenance
+from halometry.compare.ranking import key_metric
+from halometry.compare.cost import command, provenance
 from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.metrics import metric_title

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 import halometry
 from halometry.datasets.readers import read_image
-from halometry.evaluation.cost import provenance
+from halometry.compare.cost import provenance
 from halometry.evaluation.figures import stretched
 from halometry.evaluation.style import LENS_MAP, bare, figure, save, styled
 from halometry.evaluation.predictions import Answer

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import halometry
-from halometry.evaluation.cost import provenance
+from halometry.compare.cost import provenance
 from halometry.evaluation.evaluate import Evaluation
 from halometry.training.configure import versions
 

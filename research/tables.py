@@ -17,7 +17,7 @@ from typing import Any, get_args
 from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
-from halometry.evaluation.tables import markdown_table
+from halometry.compare.tables import markdown_table
 from halometry.simulation import parts
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -33,7 +33,7 @@ from scipy.stats import ks_2samp
 from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor, nn
 
-from halometry.evaluation.cost import machine
+from halometry.compare.cost import machine
 from halometry.evaluation.bootstrap import Estimate, bootstrap
 from halometry.evaluation.metrics import area_under_roc
 from halometry.progress import say

@@ -20,7 +20,7 @@ _HOME = {
     "load_recipe": "halometry.runs.recipe",
     "recipes": "halometry.runs.recipe",
     "evaluate": "halometry.evaluation.evaluate",
-    "compare": "halometry.evaluation.compare",
+    "compare": "halometry.compare.compare",
     "show": "halometry.datasets.show",
     "predict": "halometry.evaluation.predict",
     "calibrate": "halometry.runs.calibrate",
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from halometry.datasets.generate import simulate as simulate
     from halometry.demonstration import demo as demo
     from halometry.evaluation.attribution import attribution as attribution
-    from halometry.evaluation.compare import compare as compare
+    from halometry.compare.compare import compare as compare
     from halometry.evaluation.evaluate import evaluate as evaluate
     from halometry.evaluation.robustness import robustness as robustness
     from halometry.datasets.show import show as show

@@ -14,8 +14,8 @@ from typing import Any
 from halometry.datasets.generate import simulate
 from halometry.datasets.store import open_store
 from halometry.errors import UsageError
-from halometry.evaluation.compare import Comparison, compare
-from halometry.evaluation.report import write_report
+from halometry.compare.compare import Comparison, compare
+from halometry.compare.report import write_report
 from halometry.inference.at_work import at_work
 from halometry.models.backbones import PUBLISHED
 from halometry.progress import duration, say

@@ -79,7 +79,7 @@ def _torchvision(found: Diagnosis) -> None:
 def _machine(found: Diagnosis) -> None:
     import torch
 
-    from halometry.evaluation.cost import machine
+    from halometry.compare.cost import machine
 
     facts = machine()
     found.facts |= {key: str(value) for key, value in facts.items() if key != "torch"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from compared import NETWORKS, QUICK
 
-from halometry.evaluation.compare import Comparison, compare
+from halometry.compare.compare import Comparison, compare
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, RunError, UnavailableError, UsageError
 from halometry.evaluation.attribution import attribution
 from halometry.evaluation.attribution_maps import attribution_maps
-from halometry.evaluation.compare import gallery_of
+from halometry.compare.compare import gallery_of
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.explainer import look_at
 from halometry.evaluation.pointing import Pointing, distances
@@ -216,6 +216,6 @@ def test_a_report_is_written_where_maps_cannot_be(
     assert [one.name for one in shown.looks] == [
         f"truly {name}" for name in ["no"] * 2 + ["sphere"] * 2 + ["vort"] * 2
     ]
-    monkeypatch.setattr("halometry.evaluation.compare.look_at", no_room)
+    monkeypatch.setattr("halometry.compare.compare.look_at", no_room)
     assert gallery_of(open_dataset(lenses), judged, 0, run.name).looks == []
     assert "out of memory" in capsys.readouterr().err

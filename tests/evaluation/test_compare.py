@@ -17,10 +17,10 @@ from PIL import Image as Picture
 from rich.console import Console
 
 from halometry.errors import RunError, UnavailableError, UsageError
-from halometry.evaluation.compare import Comparison, compare
-from halometry.evaluation.conclude import CHANCE
-from halometry.evaluation.report import write_report
-from halometry.evaluation.tables import markdown_table, print_table, write_csv
+from halometry.compare.compare import Comparison, compare
+from halometry.compare.ranking import CHANCE
+from halometry.compare.report import write_report
+from halometry.compare.tables import markdown_table, print_table, write_csv
 
 
 class Page(HTMLParser):

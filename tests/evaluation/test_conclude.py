@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from halometry.evaluation.conclude import conclusion, on_front
+from halometry.compare.ranking import conclusion, on_front
 
 
 def model(name: str, value: float, ms: float, half: float = 0.01, key: str = "auc") -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from halometry.evaluation.cost import (
+from halometry.compare.cost import (
     machine,
     measure_speed,
     model_cost,

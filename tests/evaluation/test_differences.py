@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from halometry.evaluation.compare import Comparison
-from halometry.evaluation.conclude import conclusion
+from halometry.compare.compare import Comparison
+from halometry.compare.ranking import conclusion
 from halometry.evaluation.differences import between, differences
 from halometry.evaluation.metrics import classification_metrics, regression_metrics
-from halometry.evaluation.tables import print_differences
+from halometry.compare.tables import print_differences
 
 NAMES = ("no", "sphere", "vort")
 

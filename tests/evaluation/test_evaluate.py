@@ -15,7 +15,7 @@ from halometry.datasets.generate import simulate
 from halometry.datasets.splits import Split
 from halometry.errors import DataError, RunError
 from halometry.evaluation import figures
-from halometry.evaluation.compare import Comparison
+from halometry.compare.compare import Comparison
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import regression_metrics
 from halometry.training.train import train

@@ -1,6 +1,6 @@
 from itertools import combinations
 
-from halometry.evaluation.pareto_figure import pareto_figure
+from halometry.compare.figures import pareto_figure
 
 
 def test_names_of_networks_alike_stand_apart():

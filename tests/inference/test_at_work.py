@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from halometry.evaluation.tables import print_trained
+from halometry.compare.tables import print_trained
 from halometry.inference.at_work import LATER, at_work
 from halometry.runs.run import load_run
 

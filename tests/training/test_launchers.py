@@ -13,7 +13,7 @@ import pytest
 from processes import PLAIN, assert_same, wait_for, words
 
 from halometry.errors import UsageError
-from halometry.evaluation.compare import compare
+from halometry.compare.compare import compare
 from halometry.training.distributed import find_group
 from halometry.runs.run import RESUME
 

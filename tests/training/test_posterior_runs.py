@@ -19,7 +19,7 @@ from halometry.cli import app
 from halometry.datasets.open import open_dataset
 from halometry.datasets.generate import simulate
 from halometry.errors import DataError, RunError, UsageError
-from halometry.evaluation.compare import compare
+from halometry.compare.compare import compare
 from halometry.evaluation.evaluate import evaluate, outputs_of
 from halometry.inference.export import export
 from halometry.evaluation.predict import predict

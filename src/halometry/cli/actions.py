@@ -145,7 +145,7 @@ def compare(
     devices: DevicesOption = 1,
 ) -> None:
     """Train and judge several networks on the same images; repeat to go on."""
-    from halometry.evaluation.compare import compare as run
+    from halometry.compare.compare import compare as run
 
     overrides = _overrides(task, target, epochs, pretrained, set_)
     names = [name.strip() for name in backbones.split(",") if name.strip()]
@@ -258,7 +258,7 @@ def demo(
 ) -> None:
     """Run the whole experiment in small: about ten minutes on two cores."""
     from halometry.demonstration import demo as run
-    from halometry.evaluation.tables import print_trained
+    from halometry.compare.tables import print_trained
 
     made = run(out, count, seed, recipe, device)
     for comparison in made.comparisons:
@@ -283,7 +283,7 @@ def _print_metrics(evaluation: Any) -> None:
 
 
 def _print_comparison(comparison: Any) -> None:
-    from halometry.evaluation.tables import print_differences, print_table
+    from halometry.compare.tables import print_differences, print_table
 
     print_table(comparison.record, out_console)
     print_differences(comparison.record, out_console)

@@ -16,7 +16,7 @@ from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, UsageError
 from halometry.evaluation.attribution_figure import pointing_figure
 from halometry.evaluation.attribution_maps import METHODS, Method
-from halometry.evaluation.cost import command, provenance
+from halometry.compare.cost import command, provenance
 from halometry.evaluation.explainer import Explainer, Look, figure_of, preset_or_none
 from halometry.evaluation.pointing import Pointing, distances
 from halometry.evaluation.style import save

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from halometry.evaluation.cost import provenance
+from halometry.compare.cost import provenance
 from halometry.evaluation.bootstrap import Estimate
 from halometry.evaluation.robustness_figure import robustness_figure
 from halometry.evaluation.robustness_steps import Robustness, Step

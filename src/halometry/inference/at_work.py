@@ -7,11 +7,11 @@ from typing import Any
 
 from halometry.datasets.open import open_dataset
 from halometry.datasets.generate import simulate
-from halometry.evaluation.compare import gallery_of
-from halometry.evaluation.conclude import key_metric
+from halometry.compare.compare import gallery_of
+from halometry.compare.ranking import key_metric
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import TITLES
-from halometry.evaluation.report import Gallery
+from halometry.compare.report import Gallery
 from halometry.massmaps.dataset import map_set
 from halometry.progress import say
 from halometry.shipped import weights, weights_folder

@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from halometry.errors import RunError
-from halometry.evaluation.conclude import key_metric
+from halometry.compare.ranking import key_metric
 from halometry.evaluation.bootstrap import Estimate, rounded
 from halometry.evaluation.metrics import TITLES, metric_title
 from halometry.runs.recipe import Recipe

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from halometry.evaluation.cost import command, provenance
+from halometry.compare.cost import command, provenance
 from halometry.evaluation.bootstrap import Estimate, rounded
 from halometry.evaluation.sensitivity_figure import completeness_figure, map_figure
 from halometry.evaluation.style import save

@@ -17,7 +17,7 @@ from PIL import Image as Picture
 
 from halometry.evaluation import figures
 from halometry.evaluation.calibration_figure import reliability_figure
-from halometry.evaluation.conclude import (
+from halometry.compare.ranking import (
     best_of,
     key_metric,
     latency,
@@ -28,10 +28,10 @@ from halometry.evaluation.conclude import (
 from halometry.evaluation.explainer import Look, figure_of
 from halometry.evaluation.bootstrap import Estimate, rounded
 from halometry.evaluation.metrics import LOWER_IS_BETTER, TITLES, UNRANKED, metric_title
-from halometry.evaluation.pareto_figure import pareto_figure
+from halometry.compare.figures import pareto_figure
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.evaluation.style import LENS_MAP, colours
-from halometry.evaluation.tables import best_values, cost_cells, metric_keys
+from halometry.compare.tables import best_values, cost_cells, metric_keys
 from halometry.calibration.temperature import untempered
 from halometry.writing import write_text
 

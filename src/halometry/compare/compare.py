@@ -19,15 +19,15 @@ from halometry.datasets.splits import split_dataset
 from halometry.devices import find_device
 from halometry.errors import HalometryError, RunError, UsageError
 from halometry.evaluation import figures
-from halometry.evaluation.conclude import best_of, conclusion, key_metric, learnt
-from halometry.evaluation.cost import command, machine, measure_speed, model_cost
+from halometry.compare.ranking import best_of, conclusion, key_metric, learnt
+from halometry.compare.cost import command, machine, measure_speed, model_cost
 from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.explainer import Look, look_at
 from halometry.evaluation.metrics import roc_curves
 from halometry.evaluation.posterior_checks import posterior_record
-from halometry.evaluation.report import Gallery, pareto, write_report
-from halometry.evaluation.tables import write_csv, write_differences
+from halometry.compare.report import Gallery, pareto, write_report
+from halometry.compare.tables import write_csv, write_differences
 from halometry.models.backbones import check_pretrained, timm_name
 from halometry.models.predictor import Predictor
 from halometry.progress import say
