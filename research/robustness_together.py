@@ -19,9 +19,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from halometry.evaluation.metrics import metric_title
-from halometry.evaluation.robustness_figure import LETTERS
+from halometry.robustness.figure import LETTERS
 from halometry.evaluation.style import COLOURS, MUTED, figure, save, styled
-from halometry.simulation.shifts import SHIFTS
+from halometry.robustness.shifts import SHIFTS
 
 Record = dict[str, Any]
 PANELS = 4  # beside each other

@@ -31,7 +31,7 @@ _HOME = {
     "publish": "halometry.inference.publish",
     "population": "halometry.inference.population",
     "attribution": "halometry.evaluation.attribution",
-    "robustness": "halometry.evaluation.robustness",
+    "robustness": "halometry.robustness.command",
     "load_preset": "halometry.simulation.preset",
     "presets": "halometry.simulation.preset",
     "instruments": "halometry.simulation.instrument",
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from halometry.evaluation.attribution import attribution as attribution
     from halometry.compare.compare import compare as compare
     from halometry.evaluation.evaluate import evaluate as evaluate
-    from halometry.evaluation.robustness import robustness as robustness
+    from halometry.robustness.command import robustness as robustness
     from halometry.datasets.show import show as show
     from halometry.health import doctor as doctor
     from halometry.runs.calibrate import calibrate as calibrate

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from halometry.errors import RunError, UsageError
-from halometry.evaluation.robustness import robustness
+from halometry.robustness.command import robustness
 from halometry.ood.detector import Novelty
 from halometry.simulation import load_preset, sample
 from halometry.runs.run import Run, load_run
@@ -106,7 +106,7 @@ def test_everything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     oracle = Oracle(30)
     watch = BrightSky()
     monkeypatch.setattr(
-        "halometry.evaluation.robustness.watched",
+        "halometry.robustness.command.watched",
         lambda *_: (lambda images: watch.see(images) or oracle(images), watch),
     )
     found = robustness(known(Oracle(30)), tmp_path, 30, ["sky", "shear"], resamples=20)

@@ -16,13 +16,13 @@ from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, RunError
 from halometry.evaluation.attribution import attribution
 from halometry.evaluation.evaluate import evaluate
-from halometry.evaluation.robustness import LATER, robustness
+from halometry.robustness.command import LATER, robustness
 from halometry.massmaps.mapper import Mapper
 from halometry.inference.detecting.lenses import smooth_scenes
 from halometry.evaluation.predict import predict
 from halometry.inference.sensitivity import sensitivity
 from halometry.simulation import load_preset, observe, render, sample
-from halometry.simulation.shifts import SHIFTS, shifted
+from halometry.robustness.shifts import SHIFTS, shifted
 from halometry.massmaps.pool import Mapping, for_plain_images
 from halometry.runs.run import Run
 from halometry.training.train import train

@@ -14,7 +14,7 @@ from halometry.errors import ConfigError, UsageError
 from halometry.simulation import Preset, draw_scenes, load_preset, presets, render, sample
 from halometry.simulation.sampling import sersic_flux
 from halometry.simulation.distributions import LogNormal, PowerLaw, Quantity, TruncatedNormal
-from halometry.simulation.shifts import SHIFTS, scaled, shifted
+from halometry.robustness.shifts import SHIFTS, scaled, shifted
 
 MOVES = {  # what of a scene each shift moves, and by which power of the factor
     "sky": {},

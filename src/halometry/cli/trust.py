@@ -125,8 +125,8 @@ def robustness(
     workers: MappersOption = "auto",
 ) -> None:
     """Judge a run on images that move away from those it was trained on."""
-    from halometry.evaluation.robustness import robustness as measure
-    from halometry.evaluation.robustness_tables import print_robustness
+    from halometry.robustness.command import robustness as measure
+    from halometry.robustness.tables import print_robustness
 
     names = [name.strip() for name in shifts.split(",") if name.strip()] if shifts else None
     asked = processes(workers)

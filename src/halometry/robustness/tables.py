@@ -12,10 +12,10 @@ from rich.table import Table
 
 from halometry.compare.cost import provenance
 from halometry.evaluation.bootstrap import Estimate
-from halometry.evaluation.robustness_figure import robustness_figure
-from halometry.evaluation.robustness_steps import Robustness, Step
+from halometry.robustness.figure import robustness_figure
+from halometry.robustness.core import Robustness, Step
 from halometry.evaluation.style import save
-from halometry.simulation.shifts import SHIFTS
+from halometry.robustness.shifts import SHIFTS
 from halometry.writing import write_table, write_text
 
 COLUMNS = {  # of each task: metrics, in the order of the table; `unlike` where it is told

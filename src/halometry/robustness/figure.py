@@ -8,9 +8,9 @@ from textwrap import fill
 import numpy as np
 from matplotlib.figure import Figure
 
-from halometry.evaluation.robustness_steps import Step
+from halometry.robustness.core import Step
 from halometry.evaluation.style import COLOURS, MUTED, figure, styled
-from halometry.simulation.shifts import SHIFTS
+from halometry.robustness.shifts import SHIFTS
 
 LETTERS = 19  # of a title's line
 

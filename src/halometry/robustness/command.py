@@ -8,12 +8,12 @@ from pathlib import Path
 from halometry.devices import find_device
 from halometry.errors import UsageError, did_you_mean
 from halometry.evaluation.differences import differences
-from halometry.evaluation.robustness_steps import Robustness, Step, judge, metrics_of
-from halometry.evaluation.robustness_tables import write_robustness
+from halometry.robustness.core import Robustness, Step, judge, metrics_of
+from halometry.robustness.tables import write_robustness
 from halometry.processes import Workers
 from halometry.progress import say, track
 from halometry.simulation import Preset
-from halometry.simulation.shifts import SHIFTS, shifted
+from halometry.robustness.shifts import SHIFTS, shifted
 from halometry.massmaps.pool import for_plain_images
 from halometry.runs.ood import watched
 from halometry.runs.open import Trained, open_trained
@@ -45,7 +45,7 @@ def robustness(
         run: a run, as `load_run` takes it, or an .onnx file that `export` made of one.
         out: a folder for `robustness.json`, `robustness.csv` and `robustness.png`.
         count: images a step.
-        shifts: names in `halometry.simulation.shifts.SHIFTS`; all that the preset has, if None.
+        shifts: names in `halometry.robustness.shifts.SHIFTS`; all that the preset has, if None.
         seed: of the images.
         device: `auto`, `cpu`, or as PyTorch names it.
         resamples: of the bootstrap behind each interval.
