@@ -30,7 +30,7 @@ _HOME = {
     "sensitivity": "halometry.inference.sensitivity",
     "publish": "halometry.inference.publish",
     "population": "halometry.inference.population",
-    "attribution": "halometry.evaluation.attribution",
+    "attribution": "halometry.attribution.command",
     "robustness": "halometry.robustness.command",
     "load_preset": "halometry.simulation.preset",
     "presets": "halometry.simulation.preset",
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from halometry.datasets.open import open_dataset as open_dataset
     from halometry.datasets.generate import simulate as simulate
     from halometry.demonstration import demo as demo
-    from halometry.evaluation.attribution import attribution as attribution
+    from halometry.attribution.command import attribution as attribution
     from halometry.compare.compare import compare as compare
     from halometry.evaluation.evaluate import evaluate as evaluate
     from halometry.robustness.command import robustness as robustness

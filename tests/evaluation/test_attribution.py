@@ -14,12 +14,12 @@ from torch import Tensor
 
 from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, RunError, UnavailableError, UsageError
-from halometry.evaluation.attribution import attribution
-from halometry.evaluation.attribution_maps import attribution_maps
+from halometry.attribution.command import attribution
+from halometry.attribution.maps import attribution_maps
 from halometry.compare.compare import gallery_of
 from halometry.evaluation.evaluate import evaluate
-from halometry.evaluation.explainer import look_at
-from halometry.evaluation.pointing import Pointing, distances
+from halometry.attribution.explain import look_at
+from halometry.attribution.pointing_game import Pointing, distances
 from halometry.inference.export import export
 from halometry.simulation import Scene, draw_scenes, load_preset
 from halometry.simulation.substructure_maps import substructure_convergence

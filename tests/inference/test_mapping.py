@@ -14,7 +14,7 @@ import torch
 from halometry.datasets.open import open_dataset
 from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, RunError
-from halometry.evaluation.attribution import attribution
+from halometry.attribution.command import attribution
 from halometry.evaluation.evaluate import evaluate
 from halometry.robustness.command import LATER, robustness
 from halometry.massmaps.mapper import Mapper

@@ -156,7 +156,7 @@ def attribution(
     workers: MappersOption = "auto",
 ) -> None:
     """Show what a run's answers rest on, beside the substructure that is there."""
-    from halometry.evaluation.attribution import attribution as look
+    from halometry.attribution.command import attribution as look
 
     asked = processes(workers)
     made = look(run, files, out, method.value, count, preset, seed, device, asked)

@@ -23,7 +23,7 @@ from halometry.compare.ranking import best_of, conclusion, key_metric, learnt
 from halometry.compare.cost import command, machine, measure_speed, model_cost
 from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
-from halometry.evaluation.explainer import Look, look_at
+from halometry.attribution.explain import Look, look_at
 from halometry.evaluation.metrics import roc_curves
 from halometry.evaluation.posterior_checks import posterior_record
 from halometry.compare.report import Gallery, pareto, write_report

@@ -25,7 +25,7 @@ from halometry.compare.ranking import (
     on_front,
     quality,
 )
-from halometry.evaluation.explainer import Look, figure_of
+from halometry.attribution.explain import Look, figure_of
 from halometry.evaluation.bootstrap import Estimate, rounded
 from halometry.evaluation.metrics import LOWER_IS_BETTER, TITLES, UNRANKED, metric_title
 from halometry.compare.figures import pareto_figure

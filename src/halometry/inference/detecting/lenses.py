@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halometry.evaluation.attribution_maps import log_odds
+from halometry.attribution.maps import log_odds
 from halometry.lensfit.fitter import without_substructure
 from halometry.lensfit.likelihood import Model
 from halometry.lensfit.parametrization import layout_of, values_of

@@ -14,8 +14,8 @@ from torch import Tensor
 from halometry.datasets.dataset import LabelledImages
 from halometry.devices import find_device
 from halometry.errors import HalometryError, RunError
-from halometry.evaluation.attribution_figure import looks_figure
-from halometry.evaluation.attribution_maps import METHODS, Method, attribution_maps, need_captum
+from halometry.attribution.figure import looks_figure
+from halometry.attribution.maps import METHODS, Method, attribution_maps, need_captum
 from halometry.evaluation.figures import shortened
 from halometry.lensfit.mass_map import grid_of
 from halometry.lensfit.likelihood import coarser

@@ -14,11 +14,11 @@ import numpy as np
 from halometry.datasets.inputs import count_images, iter_images
 from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, UsageError
-from halometry.evaluation.attribution_figure import pointing_figure
-from halometry.evaluation.attribution_maps import METHODS, Method
+from halometry.attribution.figure import pointing_figure
+from halometry.attribution.maps import METHODS, Method
 from halometry.compare.cost import command, provenance
-from halometry.evaluation.explainer import Explainer, Look, figure_of, preset_or_none
-from halometry.evaluation.pointing import Pointing, distances
+from halometry.attribution.explain import Explainer, Look, figure_of, preset_or_none
+from halometry.attribution.pointing_game import Pointing, distances
 from halometry.evaluation.style import save
 from halometry.processes import Workers
 from halometry.progress import say, track

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy.stats import binom
 
 from halometry.evaluation.figures import stretched
-from halometry.evaluation.pointing import Pointing
+from halometry.attribution.pointing_game import Pointing
 from halometry.evaluation.style import INK, LENS_MAP, MASS_MAP, MUTED, bare, colours, figure, styled
 
 MAP = "viridis"
