@@ -31,11 +31,11 @@ from halometry.lensfit import Fitter
 from halometry.lensfit.likelihood import Counts, Model
 from halometry.lensfit.optimize import maximise
 from halometry.lensfit.parametrization import Layout, layout_of
-from halometry.inference.detecting import SmoothLenses
-from halometry.inference.detecting.lenses import expectations, onto_the_ring, with_subhalo
+from halometry.sensitivity import SmoothLenses
+from halometry.sensitivity.lenses import expectations, onto_the_ring, with_subhalo
 from halometry.progress import track
 from halometry.simulation import Scene, observe
-from halometry.simulation.information import unexplained
+from halometry.sensitivity.ideal_observer import unexplained
 
 LATER = 3_000_000  # added to the seed: far from the images of any training
 MASSES = (8.5, 9.0, 9.5)

@@ -37,7 +37,7 @@ from halometry.lensfit.likelihood import Model
 from halometry.lensfit.parametrization import layout_of
 from halometry.progress import track
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
-from halometry.simulation.information import unexplained, variance_of_sum
+from halometry.sensitivity.ideal_observer import unexplained, variance_of_sum
 from halometry.simulation.lenses import SOFTENING, deflection
 from halometry.simulation.light import source_light
 from halometry.simulation.distributions import PowerLaw

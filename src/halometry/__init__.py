@@ -27,7 +27,7 @@ _HOME = {
     "export": "halometry.inference.export",
     "fit": "halometry.lensfit.command",
     "map": "halometry.massmaps.dataset:map_set",
-    "sensitivity": "halometry.inference.sensitivity",
+    "sensitivity": "halometry.sensitivity.command",
     "publish": "halometry.inference.publish",
     "population": "halometry.inference.population",
     "attribution": "halometry.attribution.command",
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from halometry.inference.population import population as population
     from halometry.evaluation.predict import predict as predict
     from halometry.inference.publish import publish as publish
-    from halometry.inference.sensitivity import sensitivity as sensitivity
+    from halometry.sensitivity.command import sensitivity as sensitivity
     from halometry.models.backbones import backbones as backbones
     from halometry.shipped import weights as weights
     from halometry.simulation.instrument import instruments as instruments

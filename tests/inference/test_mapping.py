@@ -18,9 +18,9 @@ from halometry.attribution.command import attribution
 from halometry.evaluation.evaluate import evaluate
 from halometry.robustness.command import LATER, robustness
 from halometry.massmaps.mapper import Mapper
-from halometry.inference.detecting.lenses import smooth_scenes
+from halometry.sensitivity.lenses import smooth_scenes
 from halometry.evaluation.predict import predict
-from halometry.inference.sensitivity import sensitivity
+from halometry.sensitivity.command import sensitivity
 from halometry.simulation import load_preset, observe, render, sample
 from halometry.robustness.shifts import SHIFTS, shifted
 from halometry.massmaps.pool import Mapping, for_plain_images
@@ -177,7 +177,7 @@ def test_runs_on_maps_are_judged_by_plain_images(
 def test_runs_on_maps_are_tried_with_single_subhalos(
     run: Run, small: Mapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("halometry.inference.sensitivity.STEPS", 3)
+    monkeypatch.setattr("halometry.sensitivity.command.STEPS", 3)
     seen = sensitivity(run, count=2, false_positives=0.4, grid=3)
     scene = smooth_scenes(small.preset, TRIED_WITH, 0, 2, "cpu")
     expected = render(scene.to("cpu", torch.float32), small.preset)

@@ -18,7 +18,7 @@ from halometry.errors import RunError, UsageError
 from halometry.lensfit.likelihood import Counts, Model
 from halometry.lensfit.optimize import maximise
 from halometry.lensfit.parametrization import layout_of
-from halometry.inference.detecting import (
+from halometry.sensitivity import (
     FITTED,
     KNOWN,
     NETWORK,
@@ -30,19 +30,19 @@ from halometry.inference.detecting import (
     scores_of_smooth,
     try_masses,
 )
-from halometry.inference.detecting.curves import crossing, rising
-from halometry.inference.detecting.lenses import (
+from halometry.sensitivity.curves import crossing, rising
+from halometry.sensitivity.lenses import (
     expectations,
     onto_the_ring,
     smooth_scenes,
     with_subhalo,
 )
-from halometry.inference.detecting.report import factor, told
-from halometry.inference.detecting.trial import chances_of
-from halometry.inference.sensitivity import sensitivity
+from halometry.sensitivity.tables import factor, told
+from halometry.sensitivity.core import chances_of
+from halometry.sensitivity.command import sensitivity
 from halometry.progress import track
 from halometry.simulation import Preset, load_preset
-from halometry.simulation.information import unexplained
+from halometry.sensitivity.ideal_observer import unexplained
 from halometry.simulation.distributions import Quantity
 from halometry.runs.run import load_run
 

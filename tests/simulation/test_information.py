@@ -11,7 +11,7 @@ from making import grid
 from scipy.stats import norm
 from torch import Tensor
 
-from halometry.simulation.information import (
+from halometry.sensitivity.ideal_observer import (
     detected,
     detected_known,
     expected_gain,

@@ -71,7 +71,7 @@ def sensitivity(
     workers: MappersOption = "auto",
 ) -> None:
     """Measure which single subhalos a run finds, beside what the data allow."""
-    from halometry.inference.sensitivity import sensitivity as measure
+    from halometry.sensitivity.command import sensitivity as measure
 
     asked = processes(workers)
     seen = measure(run, out, preset, count, seed, false_positives, lens, grid, device, asked)

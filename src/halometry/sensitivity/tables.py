@@ -12,11 +12,11 @@ from typing import Any
 
 from halometry.compare.cost import command, provenance
 from halometry.evaluation.bootstrap import Estimate, rounded
-from halometry.evaluation.sensitivity_figure import completeness_figure, map_figure
+from halometry.sensitivity.figure import completeness_figure, map_figure
 from halometry.evaluation.style import save
-from halometry.inference.detecting.curves import LEVELS, NETWORK, Outcomes
-from halometry.inference.detecting.maps import SensitivityMap
-from halometry.inference.detecting.trial import FITTED, SOUGHT
+from halometry.sensitivity.curves import LEVELS, NETWORK, Outcomes
+from halometry.sensitivity.maps import SensitivityMap
+from halometry.sensitivity.core import FITTED, SOUGHT
 from halometry.writing import write_table, write_text
 
 HEAD = ["subhalo", "observer", *(f"{100 * level:.0f} % found" for level in LEVELS)]

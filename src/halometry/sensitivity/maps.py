@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halometry.inference.detecting.curves import NETWORK, crossing
-from halometry.inference.detecting.lenses import (
+from halometry.sensitivity.curves import NETWORK, crossing
+from halometry.sensitivity.lenses import (
     Judge,
     SmoothLenses,
     expectations,
@@ -16,9 +16,9 @@ from halometry.inference.detecting.lenses import (
     places,
     with_subhalo,
 )
-from halometry.inference.detecting.trial import AT_ONCE, FITTED, KNOWN
+from halometry.sensitivity.core import AT_ONCE, FITTED, KNOWN
 from halometry.progress import Tracker
-from halometry.simulation.information import expected_gain, threshold, unexplained
+from halometry.sensitivity.ideal_observer import expected_gain, threshold, unexplained
 
 NOISES = 3  # images of each mass and place whose mean score is compared with the threshold
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halometry.inference.detecting.curves import Outcomes
-from halometry.inference.detecting.lenses import (
+from halometry.sensitivity.curves import Outcomes
+from halometry.sensitivity.lenses import (
     Judge,
     SmoothLenses,
     expectations,
@@ -18,7 +18,7 @@ from halometry.inference.detecting.lenses import (
     with_subhalo,
 )
 from halometry.progress import Tracker
-from halometry.simulation.information import (
+from halometry.sensitivity.ideal_observer import (
     detected,
     detected_known,
     search_threshold,

@@ -1,10 +1,10 @@
 """What a network sees of one subhalo, and what the data allow."""
 
-from halometry.inference.detecting.curves import LEVELS, NETWORK, Outcomes, cut
-from halometry.inference.detecting.lenses import Judge, SmoothLenses, places
-from halometry.inference.detecting.maps import NOISES, SensitivityMap, sensitivity_map
-from halometry.inference.detecting.report import Sensitivity, write_sensitivity
-from halometry.inference.detecting.trial import (
+from halometry.sensitivity.curves import LEVELS, NETWORK, Outcomes, cut
+from halometry.sensitivity.lenses import Judge, SmoothLenses, places
+from halometry.sensitivity.maps import NOISES, SensitivityMap, sensitivity_map
+from halometry.sensitivity.tables import Sensitivity, write_sensitivity
+from halometry.sensitivity.core import (
     FITTED,
     KNOWN,
     PLACES,

@@ -11,7 +11,7 @@ import torch
 from halometry.devices import find_device
 from halometry.errors import RunError, UsageError
 from halometry.lensfit.observation import noise_is_known
-from halometry.inference.detecting import (
+from halometry.sensitivity import (
     NOISES,
     PLACES,
     Judge,
