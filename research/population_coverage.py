@@ -32,11 +32,11 @@ import halometry
 from halometry.datasets.store import open_store
 from halometry.compare.cost import provenance
 from halometry.evaluation.bootstrap import share
-from halometry.inference.populations import Summary, class_fractions, mass_population
-from halometry.inference.populations.density import density, quantiles_of
-from halometry.inference.populations.masses import SCORES
-from halometry.inference.populations.reading import QUANTILES, read_answers
-from halometry.inference.populations.summary import LEVELS
+from halometry.population import Summary, class_fractions, mass_population
+from halometry.population.density import density, quantiles_of
+from halometry.population.masses import SCORES
+from halometry.population.reading import QUANTILES, read_answers
+from halometry.population.summary import LEVELS
 from halometry.runs.training_data import labels_of_run, preset_of_run
 
 SIZES = (10, 100, 1000)

@@ -29,7 +29,7 @@ _HOME = {
     "map": "halometry.massmaps.dataset:map_set",
     "sensitivity": "halometry.sensitivity.command",
     "publish": "halometry.inference.publish",
-    "population": "halometry.inference.population",
+    "population": "halometry.population.command",
     "attribution": "halometry.attribution.command",
     "robustness": "halometry.robustness.command",
     "load_preset": "halometry.simulation.preset",
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from halometry.inference.export import export as export
     from halometry.lensfit.command import fit as fit
     from halometry.massmaps.dataset import map_set as map  # noqa: F401
-    from halometry.inference.population import population as population
+    from halometry.population.command import population as population
     from halometry.evaluation.predict import predict as predict
     from halometry.inference.publish import publish as publish
     from halometry.sensitivity.command import sensitivity as sensitivity

@@ -16,8 +16,8 @@ import halometry
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import Split
 from halometry.errors import DataError, RunError, UsageError
-from halometry.inference.populations.prior import class_shares, labels_of
-from halometry.inference.populations.reading import QUANTILES
+from halometry.population.prior import class_shares, labels_of
+from halometry.population.reading import QUANTILES
 from halometry.runs.run import Run, load_run
 from halometry.runs.training_data import labels_of_run, preset_of_run
 

@@ -9,10 +9,10 @@ from scipy.special import ndtri
 from scipy.stats import beta, binomtest, lognorm, norm
 
 from halometry.errors import DataError
-from halometry.inference.populations import class_fractions, mass_population
-from halometry.inference.populations.density import density, quantiles_of
-from halometry.inference.populations.masses import SCORES
-from halometry.inference.populations.summary import LEVELS, Summary, summarise
+from halometry.population import class_fractions, mass_population
+from halometry.population.density import density, quantiles_of
+from halometry.population.masses import SCORES
+from halometry.population.summary import LEVELS, Summary, summarise
 
 EQUAL = np.full(3, 1 / 3)
 MIDDLE, WIDTH = 0.5, 0.05  # of the training set's masses in these tests

@@ -99,8 +99,8 @@ def population(
     seed: SeedOption = 0,
 ) -> None:
     """Infer class fractions, or mean and spread of the mass, from many lenses' answers."""
-    from halometry.inference.population import population as infer
-    from halometry.inference.population_tables import print_population
+    from halometry.population.command import population as infer
+    from halometry.population.tables import print_population
 
     print_population(infer(predictions, prior, out, law.value, seed), out_console)
     if out is not None:

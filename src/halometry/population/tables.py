@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from halometry.evaluation.bootstrap import rounded
-from halometry.inference.population import Population
+from halometry.population.command import Population
 
 WORDS = {"mean": "mean of f_sub", "spread": "its spread"}
 

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.special import gammainc, gammaln, ndtr, ndtri
 
 from halometry.errors import DataError
-from halometry.inference.populations.density import density, quantiles_of
-from halometry.inference.populations.summary import Summary, summarise
+from halometry.population.density import density, quantiles_of
+from halometry.population.summary import Summary, summarise
 from halometry.models.posterior import LEVELS
 
 # Of the columns with a posterior's quantiles, in their order: normal scores of their shares.

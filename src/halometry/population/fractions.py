@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halometry.inference.populations.summary import Summary, summarise
+from halometry.population.summary import Summary, summarise
 from halometry.progress import say
 
 EM_STEPS, EM_CHANGE = 5000, 1e-6

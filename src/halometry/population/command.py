@@ -10,13 +10,13 @@ from pathlib import Path
 
 from halometry import __version__
 from halometry.errors import UsageError, did_you_mean
-from halometry.evaluation.population_figure import fractions_figure, masses_figure
+from halometry.population.figure import fractions_figure, masses_figure
 from halometry.evaluation.style import save
-from halometry.inference.populations.fractions import Fractions, class_fractions
-from halometry.inference.populations.masses import LAWS, MassPopulation, mass_population
-from halometry.inference.populations.prior import class_shares, mass_labels
-from halometry.inference.populations.reading import MASS, QUANTILES, Answers, read_answers
-from halometry.inference.populations.summary import Summary
+from halometry.population.fractions import Fractions, class_fractions
+from halometry.population.masses import LAWS, MassPopulation, mass_population
+from halometry.population.prior import class_shares, mass_labels
+from halometry.population.reading import MASS, QUANTILES, Answers, read_answers
+from halometry.population.summary import Summary
 from halometry.progress import say
 from halometry.writing import check_writable, write_table, write_text
 
