@@ -9,7 +9,7 @@ import pytest
 
 import halometry.shipped
 from halometry.datasets.generate import simulate
-from halometry.inference.publish import publish
+from halometry.publish.publish import publish
 from halometry.training.train import train
 
 # No doctests are in them, and --doctest-modules would import all of them by the one name.

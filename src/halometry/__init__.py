@@ -24,11 +24,11 @@ _HOME = {
     "show": "halometry.datasets.show",
     "predict": "halometry.evaluation.predict",
     "calibrate": "halometry.runs.calibrate",
-    "export": "halometry.inference.export",
+    "export": "halometry.publish.export",
     "fit": "halometry.lensfit.command",
     "map": "halometry.massmaps.dataset:map_set",
     "sensitivity": "halometry.sensitivity.command",
-    "publish": "halometry.inference.publish",
+    "publish": "halometry.publish.publish",
     "population": "halometry.population.command",
     "attribution": "halometry.attribution.command",
     "robustness": "halometry.robustness.command",
@@ -54,12 +54,12 @@ if TYPE_CHECKING:
     from halometry.datasets.show import show as show
     from halometry.health import doctor as doctor
     from halometry.runs.calibrate import calibrate as calibrate
-    from halometry.inference.export import export as export
+    from halometry.publish.export import export as export
     from halometry.lensfit.command import fit as fit
     from halometry.massmaps.dataset import map_set as map  # noqa: F401
     from halometry.population.command import population as population
     from halometry.evaluation.predict import predict as predict
-    from halometry.inference.publish import publish as publish
+    from halometry.publish.publish import publish as publish
     from halometry.sensitivity.command import sensitivity as sensitivity
     from halometry.models.backbones import backbones as backbones
     from halometry.shipped import weights as weights

@@ -20,7 +20,7 @@ from halometry.compare.compare import gallery_of
 from halometry.evaluation.evaluate import evaluate
 from halometry.attribution.explain import look_at
 from halometry.attribution.pointing_game import Pointing, distances
-from halometry.inference.export import export
+from halometry.publish.export import export
 from halometry.simulation import Scene, draw_scenes, load_preset
 from halometry.simulation.substructure_maps import substructure_convergence
 from halometry.simulation.render import blur, pixel_grid

@@ -12,7 +12,7 @@ import torch
 
 from halometry.datasets.store import open_store
 from halometry.evaluation.predictions import Answer
-from halometry.inference.export import export
+from halometry.publish.export import export
 from halometry.models import Preprocessing
 from halometry.runs.run import WEIGHTS, Run, load_weights, write_weights
 

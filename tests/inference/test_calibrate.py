@@ -22,9 +22,9 @@ from halometry.datasets.dataset import LabelledImages
 from halometry.errors import DataError, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate, outputs_of
 from halometry.runs.calibrate import calibrate
-from halometry.inference.export import export
+from halometry.publish.export import export
 from halometry.evaluation.predict import predict
-from halometry.inference.publish import without_paths
+from halometry.publish.publish import without_paths
 from halometry.calibration.temperature import fit_temperature, tempered
 from halometry.runs.calibration_fit import halves, reserved
 from halometry.runs.exported import load_exported

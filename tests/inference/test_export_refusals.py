@@ -13,7 +13,7 @@ import pytest
 from exporting import exported_before
 
 from halometry.errors import RunError, UnavailableError, UsageError
-from halometry.inference.export import export
+from halometry.publish.export import export
 from halometry.evaluation.predict import predict
 from halometry.models import Predictor
 from halometry.models.onnx_predictor import OnnxPredictor

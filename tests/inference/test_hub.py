@@ -13,9 +13,9 @@ from huggingface_hub import errors
 
 from halometry import hub
 from halometry.errors import RunError, UnavailableError, UsageError
-from halometry.inference.cards import card_of
+from halometry.publish.card import card_of
 from halometry.evaluation.predict import predict
-from halometry.inference.publish import publish
+from halometry.publish.publish import publish
 from halometry.runs.ood import NOVELTY
 from halometry.runs.run import EARLIER, load_run
 

@@ -18,9 +18,9 @@ import halometry
 from halometry.datasets.generate import simulate
 from halometry.errors import DataError, RunError, StorageError, UsageError
 from halometry.evaluation.evaluate import evaluate
-from halometry.inference.cards import card_of, hub_metric
+from halometry.publish.card import card_of, hub_metric
 from halometry.evaluation.predict import predict
-from halometry.inference.publish import halved, publish, without_paths
+from halometry.publish.publish import halved, publish, without_paths
 from halometry.runs.run import Run, load_run
 from halometry.training.train import train
 
@@ -119,7 +119,7 @@ def test_numbers_beyond_half_precision_stay_as_they_are() -> None:
 def test_weights_that_half_precision_would_change_stay_single(
     published: Path, lenses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = importlib.import_module("halometry.inference.publish")  # the function has its name
+    module = importlib.import_module("halometry.publish.publish")  # the function has its name
     monkeypatch.setattr(module, "LARGEST_CHANGE", 0.0)
     run = published / "runs" / "demo_classification"
     made = publish(run, lenses, tmp_path / "p")

@@ -7,7 +7,7 @@ import torch
 from huggingface_hub import ModelCard
 
 import halometry
-from halometry.inference.cards import card, card_of, hub_metric
+from halometry.publish.card import card, card_of, hub_metric
 from halometry.shipped import weights_folder
 from halometry.runs.run import load_run
 

@@ -15,8 +15,8 @@ from halometry.datasets.generate import simulate
 from halometry.errors import DataError, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate
 from halometry.runs.calibrate import calibrate
-from halometry.inference.export import export
-from halometry.inference.publish import publish
+from halometry.publish.export import export
+from halometry.publish.publish import publish
 from halometry.runs.calibration_fit import halves
 from halometry.runs.exported import load_exported
 from halometry.runs.run import EARLIER, Run, load_run

@@ -21,7 +21,7 @@ from halometry import hub
 from halometry.datasets.generate import simulate
 from halometry.errors import DataError, RunError
 from halometry.evaluation.predict import predict
-from halometry.inference.publish import publish
+from halometry.publish.publish import publish
 from halometry.runs.exported import ExportedRun
 from halometry.runs.ood import NOVELTY, Watch, familiarise, read_familiar, watched
 from halometry.runs.run import Run, load_run

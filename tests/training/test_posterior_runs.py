@@ -21,9 +21,9 @@ from halometry.datasets.generate import simulate
 from halometry.errors import DataError, RunError, UsageError
 from halometry.compare.compare import compare
 from halometry.evaluation.evaluate import evaluate, outputs_of
-from halometry.inference.export import export
+from halometry.publish.export import export
 from halometry.evaluation.predict import predict
-from halometry.inference.publish import publish
+from halometry.publish.publish import publish
 from halometry.models.posterior import Grid, Posterior
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.run import WEIGHTS, Run, load_run

@@ -204,7 +204,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a run as one file for ONNX Runtime, preprocessing included."""
-    from halometry.inference.export import export as write
+    from halometry.publish.export import export as write
 
     made = write(run, out, format.value, check)
     tell(f"{made.path}: {made.bytes / 1e6:.1f} MB, checked on {made.checked}")
@@ -222,7 +222,7 @@ def publish(
     device: DeviceOption = "auto",
 ) -> None:
     """Make a run small, judge it and write its card, for others to use."""
-    from halometry.inference.publish import publish as put
+    from halometry.publish.publish import publish as put
 
     made = put(run, data, to, licence, device)
     _print_metrics(made.evaluation)

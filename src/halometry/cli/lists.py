@@ -33,7 +33,7 @@ def weights(
     ] = None,
 ) -> None:
     """List the trained weights there are, or show the card of one."""
-    from halometry.inference.cards import card_of, summary_of
+    from halometry.publish.card import card_of, summary_of
     from halometry.shipped import weights as names
     from halometry.shipped import weights_folder
 

@@ -1,4 +1,4 @@
-"""A predictor in an ONNX file, run by ONNX Runtime; see `halometry.inference.export`."""
+"""A predictor in an ONNX file, run by ONNX Runtime; see `halometry.publish.export`."""
 
 from __future__ import annotations
 

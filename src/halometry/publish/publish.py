@@ -21,7 +21,7 @@ from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import LETTERS
 from halometry.errors import StorageError
 from halometry.evaluation.evaluate import Evaluation, evaluate, outputs_of, record_of
-from halometry.inference.cards import CARD, card
+from halometry.publish.card import CARD, card
 from halometry.progress import say
 from halometry.shipped import weights_name
 from halometry.runs.lineage import lessons_to_json
