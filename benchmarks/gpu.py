@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import halometry
-from halometry.devices import find_device
+from halometry.device import find_device
 from halometry.compare.cost import model_cost
 from halometry.models import Network
 from halometry.models.backbones import PLAIN_NAMES

@@ -17,7 +17,7 @@ from measuring import arguments, begin, write
 from halometry.datasets.readers import Image
 from halometry.evaluation.bootstrap import share
 from halometry.massmaps.mapper import Mapper
-from halometry.progress import track
+from halometry.log import track
 from halometry.simulation import sample
 from halometry.massmaps.pool import CHUNK
 

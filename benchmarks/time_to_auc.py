@@ -30,7 +30,7 @@ import numpy as np
 from measuring import arguments, begin, write
 from scipy import stats
 
-from halometry.progress import say
+from halometry.log import say
 from halometry.runs.run import CONFIG, HISTORY, is_finished
 
 BAR = 5.0

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from measuring import arguments, begin, write
 
-from halometry.devices import find_device
+from halometry.device import find_device
 from halometry.models import Network
 from halometry.models.backbones import PLAIN_NAMES
 from halometry.training.hardware import choose_execution

@@ -39,7 +39,7 @@ import halometry
 from halometry.datasets.store import open_store
 from halometry.models import Network
 from halometry.models.preprocessing import Preprocessing
-from halometry.progress import console
+from halometry.log import console
 from halometry.simulation import load_preset
 from halometry.training.sampling import Batches, Order
 from halometry.training.hardware import pinned_threads

@@ -21,7 +21,7 @@ from halometry.compare.cost import command, provenance
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
 from halometry.evaluation.bootstrap import Estimate
-from halometry.progress import say
+from halometry.log import say
 from halometry.training.configure import versions
 from halometry.runs.recipe import load_recipe, parse_overrides
 from halometry.runs.run import Run

@@ -23,7 +23,7 @@ from halometry.evaluation.bootstrap import Estimate
 from halometry.evaluation.metrics import metric_title
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.evaluation.posterior_checks import coverage_rows, posterior_record
-from halometry.evaluation.style import save
+from halometry.plotting import save
 
 COUNT, SEED = 4000, 3010
 

@@ -35,7 +35,7 @@ from scipy.special import erf
 from scipy.stats import kstest
 
 from halometry.compare.cost import machine
-from halometry.progress import say
+from halometry.log import say
 from halometry.simulation import Preset, Scene, draw_scenes, render
 from halometry.training.configure import versions
 

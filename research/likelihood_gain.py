@@ -33,7 +33,7 @@ from halometry.lensfit.optimize import maximise
 from halometry.lensfit.parametrization import Layout, layout_of
 from halometry.sensitivity import SmoothLenses
 from halometry.sensitivity.lenses import expectations, onto_the_ring, with_subhalo
-from halometry.progress import track
+from halometry.log import track
 from halometry.simulation import Scene, observe
 from halometry.sensitivity.ideal_observer import unexplained
 

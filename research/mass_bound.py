@@ -35,7 +35,7 @@ from halometry.evaluation.bootstrap import bootstrap, rounded
 from halometry.evaluation.posterior_checks import points_of
 from halometry.lensfit.likelihood import Model
 from halometry.lensfit.parametrization import layout_of
-from halometry.progress import track
+from halometry.log import track
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
 from halometry.sensitivity.ideal_observer import unexplained, variance_of_sum
 from halometry.simulation.lenses import SOFTENING, deflection

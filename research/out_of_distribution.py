@@ -23,7 +23,7 @@ from halometry.compare.cost import provenance
 from halometry.evaluation.figures import stretched
 from halometry.evaluation.bootstrap import Estimate, bootstrap
 from halometry.evaluation.metrics import area_under_roc
-from halometry.evaluation.style import LENS_MAP, bare, figure, save, styled
+from halometry.plotting import LENS_MAP, bare, figure, save, styled
 from halometry.evaluation.predict import predict
 from halometry.ood.detector import Novelty
 from halometry.simulation import load_preset

@@ -32,7 +32,7 @@ from pathlib import Path
 import halometry
 from halometry.errors import UnavailableError
 from halometry.models.predictor import Task
-from halometry.progress import duration, say
+from halometry.log import duration, say
 from halometry.runs.recipe import parse_overrides
 
 BACKBONES = ["mobilenetv3_small", "resnet18", "efficientnet_b5"]

@@ -17,7 +17,7 @@ from scipy.stats import ks_2samp
 from halometry.datasets.readers import read_image
 from halometry.compare.cost import provenance
 from halometry.evaluation.figures import stretched
-from halometry.evaluation.style import COLOURS, LENS_MAP, bare, figure, save, styled
+from halometry.plotting import COLOURS, LENS_MAP, bare, figure, save, styled
 from halometry.simulation import draw_scenes, load_preset, sample
 from halometry.simulation.render import pixel_grid
 

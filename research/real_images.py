@@ -28,7 +28,7 @@ from halometry.datasets.inputs import natural
 from halometry.datasets.readers import Image, read_image
 from halometry.compare.cost import command, provenance
 from halometry.lensfit.figure import fit_figure
-from halometry.evaluation.style import save
+from halometry.plotting import save
 from halometry.lensfit import Fit, Fitter
 from halometry.lensfit.substructure import ENOUGH
 from halometry.lensfit.command import panel

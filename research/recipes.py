@@ -25,7 +25,7 @@ from halometry.compare.cost import machine
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
 from halometry.evaluation.bootstrap import Estimate
-from halometry.progress import say
+from halometry.log import say
 from halometry.tasks import Task
 from halometry.training.configure import versions
 from halometry.runs.run import Run

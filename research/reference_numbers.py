@@ -27,7 +27,7 @@ from halometry.errors import UnavailableError
 from halometry.evaluation.evaluate import evaluate
 from halometry.lensfit.command import fit
 from halometry.evaluation.predict import predict
-from halometry.shipped import weights
+from halometry.resources import weights
 from halometry.simulation import load_preset, presets
 from halometry.simulation.render import sample
 from halometry.runs.run import load_run

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from halometry.evaluation.metrics import metric_title
 from halometry.robustness.figure import LETTERS
-from halometry.evaluation.style import COLOURS, MUTED, figure, save, styled
+from halometry.plotting import COLOURS, MUTED, figure, save, styled
 from halometry.robustness.shifts import SHIFTS
 
 Record = dict[str, Any]

@@ -21,7 +21,7 @@ from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.metrics import metric_title
 from halometry.massmaps.dataset import map_set
-from halometry.processes import cores
+from halometry.parallel import cores
 from halometry.robustness.shifts import shifted
 from halometry.massmaps.pool import preset_of_maps
 from halometry.runs.open import open_trained

@@ -17,7 +17,7 @@ import halometry
 from halometry.datasets.readers import read_image
 from halometry.compare.cost import provenance
 from halometry.evaluation.figures import stretched
-from halometry.evaluation.style import LENS_MAP, bare, figure, save, styled
+from halometry.plotting import LENS_MAP, bare, figure, save, styled
 from halometry.evaluation.predictions import Answer
 from halometry.evaluation.predict import predict
 

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from halometry.compare.cost import machine
 from halometry.evaluation.bootstrap import Estimate, bootstrap
 from halometry.evaluation.metrics import area_under_roc
-from halometry.progress import say
+from halometry.log import say
 from halometry.training.configure import versions
 
 BATCH = 50

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from halometry.datasets.readers import read_image
 from halometry.evaluation.figures import montage
-from halometry.evaluation.style import save
+from halometry.plotting import save
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import halometry.shipped
+import halometry.resources
 from halometry.datasets.generate import simulate
 from halometry.publish.publish import publish
 from halometry.training.train import train
@@ -62,10 +62,10 @@ def published(lenses: Path, masses: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def shipped(published: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """As if the package came with the weights of `published`, and with no others."""
-    before = halometry.shipped._folder
+    before = halometry.resources._folder
 
     def folder(name: str) -> Traversable:
         return published / name if name.startswith("weights") else before(name)
 
-    monkeypatch.setattr("halometry.shipped._folder", folder)
+    monkeypatch.setattr("halometry.resources._folder", folder)
     return published

@@ -36,9 +36,9 @@ _HOME = {
     "presets": "halometry.simulation.preset",
     "instruments": "halometry.simulation.instrument",
     "backbones": "halometry.models.backbones",
-    "weights": "halometry.shipped",
-    "doctor": "halometry.health",
-    "demo": "halometry.demonstration",
+    "weights": "halometry.resources",
+    "doctor": "halometry.doctor",
+    "demo": "halometry.demo",
 }
 
 __all__ = sorted(_HOME)
@@ -46,13 +46,13 @@ __all__ = sorted(_HOME)
 if TYPE_CHECKING:
     from halometry.datasets.open import open_dataset as open_dataset
     from halometry.datasets.generate import simulate as simulate
-    from halometry.demonstration import demo as demo
+    from halometry.demo import demo as demo
     from halometry.attribution.command import attribution as attribution
     from halometry.compare.compare import compare as compare
     from halometry.evaluation.evaluate import evaluate as evaluate
     from halometry.robustness.command import robustness as robustness
     from halometry.datasets.show import show as show
-    from halometry.health import doctor as doctor
+    from halometry.doctor import doctor as doctor
     from halometry.runs.calibrate import calibrate as calibrate
     from halometry.publish.export import export as export
     from halometry.lensfit.command import fit as fit
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from halometry.publish.publish import publish as publish
     from halometry.sensitivity.command import sensitivity as sensitivity
     from halometry.models.backbones import backbones as backbones
-    from halometry.shipped import weights as weights
+    from halometry.resources import weights as weights
     from halometry.simulation.instrument import instruments as instruments
     from halometry.simulation.preset import load_preset as load_preset
     from halometry.simulation.preset import presets as presets

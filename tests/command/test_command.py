@@ -44,8 +44,8 @@ def test_from_images_to_answers(command: Command, tmp_path: Path) -> None:
 def test_the_demonstration_goes_through_and_is_not_repeated(
     command: Command, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("halometry.demonstration.SHOWN", ("demo_mass", "halo_mass"))
-    monkeypatch.setattr("halometry.inference.at_work.COUNT", 30)
+    monkeypatch.setattr("halometry.demo.SHOWN", ("demo_mass", "halo_mass"))
+    monkeypatch.setattr("halometry.bundled_weights.COUNT", 30)
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(
         "name: tiny\ndescription: A test.\nscale: minmax\nepochs: 1\nsize: 32\n"

@@ -15,7 +15,7 @@ from halometry.datasets.store import open_store
 def test_without_weights_the_list_says_so(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("halometry.shipped._folder", lambda name: tmp_path / name)
+    monkeypatch.setattr("halometry.resources._folder", lambda name: tmp_path / name)
     listed = command("weights")
     assert (listed.status, listed.out) == (
         0, "no weights came with this halometry; see 'halometry train'\n"

@@ -26,7 +26,7 @@ from halometry.datasets.build import planned
 from halometry.datasets.shards import Shard
 from halometry.datasets.store import StoreWriter, attributes_of, open_store
 from halometry.errors import DataError, UnavailableError, UsageError
-from halometry.progress import track
+from halometry.log import track
 from halometry.simulation import load_preset, sample
 
 COUNT, SHARD = 70, 32

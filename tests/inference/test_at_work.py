@@ -8,13 +8,13 @@ import pytest
 from rich.console import Console
 
 from halometry.compare.tables import print_trained
-from halometry.inference.at_work import LATER, at_work
+from halometry.bundled_weights import LATER, at_work
 from halometry.runs.run import load_run
 
 
 @pytest.fixture(autouse=True)
 def _few_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halometry.inference.at_work.COUNT", 30)
+    monkeypatch.setattr("halometry.bundled_weights.COUNT", 30)
 
 
 @pytest.mark.parametrize(

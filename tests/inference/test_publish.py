@@ -184,7 +184,7 @@ def test_weights_in_an_archive_load(
         for file in (shipped / "weights").rglob("*.*"):
             archive.write(file, file.relative_to(shipped))
     packed = zipfile.Path(tmp_path / "package.zip")
-    monkeypatch.setattr("halometry.shipped._folder", lambda name: packed.joinpath(name))
+    monkeypatch.setattr("halometry.resources._folder", lambda name: packed.joinpath(name))
     assert halometry.weights() == [KINDS, MASSES]
     assert predict(KINDS, lenses) == expected
 

@@ -40,7 +40,7 @@ from halometry.sensitivity.lenses import (
 from halometry.sensitivity.tables import factor, told
 from halometry.sensitivity.core import chances_of
 from halometry.sensitivity.command import sensitivity
-from halometry.progress import track
+from halometry.log import track
 from halometry.simulation import Preset, load_preset
 from halometry.sensitivity.ideal_observer import unexplained
 from halometry.simulation.distributions import Quantity

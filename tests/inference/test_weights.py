@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard
 
 import halometry
 from halometry.publish.card import card, card_of, hub_metric
-from halometry.shipped import weights_folder
+from halometry.resources import weights_folder
 from halometry.runs.run import load_run
 
 MEGABYTE = 1_000_000

@@ -18,7 +18,7 @@ import torch
 from processes import OPTIONS, PLAIN, assert_same, history, wait_for, words
 
 from halometry.datasets.open import open_dataset
-from halometry.devices import check_devices
+from halometry.device import check_devices
 from halometry.errors import DataError, HalometryError, RunError, UnavailableError, UsageError
 from halometry.evaluation.evaluate import outputs_of
 from halometry.calibration.temperature import untempered

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from halometry.devices import find_device
+from halometry.device import find_device
 from halometry.errors import UsageError
 from halometry.training import execution, fit
 from halometry.training.hardware import Execution, choose_execution, pinned_threads

@@ -24,7 +24,7 @@ from halometry.evaluation.figures import learning_figure
 from halometry.training.module import Learner
 from halometry.runs.run import HISTORY, METRICS, WEIGHTS, load_run, read_config, write_config
 from halometry.training.train import train
-from halometry.writing import whole_file
+from halometry.io import whole_file
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
 SMALL = "mobilenetv3_small"

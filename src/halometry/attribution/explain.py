@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from halometry.datasets.dataset import LabelledImages
-from halometry.devices import find_device
+from halometry.device import find_device
 from halometry.errors import HalometryError, RunError
 from halometry.attribution.figure import looks_figure
 from halometry.attribution.maps import METHODS, Method, attribution_maps, need_captum

@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from halometry.evaluation.figures import stretched
 from halometry.attribution.pointing_game import Pointing
-from halometry.evaluation.style import INK, LENS_MAP, MASS_MAP, MUTED, bare, colours, figure, styled
+from halometry.plotting import INK, LENS_MAP, MASS_MAP, MUTED, bare, colours, figure, styled
 
 MAP = "viridis"
 

@@ -257,7 +257,7 @@ def demo(
     device: DeviceOption = "auto",
 ) -> None:
     """Run the whole experiment in small: about ten minutes on two cores."""
-    from halometry.demonstration import demo as run
+    from halometry.demo import demo as run
     from halometry.compare.tables import print_trained
 
     made = run(out, count, seed, recipe, device)

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from halometry import __version__
-from halometry.processes import Workers
+from halometry.parallel import Workers
 
 app = typer.Typer(
     name="halometry",

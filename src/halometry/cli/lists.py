@@ -34,8 +34,8 @@ def weights(
 ) -> None:
     """List the trained weights there are, or show the card of one."""
     from halometry.publish.card import card_of, summary_of
-    from halometry.shipped import weights as names
-    from halometry.shipped import weights_folder
+    from halometry.resources import weights as names
+    from halometry.resources import weights_folder
 
     if name is not None:
         tell(card_of(name).rstrip())
@@ -118,7 +118,7 @@ def doctor(
     measure: Annotated[bool, typer.Option(help="Also time a small network.")] = True,
 ) -> None:
     """Tell what a bug report needs, and what is wrong here."""
-    from halometry.health import doctor as look
+    from halometry.doctor import doctor as look
 
     found = look(measure)
     table = listing("what", "here")

@@ -16,7 +16,7 @@ from torch import Tensor
 from halometry.datasets.open import open_dataset
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import split_dataset
-from halometry.devices import find_device
+from halometry.device import find_device
 from halometry.errors import HalometryError, RunError, UsageError
 from halometry.evaluation import figures
 from halometry.compare.ranking import best_of, conclusion, key_metric, learnt
@@ -30,7 +30,7 @@ from halometry.compare.report import Gallery, pareto, write_report
 from halometry.compare.tables import write_csv, write_differences
 from halometry.models.backbones import check_pretrained, timm_name
 from halometry.models.predictor import Predictor
-from halometry.progress import say
+from halometry.log import say
 from halometry.tasks import Task
 from halometry.training.sampling import take
 from halometry.training.distributed import find_group
@@ -39,7 +39,7 @@ from halometry.runs.recipe import RecipeFile, load_recipe
 from halometry.runs.run import HISTORY, WEIGHTS, Run
 from halometry.training.warm_start import load_start
 from halometry.training.train import train
-from halometry.writing import write_text
+from halometry.io import write_text
 
 SPEED_SECONDS = 3.0  # spent on timing each network
 WORST = 8  # examples shown of what the networks got most wrong

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from halometry.evaluation.style import MUTED, colours, figure, styled
+from halometry.plotting import MUTED, colours, figure, styled
 
 # Where a label may stand, in points from its point, the best place first.
 Place = tuple[float, float]

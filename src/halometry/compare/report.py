@@ -30,10 +30,10 @@ from halometry.evaluation.bootstrap import Estimate, rounded
 from halometry.evaluation.metrics import LOWER_IS_BETTER, TITLES, UNRANKED, metric_title
 from halometry.compare.figures import pareto_figure
 from halometry.evaluation.posterior_figures import posterior_figure
-from halometry.evaluation.style import LENS_MAP, colours
+from halometry.plotting import LENS_MAP, colours
 from halometry.compare.tables import best_values, cost_cells, metric_keys
 from halometry.calibration.temperature import untempered
-from halometry.writing import write_text
+from halometry.io import write_text
 
 
 @dataclass(frozen=True)

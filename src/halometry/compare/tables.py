@@ -11,7 +11,7 @@ from rich.table import Table
 
 from halometry.evaluation.bootstrap import Estimate, rounded
 from halometry.evaluation.metrics import LOWER_IS_BETTER
-from halometry.writing import write_table
+from halometry.io import write_table
 
 COLUMNS = {
     "classification": {"auc": "AUC", "accuracy": "accuracy", "loss": "loss"},

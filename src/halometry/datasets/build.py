@@ -10,7 +10,7 @@ from halometry.datasets.index import is_index_of, write_index
 from halometry.datasets.manifest import Ledger
 from halometry.datasets.shards import Shard, shard_folder
 from halometry.errors import StorageError
-from halometry.progress import Tracker, say, track
+from halometry.log import Tracker, say, track
 
 MOST_SHARDS = 200  # HDF5 may hold all of them open, and some systems allow 256 open files
 

@@ -16,7 +16,7 @@ from platformdirs import user_cache_dir
 from halometry.datasets.readers import Image, read_image
 from halometry.datasets.store import StoreWriter, open_store
 from halometry.errors import DataError, ReadError, StorageError
-from halometry.progress import say, track
+from halometry.log import say, track
 from halometry.tasks import Task
 
 LOOKED_AT = 20  # files that may tell what a set is like

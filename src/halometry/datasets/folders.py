@@ -13,7 +13,7 @@ from halometry.datasets.readers import is_readable, read_image
 from halometry.datasets.dataset import LabelledImages, read_images
 from halometry.datasets.store import open_store
 from halometry.errors import DataError, ReadError
-from halometry.progress import say
+from halometry.log import say
 from halometry.tasks import Task
 
 PUBLISHED_ORDERS = (("no", "sphere", "vort"), ("no_sub", "sub"))

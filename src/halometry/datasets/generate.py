@@ -9,10 +9,10 @@ from halometry.datasets.build import MOST_SHARDS, Finished, least_shard, make_sh
 from halometry.datasets.shards import Shard
 from halometry.datasets.versions import versions
 from halometry.datasets.workers import BATCH, ShardTask, make_here, make_in_processes
-from halometry.devices import find_device
+from halometry.device import find_device
 from halometry.errors import StorageError, UsageError
-from halometry.processes import Workers, check_workers, cores
-from halometry.progress import Tracker, say
+from halometry.parallel import Workers, check_workers, cores
+from halometry.log import Tracker, say
 from halometry.simulation import Preset, load_preset
 
 SHARD = 1024  # images of a shard, if nothing else is said

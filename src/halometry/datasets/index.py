@@ -12,7 +12,7 @@ from halometry.datasets.disk import Disk, storage_error
 from halometry.datasets.shards import TABLE, Shard, checksum, home_of, shards_of, table_of
 from halometry.datasets.store import attributes_of, open_store
 from halometry.errors import DataError
-from halometry.writing import whole_file
+from halometry.io import whole_file
 
 OWN = ("start", "test_from")  # attributes that a shard has for itself
 

@@ -16,7 +16,7 @@ from halometry.datasets.disk import storage_error
 from halometry.datasets.shards import Shard, checksum, shard_folder
 from halometry.datasets.store import is_store
 from halometry.errors import StorageError, UsageError
-from halometry.writing import write_text
+from halometry.io import write_text
 
 SETTINGS, SUMS, LOCK = "set.yaml", "SHA256SUMS", ".lock"
 SHARD_NAME = re.compile(r"\d{5}\.h5")

@@ -12,8 +12,8 @@ from halometry.datasets.inputs import count_images, iter_images
 from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, UsageError, did_you_mean
 from halometry.evaluation import figures
-from halometry.progress import say
-from halometry.shipped import is_own
+from halometry.log import say
+from halometry.resources import is_own
 from halometry.simulation import load_preset, presets, sample
 from halometry.simulation.substructure_maps import SMOOTHING, substructure_map
 

@@ -15,7 +15,7 @@ from halometry.datasets.disk import Disk, storage_error
 from halometry.datasets.shards import check_shards
 from halometry.errors import DataError
 from halometry.tasks import TASKS, Task
-from halometry.writing import partial_path
+from halometry.io import partial_path
 
 FORMAT, FORMAT_VERSION = "halometry-store", 1
 

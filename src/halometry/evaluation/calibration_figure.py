@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from halometry.evaluation.calibration_error import Reliability, reliability
-from halometry.evaluation.style import INK, MUTED, colours, figure, styled
+from halometry.plotting import INK, MUTED, colours, figure, styled
 
 BARS = 20  # of the histogram
 

@@ -32,10 +32,10 @@ from halometry.evaluation.posterior_checks import (
 )
 from halometry.models.posterior import LEVELS, Posterior
 from halometry.calibration.temperature import untempered
-from halometry.progress import say
+from halometry.log import say
 from halometry.runs.predict_rows import answers_to
 from halometry.runs.open import Trained, open_trained
-from halometry.writing import check_writable, write_table, write_text
+from halometry.io import check_writable, write_table, write_text
 
 
 @dataclass(frozen=True)

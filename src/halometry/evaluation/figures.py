@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from halometry.evaluation.style import (
+from halometry.plotting import (
     COLOURS,
     INK,
     LENS_MAP,

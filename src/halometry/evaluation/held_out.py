@@ -9,7 +9,7 @@ import numpy as np
 
 from halometry.datasets.dataset import LabelledImages
 from halometry.errors import DataError, RunError
-from halometry.progress import say
+from halometry.log import say
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.exported import ExportedRun
 from halometry.runs.lineage import unseen

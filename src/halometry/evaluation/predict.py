@@ -15,12 +15,12 @@ from halometry.errors import ReadError
 from halometry.evaluation.posterior_checks import posterior_of
 from halometry.evaluation.predictions import Answer, write_answers
 from halometry.calibration.prediction_sets import Regions, regions_of
-from halometry.processes import Workers, check_workers
-from halometry.progress import track
+from halometry.parallel import Workers, check_workers
+from halometry.log import track
 from halometry.runs.ood import Watch, watched
 from halometry.runs.run import Answerer
 from halometry.runs.open import Trained, open_trained
-from halometry.writing import check_writable
+from halometry.io import check_writable
 
 
 def predict(

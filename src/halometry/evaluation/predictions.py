@@ -11,7 +11,7 @@ from halometry.calibration.prediction_sets import Region, Regions
 from halometry.ood.detector import Novelty
 from halometry.models.posterior import LEVELS, Posterior
 from halometry.runs.open import Trained
-from halometry.writing import write_table
+from halometry.io import write_table
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ from torch import Tensor
 
 from halometry.datasets.inputs import Given, given_images
 from halometry.datasets.readers import Image
-from halometry.devices import find_device
+from halometry.device import find_device
 from halometry.errors import ReadError, UsageError
 from halometry.lensfit.figure import Panel, fit_figure
-from halometry.evaluation.style import save
+from halometry.plotting import save
 from halometry.lensfit import Fit, Fitter, Number, check_sampling
 from halometry.lensfit.tables import Fitted, write_fits
-from halometry.progress import track
+from halometry.log import track
 from halometry.simulation import Preset, load_preset
-from halometry.writing import check_writable, whole_file
+from halometry.io import check_writable, whole_file
 
 
 def fit(

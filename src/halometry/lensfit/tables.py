@@ -16,7 +16,7 @@ from rich.table import Table
 from halometry import __version__
 from halometry.errors import ReadError
 from halometry.lensfit import Estimate, Fit
-from halometry.writing import write_table, write_text
+from halometry.io import write_table, write_text
 
 Fitted = Fit | ReadError
 

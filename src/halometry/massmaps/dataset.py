@@ -19,12 +19,12 @@ from halometry.datasets.store import StoreWriter, open_store
 from halometry.datasets.versions import versions
 from halometry.errors import UsageError
 from halometry.massmaps.mapper import CHANNELS, Mapper, sides_of
-from halometry.processes import Workers, check_workers
-from halometry.progress import Tracker
+from halometry.parallel import Workers, check_workers
+from halometry.log import Tracker
 from halometry.simulation import Preset, Scene, load_preset, units_of
 from halometry.training.curriculum import preset_of
 from halometry.massmaps.pool import CHUNK, Job, Mapping, stacked
-from halometry.writing import check_writable
+from halometry.io import check_writable
 
 SHARD = 256  # images, a quarter of those of `simulate`: what is lost by a stop takes minutes
 SCENE = [field.name for field in fields(Scene) if field.name != "task"]

@@ -22,7 +22,7 @@ from halometry.config import validate
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UnavailableError
 from halometry.massmaps.mapper import Mapper
-from halometry.processes import Workers, begin_as_child, check_workers, cores, no_interrupt
+from halometry.parallel import Workers, begin_as_child, check_workers, cores, no_interrupt
 from halometry.simulation import Preset, Scene
 from halometry.runs.run import Answerer
 from halometry.runs.open import Trained

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import gaussian_kde
 
-from halometry.evaluation.style import COLOURS, INK, MUTED, bare, colours, figure, styled
+from halometry.plotting import COLOURS, INK, MUTED, bare, colours, figure, styled
 
 SHOWN = 2000  # draws
 POINTS = 300  # of a curve

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from halometry.population.summary import Summary, summarise
-from halometry.progress import say
+from halometry.log import say
 
 EM_STEPS, EM_CHANGE = 5000, 1e-6
 FREEDOM = 4  # degrees, of the draws' t law: tails heavier than any posterior's here

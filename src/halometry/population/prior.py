@@ -12,7 +12,7 @@ from halometry import hub
 from halometry.datasets.open import open_dataset
 from halometry.datasets.store import attributes_of, is_store, open_store
 from halometry.errors import DataError, UsageError, did_you_mean
-from halometry.shipped import is_own, weights
+from halometry.resources import is_own, weights
 from halometry.simulation import load_preset, presets
 from halometry.runs.ensemble import SEPARATOR
 from halometry.runs.exported import SUFFIX

@@ -22,8 +22,8 @@ from halometry.datasets.splits import LETTERS
 from halometry.errors import StorageError
 from halometry.evaluation.evaluate import Evaluation, evaluate, outputs_of, record_of
 from halometry.publish.card import CARD, card
-from halometry.progress import say
-from halometry.shipped import weights_name
+from halometry.log import say
+from halometry.resources import weights_name
 from halometry.runs.lineage import lessons_to_json
 from halometry.runs.ood import NOVELTY
 from halometry.runs.run import (
@@ -38,7 +38,7 @@ from halometry.runs.run import (
     write_tensors,
 )
 from halometry.training.warm_start import called, nameless, without_paths
-from halometry.writing import check_writable, partial_path, write_text
+from halometry.io import check_writable, partial_path, write_text
 
 LARGEST_CHANGE = 0.01  # of a probability, or of a mass in standard deviations of the true ones
 

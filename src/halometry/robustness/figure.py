@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from halometry.robustness.core import Step
-from halometry.evaluation.style import COLOURS, MUTED, figure, styled
+from halometry.plotting import COLOURS, MUTED, figure, styled
 from halometry.robustness.shifts import SHIFTS
 
 LETTERS = 19  # of a title's line

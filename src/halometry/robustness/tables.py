@@ -14,9 +14,9 @@ from halometry.compare.cost import provenance
 from halometry.evaluation.bootstrap import Estimate
 from halometry.robustness.figure import robustness_figure
 from halometry.robustness.core import Robustness, Step
-from halometry.evaluation.style import save
+from halometry.plotting import save
 from halometry.robustness.shifts import SHIFTS
-from halometry.writing import write_table, write_text
+from halometry.io import write_table, write_text
 
 COLUMNS = {  # of each task: metrics, in the order of the table; `unlike` where it is told
     "classification": {"auc": "AUC", "ece": "ECE", "unlike": "unlike"},

@@ -13,7 +13,7 @@ from halometry.models.posterior import Posterior
 from halometry.calibration.temperature import fit_temperature, tempered
 from halometry.runs.predict_rows import answers_to
 from halometry.runs.run import CONFORMAL, Run, write_config
-from halometry.writing import write_text
+from halometry.io import write_text
 
 MOST = 2000  # images of a training set that either is made from, which bounds the time
 

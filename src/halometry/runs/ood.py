@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from halometry.datasets.open import open_dataset
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import Split
-from halometry.devices import find_device
+from halometry.device import find_device
 from halometry.errors import DataError, RunError
 from halometry.ood.detector import (
     FEATURES,
@@ -29,12 +29,12 @@ from halometry.ood.detector import (
     View,
 )
 from halometry.models.predictor import Predictor
-from halometry.progress import say, track
+from halometry.log import say, track
 from halometry.training.sampling import take
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.run import Answerer, Run, load_run
 from halometry.runs.open import Trained
-from halometry.writing import whole_file
+from halometry.io import whole_file
 
 NOVELTY = "novelty.safetensors"
 FORMAT, VERSION = "halometry-novelty", "1"

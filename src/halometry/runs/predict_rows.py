@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from halometry.datasets.dataset import LabelledImages
-from halometry.progress import track
+from halometry.log import track
 from halometry.runs.run import Answerer
 
 

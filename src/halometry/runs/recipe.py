@@ -13,7 +13,7 @@ from halometry.errors import ConfigError, UsageError, did_you_mean
 from halometry.models.backbones import PLAIN_NAMES, FirstConvolution, timm_name
 from halometry.models.heads import Family
 from halometry.models.preprocessing import Scale, Stretch
-from halometry.shipped import called, located, names
+from halometry.resources import called, located, names
 from halometry.tasks import TASKS, Task
 
 FOLDER = "training/recipes"

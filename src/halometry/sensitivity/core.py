@@ -17,7 +17,7 @@ from halometry.sensitivity.lenses import (
     smooth_scenes,
     with_subhalo,
 )
-from halometry.progress import Tracker
+from halometry.log import Tracker
 from halometry.sensitivity.ideal_observer import (
     detected,
     detected_known,

@@ -11,7 +11,7 @@ from matplotlib.patches import Circle
 
 from halometry.evaluation.figures import stretched
 from halometry.evaluation.bootstrap import Estimate
-from halometry.evaluation.style import GRID, INK, LENS_MAP, MUTED, bare, colours, figure, styled
+from halometry.plotting import GRID, INK, LENS_MAP, MUTED, bare, colours, figure, styled
 
 
 @styled

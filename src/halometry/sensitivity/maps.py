@@ -17,7 +17,7 @@ from halometry.sensitivity.lenses import (
     with_subhalo,
 )
 from halometry.sensitivity.core import AT_ONCE, FITTED, KNOWN
-from halometry.progress import Tracker
+from halometry.log import Tracker
 from halometry.sensitivity.ideal_observer import expected_gain, threshold, unexplained
 
 NOISES = 3  # images of each mass and place whose mean score is compared with the threshold

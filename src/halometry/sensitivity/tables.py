@@ -13,11 +13,11 @@ from typing import Any
 from halometry.compare.cost import command, provenance
 from halometry.evaluation.bootstrap import Estimate, rounded
 from halometry.sensitivity.figure import completeness_figure, map_figure
-from halometry.evaluation.style import save
+from halometry.plotting import save
 from halometry.sensitivity.curves import LEVELS, NETWORK, Outcomes
 from halometry.sensitivity.maps import SensitivityMap
 from halometry.sensitivity.core import FITTED, SOUGHT
-from halometry.writing import write_table, write_text
+from halometry.io import write_table, write_text
 
 HEAD = ["subhalo", "observer", *(f"{100 * level:.0f} % found" for level in LEVELS)]
 

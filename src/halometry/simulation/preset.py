@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from halometry.config import Strict
-from halometry.shipped import names
+from halometry.resources import names
 from halometry.simulation.cosmology import DEFAULT, Cosmology, Distances
 from halometry.simulation.instrument import ImageSpec
 from halometry.simulation.config import Halos, Lens, LensLight, Line, Source, Subhalos

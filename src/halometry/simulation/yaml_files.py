@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from halometry.config import Model, read_yaml, validate
-from halometry.shipped import called, is_own, located
+from halometry.resources import called, is_own, located
 
 
 def load(folder: str, model: type[Model], name: str | Path) -> Model:

@@ -14,7 +14,7 @@ from halometry.config import validate
 from halometry.datasets.dataset import LabelledImages, has_parameters
 from halometry.datasets.store import open_store
 from halometry.errors import ConfigError
-from halometry.progress import say
+from halometry.log import say
 from halometry.simulation import Preset
 from halometry.simulation.substructure_maps import substructure_mass
 from halometry.simulation.render import sample_quickly

@@ -16,7 +16,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from halometry import progress
 from halometry.errors import HalometryError, UnavailableError
-from halometry.processes import begin_as_child, no_interrupt
+from halometry.parallel import begin_as_child, no_interrupt
 from halometry.training.distributed import GO_ON, TIMEOUT, LostError, local_group
 
 HOST = "127.0.0.1"

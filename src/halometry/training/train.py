@@ -11,9 +11,9 @@ import torch
 from halometry.datasets.open import open_dataset
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import split_dataset
-from halometry.devices import check_devices, find_device
+from halometry.device import check_devices, find_device
 from halometry.errors import RunError, UsageError
-from halometry.progress import hush, say
+from halometry.log import hush, say
 from halometry.tasks import Task
 from halometry.training import run as folder
 from halometry.training.hardware import pinned_threads

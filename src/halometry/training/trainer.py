@@ -24,7 +24,7 @@ from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import Split
 from halometry.models import Network, Preprocessing
 from halometry.models.d4net import FURTHER
-from halometry.progress import duration, say, track
+from halometry.log import duration, say, track
 from halometry.simulation import Preset
 from halometry.training import run as folder
 from halometry.training.mass_map_head import MassMap
@@ -43,7 +43,7 @@ from halometry.runs.recipe import Recipe
 from halometry.runs.run import Run
 from halometry.runs.config import RunConfig
 from halometry.training.warm_start import has_other_head, is_shallower, lessons_of
-from halometry.writing import write_text
+from halometry.io import write_text
 
 METRICS = {"classification": "AUC", "regression": "R²"}
 

@@ -14,8 +14,8 @@ from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import Split
 from halometry.errors import RunError, UsageError
 from halometry.models.backbones import SHALLOWER, check_pretrained, pretraining_note
-from halometry.progress import say
-from halometry.shipped import weights
+from halometry.log import say
+from halometry.resources import weights
 from halometry.tasks import Task
 from halometry.runs.lineage import Lesson
 from halometry.runs.recipe import Recipe

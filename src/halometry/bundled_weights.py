@@ -13,8 +13,8 @@ from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import TITLES
 from halometry.compare.report import Gallery
 from halometry.massmaps.dataset import map_set
-from halometry.progress import say
-from halometry.shipped import weights, weights_folder
+from halometry.log import say
+from halometry.resources import weights, weights_folder
 from halometry.runs.run import Run, load_run
 
 COUNT = 200  # images

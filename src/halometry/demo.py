@@ -16,9 +16,9 @@ from halometry.datasets.store import open_store
 from halometry.errors import UsageError
 from halometry.compare.compare import Comparison, compare
 from halometry.compare.report import write_report
-from halometry.inference.at_work import at_work
+from halometry.bundled_weights import at_work
 from halometry.models.backbones import PUBLISHED
-from halometry.progress import duration, say
+from halometry.log import duration, say
 from halometry.tasks import Task
 from halometry.runs.recipe import RecipeFile, load_recipe
 

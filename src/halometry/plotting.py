@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from halometry.errors import UsageError
-from halometry.writing import whole_file
+from halometry.io import whole_file
 
 INK, MUTED, GRID = "#1f2430", "#6b7280", "#e5e7eb"
 # Okabe & Ito's palette, begun with the three that differ most.

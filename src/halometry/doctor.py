@@ -132,7 +132,7 @@ def _cache(found: Diagnosis) -> None:
 def _precision(found: Diagnosis) -> None:
     import torch
 
-    from halometry.devices import find_device
+    from halometry.device import find_device
     from halometry.models import Network
     from halometry.training.hardware import choose_execution
 
