@@ -29,14 +29,14 @@ from torch import Tensor
 from torch.nn import functional
 
 import halometry
-from halometry.device import find_device
 from halometry.compare.cost import model_cost
+from halometry.device import find_device
 from halometry.models import Network
 from halometry.models.backbones import PLAIN_NAMES
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
+from halometry.runs.run import HISTORY
 from halometry.simulation import load_preset, sample
 from halometry.training.sampling import augment
-from halometry.runs.run import HISTORY
 
 PRESET, PUBLISHED_AUC = "common_test_1", 0.9871
 PREPROCESSING = PreprocessingConfig(scale="minmax", stretch="sqrt")

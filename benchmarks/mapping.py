@@ -16,10 +16,10 @@ from measuring import arguments, begin, write
 
 from halometry.datasets.readers import Image
 from halometry.evaluation.bootstrap import share
-from halometry.massmaps.mapper import Mapper
 from halometry.log import track
-from halometry.simulation import sample
+from halometry.massmaps.mapper import Mapper
 from halometry.massmaps.pool import CHUNK
+from halometry.simulation import sample
 
 ALIKE = 0.1  # of the noise: the largest difference of residuals that is none
 

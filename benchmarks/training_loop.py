@@ -37,15 +37,15 @@ from torch.utils.data import DataLoader, Dataset
 
 import halometry
 from halometry.datasets.store import open_store
+from halometry.log import console
 from halometry.models import Network
 from halometry.models.preprocessing import Preprocessing
-from halometry.log import console
-from halometry.simulation import load_preset
-from halometry.training.sampling import Batches, Order
-from halometry.training.hardware import pinned_threads
-from halometry.training.module import Learner
-from halometry.training.memory import freed_memory_kept
 from halometry.runs.run import METRICS
+from halometry.simulation import load_preset
+from halometry.training.hardware import pinned_threads
+from halometry.training.memory import freed_memory_kept
+from halometry.training.module import Learner
+from halometry.training.sampling import Batches, Order
 
 BARS = {"default / published": 2.5, "stored / ceiling": 0.90, "default / ceiling": 0.75}
 WAYS = ("published", "default", "stored", "ceiling")

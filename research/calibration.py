@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 import halometry
-from halometry.evaluation.calibration_figure import reliability_figure
 from halometry.compare.cost import command, provenance
-from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.bootstrap import Estimate
+from halometry.evaluation.calibration_figure import reliability_figure
+from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import metric_title
-from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.evaluation.posterior_checks import coverage_rows, posterior_record
+from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.plotting import save
 
 COUNT, SEED = 4000, 3010

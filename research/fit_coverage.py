@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from scipy.stats import chi2
 
-from halometry.datasets.readers import Image
-from halometry.evaluation import intervals
 from halometry.compare.cost import command, provenance
+from halometry.datasets.readers import Image
+from halometry.evaluation import bootstrap as intervals
 from halometry.lensfit import Fit, Fitter
 from halometry.simulation import Scene, draw_scenes, observe, render
 

@@ -24,18 +24,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from halometry.datasets.readers import Image
 from halometry.compare.cost import command, provenance
+from halometry.datasets.readers import Image
 from halometry.evaluation.bootstrap import bootstrap
 from halometry.lensfit import Fitter
 from halometry.lensfit.likelihood import Counts, Model
 from halometry.lensfit.optimize import maximise
 from halometry.lensfit.parametrization import Layout, layout_of
-from halometry.sensitivity import SmoothLenses
-from halometry.sensitivity.lenses import expectations, onto_the_ring, with_subhalo
 from halometry.log import track
-from halometry.simulation import Scene, observe
+from halometry.sensitivity import SmoothLenses
 from halometry.sensitivity.ideal_observer import unexplained
+from halometry.sensitivity.lenses import expectations, onto_the_ring, with_subhalo
+from halometry.simulation import Scene, observe
 
 LATER = 3_000_000  # added to the seed: far from the images of any training
 MASSES = (8.5, 9.0, 9.5)

@@ -36,13 +36,13 @@ from halometry.evaluation.posterior_checks import points_of
 from halometry.lensfit.likelihood import Model
 from halometry.lensfit.parametrization import layout_of
 from halometry.log import track
-from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
+from halometry.massmaps.pool import for_plain_images
 from halometry.sensitivity.ideal_observer import unexplained, variance_of_sum
+from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
+from halometry.simulation.distributions import PowerLaw
 from halometry.simulation.lenses import SOFTENING, deflection
 from halometry.simulation.light import source_light
-from halometry.simulation.distributions import PowerLaw
 from halometry.simulation.render import bin_down, pixel_axes, spread
-from halometry.massmaps.pool import for_plain_images
 
 LEAST = 1e8  # solar masses whose effect is the response to lighter ones: half a subpixel's radius
 LATER = 3_000_000  # added to the seed: far from the images of any training

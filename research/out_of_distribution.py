@@ -20,14 +20,14 @@ from unlike_sets import drawn, unlike
 
 import halometry
 from halometry.compare.cost import provenance
-from halometry.evaluation.figures import stretched
 from halometry.evaluation.bootstrap import Estimate, bootstrap
+from halometry.evaluation.figures import stretched
 from halometry.evaluation.metrics import area_under_roc
-from halometry.plotting import LENS_MAP, bare, figure, save, styled
 from halometry.evaluation.predict import predict
 from halometry.ood.detector import Novelty
-from halometry.simulation import load_preset
+from halometry.plotting import LENS_MAP, bare, figure, save, styled
 from halometry.runs.ood import watched
+from halometry.simulation import load_preset
 
 BATCH = 50  # images at a time
 

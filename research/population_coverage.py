@@ -29,8 +29,8 @@ from scipy.special import ndtr
 from scipy.stats import beta, gamma
 
 import halometry
-from halometry.datasets.store import open_store
 from halometry.compare.cost import provenance
+from halometry.datasets.store import open_store
 from halometry.evaluation.bootstrap import share
 from halometry.population import Summary, class_fractions, mass_population
 from halometry.population.density import density, quantiles_of

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.stats import norm
 
 from halometry.evaluation.figures import save
-from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.evaluation.posterior_checks import posterior_record
+from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.models.posterior import Grid, Posterior
 
 COUNT, SEED = 3000, 0

@@ -31,8 +31,8 @@ from pathlib import Path
 
 import halometry
 from halometry.errors import UnavailableError
-from halometry.models.predictor import Task
 from halometry.log import duration, say
+from halometry.models.predictor import Task
 from halometry.runs.recipe import parse_overrides
 
 BACKBONES = ["mobilenetv3_small", "resnet18", "efficientnet_b5"]

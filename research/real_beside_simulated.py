@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import ks_2samp
 
-from halometry.datasets.readers import read_image
 from halometry.compare.cost import provenance
+from halometry.datasets.readers import read_image
 from halometry.evaluation.figures import stretched
 from halometry.plotting import COLOURS, LENS_MAP, bare, figure, save, styled
 from halometry.simulation import draw_scenes, load_preset, sample

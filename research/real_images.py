@@ -24,14 +24,14 @@ import torch
 from laws import analysis
 from PIL import Image as Picture
 
+from halometry.compare.cost import command, provenance
 from halometry.datasets.inputs import natural
 from halometry.datasets.readers import Image, read_image
-from halometry.compare.cost import command, provenance
-from halometry.lensfit.figure import fit_figure
-from halometry.plotting import save
 from halometry.lensfit import Fit, Fitter
-from halometry.lensfit.substructure import ENOUGH
 from halometry.lensfit.command import panel
+from halometry.lensfit.figure import fit_figure
+from halometry.lensfit.substructure import ENOUGH
+from halometry.plotting import save
 from halometry.simulation import sample
 
 PRESET = "common_test_1"

@@ -22,13 +22,13 @@ from typing import Any
 
 import halometry
 from halometry.compare.cost import machine
+from halometry.evaluation.bootstrap import Estimate
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
-from halometry.evaluation.bootstrap import Estimate
 from halometry.log import say
+from halometry.runs.run import Run
 from halometry.tasks import Task
 from halometry.training.configure import versions
-from halometry.runs.run import Run
 
 SETS: dict[Task, str] = {"classification": "demo_classification", "regression": "demo_mass"}
 RECIPES: dict[str, dict[str, Any]] = {

@@ -25,12 +25,12 @@ import torch
 
 from halometry.errors import UnavailableError
 from halometry.evaluation.evaluate import evaluate
-from halometry.lensfit.command import fit
 from halometry.evaluation.predict import predict
+from halometry.lensfit.command import fit
 from halometry.resources import weights
+from halometry.runs.run import load_run
 from halometry.simulation import load_preset, presets
 from halometry.simulation.render import sample
-from halometry.runs.run import load_run
 from halometry.training.train import train
 
 IMAGES = 60  # of each preset

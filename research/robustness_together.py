@@ -19,8 +19,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from halometry.evaluation.metrics import metric_title
-from halometry.robustness.figure import LETTERS
 from halometry.plotting import COLOURS, MUTED, figure, save, styled
+from halometry.robustness.figure import LETTERS
 from halometry.robustness.shifts import SHIFTS
 
 Record = dict[str, Any]

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from mass_bound import answers
 
+from halometry.compare.cost import command, provenance
 from halometry.datasets.readers import Image
 from halometry.errors import UsageError
-from halometry.compare.cost import command, provenance
 from halometry.evaluation.bootstrap import bootstrap, share
 from halometry.evaluation.metrics import regression_metrics
 from halometry.lensfit import Fitter

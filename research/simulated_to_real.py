@@ -14,12 +14,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import halometry
-from halometry.datasets.readers import read_image
 from halometry.compare.cost import provenance
+from halometry.datasets.readers import read_image
 from halometry.evaluation.figures import stretched
-from halometry.plotting import LENS_MAP, bare, figure, save, styled
-from halometry.evaluation.predictions import Answer
 from halometry.evaluation.predict import predict
+from halometry.evaluation.predictions import Answer
+from halometry.plotting import LENS_MAP, bare, figure, save, styled
 
 
 def main() -> None:

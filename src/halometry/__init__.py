@@ -44,32 +44,32 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
-    from halometry.datasets.open import open_dataset as open_dataset
-    from halometry.datasets.generate import simulate as simulate
-    from halometry.demo import demo as demo
     from halometry.attribution.command import attribution as attribution
     from halometry.compare.compare import compare as compare
-    from halometry.evaluation.evaluate import evaluate as evaluate
-    from halometry.robustness.command import robustness as robustness
+    from halometry.datasets.generate import simulate as simulate
+    from halometry.datasets.open import open_dataset as open_dataset
     from halometry.datasets.show import show as show
+    from halometry.demo import demo as demo
     from halometry.doctor import doctor as doctor
-    from halometry.runs.calibrate import calibrate as calibrate
-    from halometry.publish.export import export as export
+    from halometry.evaluation.evaluate import evaluate as evaluate
+    from halometry.evaluation.predict import predict as predict
     from halometry.lensfit.command import fit as fit
     from halometry.massmaps.dataset import map_set as map  # noqa: F401
-    from halometry.population.command import population as population
-    from halometry.evaluation.predict import predict as predict
-    from halometry.publish.publish import publish as publish
-    from halometry.sensitivity.command import sensitivity as sensitivity
     from halometry.models.backbones import backbones as backbones
+    from halometry.population.command import population as population
+    from halometry.publish.export import export as export
+    from halometry.publish.publish import publish as publish
     from halometry.resources import weights as weights
-    from halometry.simulation.instrument import instruments as instruments
-    from halometry.simulation.preset import load_preset as load_preset
-    from halometry.simulation.preset import presets as presets
+    from halometry.robustness.command import robustness as robustness
+    from halometry.runs.calibrate import calibrate as calibrate
     from halometry.runs.ood import familiarise as familiarise
     from halometry.runs.recipe import load_recipe as load_recipe
     from halometry.runs.recipe import recipes as recipes
     from halometry.runs.run import load_run as load_run
+    from halometry.sensitivity.command import sensitivity as sensitivity
+    from halometry.simulation.instrument import instruments as instruments
+    from halometry.simulation.preset import load_preset as load_preset
+    from halometry.simulation.preset import presets as presets
     from halometry.training.train import train as train
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from halometry.datasets.open import open_dataset
-from halometry.datasets.generate import simulate
 from halometry.compare.compare import gallery_of
 from halometry.compare.ranking import key_metric
+from halometry.compare.report import Gallery
+from halometry.datasets.generate import simulate
+from halometry.datasets.open import open_dataset
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import TITLES
-from halometry.compare.report import Gallery
-from halometry.massmaps.dataset import map_set
 from halometry.log import say
+from halometry.massmaps.dataset import map_set
 from halometry.resources import weights, weights_folder
 from halometry.runs.run import Run, load_run
 

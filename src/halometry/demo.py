@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from halometry.bundled_weights import at_work
+from halometry.compare.compare import Comparison, compare
+from halometry.compare.report import write_report
 from halometry.datasets.generate import simulate
 from halometry.datasets.store import open_store
 from halometry.errors import UsageError
-from halometry.compare.compare import Comparison, compare
-from halometry.compare.report import write_report
-from halometry.bundled_weights import at_work
-from halometry.models.backbones import PUBLISHED
 from halometry.log import duration, say
-from halometry.tasks import Task
+from halometry.models.backbones import PUBLISHED
 from halometry.runs.recipe import RecipeFile, load_recipe
+from halometry.tasks import Task
 
 PRESETS: dict[Task, str] = {"classification": "demo_classification", "regression": "demo_mass"}
 NETWORKS = (*PUBLISHED, "d4net")

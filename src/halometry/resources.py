@@ -15,11 +15,11 @@ from pathlib import Path
 from halometry.errors import UsageError, did_you_mean
 
 OWN = (".yaml", ".yml")  # how the name of a user's own file ends
-WEIGHTS = "weights"
+WEIGHTS = "runs/weights"
 
 
 def names(folder: str) -> list[str]:
-    """The names of the files in a folder of the package, such as `training/recipes`."""
+    """The names of the files in a folder of the package, such as `runs/recipes`."""
     files = _folder(folder).iterdir()
     return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
 

@@ -102,8 +102,8 @@ def test_the_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_worker_with_other_versions_is_refused(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from halometry.datasets.generate import _tasks
     from halometry.datasets.build import planned
+    from halometry.datasets.generate import _tasks
     from halometry.simulation import load_preset
 
     out = tmp_path / "set.h5"

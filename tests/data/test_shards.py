@@ -17,12 +17,12 @@ import h5py
 import numpy as np
 import pytest
 
-from halometry.datasets import work
-from halometry.datasets.open import open_dataset
-from halometry.datasets.inputs import count_images, find_files
+from halometry.datasets import workers as work
+from halometry.datasets.build import planned
 from halometry.datasets.generate import simulate
 from halometry.datasets.index import verify
-from halometry.datasets.build import planned
+from halometry.datasets.inputs import count_images, find_files
+from halometry.datasets.open import open_dataset
 from halometry.datasets.shards import Shard
 from halometry.datasets.store import StoreWriter, attributes_of, open_store
 from halometry.errors import DataError, UnavailableError, UsageError

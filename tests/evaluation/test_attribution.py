@@ -12,19 +12,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from halometry.attribution.command import attribution
+from halometry.attribution.explain import look_at
+from halometry.attribution.maps import attribution_maps
+from halometry.attribution.pointing_game import Pointing, distances
+from halometry.compare.compare import gallery_of
 from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, RunError, UnavailableError, UsageError
-from halometry.attribution.command import attribution
-from halometry.attribution.maps import attribution_maps
-from halometry.compare.compare import gallery_of
 from halometry.evaluation.evaluate import evaluate
-from halometry.attribution.explain import look_at
-from halometry.attribution.pointing_game import Pointing, distances
 from halometry.publish.export import export
-from halometry.simulation import Scene, draw_scenes, load_preset
-from halometry.simulation.substructure_maps import substructure_convergence
-from halometry.simulation.render import blur, pixel_grid
 from halometry.runs.run import load_run
+from halometry.simulation import Scene, draw_scenes, load_preset
+from halometry.simulation.render import blur, pixel_grid
+from halometry.simulation.substructure_maps import substructure_convergence
 
 pytest.importorskip("captum")
 

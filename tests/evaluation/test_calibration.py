@@ -9,6 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
+from halometry.calibration.conformal import conformal_of
+from halometry.calibration.temperature import tempered
 from halometry.evaluation.calibration_error import (
     by_noise,
     calibration_record,
@@ -19,8 +21,6 @@ from halometry.evaluation.calibration_error import (
     told,
 )
 from halometry.evaluation.calibration_figure import reliability_figure
-from halometry.calibration.conformal import conformal_of
-from halometry.calibration.temperature import tempered
 
 
 def answers(

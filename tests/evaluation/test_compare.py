@@ -16,11 +16,11 @@ from compared import NETWORKS, QUICK
 from PIL import Image as Picture
 from rich.console import Console
 
-from halometry.errors import RunError, UnavailableError, UsageError
 from halometry.compare.compare import Comparison, compare
 from halometry.compare.ranking import CHANCE
 from halometry.compare.report import write_report
 from halometry.compare.tables import markdown_table, print_table, write_csv
+from halometry.errors import RunError, UnavailableError, UsageError
 
 
 class Page(HTMLParser):

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from halometry.compare.compare import Comparison
 from halometry.compare.ranking import conclusion
+from halometry.compare.tables import print_differences
 from halometry.evaluation.differences import between, differences
 from halometry.evaluation.metrics import classification_metrics, regression_metrics
-from halometry.compare.tables import print_differences
 
 NAMES = ("no", "sphere", "vort")
 

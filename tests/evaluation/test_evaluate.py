@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from compared import QUICK
 
+from halometry.compare.compare import Comparison
 from halometry.datasets.generate import simulate
 from halometry.datasets.splits import Split
 from halometry.errors import DataError, RunError
 from halometry.evaluation import figures
-from halometry.compare.compare import Comparison
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import regression_metrics
 from halometry.training.train import train

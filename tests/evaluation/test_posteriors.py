@@ -9,13 +9,13 @@ import pytest
 from scipy.stats import norm
 
 from halometry.evaluation import figures
-from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.evaluation.posterior_checks import (
     coverage_rows,
     held_by,
     posterior_metrics,
     posterior_record,
 )
+from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.models.posterior import Grid, Posterior
 
 COUNT = 3000

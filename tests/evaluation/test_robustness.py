@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from halometry.errors import RunError, UsageError
-from halometry.robustness.command import robustness
 from halometry.ood.detector import Novelty
-from halometry.simulation import load_preset, sample
+from halometry.robustness.command import robustness
 from halometry.runs.run import Run, load_run
+from halometry.simulation import load_preset, sample
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from halometry.errors import DataError, StorageError, UsageError
 from halometry.datasets.show import show
+from halometry.errors import DataError, StorageError, UsageError
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from exporting import QUICK, images_of, settle
 
-from halometry.publish.export import export
 from halometry.massmaps.dataset import map_set
+from halometry.publish.export import export
 from halometry.runs.run import Run
 from halometry.training.train import train
 

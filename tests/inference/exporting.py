@@ -12,8 +12,8 @@ import torch
 
 from halometry.datasets.store import open_store
 from halometry.evaluation.predictions import Answer
-from halometry.publish.export import export
 from halometry.models import Preprocessing
+from halometry.publish.export import export
 from halometry.runs.run import WEIGHTS, Run, load_weights, write_weights
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}

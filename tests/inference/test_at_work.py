@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from halometry.compare.tables import print_trained
 from halometry.bundled_weights import LATER, at_work
+from halometry.compare.tables import print_trained
 from halometry.runs.run import load_run
 
 

@@ -16,16 +16,16 @@ import torch
 import yaml
 
 from halometry import cli
-from halometry.datasets.open import open_dataset
-from halometry.datasets.generate import simulate
+from halometry.calibration.temperature import fit_temperature, tempered
 from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.generate import simulate
+from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate, outputs_of
-from halometry.runs.calibrate import calibrate
-from halometry.publish.export import export
 from halometry.evaluation.predict import predict
+from halometry.publish.export import export
 from halometry.publish.publish import without_paths
-from halometry.calibration.temperature import fit_temperature, tempered
+from halometry.runs.calibrate import calibrate
 from halometry.runs.calibration_fit import halves, reserved
 from halometry.runs.exported import load_exported
 from halometry.runs.ood import familiarise

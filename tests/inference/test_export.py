@@ -20,9 +20,9 @@ from halometry import cli
 from halometry.datasets.readers import read_image
 from halometry.errors import DataError, RunError
 from halometry.evaluation.evaluate import evaluate
-from halometry.publish.export import export
 from halometry.evaluation.predict import predict
 from halometry.models.onnx_predictor import OnnxPredictor
+from halometry.publish.export import export
 from halometry.runs.run import Run
 from halometry.training.train import train
 

@@ -13,10 +13,10 @@ import pytest
 from exporting import exported_before
 
 from halometry.errors import RunError, UnavailableError, UsageError
-from halometry.publish.export import export
 from halometry.evaluation.predict import predict
 from halometry.models import Predictor
 from halometry.models.onnx_predictor import OnnxPredictor
+from halometry.publish.export import export
 from halometry.runs.exported import load_exported
 from halometry.runs.run import Run, load_run
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from halometry.datasets.readers import Image
 from halometry.lensfit.blocks import Block, line, subhalo
 from halometry.lensfit.counts import lost_constant, noise_of, recover_counts
-from halometry.lensfit.observation import Data, data_of
+from halometry.lensfit.detection import scores_of
 from halometry.lensfit.fitter import Fitter
 from halometry.lensfit.likelihood import Counts, Model, coarser
+from halometry.lensfit.observation import Data, data_of
 from halometry.lensfit.optimize import (
     covariance,
     information,
@@ -24,7 +25,6 @@ from halometry.lensfit.optimize import (
     robust_covariance,
 )
 from halometry.lensfit.parametrization import KNOWN, Layout, layout_of
-from halometry.lensfit.detection import scores_of
 from halometry.lensfit.substructure import _peaks, _point_kernel
 from halometry.simulation import draw_scenes, load_preset, render, sample
 from halometry.simulation.distributions import Quantity

@@ -13,8 +13,8 @@ from huggingface_hub import errors
 
 from halometry import hub
 from halometry.errors import RunError, UnavailableError, UsageError
-from halometry.publish.card import card_of
 from halometry.evaluation.predict import predict
+from halometry.publish.card import card_of
 from halometry.publish.publish import publish
 from halometry.runs.ood import NOVELTY
 from halometry.runs.run import EARLIER, load_run

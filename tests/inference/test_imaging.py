@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from halometry.errors import ReadError, UsageError
-from halometry.lensfit.mass_map import Imager, conjugate_gradients, mean_square_mass
-from halometry.massmaps.mapper import Mapper
-from halometry.lensfit.parametrization import layout_of, with_points
 from halometry.lensfit.command import fit
+from halometry.lensfit.mass_map import Imager, conjugate_gradients, mean_square_mass
+from halometry.lensfit.parametrization import layout_of, with_points
+from halometry.massmaps.mapper import Mapper
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render, sample
 
 SMALL, LARGE = "demo_classification", "common_test_1"

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halometry.datasets.open import open_dataset
 from halometry.datasets.dataset import LabelledImages, LazyImages
+from halometry.datasets.open import open_dataset
 from halometry.datasets.shards import shards_of
+from halometry.datasets.show import show
 from halometry.datasets.store import StoreWriter, open_store
 from halometry.errors import ReadError, UsageError
-from halometry.datasets.show import show
 from halometry.massmaps.dataset import map_set
 from halometry.simulation import load_preset, sample
 

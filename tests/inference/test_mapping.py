@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 import torch
 
+from halometry.attribution.command import attribution
 from halometry.datasets.open import open_dataset
 from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, RunError
-from halometry.attribution.command import attribution
 from halometry.evaluation.evaluate import evaluate
-from halometry.robustness.command import LATER, robustness
-from halometry.massmaps.mapper import Mapper
-from halometry.sensitivity.lenses import smooth_scenes
 from halometry.evaluation.predict import predict
-from halometry.sensitivity.command import sensitivity
-from halometry.simulation import load_preset, observe, render, sample
-from halometry.robustness.shifts import SHIFTS, shifted
+from halometry.massmaps.mapper import Mapper
 from halometry.massmaps.pool import Mapping, for_plain_images
+from halometry.robustness.command import LATER, robustness
+from halometry.robustness.shifts import SHIFTS, shifted
 from halometry.runs.run import Run
+from halometry.sensitivity.command import sensitivity
+from halometry.sensitivity.lenses import smooth_scenes
+from halometry.simulation import load_preset, observe, render, sample
 from halometry.training.train import train
 
 SMALL, LARGE = "demo_classification", "common_test_1"

@@ -18,8 +18,8 @@ import halometry
 from halometry.datasets.generate import simulate
 from halometry.errors import DataError, RunError, StorageError, UsageError
 from halometry.evaluation.evaluate import evaluate
-from halometry.publish.card import card_of, hub_metric
 from halometry.evaluation.predict import predict
+from halometry.publish.card import card_of, hub_metric
 from halometry.publish.publish import halved, publish, without_paths
 from halometry.runs.run import Run, load_run
 from halometry.training.train import train

@@ -16,15 +16,16 @@ from rich.console import Console
 
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UsageError
-from halometry.lensfit import Fitter, sampled
-from halometry.lensfit.subhalos.mcmc import Chains
-from halometry.lensfit.observation import Data
-from halometry.lensfit.subhalos.response import SPACING, Effects, effects_of
-from halometry.lensfit.subhalos.priors import Laws
+from halometry.lensfit import Fitter
+from halometry.lensfit.command import fit
 from halometry.lensfit.likelihood import Counts
+from halometry.lensfit.observation import Data
 from halometry.lensfit.optimize import maximise
 from halometry.lensfit.parametrization import with_points
-from halometry.lensfit.command import fit
+from halometry.lensfit.subhalos import posterior as sampled
+from halometry.lensfit.subhalos.mcmc import Chains
+from halometry.lensfit.subhalos.priors import Laws
+from halometry.lensfit.subhalos.response import SPACING, Effects, effects_of
 from halometry.lensfit.tables import print_fits
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
 

@@ -18,6 +18,8 @@ from halometry.errors import RunError, UsageError
 from halometry.lensfit.likelihood import Counts, Model
 from halometry.lensfit.optimize import maximise
 from halometry.lensfit.parametrization import layout_of
+from halometry.log import track
+from halometry.runs.run import load_run
 from halometry.sensitivity import (
     FITTED,
     KNOWN,
@@ -30,7 +32,10 @@ from halometry.sensitivity import (
     scores_of_smooth,
     try_masses,
 )
+from halometry.sensitivity.command import sensitivity
+from halometry.sensitivity.core import chances_of
 from halometry.sensitivity.curves import crossing, rising
+from halometry.sensitivity.ideal_observer import unexplained
 from halometry.sensitivity.lenses import (
     expectations,
     onto_the_ring,
@@ -38,13 +43,8 @@ from halometry.sensitivity.lenses import (
     with_subhalo,
 )
 from halometry.sensitivity.tables import factor, told
-from halometry.sensitivity.core import chances_of
-from halometry.sensitivity.command import sensitivity
-from halometry.log import track
 from halometry.simulation import Preset, load_preset
-from halometry.sensitivity.ideal_observer import unexplained
 from halometry.simulation.distributions import Quantity
-from halometry.runs.run import load_run
 
 PRESET = load_preset("demo_classification")
 ALPHA = 0.1

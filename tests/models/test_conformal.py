@@ -10,8 +10,8 @@ from mapie.classification import SplitConformalClassifier
 from mapie.regression import SplitConformalRegressor
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
-from halometry.errors import RunError, UsageError
 from halometry.calibration.conformal import Conformal, conformal_of, parse_conformal
+from halometry.errors import RunError, UsageError
 from halometry.models.posterior import Grid, Posterior
 
 LEVELS = (0.5, 0.9, 0.95)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from halometry.models import Predictor, Preprocessing, PreprocessingConfig
 from halometry.calibration.temperature import fit_temperature, tempered, untempered
+from halometry.models import Predictor, Preprocessing, PreprocessingConfig
 
 
 def answers(temperature: float, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

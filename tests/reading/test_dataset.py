@@ -16,8 +16,8 @@ from folders import Tree, image, mass_files
 
 from halometry.datasets import cache
 from halometry.datasets.cache import cache_folder
-from halometry.datasets.open import open_dataset
 from halometry.datasets.inputs import natural
+from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, StorageError, UsageError
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from folders import Tree
 
-from halometry.datasets.open import open_dataset
 from halometry.datasets.generate import simulate
+from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import LETTERS, Split, split_dataset
 from halometry.errors import DataError
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from halometry.datasets.open import open_dataset
-from halometry.datasets.generate import simulate
 from halometry.datasets.dataset import LazyImages
+from halometry.datasets.generate import simulate
+from halometry.datasets.open import open_dataset
 from halometry.datasets.store import StoreWriter
 from halometry.errors import DataError, StorageError, UsageError
 from halometry.simulation import UNITS

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from halometry.errors import ConfigError, UnavailableError
 from halometry.simulation import Scene, draw_scenes, einstein_radius, load_preset
-from halometry.simulation.substructure_maps import substructure_convergence
 from halometry.simulation.cosmology import mass_within
 from halometry.simulation.lenses import deflection
 from halometry.simulation.preset import Preset
 from halometry.simulation.subhalos import truncated_mass
+from halometry.simulation.substructure_maps import substructure_convergence
 
 
 def smoothed(scene: Scene, x: Tensor, y: Tensor) -> tuple[Tensor, float]:

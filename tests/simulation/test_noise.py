@@ -9,8 +9,8 @@ from scipy import stats
 
 from halometry.errors import DataError
 from halometry.simulation import Preset, draw_scenes, load_preset, observe
-from halometry.simulation.poisson import CELLS, alias_table, draw_poisson
 from halometry.simulation.distributions import Quantity
+from halometry.simulation.poisson import CELLS, alias_table, draw_poisson
 
 RATES = [0.01, 0.06, 0.5, 3.0, 9.9, 10.5, 15.97, 16.0, 30.0, 255.5, 1e3, 4095.9, 4096.0, 1e6]
 MANY = 1_000_000

@@ -11,10 +11,10 @@ import torch
 from making import own_preset
 
 from halometry.errors import ConfigError, UsageError
-from halometry.simulation import Preset, draw_scenes, load_preset, presets, render, sample
-from halometry.simulation.sampling import sersic_flux
-from halometry.simulation.distributions import LogNormal, PowerLaw, Quantity, TruncatedNormal
 from halometry.robustness.shifts import SHIFTS, scaled, shifted
+from halometry.simulation import Preset, draw_scenes, load_preset, presets, render, sample
+from halometry.simulation.distributions import LogNormal, PowerLaw, Quantity, TruncatedNormal
+from halometry.simulation.sampling import sersic_flux
 
 MOVES = {  # what of a scene each shift moves, and by which power of the factor
     "sky": {},

@@ -5,10 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halometry.training.sampling import Batches, Order, augment, step_seed
-from halometry.training.hardware import Execution
-from halometry.training.datamodule import Selection, Stretches
 from halometry.training.configure import stretch_of
+from halometry.training.datamodule import Selection, Stretches
+from halometry.training.hardware import Execution
+from halometry.training.sampling import Batches, Order, augment, step_seed
 
 
 @given(count=st.integers(2, 300), batch=st.integers(1, 64), seed=st.integers(0, 1000))

@@ -17,18 +17,18 @@ import pytest
 import torch
 from processes import OPTIONS, PLAIN, assert_same, history, wait_for, words
 
+from halometry.calibration.temperature import untempered
 from halometry.datasets.open import open_dataset
 from halometry.device import check_devices
 from halometry.errors import DataError, HalometryError, RunError, UnavailableError, UsageError
 from halometry.evaluation.evaluate import outputs_of
-from halometry.calibration.temperature import untempered
+from halometry.runs.run import RESUME
 from halometry.training.distributed import LostError
 from halometry.training.launch import _complain
-from halometry.runs.run import RESUME
 from halometry.training.train import train
 
 SHORT_STRETCHES = """
-from halometry.training import prepare
+from halometry.training import configure as prepare
 
 prepare.stretch_of = lambda *_: 2  # in all processes: a way back that no validation goes with
 

@@ -10,9 +10,10 @@ import torch
 
 from halometry.device import find_device
 from halometry.errors import UsageError
-from halometry.training import execution, fit
-from halometry.training.hardware import Execution, choose_execution, pinned_threads
+from halometry.training import hardware as execution
+from halometry.training import trainer as fit
 from halometry.training.distributed import Group
+from halometry.training.hardware import Execution, choose_execution, pinned_threads
 
 
 def build() -> torch.nn.Module:

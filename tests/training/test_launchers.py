@@ -12,10 +12,10 @@ import psutil
 import pytest
 from processes import PLAIN, assert_same, wait_for, words
 
-from halometry.errors import UsageError
 from halometry.compare.compare import compare
-from halometry.training.distributed import find_group
+from halometry.errors import UsageError
 from halometry.runs.run import RESUME
+from halometry.training.distributed import find_group
 
 
 @pytest.mark.slow

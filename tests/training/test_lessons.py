@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halometry.datasets.open import open_dataset
 from halometry.datasets.generate import simulate
+from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate
-from halometry.runs.calibrate import calibrate
 from halometry.publish.export import export
 from halometry.publish.publish import publish
+from halometry.runs.calibrate import calibrate
 from halometry.runs.calibration_fit import halves
 from halometry.runs.exported import load_exported
 from halometry.runs.run import EARLIER, Run, load_run

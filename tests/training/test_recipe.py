@@ -10,11 +10,11 @@ from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import split_dataset
 from halometry.errors import ConfigError, UsageError
 from halometry.models.backbones import OURS
-from halometry.tasks import TASKS
-from halometry.training.module import Learner
-from halometry.training.configure import configure
 from halometry.runs.recipe import RecipeFile, load_recipe, parse_overrides, recipes
 from halometry.runs.run import HISTORY
+from halometry.tasks import TASKS
+from halometry.training.configure import configure
+from halometry.training.module import Learner
 from halometry.training.train import train
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halometry.datasets.open import open_dataset
 from halometry.datasets.generate import simulate
+from halometry.datasets.open import open_dataset
 from halometry.errors import ConfigError, DataError, RunError, UsageError
 from halometry.training.train import train
 

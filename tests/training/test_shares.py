@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halometry.datasets.open import open_dataset
-from halometry.simulation import load_preset
-from halometry.training.sampling import Batches, Order, Share, augment
-from halometry.training.datamodule import Selection
-from halometry.training.curriculum import curriculum, mass_maps
 from halometry.runs.recipe import Recipe
+from halometry.simulation import load_preset
+from halometry.training.curriculum import curriculum, mass_maps
+from halometry.training.datamodule import Selection
+from halometry.training.sampling import Batches, Order, Share, augment
 
 
 @given(

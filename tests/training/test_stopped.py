@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 
 from halometry.errors import RunError
+from halometry.runs.run import RESUME, WEIGHTS, load_run
 from halometry.training.callbacks import improves
 from halometry.training.trainer import interruptible
-from halometry.runs.run import RESUME, WEIGHTS, load_run
 
 SMALL = "mobilenetv3_small"
 
 SCRIPT = """
 import json, sys, torch
 torch.set_num_threads(1)
-from halometry.training import prepare
+from halometry.training import configure as prepare
 from halometry.training.train import train
 prepare.stretch_of = lambda *_: 3
 options = {"epochs": 12, "precision": "float32", "channels_last": True, "batch_size": 16}

@@ -21,10 +21,10 @@ from halometry.errors import (
     UsageError,
 )
 from halometry.evaluation.figures import learning_figure
-from halometry.training.module import Learner
-from halometry.runs.run import HISTORY, METRICS, WEIGHTS, load_run, read_config, write_config
-from halometry.training.train import train
 from halometry.io import whole_file
+from halometry.runs.run import HISTORY, METRICS, WEIGHTS, load_run, read_config, write_config
+from halometry.training.module import Learner
+from halometry.training.train import train
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
 SMALL = "mobilenetv3_small"

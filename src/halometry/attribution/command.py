@@ -11,23 +11,23 @@ from typing import Any
 
 import numpy as np
 
+from halometry.attribution.explain import Explainer, Look, figure_of, preset_or_none
+from halometry.attribution.figure import pointing_figure
+from halometry.attribution.maps import METHODS, Method
+from halometry.attribution.pointing_game import Pointing, distances
+from halometry.compare.cost import command, provenance
 from halometry.datasets.inputs import count_images, iter_images
 from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, UsageError
-from halometry.attribution.figure import pointing_figure
-from halometry.attribution.maps import METHODS, Method
-from halometry.compare.cost import command, provenance
-from halometry.attribution.explain import Explainer, Look, figure_of, preset_or_none
-from halometry.attribution.pointing_game import Pointing, distances
-from halometry.plotting import save
-from halometry.parallel import Workers
+from halometry.io import check_writable, whole_file, write_table, write_text
 from halometry.log import say, track
-from halometry.simulation import Preset, Scene, draw_scenes, sample
-from halometry.simulation.instrument import ImageSpec
 from halometry.massmaps.pool import mapped_for
+from halometry.parallel import Workers
+from halometry.plotting import save
 from halometry.runs.open import Trained, open_trained
 from halometry.runs.training_data import preset_for
-from halometry.io import check_writable, whole_file, write_table, write_text
+from halometry.simulation import Preset, Scene, draw_scenes, sample
+from halometry.simulation.instrument import ImageSpec
 
 LATER = 2_000_000  # added to the seed: far from the images of any training and its tests
 SHOWN = 6  # images of the figure

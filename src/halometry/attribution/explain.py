@@ -11,24 +11,24 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from halometry.attribution.figure import looks_figure
+from halometry.attribution.maps import METHODS, Method, attribution_maps, need_captum
 from halometry.datasets.dataset import LabelledImages
 from halometry.device import find_device
 from halometry.errors import HalometryError, RunError
-from halometry.attribution.figure import looks_figure
-from halometry.attribution.maps import METHODS, Method, attribution_maps, need_captum
 from halometry.evaluation.figures import shortened
-from halometry.lensfit.mass_map import grid_of
 from halometry.lensfit.likelihood import coarser
+from halometry.lensfit.mass_map import grid_of
+from halometry.massmaps.pool import preset_of_maps
 from halometry.models.predictor import Predictor
 from halometry.models.preprocessing import extremes
-from halometry.simulation import Preset, Scene, draw_scenes
-from halometry.simulation.substructure_maps import substructure_map
-from halometry.simulation.render import blur, spread
 from halometry.runs.ensemble import Ensemble
-from halometry.massmaps.pool import preset_of_maps
-from halometry.runs.run import Run
 from halometry.runs.open import Trained
+from halometry.runs.run import Run
 from halometry.runs.training_data import preset_of_run
+from halometry.simulation import Preset, Scene, draw_scenes
+from halometry.simulation.render import blur, spread
+from halometry.simulation.substructure_maps import substructure_map
 
 
 @dataclass(frozen=True)

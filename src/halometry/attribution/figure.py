@@ -9,8 +9,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from scipy.stats import binom
 
-from halometry.evaluation.figures import stretched
 from halometry.attribution.pointing_game import Pointing
+from halometry.evaluation.figures import stretched
 from halometry.plotting import INK, LENS_MAP, MASS_MAP, MUTED, bare, colours, figure, styled
 
 MAP = "viridis"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halometry.errors import RunError
 from halometry.calibration.conformal import LEVEL, Conformal
+from halometry.errors import RunError
 from halometry.models.posterior import Posterior
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.open import Trained

@@ -257,8 +257,8 @@ def demo(
     device: DeviceOption = "auto",
 ) -> None:
     """Run the whole experiment in small: about ten minutes on two cores."""
-    from halometry.demo import demo as run
     from halometry.compare.tables import print_trained
+    from halometry.demo import demo as run
 
     made = run(out, count, seed, recipe, device)
     for comparison in made.comparisons:

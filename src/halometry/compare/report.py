@@ -15,8 +15,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image as Picture
 
-from halometry.evaluation import figures
-from halometry.evaluation.calibration_figure import reliability_figure
+from halometry.attribution.explain import Look, figure_of
+from halometry.calibration.temperature import untempered
+from halometry.compare.figures import pareto_figure
 from halometry.compare.ranking import (
     best_of,
     key_metric,
@@ -25,15 +26,14 @@ from halometry.compare.ranking import (
     on_front,
     quality,
 )
-from halometry.attribution.explain import Look, figure_of
-from halometry.evaluation.bootstrap import Estimate, rounded
-from halometry.evaluation.metrics import LOWER_IS_BETTER, TITLES, UNRANKED, metric_title
-from halometry.compare.figures import pareto_figure
-from halometry.evaluation.posterior_figures import posterior_figure
-from halometry.plotting import LENS_MAP, colours
 from halometry.compare.tables import best_values, cost_cells, metric_keys
-from halometry.calibration.temperature import untempered
+from halometry.evaluation import figures
+from halometry.evaluation.bootstrap import Estimate, rounded
+from halometry.evaluation.calibration_figure import reliability_figure
+from halometry.evaluation.metrics import LOWER_IS_BETTER, TITLES, UNRANKED, metric_title
+from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.io import write_text
+from halometry.plotting import LENS_MAP, colours
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def write_report(
         StorageError: no room or no permission.
     """
     environment = Environment(
-        loader=PackageLoader("halometry.evaluation"),
+        loader=PackageLoader("halometry.compare"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

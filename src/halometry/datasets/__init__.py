@@ -1,1 +1,1 @@
-"""How images are kept and read: files, folders, the store, the cache, and splits."""
+"""Data sets: readers of image files, labelled sets, splits, stores, generation."""

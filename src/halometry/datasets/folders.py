@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from halometry.datasets.cache import Entry, packed
+from halometry.datasets.dataset import LabelledImages, read_images
 from halometry.datasets.inputs import natural
 from halometry.datasets.readers import is_readable, read_image
-from halometry.datasets.dataset import LabelledImages, read_images
 from halometry.datasets.store import open_store
 from halometry.errors import DataError, ReadError
 from halometry.log import say

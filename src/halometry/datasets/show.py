@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from halometry.datasets.open import open_dataset
 from halometry.datasets.inputs import count_images, iter_images
+from halometry.datasets.open import open_dataset
 from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, UsageError, did_you_mean
 from halometry.evaluation import figures

@@ -14,8 +14,8 @@ from halometry import __version__
 from halometry.datasets.disk import Disk, storage_error
 from halometry.datasets.shards import check_shards
 from halometry.errors import DataError
-from halometry.tasks import TASKS, Task
 from halometry.io import partial_path
+from halometry.tasks import TASKS, Task
 
 FORMAT, FORMAT_VERSION = "halometry-store", 1
 

@@ -17,8 +17,8 @@ from halometry.datasets.build import Finished
 from halometry.datasets.shards import Shard
 from halometry.datasets.store import StoreWriter
 from halometry.errors import StorageError, UnavailableError
-from halometry.parallel import begin_as_child, no_interrupt
 from halometry.log import Tracker
+from halometry.parallel import begin_as_child, no_interrupt
 from halometry.simulation import Preset, sample, units_of
 
 BATCH = 32  # images rendered together

@@ -1,1 +1,1 @@
-"""How good a network is: metrics with intervals, costs, figures, and the report."""
+"""Evaluation of a run: predictions, metrics with intervals, figures."""

@@ -11,9 +11,9 @@ import numpy as np
 from scipy.special import erf
 from scipy.stats import norm
 
+from halometry.calibration.conformal import Conformal
 from halometry.evaluation.bootstrap import LEVEL as INTERVAL
 from halometry.evaluation.bootstrap import Estimate, bootstrap, resampled, share
-from halometry.calibration.conformal import Conformal
 from halometry.models.posterior import Posterior
 
 BINS = 15

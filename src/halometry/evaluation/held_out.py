@@ -13,8 +13,8 @@ from halometry.log import say
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.exported import ExportedRun
 from halometry.runs.lineage import unseen
-from halometry.runs.run import Run
 from halometry.runs.open import Trained
+from halometry.runs.run import Run
 
 
 def check_fit(run: Trained, data: LabelledImages) -> None:

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
+from halometry.calibration.prediction_sets import Regions, regions_of
 from halometry.datasets.inputs import Given, given_images
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError
 from halometry.evaluation.posterior_checks import posterior_of
 from halometry.evaluation.predictions import Answer, write_answers
-from halometry.calibration.prediction_sets import Regions, regions_of
-from halometry.parallel import Workers, check_workers
-from halometry.log import track
-from halometry.runs.ood import Watch, watched
-from halometry.runs.run import Answerer
-from halometry.runs.open import Trained, open_trained
 from halometry.io import check_writable
+from halometry.log import track
+from halometry.parallel import Workers, check_workers
+from halometry.runs.ood import Watch, watched
+from halometry.runs.open import Trained, open_trained
+from halometry.runs.run import Answerer
 
 
 def predict(

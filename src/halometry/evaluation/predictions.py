@@ -8,10 +8,10 @@ from itertools import chain
 from pathlib import Path
 
 from halometry.calibration.prediction_sets import Region, Regions
-from halometry.ood.detector import Novelty
-from halometry.models.posterior import LEVELS, Posterior
-from halometry.runs.open import Trained
 from halometry.io import write_table
+from halometry.models.posterior import LEVELS, Posterior
+from halometry.ood.detector import Novelty
+from halometry.runs.open import Trained
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from halometry.lensfit.observation import Data
 from halometry.lensfit.likelihood import Model
+from halometry.lensfit.observation import Data
 from halometry.lensfit.optimize import Optimum, information
 
 LEAST_LEFT = 1e-4  # share of a mass' effect that the other parameters must leave unexplained

@@ -19,8 +19,8 @@ from halometry.lensfit.blocks import (
     positive,
     shear,
 )
-from halometry.simulation.preset import Preset
 from halometry.simulation.distributions import Quantity
+from halometry.simulation.preset import Preset
 from halometry.simulation.scene import Scene
 
 INSTRUMENT = {"psf_sigma": "arcsec", "sky": "counts/pixel"}  # the preset's, not the scene's

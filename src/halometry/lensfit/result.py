@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd import functional
 
-from halometry.lensfit.observation import Data
 from halometry.lensfit.likelihood import Scaled
+from halometry.lensfit.observation import Data
 from halometry.lensfit.optimize import Optimum, covariance, robust_covariance
 from halometry.lensfit.parametrization import Layout
 from halometry.lensfit.subhalos.posterior import APART, Sampled

@@ -10,11 +10,11 @@ from caustics.lenses.func import reduced_deflection_angle_point
 from torch import Tensor
 
 from halometry.lensfit.blocks import line, subhalo
-from halometry.lensfit.observation import Data
+from halometry.lensfit.detection import Scores, scores_of
 from halometry.lensfit.likelihood import Scale
+from halometry.lensfit.observation import Data
 from halometry.lensfit.optimize import Optimum, maximise
 from halometry.lensfit.parametrization import Layout
-from halometry.lensfit.detection import Scores, scores_of
 from halometry.simulation.lenses import SOFTENING
 from halometry.simulation.preset import Preset
 from halometry.simulation.profiles import reduced_deflection_angle_line

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from halometry import __version__
 from halometry.errors import ReadError
-from halometry.lensfit import Estimate, Fit
 from halometry.io import write_table, write_text
+from halometry.lensfit import Estimate, Fit
 
 Fitted = Fit | ReadError
 

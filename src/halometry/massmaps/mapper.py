@@ -11,9 +11,9 @@ from torch import Tensor
 
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UsageError
-from halometry.lensfit.observation import Data, noise_is_known
 from halometry.lensfit.fitter import THREADS, Fitter
 from halometry.lensfit.mass_map import Imaged, Imager
+from halometry.lensfit.observation import Data, noise_is_known
 from halometry.lensfit.parametrization import values_of
 from halometry.simulation import Preset, Scene, load_preset
 from halometry.simulation.render import at_most_threads

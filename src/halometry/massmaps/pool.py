@@ -23,9 +23,9 @@ from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UnavailableError
 from halometry.massmaps.mapper import Mapper
 from halometry.parallel import Workers, begin_as_child, check_workers, cores, no_interrupt
-from halometry.simulation import Preset, Scene
-from halometry.runs.run import Answerer
 from halometry.runs.open import Trained
+from halometry.runs.run import Answerer
+from halometry.simulation import Preset, Scene
 
 CHUNK = 8  # images at a time: a process that is to stop ends its own first
 WORTH_PROCESSES = 100  # images; mapped in twice the time that it takes to start processes

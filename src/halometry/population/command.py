@@ -10,15 +10,15 @@ from pathlib import Path
 
 from halometry import __version__
 from halometry.errors import UsageError, did_you_mean
-from halometry.population.figure import fractions_figure, masses_figure
+from halometry.io import check_writable, write_table, write_text
+from halometry.log import say
 from halometry.plotting import save
+from halometry.population.figure import fractions_figure, masses_figure
 from halometry.population.fractions import Fractions, class_fractions
 from halometry.population.masses import LAWS, MassPopulation, mass_population
 from halometry.population.prior import class_shares, mass_labels
 from halometry.population.reading import MASS, QUANTILES, Answers, read_answers
 from halometry.population.summary import Summary
-from halometry.log import say
-from halometry.io import check_writable, write_table, write_text
 
 MUCH = 0.05  # of a population beyond what the training set tells of, worth a word
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halometry.population.summary import Summary, summarise
 from halometry.log import say
+from halometry.population.summary import Summary, summarise
 
 EM_STEPS, EM_CHANGE = 5000, 1e-6
 FREEDOM = 4  # degrees, of the draws' t law: tails heavier than any posterior's here

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.special import gammainc, gammaln, ndtr, ndtri
 
 from halometry.errors import DataError
+from halometry.models.posterior import LEVELS
 from halometry.population.density import density, quantiles_of
 from halometry.population.summary import Summary, summarise
-from halometry.models.posterior import LEVELS
 
 # Of the columns with a posterior's quantiles, in their order: normal scores of their shares.
 SCORES = ndtri([(1 - LEVELS["95"]) / 2, (1 - LEVELS["68"]) / 2, 0.5,

@@ -13,12 +13,12 @@ from halometry.datasets.open import open_dataset
 from halometry.datasets.store import attributes_of, is_store, open_store
 from halometry.errors import DataError, UsageError, did_you_mean
 from halometry.resources import is_own, weights
-from halometry.simulation import load_preset, presets
 from halometry.runs.ensemble import SEPARATOR
 from halometry.runs.exported import SUFFIX
-from halometry.runs.run import is_run_folder
 from halometry.runs.open import open_trained
+from halometry.runs.run import is_run_folder
 from halometry.runs.training_data import DRAWN, labels_of_preset, labels_of_run
+from halometry.simulation import load_preset, presets
 
 COLUMNS = ("f_sub", "truth")  # of a CSV file of masses
 Labels = tuple[np.ndarray, tuple[str, ...] | None]  # with class names, where they are indices

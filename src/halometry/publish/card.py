@@ -9,13 +9,13 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from halometry.errors import RunError
 from halometry.compare.ranking import key_metric
+from halometry.errors import RunError
 from halometry.evaluation.bootstrap import Estimate, rounded
 from halometry.evaluation.metrics import TITLES, metric_title
+from halometry.runs.config import RunConfig
 from halometry.runs.recipe import Recipe
 from halometry.runs.run import load_run
-from halometry.runs.config import RunConfig
 
 CARD = "README.md"
 HUB_METRICS = {"auc": "roc_auc", "r2": "r_squared"}  # where the Hub has a name of its own
@@ -34,7 +34,7 @@ def card(name: str, config: RunConfig, record: dict[str, Any]) -> str:
         Mitchell et al. (2019), Model Cards for Model Reporting, FAT* '19.
     """
     environment = Environment(
-        loader=PackageLoader("halometry.inference"),
+        loader=PackageLoader("halometry.publish"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -21,16 +21,16 @@ from halometry.errors import (
     UsageError,
     did_you_mean,
 )
+from halometry.io import check_writable, whole_file
+from halometry.log import say
 from halometry.models.onnx_graph import to_onnx
 from halometry.models.onnx_predictor import INPUT, INSTALL, OUTPUT, OnnxPredictor
-from halometry.log import say
-from halometry.simulation import FreshImages, presets
+from halometry.runs.config import RunConfig
 from halometry.runs.exported import FORMAT, FORMAT_VERSION, SUFFIX
 from halometry.runs.lineage import lessons_to_json
 from halometry.runs.run import Run, load_run
-from halometry.runs.config import RunConfig
+from halometry.simulation import FreshImages, presets
 from halometry.training.warm_start import nameless, without_paths
-from halometry.io import check_writable, whole_file
 
 FORMATS = ("onnx",)
 TOLERANCE = 1e-4  # between the answers of PyTorch and ONNX Runtime

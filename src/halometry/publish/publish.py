@@ -16,13 +16,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from halometry import hub
-from halometry.datasets.open import open_dataset
 from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import LETTERS
 from halometry.errors import StorageError
 from halometry.evaluation.evaluate import Evaluation, evaluate, outputs_of, record_of
-from halometry.publish.card import CARD, card
+from halometry.io import check_writable, partial_path, write_text
 from halometry.log import say
+from halometry.publish.card import CARD, card
 from halometry.resources import weights_name
 from halometry.runs.lineage import lessons_to_json
 from halometry.runs.ood import NOVELTY
@@ -38,7 +39,6 @@ from halometry.runs.run import (
     write_tensors,
 )
 from halometry.training.warm_start import called, nameless, without_paths
-from halometry.io import check_writable, partial_path, write_text
 
 LARGEST_CHANGE = 0.01  # of a probability, or of a mass in standard deviations of the true ones
 

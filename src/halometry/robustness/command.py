@@ -8,17 +8,17 @@ from pathlib import Path
 from halometry.device import find_device
 from halometry.errors import UsageError, did_you_mean
 from halometry.evaluation.differences import differences
-from halometry.robustness.core import Robustness, Step, judge, metrics_of
-from halometry.robustness.tables import write_robustness
-from halometry.parallel import Workers
+from halometry.io import check_writable
 from halometry.log import say, track
-from halometry.simulation import Preset
-from halometry.robustness.shifts import SHIFTS, shifted
 from halometry.massmaps.pool import for_plain_images
+from halometry.parallel import Workers
+from halometry.robustness.core import Robustness, Step, judge, metrics_of
+from halometry.robustness.shifts import SHIFTS, shifted
+from halometry.robustness.tables import write_robustness
 from halometry.runs.ood import watched
 from halometry.runs.open import Trained, open_trained
 from halometry.runs.training_data import preset_for
-from halometry.io import check_writable
+from halometry.simulation import Preset
 
 FEWEST = 30  # images
 

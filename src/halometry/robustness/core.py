@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halometry.evaluation.calibration_error import expected_calibration_error
 from halometry.evaluation.bootstrap import Estimate, share
+from halometry.evaluation.calibration_error import expected_calibration_error
 from halometry.evaluation.metrics import classification_metrics, regression_metrics
 from halometry.evaluation.posterior_checks import points_of
 from halometry.log import Tracker
-from halometry.simulation import Preset, sample
 from halometry.runs.ood import Watch
-from halometry.runs.run import Answerer
 from halometry.runs.open import Trained
+from halometry.runs.run import Answerer
+from halometry.simulation import Preset, sample
 
 BATCH = 32
 

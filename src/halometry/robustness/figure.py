@@ -8,8 +8,8 @@ from textwrap import fill
 import numpy as np
 from matplotlib.figure import Figure
 
-from halometry.robustness.core import Step
 from halometry.plotting import COLOURS, MUTED, figure, styled
+from halometry.robustness.core import Step
 from halometry.robustness.shifts import SHIFTS
 
 LETTERS = 19  # of a title's line

@@ -14,8 +14,8 @@ from typing import Any
 from halometry.config import validate
 from halometry.errors import UsageError, did_you_mean
 from halometry.simulation.config import LensLight, Source
-from halometry.simulation.preset import Preset
 from halometry.simulation.distributions import Quantity
+from halometry.simulation.preset import Preset
 
 Change = Callable[[Preset, float], Preset | None]
 # Of the light added where a preset has none: the hackathon's lens galaxies (see its preset).

@@ -12,11 +12,11 @@ from rich.table import Table
 
 from halometry.compare.cost import provenance
 from halometry.evaluation.bootstrap import Estimate
-from halometry.robustness.figure import robustness_figure
-from halometry.robustness.core import Robustness, Step
-from halometry.plotting import save
-from halometry.robustness.shifts import SHIFTS
 from halometry.io import write_table, write_text
+from halometry.plotting import save
+from halometry.robustness.core import Robustness, Step
+from halometry.robustness.figure import robustness_figure
+from halometry.robustness.shifts import SHIFTS
 
 COLUMNS = {  # of each task: metrics, in the order of the table; `unlike` where it is told
     "classification": {"auc": "AUC", "ece": "ECE", "unlike": "unlike"},

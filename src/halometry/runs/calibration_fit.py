@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from halometry.calibration.conformal import Conformal, conformal_of
+from halometry.calibration.temperature import fit_temperature, tempered
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import Split
-from halometry.calibration.conformal import Conformal, conformal_of
+from halometry.io import write_text
 from halometry.models.posterior import Posterior
-from halometry.calibration.temperature import fit_temperature, tempered
 from halometry.runs.predict_rows import answers_to
 from halometry.runs.run import CONFORMAL, Run, write_config
-from halometry.io import write_text
 
 MOST = 2000  # images of a training set that either is made from, which bounds the time
 

@@ -12,9 +12,9 @@ from halometry.models.network import Network
 from halometry.models.posterior import Grid
 from halometry.models.predictor import Predictor, TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
+from halometry.runs.recipe import Recipe
 from halometry.tasks import Task
 from halometry.training.hardware import Execution
-from halometry.runs.recipe import Recipe
 
 FORMAT = "halometry-run"
 

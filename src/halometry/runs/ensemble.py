@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import yaml
 
-from halometry.errors import RunError
 from halometry.calibration.conformal import Conformal
+from halometry.errors import RunError
 from halometry.models.posterior import Posterior, common_grid
+from halometry.runs.config import RunConfig
 from halometry.runs.exported import ExportedRun
 from halometry.runs.run import Answerer, Run
-from halometry.runs.config import RunConfig
 
 SEPARATOR = ","
 

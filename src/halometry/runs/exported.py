@@ -6,14 +6,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from halometry.calibration.conformal import Conformal, parse_conformal
 from halometry.config import validate
 from halometry.datasets.splits import Split
 from halometry.errors import ConfigError, RunError
-from halometry.calibration.conformal import Conformal, parse_conformal
 from halometry.models.onnx_predictor import AT_ONCE, OnnxPredictor
+from halometry.runs.config import RunConfig
 from halometry.runs.lineage import Lesson, lessons_from_json
 from halometry.runs.run import Answerer
-from halometry.runs.config import RunConfig
 
 SUFFIX = ".onnx"
 FORMAT, FORMAT_VERSION = "halometry-onnx", 1

@@ -12,11 +12,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from halometry.datasets.open import open_dataset
 from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import Split
 from halometry.device import find_device
 from halometry.errors import DataError, RunError
+from halometry.io import whole_file
+from halometry.log import say, track
+from halometry.models.predictor import Predictor
 from halometry.ood.detector import (
     FEATURES,
     FEWEST,
@@ -28,13 +31,10 @@ from halometry.ood.detector import (
     Sides,
     View,
 )
-from halometry.models.predictor import Predictor
-from halometry.log import say, track
-from halometry.training.sampling import take
 from halometry.runs.ensemble import Ensemble
-from halometry.runs.run import Answerer, Run, load_run
 from halometry.runs.open import Trained
-from halometry.io import whole_file
+from halometry.runs.run import Answerer, Run, load_run
+from halometry.training.sampling import take
 
 NOVELTY = "novelty.safetensors"
 FORMAT, VERSION = "halometry-novelty", "1"

@@ -16,7 +16,7 @@ from halometry.models.preprocessing import Scale, Stretch
 from halometry.resources import called, located, names
 from halometry.tasks import TASKS, Task
 
-FOLDER = "training/recipes"
+FOLDER = "runs/recipes"
 
 
 class Recipe(Strict):

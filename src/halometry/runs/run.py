@@ -17,18 +17,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from halometry import hub
+from halometry.calibration.conformal import Conformal, parse_conformal
 from halometry.config import read_yaml, validate
 from halometry.datasets.splits import Split
 from halometry.device import find_device
 from halometry.errors import ConfigError, RunError, UsageError, did_you_mean
-from halometry.calibration.conformal import Conformal, parse_conformal
-from halometry.models.predictor import Predictor
-from halometry.log import say
-from halometry.resources import weights, weights_folder
-from halometry.tasks import Task
-from halometry.runs.lineage import Lesson, lessons_from_json
-from halometry.runs.config import FORMAT, RunConfig
 from halometry.io import whole_file, write_text
+from halometry.log import say
+from halometry.models.predictor import Predictor
+from halometry.resources import weights, weights_folder
+from halometry.runs.config import FORMAT, RunConfig
+from halometry.runs.lineage import Lesson, lessons_from_json
+from halometry.tasks import Task
 
 CONFIG, WEIGHTS, SPLIT, HISTORY = "config.yaml", "weights.safetensors", "split.json", "history.csv"
 METRICS, RESUME, CONFORMAL = "metrics.json", "resume.ckpt", "conformal.json"

@@ -14,10 +14,10 @@ from halometry.datasets.splits import Split
 from halometry.datasets.store import attributes_of, is_store, open_store
 from halometry.errors import ConfigError, RunError
 from halometry.massmaps.mapper import sides_of
-from halometry.simulation import Preset, draw_scenes, load_preset, presets
-from halometry.runs.ensemble import Ensemble
 from halometry.massmaps.pool import preset_of_maps
+from halometry.runs.ensemble import Ensemble
 from halometry.runs.open import Trained
+from halometry.simulation import Preset, draw_scenes, load_preset, presets
 
 DRAWN = 4096  # labels that tell the law of a preset's
 

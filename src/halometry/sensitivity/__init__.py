@@ -1,9 +1,5 @@
 """What a network sees of one subhalo, and what the data allow."""
 
-from halometry.sensitivity.curves import LEVELS, NETWORK, Outcomes, cut
-from halometry.sensitivity.lenses import Judge, SmoothLenses, places
-from halometry.sensitivity.maps import NOISES, SensitivityMap, sensitivity_map
-from halometry.sensitivity.tables import Sensitivity, write_sensitivity
 from halometry.sensitivity.core import (
     FITTED,
     KNOWN,
@@ -13,6 +9,10 @@ from halometry.sensitivity.core import (
     threshold_of_search,
     try_masses,
 )
+from halometry.sensitivity.curves import LEVELS, NETWORK, Outcomes, cut
+from halometry.sensitivity.lenses import Judge, SmoothLenses, places
+from halometry.sensitivity.maps import NOISES, SensitivityMap, sensitivity_map
+from halometry.sensitivity.tables import Sensitivity, write_sensitivity
 
 __all__ = [
     "FITTED",

@@ -10,7 +10,13 @@ import torch
 
 from halometry.device import find_device
 from halometry.errors import RunError, UsageError
+from halometry.io import check_writable
 from halometry.lensfit.observation import noise_is_known
+from halometry.log import track
+from halometry.massmaps.pool import for_plain_images
+from halometry.parallel import Workers
+from halometry.runs.open import Trained, open_trained
+from halometry.runs.training_data import preset_for
 from halometry.sensitivity import (
     NOISES,
     PLACES,
@@ -24,13 +30,7 @@ from halometry.sensitivity import (
     try_masses,
     write_sensitivity,
 )
-from halometry.parallel import Workers
-from halometry.log import track
 from halometry.simulation import Preset
-from halometry.massmaps.pool import for_plain_images
-from halometry.runs.open import Trained, open_trained
-from halometry.runs.training_data import preset_for
-from halometry.io import check_writable
 
 LATER = 3_000_000  # added to the seed: far from the images of any training and its tests
 FALSE_ALARMS = 20  # smooth lenses above the threshold, which say where it is

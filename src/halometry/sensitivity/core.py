@@ -6,7 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from halometry.log import Tracker
 from halometry.sensitivity.curves import Outcomes
+from halometry.sensitivity.ideal_observer import (
+    detected,
+    detected_known,
+    search_threshold,
+    threshold,
+    unexplained,
+)
 from halometry.sensitivity.lenses import (
     Judge,
     SmoothLenses,
@@ -16,14 +24,6 @@ from halometry.sensitivity.lenses import (
     places,
     smooth_scenes,
     with_subhalo,
-)
-from halometry.log import Tracker
-from halometry.sensitivity.ideal_observer import (
-    detected,
-    detected_known,
-    search_threshold,
-    threshold,
-    unexplained,
 )
 
 AT_ONCE = 32  # lenses

@@ -9,8 +9,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from halometry.evaluation.figures import stretched
 from halometry.evaluation.bootstrap import Estimate
+from halometry.evaluation.figures import stretched
 from halometry.plotting import GRID, INK, LENS_MAP, MUTED, bare, colours, figure, styled
 
 

@@ -13,11 +13,11 @@ from halometry.attribution.maps import log_odds
 from halometry.lensfit.fitter import without_substructure
 from halometry.lensfit.likelihood import Model
 from halometry.lensfit.parametrization import layout_of, values_of
+from halometry.runs.run import Answerer
 from halometry.simulation import Preset, Scene, draw_scenes, observe, render
 from halometry.simulation.distributions import Quantity
 from halometry.simulation.rng import Purpose, stream
 from halometry.simulation.subhalos import draw_population
-from halometry.runs.run import Answerer
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from halometry.log import Tracker
+from halometry.sensitivity.core import AT_ONCE, FITTED, KNOWN
 from halometry.sensitivity.curves import NETWORK, crossing
+from halometry.sensitivity.ideal_observer import expected_gain, threshold, unexplained
 from halometry.sensitivity.lenses import (
     Judge,
     SmoothLenses,
@@ -16,9 +19,6 @@ from halometry.sensitivity.lenses import (
     places,
     with_subhalo,
 )
-from halometry.sensitivity.core import AT_ONCE, FITTED, KNOWN
-from halometry.log import Tracker
-from halometry.sensitivity.ideal_observer import expected_gain, threshold, unexplained
 
 NOISES = 3  # images of each mass and place whose mean score is compared with the threshold
 

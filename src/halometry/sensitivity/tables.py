@@ -12,12 +12,12 @@ from typing import Any
 
 from halometry.compare.cost import command, provenance
 from halometry.evaluation.bootstrap import Estimate, rounded
-from halometry.sensitivity.figure import completeness_figure, map_figure
-from halometry.plotting import save
-from halometry.sensitivity.curves import LEVELS, NETWORK, Outcomes
-from halometry.sensitivity.maps import SensitivityMap
-from halometry.sensitivity.core import FITTED, SOUGHT
 from halometry.io import write_table, write_text
+from halometry.plotting import save
+from halometry.sensitivity.core import FITTED, SOUGHT
+from halometry.sensitivity.curves import LEVELS, NETWORK, Outcomes
+from halometry.sensitivity.figure import completeness_figure, map_figure
+from halometry.sensitivity.maps import SensitivityMap
 
 HEAD = ["subhalo", "observer", *(f"{100 * level:.0f} % found" for level in LEVELS)]
 

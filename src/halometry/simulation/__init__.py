@@ -1,12 +1,12 @@
 """What an image shows: presets, scenes drawn from them, and their rendering."""
 
 from halometry.simulation.cosmology import einstein_radius
-from halometry.simulation.sampling import draw_scenes, units_of
-from halometry.simulation.online import FreshImages
 from halometry.simulation.instrument import instruments, load_instrument
 from halometry.simulation.noise import observe
+from halometry.simulation.online import FreshImages
 from halometry.simulation.preset import Preset, load_preset, preset_text, presets
 from halometry.simulation.render import render, sample
+from halometry.simulation.sampling import draw_scenes, units_of
 from halometry.simulation.scene import UNITS, Scene
 
 __all__ = [

@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from halometry.config import Strict
-from halometry.simulation.file_ref import Asset
 from halometry.simulation.distributions import Quantity, within
+from halometry.simulation.file_ref import Asset
 
 ANGLE = Annotated[Quantity, within("rad", -10, 10)]
 LENGTH = Annotated[Quantity, within("arcsec", -20, 20)]

@@ -13,8 +13,8 @@ from pydantic import Field, field_serializer, model_validator
 from halometry.config import Strict
 from halometry.errors import UsageError
 from halometry.resources import is_own, names
-from halometry.simulation.file_ref import Asset
 from halometry.simulation.distributions import Quantity, within
+from halometry.simulation.file_ref import Asset
 from halometry.simulation.yaml_files import load, text
 
 FOLDER = "simulation/instruments"

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from halometry.errors import DataError
-from halometry.simulation.sampling import draw_scenes
 from halometry.simulation.jpeg import as_jpeg
 from halometry.simulation.poisson import draw_poisson
 from halometry.simulation.preset import Preset
 from halometry.simulation.rng import Purpose, stream
+from halometry.simulation.sampling import draw_scenes
 
 MOST = 1e9  # counts that a pixel may be expected to hold; more than twice do not fit 32 bits
 

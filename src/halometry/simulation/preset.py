@@ -11,9 +11,9 @@ from pydantic import Field, model_validator
 
 from halometry.config import Strict
 from halometry.resources import names
+from halometry.simulation.config import Halos, Lens, LensLight, Line, Source, Subhalos
 from halometry.simulation.cosmology import DEFAULT, Cosmology, Distances
 from halometry.simulation.instrument import ImageSpec
-from halometry.simulation.config import Halos, Lens, LensLight, Line, Source, Subhalos
 from halometry.simulation.yaml_files import load, text
 
 FOLDER = "simulation/presets"

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from halometry.simulation.sampling import draw_scenes
 from halometry.simulation.instrument import ImageSpec
 from halometry.simulation.lenses import deflection
 from halometry.simulation.light import lens_light, source_light
 from halometry.simulation.noise import observe
 from halometry.simulation.preset import Preset
+from halometry.simulation.sampling import draw_scenes
 from halometry.simulation.scene import Scene
 
 SUBPIXELS = 90_000  # rendered at a time on a CPU, so that they stay in its caches

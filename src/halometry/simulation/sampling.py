@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from halometry.errors import UsageError
-from halometry.simulation.cosmology import einstein_radius, mass_within
-from halometry.simulation.instrument import ImageSpec
 from halometry.simulation.config import LensLight, Line, Multipole, Source
-from halometry.simulation.preset import Preset
+from halometry.simulation.cosmology import einstein_radius, mass_within
 from halometry.simulation.distributions import Quantity
-from halometry.simulation.scene import UNITS, Scene
+from halometry.simulation.instrument import ImageSpec
+from halometry.simulation.preset import Preset
 from halometry.simulation.rng import Purpose, stream
+from halometry.simulation.scene import UNITS, Scene
 from halometry.simulation.subhalos import Population, draw_population
 
 Drawn = dict[str, Any]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from halometry.errors import UnavailableError
+from halometry.simulation.config import Halos, Subhalos
 from halometry.simulation.cosmology import (
     ARCSEC,
     Cosmology,
@@ -20,7 +21,6 @@ from halometry.simulation.cosmology import (
     mass_within,
     universe,
 )
-from halometry.simulation.config import Halos, Subhalos
 from halometry.simulation.preset import Preset
 
 BARYONS = 0.05  # over the critical density, for pyHalo where the cosmology has no word

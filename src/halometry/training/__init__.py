@@ -1,1 +1,1 @@
-"""How a network learns: recipes, batches, the run folder."""
+"""Training of a network: configuration, data loading, training loop, distribution."""

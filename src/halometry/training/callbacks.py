@@ -13,10 +13,10 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import distributed
 
 from halometry.errors import DataError
-from halometry.log import Tracker
-from halometry.training.module import Learner
-from halometry.runs.run import HISTORY, RESUME, WEIGHTS, write_weights
 from halometry.io import whole_file, write_table
+from halometry.log import Tracker
+from halometry.runs.run import HISTORY, RESUME, WEIGHTS, write_weights
+from halometry.training.module import Learner
 
 
 class Keeper(L.Callback):

@@ -7,8 +7,8 @@ import numpy as np
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import Split
 from halometry.errors import DataError, UsageError
-from halometry.tasks import Task
 from halometry.runs.recipe import Recipe
+from halometry.tasks import Task
 
 
 def check_shares(processes: int, split: Split, recipe: Recipe) -> None:

@@ -15,13 +15,13 @@ from halometry.errors import UsageError
 from halometry.models.posterior import Grid
 from halometry.models.predictor import TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
-from halometry.tasks import Task
-from halometry.training.sampling import Order, take
-from halometry.training.hardware import Execution, choose_execution
-from halometry.training.curriculum import curriculum, preset_of
+from halometry.runs.config import DataRecord, RunConfig
 from halometry.runs.recipe import Recipe
 from halometry.runs.run import Run
-from halometry.runs.config import DataRecord, RunConfig
+from halometry.tasks import Task
+from halometry.training.curriculum import curriculum, preset_of
+from halometry.training.hardware import Execution, choose_execution
+from halometry.training.sampling import Order, take
 from halometry.training.warm_start import start_note
 
 STRETCH = 120.0  # seconds of training that a stopped run loses at most

@@ -15,10 +15,10 @@ from halometry.datasets.dataset import LabelledImages, has_parameters
 from halometry.datasets.store import open_store
 from halometry.errors import ConfigError
 from halometry.log import say
-from halometry.simulation import Preset
-from halometry.simulation.substructure_maps import substructure_mass
-from halometry.simulation.render import sample_quickly
 from halometry.runs.recipe import Recipe
+from halometry.simulation import Preset
+from halometry.simulation.render import sample_quickly
+from halometry.simulation.substructure_maps import substructure_mass
 
 KNOWN = (  # parameters that say where the mass is
     *("halo_mass", "subhalo_mass", "subhalo_x", "subhalo_y"),

@@ -14,7 +14,7 @@ import torch
 from torch import distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from halometry import progress
+from halometry import log as progress
 from halometry.errors import HalometryError, UnavailableError
 from halometry.parallel import begin_as_child, no_interrupt
 from halometry.training.distributed import GO_ON, TIMEOUT, LostError, local_group

@@ -14,9 +14,9 @@ from torchmetrics import R2Score
 from torchmetrics.classification import MulticlassAUROC
 
 from halometry.models.predictor import Predictor
+from halometry.runs.config import RunConfig
 from halometry.training.mass_map_head import MassMap
 from halometry.training.sampling import Batch, Batches, augment, step_seed
-from halometry.runs.config import RunConfig
 
 
 class Learner(L.LightningModule):

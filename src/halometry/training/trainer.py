@@ -22,28 +22,28 @@ from torch import Tensor
 
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import Split
+from halometry.io import write_text
+from halometry.log import duration, say, track
 from halometry.models import Network, Preprocessing
 from halometry.models.d4net import FURTHER
-from halometry.log import duration, say, track
-from halometry.simulation import Preset
-from halometry.training import run as folder
-from halometry.training.mass_map_head import MassMap
-from halometry.training.sampling import Batches, Order, take
+from halometry.runs import run as folder
 from halometry.runs.calibration_fit import calibrate_on, reserved
-from halometry.training.callbacks import Keeper, Patience, Statistics, Watcher
-from halometry.training.hardware import pinned_threads
-from halometry.training.datamodule import Feed, Selection, Stretches
-from halometry.training.curriculum import curriculum, has_mass, mass_maps, preset_of
-from halometry.training.distributed import Group
-from halometry.training.module import Learner
+from halometry.runs.config import RunConfig
 from halometry.runs.lineage import lessons_to_json
-from halometry.training.memory import freed_memory_kept
 from halometry.runs.ood import learn
 from halometry.runs.recipe import Recipe
 from halometry.runs.run import Run
-from halometry.runs.config import RunConfig
+from halometry.simulation import Preset
+from halometry.training.callbacks import Keeper, Patience, Statistics, Watcher
+from halometry.training.curriculum import curriculum, has_mass, mass_maps, preset_of
+from halometry.training.datamodule import Feed, Selection, Stretches
+from halometry.training.distributed import Group
+from halometry.training.hardware import pinned_threads
+from halometry.training.mass_map_head import MassMap
+from halometry.training.memory import freed_memory_kept
+from halometry.training.module import Learner
+from halometry.training.sampling import Batches, Order, take
 from halometry.training.warm_start import has_other_head, is_shallower, lessons_of
-from halometry.io import write_text
 
 METRICS = {"classification": "AUC", "regression": "R²"}
 

@@ -13,14 +13,14 @@ from halometry import hub
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import Split
 from halometry.errors import RunError, UsageError
-from halometry.models.backbones import SHALLOWER, check_pretrained, pretraining_note
 from halometry.log import say
+from halometry.models.backbones import SHALLOWER, check_pretrained, pretraining_note
 from halometry.resources import weights
-from halometry.tasks import Task
+from halometry.runs.config import DataRecord, RunConfig
 from halometry.runs.lineage import Lesson
 from halometry.runs.recipe import Recipe
 from halometry.runs.run import Run, load_run
-from halometry.runs.config import DataRecord, RunConfig
+from halometry.tasks import Task
 
 START = "weights of the run {} on {}"
 DEEPER = ", with further blocks"

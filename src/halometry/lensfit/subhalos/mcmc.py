@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halometry.lensfit.subhalos.response import Effects
 from halometry.lensfit.subhalos.priors import Laws
+from halometry.lensfit.subhalos.response import Effects
 
 # How often each kind of step is proposed.
 KINDS = {"mass": 0.25, "place": 0.25, "both": 0.1, "anywhere": 0.05, "share": 0.15, "number": 0.2}

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from halometry.errors import UsageError
-from halometry.lensfit.subhalos.mcmc import Chains
-from halometry.lensfit.observation import Data, noise_is_known
-from halometry.lensfit.subhalos.response import Effects, effects_of
-from halometry.lensfit.subhalos.priors import Laws
 from halometry.lensfit.likelihood import Scale
+from halometry.lensfit.observation import Data, noise_is_known
 from halometry.lensfit.optimize import Optimum, maximise
 from halometry.lensfit.parametrization import Layout, with_points
+from halometry.lensfit.subhalos.mcmc import Chains
+from halometry.lensfit.subhalos.priors import Laws
+from halometry.lensfit.subhalos.response import Effects, effects_of
 from halometry.simulation.instrument import ImageSpec
 from halometry.simulation.preset import Preset
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from halometry.errors import UsageError
-from halometry.simulation.preset import Preset
 from halometry.simulation.distributions import PowerLaw
+from halometry.simulation.preset import Preset
 
 FARTHEST = 4.0  # arcsec; the memory that effects take grows with the fourth power
 CIRCLE = 0.01  # rad, that an angle's range may differ from a whole one

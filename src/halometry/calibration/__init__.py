@@ -1,0 +1,1 @@
+"""Calibration of predictions: temperature, conformal scores, prediction sets."""

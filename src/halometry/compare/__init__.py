@@ -1,0 +1,1 @@
+"""Comparison of several networks on one data set: training, ranking, cost, report."""

@@ -1,0 +1,1 @@
+"""Posterior of the subhalos of a lens by Markov chain Monte Carlo."""

@@ -1,0 +1,1 @@
+"""Mass maps: residual and convergence maps of images, as inputs of networks."""

@@ -1,0 +1,1 @@
+"""Out-of-distribution detection: how unlike its training images an image is."""

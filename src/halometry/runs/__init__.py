@@ -1,0 +1,1 @@
+"""Trained runs as artefacts: recipe, configuration, weights, lineage, calibration, OOD detector."""
