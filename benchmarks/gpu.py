@@ -30,10 +30,10 @@ from torch.nn import functional
 
 import halometry
 from halometry.compare.cost import model_cost
-from halometry.device import find_device
 from halometry.models import Network
 from halometry.models.backbones import PLAIN_NAMES
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
+from halometry.parallel import find_device
 from halometry.runs.run import HISTORY
 from halometry.simulation import load_preset, sample
 from halometry.training.sampling import augment

@@ -25,8 +25,7 @@ from torch import Tensor
 from halometry.compare.cost import measure_speed
 from halometry.models import Network, Predictor, Preprocessing, PreprocessingConfig
 from halometry.models.backbones import PLAIN_NAMES
-from halometry.models.onnx_graph import to_onnx
-from halometry.models.onnx_predictor import OnnxPredictor
+from halometry.models.onnx import OnnxPredictor, to_onnx
 from halometry.simulation import FreshImages
 
 PIXELS = 150

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from halometry.compare.cost import machine
+from halometry.provenance import machine
 
 BUSY = 0.3  # load by others above which a measurement is doubtful
 RESAMPLES = 10_000

@@ -47,7 +47,7 @@ def with_pytorch(options: argparse.Namespace, images: np.ndarray) -> None:
 def with_halometry(options: argparse.Namespace, images: np.ndarray) -> None:
     import torch
 
-    from halometry.models.onnx_predictor import OnnxPredictor
+    from halometry.models.onnx import OnnxPredictor
 
     torch.set_num_threads(options.threads)
     OnnxPredictor(Path(options.model), options.model, "cpu")(images)

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from measuring import arguments, begin, quartiles, ratio, told, write
 
-from halometry.device import find_device
+from halometry.parallel import find_device
 from halometry.simulation import Preset, load_preset, sample
 from halometry.simulation import presets as preset_names
 from halometry.simulation.render import sample_quickly

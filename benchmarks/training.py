@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 from measuring import arguments, begin, write
 
-from halometry.device import find_device
 from halometry.models import Network
 from halometry.models.backbones import PLAIN_NAMES
+from halometry.parallel import find_device
 from halometry.training.hardware import choose_execution
 from halometry.training.memory import freed_memory_kept
 

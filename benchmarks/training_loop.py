@@ -40,9 +40,9 @@ from halometry.datasets.store import open_store
 from halometry.log import console
 from halometry.models import Network
 from halometry.models.preprocessing import Preprocessing
+from halometry.runs.execution import pinned_threads
 from halometry.runs.run import METRICS
 from halometry.simulation import load_preset
-from halometry.training.hardware import pinned_threads
 from halometry.training.memory import freed_memory_kept
 from halometry.training.module import Learner
 from halometry.training.sampling import Batches, Order

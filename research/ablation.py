@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import halometry
-from halometry.compare.cost import command, provenance
 from halometry.evaluation.bootstrap import Estimate
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
 from halometry.log import say
+from halometry.provenance import command, provenance
 from halometry.runs.recipe import load_recipe, parse_overrides
 from halometry.runs.run import Run
 from halometry.training.configure import versions

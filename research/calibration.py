@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 import halometry
-from halometry.compare.cost import command, provenance
 from halometry.evaluation.bootstrap import Estimate
 from halometry.evaluation.calibration_figure import reliability_figure
 from halometry.evaluation.evaluate import Evaluation, evaluate
@@ -24,6 +23,7 @@ from halometry.evaluation.metrics import metric_title
 from halometry.evaluation.posterior_checks import coverage_rows, posterior_record
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.plotting import save
+from halometry.provenance import command, provenance
 
 COUNT, SEED = 4000, 3010
 

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from scipy.stats import chi2
 
-from halometry.compare.cost import command, provenance
 from halometry.datasets.readers import Image
 from halometry.evaluation import bootstrap as intervals
 from halometry.lensfit import Fit, Fitter
+from halometry.provenance import command, provenance
 from halometry.simulation import Scene, draw_scenes, observe, render
 
 LEVELS = {"68": 0.6827, "95": 0.9545}

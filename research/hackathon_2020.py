@@ -34,8 +34,8 @@ from scipy.optimize import OptimizeResult, least_squares
 from scipy.special import erf
 from scipy.stats import kstest
 
-from halometry.compare.cost import machine
 from halometry.log import say
+from halometry.provenance import machine
 from halometry.simulation import Preset, Scene, draw_scenes, render
 from halometry.training.configure import versions
 

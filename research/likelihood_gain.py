@@ -24,16 +24,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from halometry.compare.cost import command, provenance
 from halometry.datasets.readers import Image
 from halometry.evaluation.bootstrap import bootstrap
 from halometry.lensfit import Fitter
 from halometry.lensfit.likelihood import Counts, Model
+from halometry.lensfit.linear import unexplained
 from halometry.lensfit.optimize import maximise
 from halometry.lensfit.parametrization import Layout, layout_of
 from halometry.log import track
+from halometry.provenance import command, provenance
 from halometry.sensitivity import SmoothLenses
-from halometry.sensitivity.ideal_observer import unexplained
 from halometry.sensitivity.lenses import expectations, onto_the_ring, with_subhalo
 from halometry.simulation import Scene, observe
 

@@ -30,14 +30,15 @@ import torch
 from torch import Tensor
 
 import halometry
-from halometry.compare.cost import command, provenance
 from halometry.evaluation.bootstrap import bootstrap, rounded
-from halometry.evaluation.posterior_checks import points_of
 from halometry.lensfit.likelihood import Model
+from halometry.lensfit.linear import unexplained
 from halometry.lensfit.parametrization import layout_of
 from halometry.log import track
-from halometry.massmaps.pool import for_plain_images
-from halometry.sensitivity.ideal_observer import unexplained, variance_of_sum
+from halometry.provenance import command, provenance
+from halometry.runs.mapped_inputs import for_plain_images
+from halometry.runs.predict_rows import points_of
+from halometry.sensitivity.ideal_observer import variance_of_sum
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
 from halometry.simulation.distributions import PowerLaw
 from halometry.simulation.lenses import SOFTENING, deflection

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from halometry.compare.cost import command
+from halometry.provenance import command
 
 SAME = ("task", "data", "seed")  # of all that are put together
 

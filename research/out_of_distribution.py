@@ -19,13 +19,12 @@ from torch import Tensor
 from unlike_sets import drawn, unlike
 
 import halometry
-from halometry.compare.cost import provenance
 from halometry.evaluation.bootstrap import Estimate, bootstrap
-from halometry.evaluation.figures import stretched
 from halometry.evaluation.metrics import area_under_roc
 from halometry.evaluation.predict import predict
 from halometry.ood.detector import Novelty
-from halometry.plotting import LENS_MAP, bare, figure, save, styled
+from halometry.plotting import LENS_MAP, bare, figure, save, stretched, styled
+from halometry.provenance import provenance
 from halometry.runs.ood import watched
 from halometry.simulation import load_preset
 

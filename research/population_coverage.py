@@ -29,7 +29,6 @@ from scipy.special import ndtr
 from scipy.stats import beta, gamma
 
 import halometry
-from halometry.compare.cost import provenance
 from halometry.datasets.store import open_store
 from halometry.evaluation.bootstrap import share
 from halometry.population import Summary, class_fractions, mass_population
@@ -37,6 +36,7 @@ from halometry.population.density import density, quantiles_of
 from halometry.population.masses import SCORES
 from halometry.population.reading import QUANTILES, read_answers
 from halometry.population.summary import LEVELS
+from halometry.provenance import provenance
 from halometry.runs.training_data import labels_of_run, preset_of_run
 
 SIZES = (10, 100, 1000)

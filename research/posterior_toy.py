@@ -13,10 +13,10 @@ import sys
 import numpy as np
 from scipy.stats import norm
 
+from halometry.calibration.posterior import Grid, Posterior
 from halometry.evaluation.figures import save
 from halometry.evaluation.posterior_checks import posterior_record
 from halometry.evaluation.posterior_figures import posterior_figure
-from halometry.models.posterior import Grid, Posterior
 
 COUNT, SEED = 3000, 0
 SHARE = 0.75  # R²: of the variance, what the mean of the posterior has

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import halometry
-from halometry.compare.cost import provenance
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.figures import save
 from halometry.evaluation.posterior_checks import posterior_record
 from halometry.evaluation.posterior_figures import posterior_figure
+from halometry.provenance import provenance
 
 METRICS = {
     "mse": "MSE",

@@ -14,10 +14,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import ks_2samp
 
-from halometry.compare.cost import provenance
 from halometry.datasets.readers import read_image
-from halometry.evaluation.figures import stretched
-from halometry.plotting import COLOURS, LENS_MAP, bare, figure, save, styled
+from halometry.plotting import COLOURS, LENS_MAP, bare, figure, save, stretched, styled
+from halometry.provenance import provenance
 from halometry.simulation import draw_scenes, load_preset, sample
 from halometry.simulation.render import pixel_grid
 

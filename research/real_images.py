@@ -24,7 +24,6 @@ import torch
 from laws import analysis
 from PIL import Image as Picture
 
-from halometry.compare.cost import command, provenance
 from halometry.datasets.inputs import natural
 from halometry.datasets.readers import Image, read_image
 from halometry.lensfit import Fit, Fitter
@@ -32,6 +31,7 @@ from halometry.lensfit.command import panel
 from halometry.lensfit.figure import fit_figure
 from halometry.lensfit.substructure import ENOUGH
 from halometry.plotting import save
+from halometry.provenance import command, provenance
 from halometry.simulation import sample
 
 PRESET = "common_test_1"

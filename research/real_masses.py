@@ -18,8 +18,8 @@ import numpy as np
 from scipy.stats import chi2
 
 import halometry
-from halometry.compare.cost import command, provenance
 from halometry.datasets.inputs import natural
+from halometry.provenance import command, provenance
 
 SAMPLED, SPREAD = "common_test_1", 2.0  # the preset; standard deviations in a 68 % interval
 

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import halometry
-from halometry.compare.cost import machine
+from halometry.config import Task
 from halometry.evaluation.bootstrap import Estimate
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
 from halometry.log import say
+from halometry.provenance import machine
 from halometry.runs.run import Run
-from halometry.tasks import Task
 from halometry.training.configure import versions
 
 SETS: dict[Task, str] = {"classification": "demo_classification", "regression": "demo_mass"}

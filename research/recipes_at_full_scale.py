@@ -19,7 +19,7 @@ from typing import Any
 from recipes import HEAD, compared, row
 
 import halometry
-from halometry.compare.cost import command, provenance
+from halometry.provenance import command, provenance
 
 
 def main() -> None:

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from mass_bound import answers
 
-from halometry.compare.cost import command, provenance
 from halometry.datasets.readers import Image
 from halometry.errors import UsageError
 from halometry.evaluation.bootstrap import bootstrap, share
 from halometry.evaluation.metrics import regression_metrics
 from halometry.lensfit import Fitter
+from halometry.provenance import command, provenance
 from halometry.simulation import draw_scenes, load_preset, observe, render
 
 NAME = "sampled subhalos"

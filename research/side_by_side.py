@@ -15,14 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import halometry
-from halometry.compare.cost import command, provenance
-from halometry.compare.ranking import key_metric
 from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import evaluate
-from halometry.evaluation.metrics import metric_title
+from halometry.evaluation.metrics import key_metric, metric_title
 from halometry.massmaps.dataset import map_set
 from halometry.massmaps.pool import preset_of_maps
 from halometry.parallel import cores
+from halometry.provenance import command, provenance
 from halometry.robustness.shifts import shifted
 from halometry.runs.open import open_trained
 

@@ -14,12 +14,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import halometry
-from halometry.compare.cost import provenance
 from halometry.datasets.readers import read_image
-from halometry.evaluation.figures import stretched
 from halometry.evaluation.predict import predict
 from halometry.evaluation.predictions import Answer
-from halometry.plotting import LENS_MAP, bare, figure, save, styled
+from halometry.plotting import LENS_MAP, bare, figure, save, stretched, styled
+from halometry.provenance import provenance
 
 
 def main() -> None:

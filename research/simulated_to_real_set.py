@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 import halometry
-from halometry.compare.cost import provenance
 from halometry.evaluation.evaluate import Evaluation
+from halometry.provenance import provenance
 from halometry.training.configure import versions
 
 SHOWN = ("auc", "accuracy", "loss", "ece")

@@ -33,10 +33,10 @@ from scipy.stats import ks_2samp
 from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor, nn
 
-from halometry.compare.cost import machine
 from halometry.evaluation.bootstrap import Estimate, bootstrap
 from halometry.evaluation.metrics import area_under_roc
 from halometry.log import say
+from halometry.provenance import machine
 from halometry.training.configure import versions
 
 BATCH = 50

@@ -16,7 +16,7 @@ from halometry.datasets.inputs import find_files
 from halometry.datasets.readers import read_image
 from halometry.models.preprocessing import resize
 from halometry.simulation import FreshImages, Preset, load_preset
-from halometry.simulation.jpeg import as_jpeg
+from halometry.simulation.noise import as_jpeg
 
 PRESET = "common_test_1"
 SIDE, SCALE, SKY = 150, 0.05, 10.0  # pixels, arcsec a pixel, counts a pixel

@@ -11,8 +11,7 @@ import csv
 from pathlib import Path
 
 from halometry.datasets.readers import read_image
-from halometry.evaluation.figures import montage
-from halometry.plotting import save
+from halometry.plotting import montage, save
 
 
 def main() -> None:

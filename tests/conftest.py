@@ -5,12 +5,24 @@ from __future__ import annotations
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import halometry
 import halometry.resources
+from halometry.compare.compare import Comparison, compare
 from halometry.datasets.generate import simulate
+from halometry.massmaps.dataset import map_set
+from halometry.publish.export import export
 from halometry.publish.publish import publish
+from halometry.runs.run import Run
 from halometry.training.train import train
+from helpers import comparison, exporting
+from helpers.exporting import images_of, settle
+from helpers.folders import Tree, image
+from helpers.processes import OPTIONS, PLAIN
+from helpers.resumed_set import again
+from helpers.terminal import Command
 
 # No doctests are in them, and --doctest-modules would import all of them by the one name.
 collect_ignore_glob = ["*conftest.py"]
@@ -69,3 +81,89 @@ def shipped(published: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr("halometry.resources._folder", folder)
     return published
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.setenv("COLUMNS", "100")
+    return Command(capsys, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def run(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "classes"
+    options = {"epochs": 1, "precision": "float32", "channels_last": True}
+    return halometry.train(
+        "classification", lenses, "mobilenetv3_small", out, overrides=options
+    ).path
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The set, made in one go by this process."""
+    return again(tmp_path_factory.mktemp("whole") / "set.h5")
+
+
+@pytest.fixture(scope="session")
+def classes(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    out = tmp_path_factory.mktemp("compare") / "classes"
+    return compare("classification", lenses, comparison.NETWORKS, out, overrides=comparison.QUICK)
+
+
+@pytest.fixture(scope="session")
+def fractions(masses: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    out = tmp_path_factory.mktemp("compare") / "masses"
+    return compare("regression", masses, comparison.NETWORKS, out, overrides=comparison.QUICK)
+
+
+@pytest.fixture(scope="session")
+def kinds(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Resized, three channels, scaled by each image's range."""
+    out = tmp_path_factory.mktemp("runs") / "kinds"
+    overrides = exporting.QUICK | {"size": 32, "channels": 3, "scale": "minmax"}
+    run = train("classification", lenses, "mobilenetv3_small", out, overrides=overrides)
+    settle(run, images_of(lenses))
+    return run
+
+
+@pytest.fixture(scope="session")
+def masses_run(masses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The images' own size, the mean over eight forms."""
+    out = tmp_path_factory.mktemp("runs") / "masses"
+    overrides = exporting.QUICK | {"average_symmetries": True}
+    run = train("regression", masses, "d4net", out, overrides=overrides)
+    settle(run, images_of(masses))
+    return run
+
+
+@pytest.fixture(scope="session")
+def kinds_file(kinds: Run) -> Path:
+    return export(kinds, kinds.path.parent / "kinds.onnx").path
+
+
+@pytest.fixture(scope="session")
+def masses_file(masses_run: Run) -> Path:
+    return export(masses_run.path, masses_run.path.parent / "masses.onnx").path
+
+
+@pytest.fixture(scope="session")
+def mapped(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return map_set(lenses, tmp_path_factory.mktemp("mapped") / "mapped.h5", workers=1)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    def make(counts: dict[str, int], side: int = 20) -> Path:
+        for folder, count in counts.items():
+            (tmp_path / folder).mkdir(parents=True)
+            for i in range(count):
+                np.save(tmp_path / folder / f"{i + 1}.npy", image(side))
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def alone(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alone") / "run"
+    return train("classification", lenses, PLAIN, out, overrides=OPTIONS, device="cpu").path

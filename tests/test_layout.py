@@ -19,7 +19,7 @@ LINES = (
     "lensfit",
     "datasets simulation",
 )
-LEAVES = "config errors io log parallel provenance resources hub plotting".split()
+LEAVES = ["config", "errors", "io", "log", "parallel", "provenance", "resources", "hub", "plotting"]
 
 
 def _may_import(importer: str, imported: str) -> bool:

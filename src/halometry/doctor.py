@@ -79,7 +79,7 @@ def _torchvision(found: Diagnosis) -> None:
 def _machine(found: Diagnosis) -> None:
     import torch
 
-    from halometry.compare.cost import machine
+    from halometry.provenance import machine
 
     facts = machine()
     found.facts |= {key: str(value) for key, value in facts.items() if key != "torch"}
@@ -132,8 +132,8 @@ def _cache(found: Diagnosis) -> None:
 def _precision(found: Diagnosis) -> None:
     import torch
 
-    from halometry.device import find_device
     from halometry.models import Network
+    from halometry.parallel import find_device
     from halometry.training.hardware import choose_execution
 
     example = torch.rand(16, 1, 64, 64)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from itertools import count
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from halometry.errors import UsageError
@@ -113,3 +115,54 @@ def to_svg(made: Figure) -> str:
     width = round(96 * made.get_figwidth())
     svg = re.sub(r' (width|height)="[^"]*pt"', "", svg, count=2)
     return svg.replace("<svg ", f'<svg style="max-width:{width}px" ', 1)
+
+
+Beneath = tuple[str, Sequence[np.ndarray]]  # what maps under images show, and these
+
+
+@styled
+def montage(
+    images: Sequence[np.ndarray],
+    titles: Sequence[str],
+    columns: int = 4,
+    beneath: Beneath | None = None,
+) -> Figure:
+    """Lens images side by side, each stretched so that faint arcs show.
+
+    Args:
+        images: each (H, W).
+        titles: one an image.
+        columns: images a row.
+        beneath: a second map (H, W) under each image, from 0 to the largest of all of them, and
+            what they show.
+    """
+    rows = -(-len(images) // columns)
+    deep = 2 if beneath else 1
+    height = 1.98 * rows if beneath is None else 3.75 * rows + 0.3
+    made, axes = figure(1.75 * columns, height, rows * deep, columns)
+    for panel in axes.flat:
+        bare(panel)
+    names = list(dict.fromkeys(titles))
+    few = len(names) <= len(COLOURS) < len(titles) or len(names) <= 3
+    for panel, image, title in zip(axes[::deep].flat, images, titles, strict=False):
+        panel.imshow(stretched(image), cmap=LENS_MAP, origin="lower", interpolation="nearest")
+        colour = COLOURS[names.index(title)] if few else INK
+        panel.set_title(shortened(title), fontsize=9, color=colour, pad=3)
+    if beneath is not None:
+        what, maps = beneath
+        top = max(float(np.quantile(one, 0.999)) for one in maps) or 1.0
+        for panel, one in zip(axes[1::2].flat, maps, strict=False):
+            panel.imshow(one, MASS_MAP, norm=PowerNorm(0.5, 0, top, clip=True), origin="lower")
+        made.supxlabel(f"{what}, 0 to {top:.2g} (by its root)", fontsize=9, color=MUTED)
+    return made
+
+
+def stretched(image: np.ndarray) -> np.ndarray:
+    """Values from 0 to 1 in which an arc of a tenth of the peak is still bright."""
+    low, high = np.quantile(image, (0.02, 0.999))
+    scaled = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
+    return np.arcsinh(8 * scaled) / np.arcsinh(8)
+
+
+def shortened(title: str, length: int = 24) -> str:
+    return title if len(title) <= length else f"{title[: length - 9]}…{title[-8:]}"

@@ -9,7 +9,6 @@ from pathlib import Path
 import matplotlib.figure
 import numpy as np
 import pytest
-from compared import QUICK
 
 from halometry.compare.compare import Comparison
 from halometry.datasets.generate import simulate
@@ -19,6 +18,7 @@ from halometry.evaluation import figures
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import regression_metrics
 from halometry.training.train import train
+from helpers.comparison import QUICK
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from making import grid, own_preset
 from torch import Tensor
 
 from halometry.errors import ConfigError, UnavailableError
@@ -19,6 +18,7 @@ from halometry.simulation.lenses import deflection
 from halometry.simulation.preset import Preset
 from halometry.simulation.subhalos import truncated_mass
 from halometry.simulation.substructure_maps import substructure_convergence
+from helpers.presets import grid, own_preset
 
 
 def smoothed(scene: Scene, x: Tensor, y: Tensor) -> tuple[Tensor, float]:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from making import own_preset
 
 from halometry.errors import ConfigError
 from halometry.simulation import draw_scenes, load_preset, render, sample
 from halometry.simulation.preset import Preset
 from halometry.simulation.render import pixel_grid
+from helpers.presets import own_preset
 
 
 def pictured(tmp_path: Path, pictures: np.ndarray) -> Preset:

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from making import own_file, own_preset
 
 from halometry.errors import ConfigError, UsageError
 from halometry.simulation import draw_scenes, load_preset, presets
 from halometry.simulation.distributions import Quantity
+from helpers.presets import own_file, own_preset
 
 
 def test_a_printed_preset_can_be_read_again(tmp_path: Path) -> None:

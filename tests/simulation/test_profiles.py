@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from making import double, grid
 from torch import Tensor
 
 from halometry.simulation import draw_scenes, einstein_radius, load_preset
@@ -19,6 +18,7 @@ from halometry.simulation.profiles import (
     reduced_deflection_angle_multipole,
 )
 from halometry.simulation.subhalos import mean_concentration, truncated_mass
+from helpers.presets import double, grid
 
 
 def potential_line(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabelledImages, preset_of
 from halometry.datasets.open import open_dataset
 from halometry.models import Network
 from halometry.models.backbones import PLAIN_NAMES
@@ -19,7 +19,7 @@ from halometry.runs.recipe import Recipe
 from halometry.runs.run import WEIGHTS
 from halometry.simulation import draw_scenes, load_preset
 from halometry.simulation.substructure_maps import substructure_mass
-from halometry.training.curriculum import Curriculum, curriculum, has_mass, mass_maps, preset_of
+from halometry.training.curriculum import Curriculum, curriculum, has_mass, mass_maps
 from halometry.training.mass_map_head import MassMap
 from halometry.training.sampling import Batches, Order
 from halometry.training.train import train

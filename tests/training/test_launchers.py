@@ -10,12 +10,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import PLAIN, assert_same, wait_for, words
 
 from halometry.compare.compare import compare
 from halometry.errors import UsageError
 from halometry.runs.run import RESUME
 from halometry.training.distributed import find_group
+from helpers.processes import PLAIN, assert_same, wait_for, words
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from halometry.calibration.posterior import Grid, Posterior
 from halometry.cli import app
 from halometry.compare.compare import compare
 from halometry.datasets.generate import simulate
@@ -22,15 +23,14 @@ from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate, outputs_of
 from halometry.evaluation.predict import predict
-from halometry.models.posterior import Grid, Posterior
 from halometry.publish.export import export
 from halometry.publish.publish import publish
 from halometry.runs.ensemble import Ensemble
+from halometry.runs.lineage import without_paths
 from halometry.runs.open import open_trained
 from halometry.runs.run import WEIGHTS, Run, load_run
 from halometry.runs.training_data import labels_of_run
 from halometry.training.train import train
-from halometry.training.warm_start import without_paths
 
 QUICK: dict[str, Any] = {
     "epochs": 1,

@@ -15,15 +15,15 @@ from halometry.attribution.explain import Explainer, Look, figure_of, preset_or_
 from halometry.attribution.figure import pointing_figure
 from halometry.attribution.maps import METHODS, Method
 from halometry.attribution.pointing_game import Pointing, distances
-from halometry.compare.cost import command, provenance
 from halometry.datasets.inputs import count_images, iter_images
 from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, UsageError
 from halometry.io import check_writable, whole_file, write_table, write_text
 from halometry.log import say, track
-from halometry.massmaps.pool import mapped_for
 from halometry.parallel import Workers
 from halometry.plotting import save
+from halometry.provenance import command, provenance
+from halometry.runs.mapped_inputs import mapped_for
 from halometry.runs.open import Trained, open_trained
 from halometry.runs.training_data import preset_for
 from halometry.simulation import Preset, Scene, draw_scenes, sample

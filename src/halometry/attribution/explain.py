@@ -14,14 +14,14 @@ from torch import Tensor
 from halometry.attribution.figure import looks_figure
 from halometry.attribution.maps import METHODS, Method, attribution_maps, need_captum
 from halometry.datasets.dataset import LabelledImages
-from halometry.device import find_device
 from halometry.errors import HalometryError, RunError
-from halometry.evaluation.figures import shortened
 from halometry.lensfit.likelihood import coarser
 from halometry.lensfit.mass_map import grid_of
 from halometry.massmaps.pool import preset_of_maps
 from halometry.models.predictor import Predictor
 from halometry.models.preprocessing import extremes
+from halometry.parallel import find_device
+from halometry.plotting import shortened
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.open import Trained
 from halometry.runs.run import Run

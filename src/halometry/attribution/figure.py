@@ -10,8 +10,17 @@ from matplotlib.figure import Figure
 from scipy.stats import binom
 
 from halometry.attribution.pointing_game import Pointing
-from halometry.evaluation.figures import stretched
-from halometry.plotting import INK, LENS_MAP, MASS_MAP, MUTED, bare, colours, figure, styled
+from halometry.plotting import (
+    INK,
+    LENS_MAP,
+    MASS_MAP,
+    MUTED,
+    bare,
+    colours,
+    figure,
+    stretched,
+    styled,
+)
 
 MAP = "viridis"
 

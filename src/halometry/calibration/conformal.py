@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from halometry.calibration.posterior import Posterior
 from halometry.config import Strict, validate
 from halometry.errors import ConfigError, RunError, UsageError
-from halometry.models.posterior import Posterior
 
 LEVEL = 0.9  # where none is asked for
 DIGITS = 7  # of a score that are kept

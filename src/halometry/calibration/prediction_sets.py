@@ -6,11 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halometry.calibration.conformal import LEVEL, Conformal
-from halometry.errors import RunError
-from halometry.models.posterior import Posterior
-from halometry.runs.ensemble import Ensemble
-from halometry.runs.open import Trained
+from halometry.calibration.conformal import Conformal
+from halometry.calibration.posterior import Posterior
 
 
 @dataclass(frozen=True)
@@ -65,23 +62,3 @@ class Regions:
             Region(classes=tuple(self.names[k] for k in order if inside[k]))
             for order, inside in zip(ranks, found, strict=True)
         ]
-
-
-def regions_of(run: Trained, level: float | None) -> Regions | None:
-    """What makes a run's regions; None of a run without scores, where no level is asked for.
-
-    Raises:
-        RunError: a level is asked for and the run has no scores.
-        UsageError: the level is not between 0 and 1.
-    """
-    conformal = run.conformal()
-    if conformal is None:
-        if level is None:
-            return None
-        why = "leave --level out, or see 'halometry calibrate'"
-        if isinstance(run, Ensemble):
-            why = "several runs together have no calibration; leave --level out"
-        raise RunError(f"{run.source}: has nothing to make sets or intervals from; {why}")
-    made = Regions(conformal, run.config.class_names, LEVEL if level is None else level)
-    conformal.thresholds(made.level)  # a wrong level is refused before the work
-    return made

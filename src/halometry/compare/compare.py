@@ -14,30 +14,30 @@ import numpy as np
 from torch import Tensor
 
 from halometry.attribution.explain import Look, look_at
-from halometry.compare.cost import command, machine, measure_speed, model_cost
-from halometry.compare.ranking import best_of, conclusion, key_metric, learnt
+from halometry.compare.cost import measure_speed, model_cost
+from halometry.compare.ranking import best_of, conclusion, learnt
 from halometry.compare.report import Gallery, pareto, write_report
 from halometry.compare.tables import write_csv, write_differences
-from halometry.datasets.dataset import LabelledImages
+from halometry.config import Task
+from halometry.datasets.dataset import LabelledImages, take
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import split_dataset
-from halometry.device import find_device
 from halometry.errors import HalometryError, RunError, UsageError
 from halometry.evaluation import figures
 from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
-from halometry.evaluation.metrics import roc_curves
+from halometry.evaluation.metrics import key_metric, roc_curves
 from halometry.evaluation.posterior_checks import posterior_record
 from halometry.io import write_text
 from halometry.log import say
 from halometry.models.backbones import check_pretrained, timm_name
 from halometry.models.predictor import Predictor
+from halometry.parallel import find_device
+from halometry.provenance import command, machine
 from halometry.runs.recipe import RecipeFile, load_recipe
 from halometry.runs.run import HISTORY, WEIGHTS, Run
-from halometry.tasks import Task
 from halometry.training.configure import versions
 from halometry.training.distributed import find_group
-from halometry.training.sampling import take
 from halometry.training.train import train
 from halometry.training.warm_start import load_start
 

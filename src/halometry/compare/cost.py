@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import shlex
-import sys
 import time
 import weakref
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
-
-from halometry import __version__
 
 BATCH = 64
 
@@ -153,48 +145,3 @@ def _seconds(net: Callable[[Tensor], Tensor], images: Tensor) -> float:
 def _quartiles(values: list[float]) -> dict[str, float]:
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
     return {"median": float(median), "low": float(low), "high": float(high)}
-
-
-def command() -> str:
-    """What was typed, the program by its name, or a script by its folder and name."""
-    program = Path(sys.argv[0])
-    if program.suffix != ".py":
-        typed = [program.name]
-    elif program.name == "__main__.py":
-        typed = ["halometry"]
-    else:
-        typed = ["python", f"{program.absolute().parent.name}/{program.name}"]
-    return shlex.join([*typed, *sys.argv[1:]])
-
-
-def provenance(device: str = "cpu") -> dict[str, Any]:
-    """When, by which version and on which device something was measured."""
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": __version__,
-        "machine": machine(device),
-    }
-
-
-def machine(device: str = "cpu") -> dict[str, Any]:
-    """The machine at hand, as a measurement on one of its devices names it."""
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "system": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "CPU",
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "torch": torch.__version__,
-    }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

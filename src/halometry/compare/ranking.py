@@ -5,14 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from halometry.evaluation.bootstrap import Estimate
-from halometry.evaluation.metrics import TITLES
+from halometry.evaluation.metrics import TITLES, key_metric
 
 CHANCE = {"auc": 0.55, "r2": 0.02}  # at or below: the network has not learnt
-
-
-def key_metric(record: dict[str, Any]) -> str:
-    """The metric that networks are ranked by: `auc` or `r2`."""
-    return "auc" if record["task"] == "classification" else "r2"
 
 
 def learnt(models: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:

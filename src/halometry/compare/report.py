@@ -18,22 +18,15 @@ from PIL import Image as Picture
 from halometry.attribution.explain import Look, figure_of
 from halometry.calibration.temperature import untempered
 from halometry.compare.figures import pareto_figure
-from halometry.compare.ranking import (
-    best_of,
-    key_metric,
-    latency,
-    learnt,
-    on_front,
-    quality,
-)
+from halometry.compare.ranking import best_of, latency, learnt, on_front, quality
 from halometry.compare.tables import best_values, cost_cells, metric_keys
 from halometry.evaluation import figures
 from halometry.evaluation.bootstrap import Estimate, rounded
 from halometry.evaluation.calibration_figure import reliability_figure
-from halometry.evaluation.metrics import LOWER_IS_BETTER, TITLES, UNRANKED, metric_title
+from halometry.evaluation.metrics import LOWER_IS_BETTER, TITLES, UNRANKED, key_metric, metric_title
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.io import write_text
-from halometry.plotting import LENS_MAP, colours
+from halometry.plotting import LENS_MAP, colours, stretched
 
 
 @dataclass(frozen=True)
@@ -258,7 +251,7 @@ def picture(image: np.ndarray, side: int = 160) -> str:
     """An image (H, W) as a data address for a page."""
     from matplotlib import colormaps
 
-    rgb = (colormaps[LENS_MAP](figures.stretched(image)[::-1])[..., :3] * 255).astype(np.uint8)
+    rgb = (colormaps[LENS_MAP](stretched(image)[::-1])[..., :3] * 255).astype(np.uint8)
     made = Picture.fromarray(rgb)
     factor = max(1, round(side / image.shape[1]))
     if factor > 1:

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from platformdirs import user_cache_dir
 
+from halometry.config import Task
 from halometry.datasets.readers import Image, read_image
 from halometry.datasets.store import StoreWriter, open_store
 from halometry.errors import DataError, ReadError, StorageError
 from halometry.log import say, track
-from halometry.tasks import Task
 
 LOOKED_AT = 20  # files that may tell what a set is like
 PACK = 256  # images written at a time

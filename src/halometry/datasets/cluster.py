@@ -11,11 +11,11 @@ import torch
 
 from halometry.datasets.build import Finished
 from halometry.datasets.shards import Shard
-from halometry.datasets.versions import versions
 from halometry.datasets.workers import ShardTask, make_shard
-from halometry.device import find_device
 from halometry.errors import DataError, UnavailableError, UsageError
 from halometry.log import Tracker, say
+from halometry.parallel import find_device
+from halometry.provenance import versions
 
 ANSWER = 15  # seconds that a scheduler has to answer
 ARRIVE = 30  # seconds until a file of another machine must be seen here

@@ -7,15 +7,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import psutil
+import torch
+import yaml
+from torch import Tensor
 
+from halometry.config import Task, validate
 from halometry.datasets.store import is_store, open_store
-from halometry.errors import DataError
-from halometry.tasks import Task
+from halometry.errors import ConfigError, DataError
+from halometry.log import say
+from halometry.simulation import Preset
+
+if TYPE_CHECKING:
+    pass
 
 LOOKED_AT = 64  # images of a set that its fingerprint depends on
 
@@ -152,3 +160,22 @@ def check(data: LabelledImages) -> None:
             f"{data.source}: {len(wrong)} labels are not mass fractions between 0 and 1,"
             f" the first is {data.labels[first]:g} of {data.names[first]}"
         )
+
+
+def preset_of(data: LabelledImages) -> Preset | None:
+    """The preset a set was simulated from; None where it was not, or names files not here."""
+    text = data.attributes.get("preset_yaml")
+    if text is None:
+        return None
+    try:
+        return validate(Preset, yaml.safe_load(text), f"the preset in {data.source}")
+    except ConfigError as error:  # one that names files which are not here
+        say(f"no fresh images, nor maps of the mass: {error}")
+        return None
+
+
+def take(images: Any, rows: np.ndarray) -> Tensor:
+    """Images (B, C, H, W) at some rows (B,), sorted, of a tensor or of a set on disk."""
+    if isinstance(images, Tensor):
+        return images[torch.from_numpy(rows).to(images.device)]
+    return torch.from_numpy(np.ascontiguousarray(images[rows]))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from halometry.config import Task
 from halometry.datasets.cache import Entry, packed
 from halometry.datasets.dataset import LabelledImages, read_images
 from halometry.datasets.inputs import natural
@@ -14,7 +15,6 @@ from halometry.datasets.readers import is_readable, read_image
 from halometry.datasets.store import open_store
 from halometry.errors import DataError, ReadError
 from halometry.log import say
-from halometry.tasks import Task
 
 PUBLISHED_ORDERS = (("no", "sphere", "vort"), ("no_sub", "sub"))
 TEST_FOLDERS = ("test", "val")  # in the community's sets, val/ is the test set by custom

@@ -7,12 +7,11 @@ from pathlib import Path
 from halometry.datasets.build import MOST_SHARDS, Finished, least_shard, make_shards, planned
 from halometry.datasets.cluster import make_on_cluster
 from halometry.datasets.shards import Shard
-from halometry.datasets.versions import versions
 from halometry.datasets.workers import BATCH, ShardTask, make_here, make_in_processes
-from halometry.device import find_device
 from halometry.errors import StorageError, UsageError
 from halometry.log import Tracker, say
-from halometry.parallel import Workers, check_workers, cores
+from halometry.parallel import Workers, check_workers, cores, find_device
+from halometry.provenance import versions
 from halometry.simulation import Preset, load_preset
 
 SHARD = 1024  # images of a shard, if nothing else is said

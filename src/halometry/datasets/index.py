@@ -8,9 +8,8 @@ from pathlib import Path
 import h5py
 from h5py import h5d, h5p, h5s
 
-from halometry.datasets.disk import Disk, storage_error
 from halometry.datasets.shards import TABLE, Shard, checksum, home_of, shards_of, table_of
-from halometry.datasets.store import attributes_of, open_store
+from halometry.datasets.store import Disk, attributes_of, open_store, storage_error
 from halometry.errors import DataError
 from halometry.io import whole_file
 

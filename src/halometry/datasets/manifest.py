@@ -12,9 +12,8 @@ from typing import Any
 
 import yaml
 
-from halometry.datasets.disk import storage_error
 from halometry.datasets.shards import Shard, checksum, shard_folder
-from halometry.datasets.store import is_store
+from halometry.datasets.store import is_store, storage_error
 from halometry.errors import StorageError, UsageError
 from halometry.io import write_text
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from halometry.config import Task
 from halometry.datasets.dataset import LabelledImages, LazyImages, check, read_images
 from halometry.datasets.folders import open_folder
 from halometry.datasets.store import attributes_of, is_store, open_store
 from halometry.errors import DataError, UsageError, did_you_mean
-from halometry.tasks import Task
 
 PART = 1024  # images looked at together
 

@@ -11,8 +11,8 @@ from halometry.datasets.inputs import count_images, iter_images
 from halometry.datasets.open import open_dataset
 from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, UsageError, did_you_mean
-from halometry.evaluation import figures
 from halometry.log import say
+from halometry.plotting import Beneath, montage, save
 from halometry.resources import is_own
 from halometry.simulation import load_preset, presets, sample
 from halometry.simulation.substructure_maps import SMOOTHING, substructure_map
@@ -43,7 +43,7 @@ def show(
     if out is None:
         _window(drawn)
         return None
-    figures.save(drawn, Path(out))
+    save(drawn, Path(out))
     return Path(out)
 
 
@@ -59,7 +59,7 @@ def _montage(what: str | Path, count: int, seed: int) -> Figure:
         images, titles, beneath = _from_set(path, count, seed)
     except DataError:
         images, titles = _from_files(path, count)
-    return figures.montage(images, titles, _columns(len(images)), beneath)
+    return montage(images, titles, _columns(len(images)), beneath)
 
 
 def _columns(count: int) -> int:
@@ -77,12 +77,12 @@ def _of_preset(what: str | Path, count: int, seed: int) -> Figure:
     ]
     maps = substructure_map(scene, preset)
     beneath = f'convergence of the substructure, smoothed by {SMOOTHING}"', list(maps.numpy())
-    return figures.montage(list(images[:, 0].numpy()), titles, _columns(count), beneath)
+    return montage(list(images[:, 0].numpy()), titles, _columns(count), beneath)
 
 
 def _from_set(
     path: Path, count: int, seed: int
-) -> tuple[list[np.ndarray], list[str], figures.Beneath | None]:
+) -> tuple[list[np.ndarray], list[str], Beneath | None]:
     """Images, titles, and of a mapped set the maps of mass."""
     data = open_dataset(path)
     names = data.class_names

@@ -12,9 +12,9 @@ from scipy.special import erf
 from scipy.stats import norm
 
 from halometry.calibration.conformal import Conformal
+from halometry.calibration.posterior import Posterior
 from halometry.evaluation.bootstrap import LEVEL as INTERVAL
 from halometry.evaluation.bootstrap import Estimate, bootstrap, resampled, share
-from halometry.models.posterior import Posterior
 
 BINS = 15
 LEVELS = (0.68, 0.9, 0.95)  # of sets and intervals, at which they are judged

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from halometry.calibration.posterior import LEVELS, Posterior
 from halometry.calibration.temperature import untempered
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.open import open_dataset
@@ -17,25 +18,20 @@ from halometry.evaluation import figures
 from halometry.evaluation.bootstrap import Estimate
 from halometry.evaluation.calibration_error import calibration_record, coverage_record
 from halometry.evaluation.calibration_figure import reliability_figure
-from halometry.evaluation.held_out import check_fit, rows_to_judge
+from halometry.evaluation.held_out import rows_to_judge
 from halometry.evaluation.metrics import (
     classification_metrics,
     confusion_matrix,
     regression_metrics,
     roc_curves,
 )
-from halometry.evaluation.posterior_checks import (
-    points_of,
-    posterior_metrics,
-    posterior_of,
-    posterior_record,
-)
+from halometry.evaluation.posterior_checks import posterior_metrics, posterior_record
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.io import check_writable, write_table, write_text
 from halometry.log import say
-from halometry.models.posterior import LEVELS, Posterior
+from halometry.runs.checks import check_fit
 from halometry.runs.open import Trained, open_trained
-from halometry.runs.predict_rows import answers_to
+from halometry.runs.predict_rows import answers_to, points_of, posterior_of
 
 
 @dataclass(frozen=True)

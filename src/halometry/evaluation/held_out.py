@@ -8,32 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from halometry.datasets.dataset import LabelledImages
-from halometry.errors import DataError, RunError
+from halometry.errors import DataError
 from halometry.log import say
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.exported import ExportedRun
 from halometry.runs.lineage import unseen
 from halometry.runs.open import Trained
 from halometry.runs.run import Run
-
-
-def check_fit(run: Trained, data: LabelledImages) -> None:
-    """Refuse images that a run cannot answer for.
-
-    Raises:
-        RunError: they are for the other task.
-        DataError: they have other classes, or another shape.
-    """
-    config = run.config
-    if data.task != config.task:
-        raise RunError(
-            f"{run.source}: is a run for {config.task}, {data.source} is for {data.task}"
-        )
-    if config.class_names is not None and data.class_names != config.class_names:
-        there, here = ", ".join(data.class_names or ()), ", ".join(config.class_names)
-        raise DataError(f"{data.source}: has classes {there}; {run.source} was trained on {here}")
-    if (reason := config.misfit(data.images.shape[1:], data.attributes.get("mapped"))) is not None:
-        raise DataError(f"{data.source}: each image {reason}")
 
 
 def rows_to_judge(run: Trained, data: LabelledImages) -> tuple[np.ndarray, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
@@ -218,3 +219,8 @@ def roc_curves(
         keep = np.unique(np.linspace(0, len(fpr) - 1, CURVE_POINTS).astype(int))
         curves[name] = (fpr[keep], tpr[keep])
     return curves
+
+
+def key_metric(record: dict[str, Any]) -> str:
+    """The metric that networks are ranked by: `auc` or `r2`."""
+    return "auc" if record["task"] == "classification" else "r2"

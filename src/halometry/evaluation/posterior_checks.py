@@ -7,25 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from halometry.calibration.posterior import LEVELS, Posterior
 from halometry.evaluation.bootstrap import Estimate, bootstrap, share
-from halometry.models.posterior import LEVELS, Posterior
-from halometry.runs.open import Trained
 
 PIT_BINS = 20
 CURVE = np.linspace(0, 1, 41)  # levels of the expected coverage
 THIRDS = ("lightest", "middle", "heaviest")
-
-
-def posterior_of(run: Trained, answers: np.ndarray) -> Posterior | None:
-    """A run's answers (N, G) as posteriors; None where its answers are something else."""
-    grid = run.config.grid
-    return None if grid is None else Posterior(grid, answers)
-
-
-def points_of(run: Trained, answers: np.ndarray) -> np.ndarray:
-    """A run's answers with each posterior replaced by its mean (N,); others as they are."""
-    posterior = posterior_of(run, answers)
-    return answers if posterior is None else posterior.mean
 
 
 def posterior_metrics(

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binom
 
+from halometry.calibration.posterior import LEVELS
 from halometry.evaluation.posterior_checks import THIRDS
-from halometry.models.posterior import LEVELS
 from halometry.plotting import GRID, INK, MUTED, colours, figure, styled
 
 BAND = (0.025, 0.975)  # of what chance does to right posteriors

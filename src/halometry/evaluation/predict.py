@@ -9,17 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from halometry.calibration.prediction_sets import Regions, regions_of
+from halometry.calibration.prediction_sets import Regions
 from halometry.datasets.inputs import Given, given_images
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError
-from halometry.evaluation.posterior_checks import posterior_of
 from halometry.evaluation.predictions import Answer, write_answers
 from halometry.io import check_writable
 from halometry.log import track
 from halometry.parallel import Workers, check_workers
 from halometry.runs.ood import Watch, watched
 from halometry.runs.open import Trained, open_trained
+from halometry.runs.predict_rows import posterior_of
+from halometry.runs.prediction_sets import regions_of
 from halometry.runs.run import Answerer
 
 
@@ -65,7 +66,7 @@ def predict(
     answers: list[Answer] = []
     with ExitStack() as stack, track(f"predicting with {run.name}", total) as progress:
         if mapped:
-            from halometry.massmaps.pool import mapped_for  # slow to import, seldom needed
+            from halometry.runs.mapped_inputs import mapped_for
 
             images = stack.enter_context(mapped_for(run, images, total, workers))
         while batch := list(islice(images, batch_size)):

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
+from halometry.calibration.posterior import LEVELS, Posterior
 from halometry.calibration.prediction_sets import Region, Regions
 from halometry.io import write_table
-from halometry.models.posterior import LEVELS, Posterior
 from halometry.ood.detector import Novelty
 from halometry.runs.open import Trained
 

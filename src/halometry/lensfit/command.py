@@ -10,13 +10,13 @@ from torch import Tensor
 
 from halometry.datasets.inputs import Given, given_images
 from halometry.datasets.readers import Image
-from halometry.device import find_device
 from halometry.errors import ReadError, UsageError
 from halometry.io import check_writable, whole_file
 from halometry.lensfit import Fit, Fitter, Number, check_sampling
 from halometry.lensfit.figure import Panel, fit_figure
 from halometry.lensfit.tables import Fitted, write_fits
 from halometry.log import track
+from halometry.parallel import find_device
 from halometry.plotting import save
 from halometry.simulation import Preset, load_preset
 

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from scipy.ndimage import gaussian_filter
 
-from halometry.evaluation.figures import stretched
-from halometry.plotting import COLOURS, INK, LENS_MAP, MUTED, bare, figure, styled
+from halometry.plotting import COLOURS, INK, LENS_MAP, MUTED, bare, figure, stretched, styled
 
 SIGMAS = 4.0  # range of the residuals shown
 LEAST_RADIUS = 0.04  # arcsec, so that a light mass is seen at all

@@ -16,10 +16,9 @@ from torch import Tensor
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UsageError
 from halometry.lensfit.blocks import TINY, scale
-from halometry.lensfit.counts import recover_counts
 from halometry.lensfit.likelihood import FLOOR, Counts, Scale, Scaled, coarser
 from halometry.lensfit.mass_map import Imager, mean_square_mass
-from halometry.lensfit.observation import Data, data_of
+from halometry.lensfit.observation import Data, data_of, recover_counts
 from halometry.lensfit.optimize import Optimum, maximise
 from halometry.lensfit.parametrization import INSTRUMENT, Layout, layout_of, values_of
 from halometry.lensfit.result import Fit, Taken, report

@@ -11,20 +11,19 @@ from typing import Any
 import numpy as np
 
 from halometry.datasets.build import Finished, least_shard, make_shards, planned
-from halometry.datasets.dataset import LabelledImages, has_parameters
+from halometry.datasets.dataset import LabelledImages, has_parameters, preset_of
 from halometry.datasets.open import open_dataset
 from halometry.datasets.readers import Image
 from halometry.datasets.shards import Shard
 from halometry.datasets.store import StoreWriter, open_store
-from halometry.datasets.versions import versions
 from halometry.errors import UsageError
 from halometry.io import check_writable
 from halometry.log import Tracker
 from halometry.massmaps.mapper import CHANNELS, Mapper, sides_of
 from halometry.massmaps.pool import CHUNK, Job, Mapping, stacked
 from halometry.parallel import Workers, check_workers
+from halometry.provenance import versions
 from halometry.simulation import Preset, Scene, load_preset, units_of
-from halometry.training.curriculum import preset_of
 
 SHARD = 256  # images, a quarter of those of `simulate`: what is lost by a stop takes minutes
 SCENE = [field.name for field in fields(Scene) if field.name != "task"]

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -23,8 +22,6 @@ from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UnavailableError
 from halometry.massmaps.mapper import Mapper
 from halometry.parallel import Workers, begin_as_child, check_workers, cores, no_interrupt
-from halometry.runs.open import Trained
-from halometry.runs.run import Answerer
 from halometry.simulation import Preset, Scene
 
 CHUNK = 8  # images at a time: a process that is to stop ends its own first
@@ -174,41 +171,6 @@ def stacked(images: Iterable[Image | ReadError]) -> np.ndarray:
             raise image
         pixels.append(image.pixels)
     return np.stack(pixels)
-
-
-@contextmanager
-def mapped_for(
-    run: Trained, images: Iterable[Image | ReadError], count: int, workers: Workers
-) -> Iterator[Iterator[Image | ReadError]]:
-    """So many images as a run takes them: as they are, or mapped."""
-    check_workers(workers)
-    told = run.config.data.mapped
-    if told is None:
-        yield iter(images)
-        return
-    with Mapping(told, count, workers) as mapping:
-        yield mapping.of(images)
-
-
-@contextmanager
-def for_plain_images(
-    run: Trained, answerer: Answerer, count: int, workers: Workers
-) -> Iterator[Answerer]:
-    """What maps plain images to answers, whether a run takes these or their maps.
-
-    Args:
-        run: whose answers they are.
-        answerer: of the images that it takes.
-        count: how many images there will be.
-        workers: as `Mapping`.
-    """
-    check_workers(workers)
-    told = run.config.data.mapped
-    if told is None:
-        yield answerer
-        return
-    with Mapping(told, count, workers) as mapping:
-        yield lambda counts: answerer(mapping.channels(counts))
 
 
 def _jobs(images: Iterator[Image | ReadError], size: int) -> Iterator[Job]:

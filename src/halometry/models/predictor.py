@@ -8,12 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from halometry.calibration.posterior import Grid
 from halometry.calibration.temperature import tempered
-from halometry.config import Strict
+from halometry.config import Strict, Task
 from halometry.models.heads import FAMILIES, Family, on_cells
-from halometry.models.posterior import Grid
 from halometry.models.preprocessing import Preprocessing
-from halometry.tasks import Task
 
 
 class TargetConfig(Strict):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammainc, gammaln, ndtr, ndtri
 
+from halometry.calibration.posterior import LEVELS
 from halometry.errors import DataError
-from halometry.models.posterior import LEVELS
 from halometry.population.density import density, quantiles_of
 from halometry.population.summary import Summary, summarise
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from halometry.models.posterior import LEVELS
+from halometry.calibration.posterior import LEVELS
 
 
 @dataclass(frozen=True)

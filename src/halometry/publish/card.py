@@ -9,10 +9,9 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from halometry.compare.ranking import key_metric
 from halometry.errors import RunError
 from halometry.evaluation.bootstrap import Estimate, rounded
-from halometry.evaluation.metrics import TITLES, metric_title
+from halometry.evaluation.metrics import TITLES, key_metric, metric_title
 from halometry.runs.config import RunConfig
 from halometry.runs.recipe import Recipe
 from halometry.runs.run import load_run

@@ -23,14 +23,12 @@ from halometry.errors import (
 )
 from halometry.io import check_writable, whole_file
 from halometry.log import say
-from halometry.models.onnx_graph import to_onnx
-from halometry.models.onnx_predictor import INPUT, INSTALL, OUTPUT, OnnxPredictor
+from halometry.models.onnx import INPUT, INSTALL, OUTPUT, OnnxPredictor, to_onnx
 from halometry.runs.config import RunConfig
 from halometry.runs.exported import FORMAT, FORMAT_VERSION, SUFFIX
-from halometry.runs.lineage import lessons_to_json
+from halometry.runs.lineage import lessons_to_json, nameless, without_paths
 from halometry.runs.run import Run, load_run
 from halometry.simulation import FreshImages, presets
-from halometry.training.warm_start import nameless, without_paths
 
 FORMATS = ("onnx",)
 TOLERANCE = 1e-4  # between the answers of PyTorch and ONNX Runtime

@@ -25,7 +25,7 @@ from halometry.io import check_writable, partial_path, write_text
 from halometry.log import say
 from halometry.publish.card import CARD, card
 from halometry.resources import weights_name
-from halometry.runs.lineage import lessons_to_json
+from halometry.runs.lineage import called, lessons_to_json, nameless, without_paths
 from halometry.runs.ood import NOVELTY
 from halometry.runs.run import (
     CONFORMAL,
@@ -38,7 +38,6 @@ from halometry.runs.run import (
     write_config,
     write_tensors,
 )
-from halometry.training.warm_start import called, nameless, without_paths
 
 LARGEST_CHANGE = 0.01  # of a probability, or of a mass in standard deviations of the true ones
 

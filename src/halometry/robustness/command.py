@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from halometry.device import find_device
 from halometry.errors import UsageError, did_you_mean
 from halometry.evaluation.differences import differences
 from halometry.io import check_writable
 from halometry.log import say, track
-from halometry.massmaps.pool import for_plain_images
-from halometry.parallel import Workers
+from halometry.parallel import Workers, find_device
 from halometry.robustness.core import Robustness, Step, judge, metrics_of
 from halometry.robustness.shifts import SHIFTS, shifted
 from halometry.robustness.tables import write_robustness
+from halometry.runs.mapped_inputs import for_plain_images
 from halometry.runs.ood import watched
 from halometry.runs.open import Trained, open_trained
 from halometry.runs.training_data import preset_for

@@ -9,10 +9,10 @@ import numpy as np
 from halometry.evaluation.bootstrap import Estimate, share
 from halometry.evaluation.calibration_error import expected_calibration_error
 from halometry.evaluation.metrics import classification_metrics, regression_metrics
-from halometry.evaluation.posterior_checks import points_of
 from halometry.log import Tracker
 from halometry.runs.ood import Watch
 from halometry.runs.open import Trained
+from halometry.runs.predict_rows import points_of
 from halometry.runs.run import Answerer
 from halometry.simulation import Preset, sample
 

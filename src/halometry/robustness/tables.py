@@ -10,10 +10,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from halometry.compare.cost import provenance
 from halometry.evaluation.bootstrap import Estimate
 from halometry.io import write_table, write_text
 from halometry.plotting import save
+from halometry.provenance import provenance
 from halometry.robustness.core import Robustness, Step
 from halometry.robustness.figure import robustness_figure
 from halometry.robustness.shifts import SHIFTS

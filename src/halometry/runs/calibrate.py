@@ -11,14 +11,13 @@ from halometry.calibration.conformal import Conformal
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, UsageError
-from halometry.evaluation.held_out import check_fit
 from halometry.io import check_writable
 from halometry.log import say
 from halometry.runs.calibration_fit import Reserved, calibrate_on, halves, reserved, thinned
+from halometry.runs.checks import check_fit
 from halometry.runs.exported import SUFFIX
-from halometry.runs.lineage import unseen
+from halometry.runs.lineage import called, unseen
 from halometry.runs.run import CONFORMAL, Run, load_run
-from halometry.training.warm_start import called
 
 FEWEST = 4  # images: two for either part
 FEW = 100  # scores of a class, or of masses, below which they promise little

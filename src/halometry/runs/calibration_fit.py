@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from halometry.calibration.conformal import Conformal, conformal_of
+from halometry.calibration.posterior import Posterior
 from halometry.calibration.temperature import fit_temperature, tempered
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import Split
 from halometry.io import write_text
-from halometry.models.posterior import Posterior
 from halometry.runs.predict_rows import answers_to
 from halometry.runs.run import CONFORMAL, Run, write_config
 

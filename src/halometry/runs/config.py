@@ -5,16 +5,15 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 from torch import nn
 
-from halometry.config import Strict
+from halometry.calibration.posterior import Grid
+from halometry.config import Strict, Task
 from halometry.datasets.dataset import LabelledImages
 from halometry.models.heads import FAMILIES
 from halometry.models.network import Network
-from halometry.models.posterior import Grid
 from halometry.models.predictor import Predictor, TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
+from halometry.runs.execution import Execution
 from halometry.runs.recipe import Recipe
-from halometry.tasks import Task
-from halometry.training.hardware import Execution
 
 FORMAT = "halometry-run"
 

@@ -10,8 +10,8 @@ import numpy as np
 import yaml
 
 from halometry.calibration.conformal import Conformal
+from halometry.calibration.posterior import Posterior, common_grid
 from halometry.errors import RunError
-from halometry.models.posterior import Posterior, common_grid
 from halometry.runs.config import RunConfig
 from halometry.runs.exported import ExportedRun
 from halometry.runs.run import Answerer, Run

@@ -10,7 +10,7 @@ from halometry.calibration.conformal import Conformal, parse_conformal
 from halometry.config import validate
 from halometry.datasets.splits import Split
 from halometry.errors import ConfigError, RunError
-from halometry.models.onnx_predictor import AT_ONCE, OnnxPredictor
+from halometry.models.onnx import AT_ONCE, OnnxPredictor
 from halometry.runs.config import RunConfig
 from halometry.runs.lineage import Lesson, lessons_from_json
 from halometry.runs.run import Answerer

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from halometry import hub
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import Split
 from halometry.errors import RunError
-from halometry.runs.config import DataRecord
+from halometry.resources import weights
+from halometry.runs.config import DataRecord, RunConfig
 
 
 @dataclass(frozen=True)
@@ -66,3 +70,33 @@ def unseen(lessons: Iterable[Lesson], data: LabelledImages, rows: np.ndarray) ->
         if one.data.begins_like(data):
             rows = np.setdiff1d(rows, one.known)
     return rows
+
+
+START = "weights of the run {} on {}"
+
+
+_FROM_A_RUN = re.compile(START.format("(?P<run>.+)", "(?P<images>.+)"))
+
+
+def without_paths(config: RunConfig) -> RunConfig:
+    """A configuration for others, without paths of this machine: what images and start were."""
+    changed: dict[str, Any] = {"data": _nameless(config.data)}
+    start = _FROM_A_RUN.fullmatch(config.start)
+    if start is not None and not (hub.is_address(start["run"]) or start["run"] in weights()):
+        run = Path(start["run"]).name
+        changed["start"] = START.format(run, start["images"])
+    return config.model_copy(update=changed)
+
+
+def nameless(lesson: Lesson) -> Lesson:
+    """A lesson for others, without the path of its set."""
+    return replace(lesson, data=_nameless(lesson.data))
+
+
+def _nameless(data: DataRecord) -> DataRecord:
+    return data.model_copy(update={"path": called(data.path, data.preset, data.seed)})
+
+
+def called(path: str, preset: Any, seed: Any) -> str:
+    """What a set is called where its path says nothing."""
+    return f"{preset}, seed {seed}" if preset else Path(path).name

@@ -12,10 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabelledImages, take
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import Split
-from halometry.device import find_device
 from halometry.errors import DataError, RunError
 from halometry.io import whole_file
 from halometry.log import say, track
@@ -31,10 +30,10 @@ from halometry.ood.detector import (
     Sides,
     View,
 )
+from halometry.parallel import find_device
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.open import Trained
 from halometry.runs.run import Answerer, Run, load_run
-from halometry.training.sampling import take
 
 NOVELTY = "novelty.safetensors"
 FORMAT, VERSION = "halometry-novelty", "1"

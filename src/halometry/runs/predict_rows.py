@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from halometry.calibration.posterior import Posterior
 from halometry.datasets.dataset import LabelledImages
 from halometry.log import track
+from halometry.runs.open import Trained
 from halometry.runs.run import Answerer
 
 
@@ -34,3 +36,15 @@ def answers_to(
             progress.advance(len(part))
     back = np.argsort(order)
     return np.concatenate(answers)[back]
+
+
+def posterior_of(run: Trained, answers: np.ndarray) -> Posterior | None:
+    """A run's answers (N, G) as posteriors; None where its answers are something else."""
+    grid = run.config.grid
+    return None if grid is None else Posterior(grid, answers)
+
+
+def points_of(run: Trained, answers: np.ndarray) -> np.ndarray:
+    """A run's answers with each posterior replaced by its mean (N,); others as they are."""
+    posterior = posterior_of(run, answers)
+    return answers if posterior is None else posterior.mean

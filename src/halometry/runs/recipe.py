@@ -8,13 +8,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from halometry.config import Strict, read_yaml, validate
+from halometry.config import TASKS, Strict, Task, read_yaml, validate
 from halometry.errors import ConfigError, UsageError, did_you_mean
 from halometry.models.backbones import PLAIN_NAMES, FirstConvolution, timm_name
 from halometry.models.heads import Family
 from halometry.models.preprocessing import Scale, Stretch
 from halometry.resources import called, located, names
-from halometry.tasks import TASKS, Task
 
 FOLDER = "runs/recipes"
 

@@ -18,17 +18,16 @@ from torch import Tensor, nn
 
 from halometry import hub
 from halometry.calibration.conformal import Conformal, parse_conformal
-from halometry.config import read_yaml, validate
+from halometry.config import Task, read_yaml, validate
 from halometry.datasets.splits import Split
-from halometry.device import find_device
 from halometry.errors import ConfigError, RunError, UsageError, did_you_mean
 from halometry.io import whole_file, write_text
 from halometry.log import say
 from halometry.models.predictor import Predictor
+from halometry.parallel import find_device
 from halometry.resources import weights, weights_folder
 from halometry.runs.config import FORMAT, RunConfig
 from halometry.runs.lineage import Lesson, lessons_from_json
-from halometry.tasks import Task
 
 CONFIG, WEIGHTS, SPLIT, HISTORY = "config.yaml", "weights.safetensors", "split.json", "history.csv"
 METRICS, RESUME, CONFORMAL = "metrics.json", "resume.ckpt", "conformal.json"
@@ -285,3 +284,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         save_file(
             {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial
         )
+
+
+def lessons_of(start: Run) -> list[Lesson]:
+    """What a run's weights have learnt from, and those that it was itself begun from."""
+    return [*start.earlier(), Lesson(start.config.data, start.split())]

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from halometry.device import find_device
 from halometry.errors import RunError, UsageError
 from halometry.io import check_writable
 from halometry.lensfit.observation import noise_is_known
 from halometry.log import track
-from halometry.massmaps.pool import for_plain_images
-from halometry.parallel import Workers
+from halometry.parallel import Workers, find_device
+from halometry.runs.mapped_inputs import for_plain_images
 from halometry.runs.open import Trained, open_trained
 from halometry.runs.training_data import preset_for
 from halometry.sensitivity import (

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from halometry.lensfit.linear import unexplained
 from halometry.log import Tracker
 from halometry.sensitivity.curves import Outcomes
 from halometry.sensitivity.ideal_observer import (
@@ -13,7 +14,6 @@ from halometry.sensitivity.ideal_observer import (
     detected_known,
     search_threshold,
     threshold,
-    unexplained,
 )
 from halometry.sensitivity.lenses import (
     Judge,

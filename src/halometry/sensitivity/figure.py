@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from halometry.evaluation.bootstrap import Estimate
-from halometry.evaluation.figures import stretched
-from halometry.plotting import GRID, INK, LENS_MAP, MUTED, bare, colours, figure, styled
+from halometry.plotting import GRID, INK, LENS_MAP, MUTED, bare, colours, figure, stretched, styled
 
 
 @styled

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from halometry.lensfit.linear import unexplained
 from halometry.log import Tracker
 from halometry.sensitivity.core import AT_ONCE, FITTED, KNOWN
 from halometry.sensitivity.curves import NETWORK, crossing
-from halometry.sensitivity.ideal_observer import expected_gain, threshold, unexplained
+from halometry.sensitivity.ideal_observer import expected_gain, threshold
 from halometry.sensitivity.lenses import (
     Judge,
     SmoothLenses,

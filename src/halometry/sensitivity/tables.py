@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from halometry.compare.cost import command, provenance
 from halometry.evaluation.bootstrap import Estimate, rounded
 from halometry.io import write_table, write_text
 from halometry.plotting import save
+from halometry.provenance import command, provenance
 from halometry.sensitivity.core import FITTED, SOUGHT
 from halometry.sensitivity.curves import LEVELS, NETWORK, Outcomes
 from halometry.sensitivity.figure import completeness_figure, map_figure

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from halometry.errors import DataError
-from halometry.simulation.jpeg import as_jpeg
 from halometry.simulation.poisson import draw_poisson
 from halometry.simulation.preset import Preset
 from halometry.simulation.rng import Purpose, stream
@@ -104,3 +106,26 @@ def _normal_like(image: Tensor, generator: torch.Generator) -> Tensor:
 def _generator(rng: np.random.Generator, device: torch.device) -> torch.Generator:
     """A generator of the device, seeded by the image's own stream."""
     return torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+
+
+def as_jpeg(images: Tensor, quality: int) -> Tensor:
+    """What is left of images in grey JPEG files.
+
+    Args:
+        images: (N, 1, H, W), each with something above zero.
+        quality: of the compression, 1 to 95.
+
+    Returns:
+        Whole numbers from 0 to 255, the brightest pixel of each having been stretched to 255.
+    """
+    brightest = images.flatten(1).amax(dim=1).clamp_min(torch.finfo(images.dtype).tiny)
+    stretched = (images / brightest[:, None, None, None] * 255).round().clamp(0, 255)
+    pixels = stretched.to("cpu", torch.uint8).numpy()
+    read = np.stack([_through_file(image[0], quality) for image in pixels])
+    return torch.from_numpy(read)[:, None].to(images)
+
+
+def _through_file(pixels: np.ndarray, quality: int) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))

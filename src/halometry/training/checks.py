@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from halometry.config import Task
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import Split
 from halometry.errors import DataError, UsageError
 from halometry.runs.recipe import Recipe
-from halometry.tasks import Task
 
 
 def check_shares(processes: int, split: Split, recipe: Recipe) -> None:

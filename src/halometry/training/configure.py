@@ -9,19 +9,20 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 
-from halometry.datasets.dataset import LabelledImages
+from halometry.calibration.posterior import Grid
+from halometry.config import Task
+from halometry.datasets.dataset import LabelledImages, preset_of, take
 from halometry.datasets.splits import Split
 from halometry.errors import UsageError
-from halometry.models.posterior import Grid
 from halometry.models.predictor import TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
 from halometry.runs.config import DataRecord, RunConfig
+from halometry.runs.execution import Execution
 from halometry.runs.recipe import Recipe
 from halometry.runs.run import Run
-from halometry.tasks import Task
-from halometry.training.curriculum import curriculum, preset_of
-from halometry.training.hardware import Execution, choose_execution
-from halometry.training.sampling import Order, take
+from halometry.training.curriculum import curriculum
+from halometry.training.hardware import choose_execution
+from halometry.training.sampling import Order
 from halometry.training.warm_start import start_note
 
 STRETCH = 120.0  # seconds of training that a stopped run loses at most

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
-from halometry.config import validate
 from halometry.datasets.dataset import LabelledImages, has_parameters
 from halometry.datasets.store import open_store
-from halometry.errors import ConfigError
-from halometry.log import say
 from halometry.runs.recipe import Recipe
 from halometry.simulation import Preset
 from halometry.simulation.render import sample_quickly
@@ -24,18 +20,6 @@ KNOWN = (  # parameters that say where the mass is
     *("halo_mass", "subhalo_mass", "subhalo_x", "subhalo_y"),
     *("line_mass", "line_length", "line_angle", "line_x", "line_y"),
 )
-
-
-def preset_of(data: LabelledImages) -> Preset | None:
-    """The preset a set was simulated from; None where it was not, or names files not here."""
-    text = data.attributes.get("preset_yaml")
-    if text is None:
-        return None
-    try:
-        return validate(Preset, yaml.safe_load(text), f"the preset in {data.source}")
-    except ConfigError as error:  # one that names files which are not here
-        say(f"no fresh images, nor maps of the mass: {error}")
-        return None
 
 
 @dataclass(frozen=True)

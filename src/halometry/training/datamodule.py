@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halometry.training.sampling import ALL, Batches, Order, Share, Steps, take
+from halometry.datasets.dataset import take
+from halometry.training.sampling import ALL, Batches, Order, Share, Steps
 
 
 class Selection:

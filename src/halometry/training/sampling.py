@@ -16,6 +16,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from halometry.training.curriculum import Curriculum
+from halometry.datasets.dataset import take
 
 
 @dataclass(frozen=True)
@@ -186,13 +187,6 @@ class Steps:
 
     def __iter__(self) -> Iterator[Batch]:
         return map(self.batches.of, self.steps)
-
-
-def take(images: Any, rows: np.ndarray) -> Tensor:
-    """Images (B, C, H, W) at some rows (B,), sorted, of a tensor or of a set on disk."""
-    if isinstance(images, Tensor):
-        return images[torch.from_numpy(rows).to(images.device)]
-    return torch.from_numpy(np.ascontiguousarray(images[rows]))
 
 
 def augment(

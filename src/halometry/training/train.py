@@ -8,21 +8,21 @@ from typing import Any
 
 import torch
 
+from halometry.config import Task
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import split_dataset
-from halometry.device import check_devices, find_device
 from halometry.errors import RunError, UsageError
 from halometry.log import hush, say
+from halometry.parallel import check_devices, find_device
 from halometry.runs import run as folder
 from halometry.runs.config import RunConfig
+from halometry.runs.execution import pinned_threads
 from halometry.runs.recipe import Recipe, RecipeFile, load_recipe
 from halometry.runs.run import Run
-from halometry.tasks import Task
 from halometry.training.checks import check_labels, check_shares
 from halometry.training.configure import configure
 from halometry.training.distributed import find_group
-from halometry.training.hardware import pinned_threads
 from halometry.training.launch import run_in_processes
 from halometry.training.memory import freed_memory_kept
 from halometry.training.trainer import Job, fit, network_at_first

@@ -20,7 +20,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabelledImages, preset_of, take
 from halometry.datasets.splits import Split
 from halometry.io import write_text
 from halometry.log import duration, say, track
@@ -29,21 +29,21 @@ from halometry.models.d4net import FURTHER
 from halometry.runs import run as folder
 from halometry.runs.calibration_fit import calibrate_on, reserved
 from halometry.runs.config import RunConfig
+from halometry.runs.execution import pinned_threads
 from halometry.runs.lineage import lessons_to_json
 from halometry.runs.ood import learn
 from halometry.runs.recipe import Recipe
-from halometry.runs.run import Run
+from halometry.runs.run import Run, lessons_of
 from halometry.simulation import Preset
 from halometry.training.callbacks import Keeper, Patience, Statistics, Watcher
-from halometry.training.curriculum import curriculum, has_mass, mass_maps, preset_of
+from halometry.training.curriculum import curriculum, has_mass, mass_maps
 from halometry.training.datamodule import Feed, Selection, Stretches
 from halometry.training.distributed import Group
-from halometry.training.hardware import pinned_threads
 from halometry.training.mass_map_head import MassMap
 from halometry.training.memory import freed_memory_kept
 from halometry.training.module import Learner
-from halometry.training.sampling import Batches, Order, take
-from halometry.training.warm_start import has_other_head, is_shallower, lessons_of
+from halometry.training.sampling import Batches, Order
+from halometry.training.warm_start import has_other_head, is_shallower
 
 METRICS = {"classification": "AUC", "regression": "R²"}
 

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from halometry import hub
+from halometry.config import Task
 from halometry.datasets.dataset import LabelledImages
 from halometry.datasets.splits import Split
 from halometry.errors import RunError, UsageError
 from halometry.log import say
 from halometry.models.backbones import SHALLOWER, check_pretrained, pretraining_note
-from halometry.resources import weights
-from halometry.runs.config import DataRecord, RunConfig
-from halometry.runs.lineage import Lesson
+from halometry.runs.lineage import START
 from halometry.runs.recipe import Recipe
-from halometry.runs.run import Run, load_run
-from halometry.tasks import Task
+from halometry.runs.run import Run, lessons_of, load_run
 
-START = "weights of the run {} on {}"
 DEEPER = ", with further blocks"
 ANEW = ", with a new head"
 # How images and masses come to a network.
 LOOKED_AT = ("size", "channels", "scale", "stretch", "standardise", "target", "standardise_target")
-_FROM_A_RUN = re.compile(START.format("(?P<run>.+)", "(?P<images>.+)"))
 
 
 def load_start(path: str | Path, task: Task, backbone: str, out: Path) -> Run:
@@ -43,11 +35,6 @@ def load_start(path: str | Path, task: Task, backbone: str, out: Path) -> Run:
     if run.config.backbone not in (backbone, SHALLOWER.get(backbone)):
         raise RunError(f"{path}: is a {run.config.backbone}, not a {backbone}; see --start")
     return run
-
-
-def lessons_of(start: Run) -> list[Lesson]:
-    """What a run's weights have learnt from, and those that it was itself begun from."""
-    return [*start.earlier(), Lesson(start.config.data, start.split())]
 
 
 def check_start(start: Run, data: LabelledImages, split: Split) -> None:
@@ -113,27 +100,3 @@ def has_other_head(start: Run, recipe: Recipe) -> bool:
 def is_shallower(start: Run, backbone: str) -> bool:
     """Whether the network has further blocks, that the run's weights say nothing of."""
     return start.config.backbone != backbone
-
-
-def without_paths(config: RunConfig) -> RunConfig:
-    """A configuration for others, without paths of this machine: what images and start were."""
-    changed: dict[str, Any] = {"data": _nameless(config.data)}
-    start = _FROM_A_RUN.fullmatch(config.start)
-    if start is not None and not (hub.is_address(start["run"]) or start["run"] in weights()):
-        run = Path(start["run"]).name
-        changed["start"] = START.format(run, start["images"])
-    return config.model_copy(update=changed)
-
-
-def nameless(lesson: Lesson) -> Lesson:
-    """A lesson for others, without the path of its set."""
-    return replace(lesson, data=_nameless(lesson.data))
-
-
-def _nameless(data: DataRecord) -> DataRecord:
-    return data.model_copy(update={"path": called(data.path, data.preset, data.seed)})
-
-
-def called(path: str, preset: Any, seed: Any) -> str:
-    """What a set is called where its path says nothing."""
-    return f"{preset}, seed {seed}" if preset else Path(path).name

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from halometry.lensfit.likelihood import Model
+from halometry.lensfit.linear import unexplained
 from halometry.lensfit.observation import Data
 from halometry.lensfit.optimize import Optimum, covariance
 from halometry.lensfit.subhalos.priors import Laws
-from halometry.sensitivity.ideal_observer import unexplained
 from halometry.simulation.lenses import SOFTENING, deflection
 from halometry.simulation.light import source_light
 from halometry.simulation.render import bin_down, pixel_axes, spread

@@ -1,0 +1,76 @@
+"""`population` and `robustness` at the terminal."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from helpers.terminal import Command
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "robustness.md"
+
+
+def predictions(path: Path) -> Path:
+    lines = ["file,class,no,sphere,vort,error", *["a,no,0.9,0.06,0.04,"] * 20, "b,,,,,is empty"]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_population_prints_a_row_a_class(command: Command, tmp_path: Path) -> None:
+    file = predictions(tmp_path / "p.csv")
+    done = command("population", file, "--out", tmp_path / "out", "--prior", "no=2,sphere=1,vort=1")
+    assert done.status == 0
+    for word in ("no", "sphere", "vort", "68 %", "called", "20 lenses, 1 row left out",
+                 "training prior divided out: no 50 %, sphere 25 %, vort 25 %",
+                 "population -> "):  # fmt: skip
+        assert word in done.out
+    assert (tmp_path / "out" / "population.png").exists()
+
+
+def test_population_refuses_in_one_line(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    for text, words, message, status in (
+        ("file,f_sub,error\na,0.1,\n", [], "error: {}: has masses without intervals", 1),
+        ("a,b\n1,2\n", [], "error: {}: has neither a column 'class' nor 'f_sub'", 1),
+        ("file,class,a,b\nx,a,0.5,0.5\n", ["--prior", "b=1"], "error: --prior: has classes b", 2),
+    ):
+        file.write_text(text)
+        failed = command("population", file, *words)
+        assert failed.status == status
+        assert failed.err.startswith(message.format(file))
+        assert len(failed.err.splitlines()) == 1
+    assert "gone.csv: cannot be read" in command("population", tmp_path / "gone.csv").err
+
+
+def test_robustness_refuses_real_sets_in_one_line(command: Command, tmp_path: Path) -> None:
+    from halometry.runs.run import load_run, write_config
+
+    run = load_run("common_test_1/d4net")
+    for file in run.path.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    data = run.config.data.model_copy(update={"preset": None, "path": "dataset"})
+    write_config(tmp_path, run.config.model_copy(update={"data": data}))
+    failed = command("robustness", tmp_path)
+    assert failed.status == 1
+    assert failed.err == (
+        f"error: {tmp_path}: was trained on dataset, which was not simulated from a preset;"
+        " say which preset its images follow with --preset\n"
+    )
+
+
+def test_robustness_prints_a_row_a_step(command: Command, run: Path) -> None:
+    done = command("robustness", run, "--count", 30, "--shifts", "psf, shear")
+    assert done.status == 0
+    title, *_ = done.out.splitlines()
+    assert title.endswith(": 30 images of demo_classification a step, 95 % intervals")
+    for word in ("none: demo_classification", "width of the PSF", "1.25", "change of AUC", "ECE"):
+        assert word in done.out
+
+
+def test_the_python_of_the_page_runs() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert found["images"].shape == (4, 1, 48, 48)

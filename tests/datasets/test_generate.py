@@ -1,0 +1,151 @@
+"""The same bytes by any number of processes, and what is damaged made again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from halometry.datasets.generate import simulate
+from halometry.datasets.manifest import Ledger
+from halometry.errors import UsageError
+from helpers.resumed_set import COUNT, OPTIONS, PRESET, again, content
+
+
+@pytest.fixture
+def copy(whole: Path, tmp_path: Path) -> Path:
+    shutil.copytree(whole.parent, tmp_path / "copy")
+    return tmp_path / "copy" / "set.h5"
+
+
+def test_two_processes_write_the_same_bytes_as_one(whole: Path, tmp_path: Path) -> None:
+    time.sleep(1.1)  # HDF5 would count seconds, if it wrote down the time
+    assert content(again(tmp_path / "set.h5", workers=2)) == content(whole)
+
+
+@pytest.mark.slow
+def test_four_processes_write_the_same_bytes_as_one(whole: Path, tmp_path: Path) -> None:
+    assert content(again(tmp_path / "set.h5", workers=4)) == content(whole)
+
+
+def test_the_division_into_shards_does_not_change_the_images(whole: Path, tmp_path: Path) -> None:
+    import h5py
+
+    other = again(tmp_path / "set.h5", shard=150)
+    with h5py.File(whole) as a, h5py.File(other) as b:
+        assert len(b["shards"]) == 2
+        assert (a["images"][:] == b["images"][:]).all()
+        assert (a["parameters/subhalo_x"][:] == b["parameters/subhalo_x"][:]).all()
+
+
+def spoil_a_bit(folder: Path) -> None:
+    path = folder / "00002.h5"
+    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+
+
+def cut_short(folder: Path) -> None:
+    os.truncate(folder / "00002.h5", 3000)
+
+
+def remove(folder: Path) -> None:
+    (folder / "00002.h5").unlink()
+
+
+def forget(folder: Path) -> None:
+    lines = (folder / "SHA256SUMS").read_text().splitlines(keepends=True)
+    (folder / "SHA256SUMS").write_text("".join(lines[:2] + lines[3:])[:-9])
+
+
+def leave_pieces(folder: Path) -> None:
+    remove(folder)
+    (folder / "00002.h5.0123abcd.partial").write_bytes(b"half")
+    (folder.parent / "set.h5.0123abcd.partial").write_bytes(b"half")
+
+
+@pytest.mark.parametrize("spoil", [spoil_a_bit, cut_short, remove, forget, leave_pieces])
+def test_only_what_is_not_right_is_made_again(
+    whole: Path, copy: Path, spoil: Callable[[Path], None]
+) -> None:
+    folder = copy.with_suffix(".shards")
+    spoil(folder)
+    right = [folder / name for name in ("00000.h5", "00001.h5", "00003.h5")]
+    before = [path.stat().st_mtime_ns for path in right]
+    again(copy)
+    assert content(copy) == content(whole)
+    assert [path.stat().st_mtime_ns for path in right] == before
+    assert len(list(copy.parent.iterdir())) == 2
+
+
+def test_a_complete_set_is_left_alone(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [copy, *copy.with_suffix(".shards").glob("[!.]*")]
+    before = [path.stat().st_mtime_ns for path in files]
+    again(copy, workers=2)
+    assert "set.h5: complete already" in capsys.readouterr().err
+    assert [path.stat().st_mtime_ns for path in files] == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"seed": 4}, r"set\.shards: holds a set with seed 3 \(now 4\); choose another --out"),
+        ({"shard": 64}, r"shard 32 \(now 64\)"),
+        ({"test": 0, "seed": 9}, r"seed 3 \(now 9\), test 20 \(now 0\)"),
+        ({"count": 300}, r"count 200 \(now 300\)"),
+    ],
+)
+def test_another_configuration_is_refused(
+    whole: Path, copy: Path, changed: dict[str, int], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        again(copy, **changed)
+    assert content(copy) == content(whole)
+
+
+def test_another_preset_of_the_same_name_is_refused(copy: Path, tmp_path: Path) -> None:
+    from halometry.simulation import preset_text
+
+    mine = tmp_path / "mine.yaml"
+    text = preset_text(PRESET)
+    mine.write_text(text.replace("mass_scale: 8", "mass_scale: 4"), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"holds a set with preset\.mass_scale 8\.0 \(now 4\.0\);"):
+        simulate(mine, COUNT, out=copy, **OPTIONS)
+
+
+def test_overwriting_removes_what_was_there(copy: Path, tmp_path: Path) -> None:
+    fresh = again(tmp_path / "fresh" / "set.h5", 40, seed=8)
+    assert content(again(copy, 40, seed=8, overwrite=True)) == content(fresh)
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "set.shards").mkdir()
+    (tmp_path / "set.shards" / "thesis.tex").touch()
+    with pytest.raises(UsageError, match=r"is where the shards belong, but holds thesis\.tex"):
+        again(tmp_path / "set.h5")
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["set.shards", "thesis.tex"]
+
+
+def test_two_that_make_the_same_set_do_not_meet(copy: Path) -> None:
+    ledger = Ledger(copy)
+    with ledger.claim(), pytest.raises(UsageError, match="another process is making this set"):
+        again(copy)
+    again(copy)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "--workers 0: must be 'auto' or a number from 1"),
+        ({"workers": "many"}, "--workers many: must be 'auto' or a number"),
+        ({"shard": 0}, "--shard 0: must be at least 1"),
+        ({"workers": 2, "scheduler": "tcp://h:1"}, "--workers is for this machine"),
+    ],
+)
+def test_options_that_cannot_be(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        again(tmp_path / "set.h5", **options)
+    assert not list(tmp_path.iterdir())

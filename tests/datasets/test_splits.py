@@ -1,0 +1,79 @@
+"""The division of a set: complete, stratified, as published, and refused where too small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from halometry.datasets.generate import simulate
+from halometry.datasets.open import open_dataset
+from halometry.datasets.splits import LETTERS, Split, split_dataset
+from halometry.errors import DataError
+from helpers.folders import Tree
+
+
+def test_in_published_folders_only_the_selection_set_is_carved(tree: Tree) -> None:
+    counts = {f"{part}/{c}": n for part, n in (("train", 20), ("val", 5)) for c in ("no", "vort")}
+    data = open_dataset(tree(counts))
+    split = split_dataset(data, seed=3)
+    assert [data.names[i].split("/")[0] for i in split.test] == ["val"] * 10
+    assert {
+        data.names[i].split("/")[0] for i in [*split.train, *split.selection, *split.calibration]
+    } == {"train"}
+    assert (len(split.train), len(split.selection), len(split.calibration)) == (36, 2, 2)
+
+
+def test_a_store_may_set_a_test_set_aside(tmp_path: Path) -> None:
+    path = simulate("demo_classification", 60, seed=5, out=tmp_path / "s.h5", test=15)
+    split = split_dataset(open_dataset(path), seed=0)
+    np.testing.assert_array_equal(split.test, np.arange(45, 60))
+
+
+def test_a_split_is_complete_stratified_and_comes_back(tree: Tree) -> None:
+    data = open_dataset(tree({"a": 50, "b": 30}))
+    split = split_dataset(data, seed=1)
+    together = np.concatenate([getattr(split, name) for name in LETTERS])
+    np.testing.assert_array_equal(np.sort(together), np.arange(80))
+    np.testing.assert_array_equal(np.bincount(data.labels[split.test]), [5, 3])
+    rows = {name: getattr(split, name) for name in LETTERS}
+    as_lists = json.dumps({"seed": 1} | {name: part.tolist() for name, part in rows.items()})
+    for text in (split.to_json(), as_lists):
+        again = Split.from_json(text)
+        assert again.seed == 1
+        for name, part in rows.items():
+            np.testing.assert_array_equal(getattr(again, name), part)
+    assert len(split.to_json()) < 80 + 40
+    del rows["calibration"]
+    earlier = {"seed": 1} | {name: part.tolist() for name, part in rows.items()}
+    assert len(Split.from_json(json.dumps(earlier)).calibration) == 0
+    other = split_dataset(data, seed=2)
+    assert not np.array_equal(other.test, split.test)
+
+
+def test_too_few_images_are_refused(tree: Tree) -> None:
+    with pytest.raises(DataError, match="6 images are too few to train, select and test"):
+        split_dataset(open_dataset(tree({"a": 3, "b": 3})), seed=0)
+
+
+def test_a_small_class_has_images_for_everything(tree: Tree) -> None:
+    data = open_dataset(tree({"a": 50, "b": 4}))
+    split = split_dataset(data, seed=0)
+    for part in (split.train, split.selection, split.test):
+        assert set(data.labels[part]) == {0, 1}
+    with pytest.raises(DataError, match="2 images of class 'c' are too few to train, select"):
+        split_dataset(open_dataset(tree({"c": 2})), seed=0)
+
+
+def test_few_masses_leave_two_to_select_and_two_to_test(tmp_path: Path) -> None:
+    data = open_dataset(simulate("demo_mass", 10, out=tmp_path / "a.h5"))
+    split = split_dataset(data, seed=0)
+    assert [len(getattr(split, name)) for name in LETTERS] == [6, 2, 0, 2]
+
+
+def test_the_published_shares(tmp_path: Path) -> None:
+    data = open_dataset(simulate("demo_mass", 1000, out=tmp_path / "a.h5"))
+    split = split_dataset(data, seed=0)
+    assert [len(getattr(split, name)) for name in LETTERS] == [810, 45, 45, 100]

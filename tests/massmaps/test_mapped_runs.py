@@ -1,0 +1,201 @@
+"""Images that are mapped, for a run or by themselves, and runs on such images."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from halometry.attribution.command import attribution
+from halometry.datasets.open import open_dataset
+from halometry.datasets.readers import Image
+from halometry.errors import DataError, ReadError, RunError
+from halometry.evaluation.evaluate import evaluate
+from halometry.evaluation.predict import predict
+from halometry.massmaps.mapper import Mapper
+from halometry.massmaps.pool import Mapping
+from halometry.robustness.command import LATER, robustness
+from halometry.robustness.shifts import SHIFTS, shifted
+from halometry.runs.mapped_inputs import for_plain_images
+from halometry.runs.run import Run
+from halometry.sensitivity.command import sensitivity
+from halometry.sensitivity.lenses import smooth_scenes
+from halometry.simulation import load_preset, observe, render, sample
+from halometry.training.train import train
+
+SMALL, LARGE = "demo_classification", "common_test_1"
+SEED = 11
+TRIED_WITH = 3_000_000  # what sensitivity adds to its seed
+
+
+@pytest.fixture(scope="module")
+def mapper() -> Mapper:
+    return Mapper(LARGE)
+
+
+@pytest.fixture(scope="module")
+def small() -> Mapper:
+    return Mapper(SMALL)
+
+
+def test_channels_do_not_depend_on_where_the_search_for_the_lens_begins(mapper: Mapper) -> None:
+    counts, scene = sample(mapper.preset, SEED, 0, 3)
+    known = mapper.of_scenes(counts[:, 0], scene)
+    images = [Image(one.numpy(), None, "image.npy") for one in counts]
+    found = np.stack([mapper.of_image(image) for image in images])
+    assert found.shape == known.shape == (3, 3, 75, 75)
+    np.testing.assert_allclose(found[:, 0], known[:, 0], rtol=1e-5)
+    assert np.abs(found[:, 1] - known[:, 1]).max() < 0.1  # of the noise
+    assert np.abs(found[:, 2] - known[:, 2]).max() < 0.1 * np.abs(known[:, 2]).max()
+
+
+def test_scaled_counts_are_mapped_as_counts_and_others_refused(mapper: Mapper) -> None:
+    counts, _ = sample(mapper.preset, SEED, 1, 1)
+    pixels = counts[0].numpy()
+    scaled = (pixels - pixels.min()) / np.ptp(pixels)
+    plain, again = (
+        mapper.of_image(Image(p.astype(np.float32), None, "image.npy")) for p in (pixels, scaled)
+    )
+    np.testing.assert_allclose(again, plain, atol=1e-3)
+    blurred = np.random.default_rng(0).normal(pixels).astype(np.float32)
+    with pytest.raises(ReadError, match="no counts"):
+        mapper.of_image(Image(blurred, None, "image.npy"))
+
+
+def test_an_error_of_a_worker_is_told_as_it_is() -> None:
+    error = pickle.loads(pickle.dumps(ReadError("image.npy", "is truncated")))
+    assert str(error) == "image.npy: is truncated"
+
+
+@pytest.fixture(scope="module")
+def run(mapped: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("runs") / "mapped"
+    return train("classification", mapped, "d4net", out, overrides={"epochs": 1})
+
+
+def test_a_network_learns_from_maps_in_their_units(run: Run) -> None:
+    seen = run.config.preprocessing
+    assert (seen.scale, seen.stretch, seen.channels) == ("none", "none", 3)
+    assert isinstance(seen.mean, tuple)
+    assert isinstance(seen.std, tuple)
+    assert seen.mean[0] > 2 > abs(seen.mean[1])
+    assert run.record()["fresh_images"] == 0
+
+
+def test_images_are_mapped_before_they_are_judged(run: Run, small: Mapper) -> None:
+    counts, _ = sample(small.preset, SEED, 0, 4)
+    channels = np.stack([small.of_image(Image(one, None, "image")) for one in counts.numpy()])
+    wanted = run.answerer("cpu")(channels)
+    found = [[*answer.values.values()] for answer in predict(run, counts[:, 0].numpy())]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert np.ptp(wanted, axis=0).max() > 1e-3  # it does not say the same of all
+
+
+def test_the_weights_that_came_with_maps_know_the_classes(mapper: Mapper) -> None:
+    counts, scene = sample(mapper.preset, SEED, 0, 6)
+    answers = predict("common_test_1/d4net_mapped", counts[:, 0].numpy())
+    classes = mapper.preset.class_names
+    assert classes is not None
+    assert [answer.best for answer in answers] == [classes[int(k)] for k in scene.labels]
+
+
+@pytest.mark.parametrize(
+    ("shift", "factor"), [("source_size", 1.5), ("exposure", 0.5), ("pixel_scale", 0.9)]
+)
+def test_weights_of_a_broad_preset_bear_what_it_draws(shift: str, factor: float) -> None:
+    preset = shifted(load_preset(LARGE), shift, factor)
+    assert preset is not None
+    counts, scene = sample(preset, SEED, 0, 3)
+    answers = predict("common_test_1_broad/d4net_mapped", counts[:, 0].numpy())
+    classes = preset.class_names
+    assert classes is not None
+    assert [answer.best for answer in answers] == [classes[int(k)] for k in scene.labels]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_mapped_already_passes_whatever_the_preset(mapped: Path, workers: int) -> None:
+    done = [Image(one, None, "image", "by a preset") for one in open_dataset(mapped).images[:20]]
+    bad = ReadError("image.npy", "is truncated")
+    with Mapping("image: {psf: {file: gone.fits}}", 21, workers) as mapping:
+        found = list(mapping.of([*done, bad]))
+        assert "_pool" not in vars(mapping)
+    assert all(one is other for one, other in zip(found, [*done, bad], strict=True))
+
+
+def test_processes_answer_for_batch_after_batch_and_end(run: Run, small: Mapper) -> None:
+    counts, _ = sample(small.preset, SEED, 0, 5)
+    answerer = run.answerer("cpu")
+    with for_plain_images(run, answerer, 5, workers=1) as plain:
+        wanted = plain(counts.numpy())
+    with for_plain_images(run, answerer, 5, workers=2) as plain:
+        np.testing.assert_array_equal(plain(counts.numpy()), wanted)
+        np.testing.assert_array_equal(plain(counts[3:].numpy()), wanted[3:])
+        assert len(multiprocessing.active_children()) == 2
+        noise = np.random.default_rng(0).normal(size=(2, 1, 48, 48))
+        with pytest.raises(ReadError, match="image 7: its pixels are no counts"):
+            plain(noise)
+    assert not multiprocessing.active_children()
+
+
+def test_an_image_that_cannot_be_mapped_says_so(run: Run) -> None:
+    noise = np.random.default_rng(0).normal(size=(2, 48, 48))
+    colours = np.random.default_rng(0).poisson(40, (3, 48, 48)).astype(np.float32)
+    answers = predict(run, [*noise, colours])
+    assert all("no counts" in str(answer.error) for answer in answers[:2])
+    assert "3 x 48 x 48" in str(answers[2].error)
+
+
+def test_sets_that_do_not_fit_are_refused_in_words_that_help(
+    run: Run, lenses: Path, mapped: Path
+) -> None:
+    with pytest.raises(DataError, match="halometry map"):
+        evaluate(run, lenses)
+    data = open_dataset(mapped)
+    other = replace(data, attributes=data.attributes | {"mapped": "name: another"})
+    with pytest.raises(DataError, match="another preset"):
+        evaluate(run, other)
+
+
+def test_runs_on_maps_are_judged_by_plain_images(
+    run: Run, small: Mapper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SHIFTS, "psf", replace(SHIFTS["psf"], steps=(1.0, 2.0)))
+    found = robustness(run, tmp_path, count=30, shifts=["psf"], resamples=50)
+    assert [step.factor for step in found.steps] == [2.0]
+    counts, scene = sample(small.preset, LATER, 0, 30)
+    channels = np.stack([small.of_image(Image(one, None, "image")) for one in counts.numpy()])
+    right = run.answerer("cpu")(channels).argmax(axis=1) == scene.labels.numpy()
+    assert found.own.metrics["accuracy"].value == pytest.approx(right.mean())
+    with pytest.raises(RunError, match="150 x 150; to be mapped it must be 1 x 48 x 48"):
+        robustness(run, preset=LARGE)
+
+
+def test_runs_on_maps_are_tried_with_single_subhalos(
+    run: Run, small: Mapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("halometry.sensitivity.command.STEPS", 3)
+    seen = sensitivity(run, count=2, false_positives=0.4, grid=3)
+    scene = smooth_scenes(small.preset, TRIED_WITH, 0, 2, "cpu")
+    expected = render(scene.to("cpu", torch.float32), small.preset)
+    counts = observe(expected, small.preset, TRIED_WITH, 0, scene.background_rms)
+    channels = np.stack([small.of_image(Image(one, None, "image")) for one in counts.numpy()])
+    smooth = run.answerer("cpu")(channels)[:, 0].astype(float)
+    found = seen.outcomes["on the ring"]
+    assert found.scores.shape == (3, 2)
+    np.testing.assert_allclose(found.smooth[:2], np.log((1 - smooth) / smooth), rtol=1e-3)
+
+
+def test_what_runs_on_maps_look_at_is_as_large_as_the_maps(tmp_path: Path) -> None:
+    pytest.importorskip("captum")
+    made = attribution("common_test_1/d4net_mapped", None, tmp_path, "saliency", count=12)
+    assert made.looks[0].image.shape == made.looks[0].map.shape == (75, 75)
+    truth = made.looks[1].truth
+    assert truth is not None
+    assert truth.shape == (75, 75)
+    assert [one.within for one in made.pointing] == [pytest.approx(0.0866 * 2.355, rel=1e-3)] * 2
+    assert (tmp_path / "pointing.png").exists()

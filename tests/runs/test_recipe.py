@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from halometry.config import TASKS
+from halometry.datasets.open import open_dataset
+from halometry.datasets.splits import split_dataset
+from halometry.errors import ConfigError, UsageError
+from halometry.models.backbones import OURS
+from halometry.runs.recipe import RecipeFile, load_recipe, parse_overrides, recipes
+from halometry.runs.run import HISTORY
+from halometry.training.configure import configure
+from halometry.training.module import Learner
+from halometry.training.train import train
+
+
+def test_the_baseline_is_the_published_recipe() -> None:
+    baseline = load_recipe("baseline")
+    b5 = baseline.resolve("classification", "efficientnet_b5")
+    assert (b5.size, b5.channels, b5.batch_size, b5.epochs) == (224, 3, 32, 20)
+    assert (b5.optimiser, b5.learning_rate, b5.schedule) == ("adam", 1e-3, "plateau")
+    assert (b5.plateau_factor, b5.plateau_patience) == (0.1, 1)
+    assert (b5.head_hidden, b5.head_activation, b5.pretrained) == ((1024,), "none", True)
+    assert (b5.flip_probability, b5.quarter_turns, b5.standardise) == (0.0, False, False)
+    small = baseline.resolve("classification", "mobilenetv3_small")
+    assert (small.pretrained, small.head_hidden) == (False, ())
+    r18 = baseline.resolve("regression", "resnet18")
+    assert (r18.size, r18.channels, r18.batch_size, r18.epochs) == (150, 1, 32, 30)
+    assert (r18.learning_rate, r18.plateau_factor, r18.plateau_patience) == (1e-4, 0.5, 5)
+    assert (r18.head_hidden, r18.head_activation) == ((256,), "relu")
+    assert (r18.flip_probability, r18.first_convolution) == (0.25, "random")
+    assert (r18.target, r18.standardise_target, r18.precision) == ("none", False, "float32")
+    assert baseline.resolve("regression", "efficientnet_b5").size == 224
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_every_recipe_says_what_it_is(name: str) -> None:
+    assert len(load_recipe(name).description) > 30
+
+
+def test_the_more_special_wins() -> None:
+    content = {
+        "epochs": 1,
+        "backbones": {"resnet18": {"epochs": 2}},
+        "regression": {"epochs": 3, "backbones": {"resnet18": {"epochs": 4}}},
+    }
+    recipe = RecipeFile(content, "mine.yaml")
+    assert recipe.resolve("classification", "mobilenetv3_small").epochs == 1
+    assert recipe.resolve("classification", "resnet18").epochs == 2
+    assert recipe.resolve("regression", "mobilenetv3_small").epochs == 3
+    assert recipe.resolve("regression", "resnet18").epochs == 4
+    assert recipe.resolve("regression", "resnet18", {"epochs": 5}).epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"epoch": 3}, r"mine\.yaml: unknown key 'epoch', did you mean 'epochs'\?"),
+        ({"clasification": {}}, "did you mean 'classification'"),
+        ({"regression": {"sise": 3}}, "unknown key 'sise', did you mean 'size'"),
+        ({"backbones": {"resnet18": {"epochs": 0}}}, "'epochs' = 0: input should be greater"),
+        ({"stretch": "logg"}, "'stretch' = 'logg': input should be 'none', 'sqrt' or 'log'"),
+        ({"learning_rate": "fast"}, "'learning_rate' = 'fast'"),
+        ({"regression": 3}, "'regression' must hold keys and values"),
+        ({"backbones": {"resnet81": {}}}, "backbones: unknown backbone 'resnet81', did you mean"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_before_anything_runs(
+    content: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RecipeFile(content, "mine.yaml")
+
+
+def test_a_recipe_of_ones_own_is_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("epochs: 3\nregression:\n  stretch: sqrt\n")
+    assert load_recipe(file).resolve("regression", "resnet18").stretch == "sqrt"
+    assert load_recipe(file).name == "mine"
+
+
+def test_an_unknown_recipe_gets_the_nearest_name() -> None:
+    with pytest.raises(UsageError, match="unknown recipe 'baselin', did you mean 'baseline'"):
+        load_recipe("baselin")
+
+
+def test_overrides_are_read_as_numbers_and_words() -> None:
+    read = parse_overrides(["learning_rate=1e-3", "head_hidden=[64]", "stretch=log", "size=null"])
+    assert read == {"learning_rate": 1e-3, "head_hidden": [64], "stretch": "log", "size": None}
+    with pytest.raises(UsageError, match="--set epochs: write it as key=value"):
+        parse_overrides(["epochs"])
+
+
+def test_ours_begin_without_weights_of_imagenet_by_every_recipe() -> None:
+    for name in recipes():
+        for backbone in OURS:
+            for task in TASKS:
+                assert not load_recipe(name).resolve(task, backbone).pretrained
+
+
+@pytest.mark.parametrize(
+    ("by", "column"), [("loss", "selection_loss"), ("metric", "selection_metric")]
+)
+def test_the_checkpoint_is_the_best_of_what_the_recipe_says(
+    by: str, column: str, lenses: Path, tmp_path: Path
+) -> None:
+    overrides = {"epochs": 6, "validations_per_epoch": 2, "select_by": by, "head_dropout": 0.5}
+    run = train(
+        "classification", lenses, "test_resnet", tmp_path / "run",
+        overrides=overrides | {"fresh": 0, "precision": "float32", "batch_size": 16},
+    )  # fmt: skip
+    with (run.path / HISTORY).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 15  # after every second of five steps a pass
+    sign = -1 if by == "loss" else 1
+    best = max(rows, key=lambda row: sign * float(row[column]))
+    assert run.record()["best_step"] == int(best["step"])
+    assert any(isinstance(m, nn.Dropout) for m in run.predictor("cpu").modules())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("constant", [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+        ("trapezoid", [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0]),
+        ("cosine", [0.5, 1, 1, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038, 0]),
+    ],
+)
+def test_schedules_rise_and_fall(
+    schedule: str, rates: list[float], lenses: Path, tmp_path: Path
+) -> None:
+    overrides = {"schedule": schedule, "warmup": 0.2, "cooldown": 0.4, "learning_rate": 1.0}
+    recipe = load_recipe("default").resolve("classification", "test_resnet", overrides)
+    data = open_dataset(lenses)
+    config = configure(
+        "classification", data, split_dataset(data, 0), "test_resnet", recipe, 0, "cpu", None
+    ).model_copy(update={"steps": 10})
+    learner = Learner(config.predictor(config.build_network()), config, batches=None)  # type: ignore[arg-type]
+    optimiser = learner.configure_optimizers()
+    found = []
+    for _ in rates:
+        found.append(optimiser["optimizer"].param_groups[0]["lr"])
+        optimiser["optimizer"].step()
+        optimiser["lr_scheduler"]["scheduler"].step()
+    assert found == pytest.approx(rates, abs=1e-3)
