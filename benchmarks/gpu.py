@@ -81,7 +81,7 @@ class Way:
         self.batch = min(batch, len(images))
         self.device = str(images.device)
         self.net = Network(name, 1, 3).to(self.device, memory_format=torch.channels_last)
-        self.optimiser = torch.optim.AdamW(self.net.parameters(), fused=True)
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), fused=True)
         self.preprocess = Preprocessing(PREPROCESSING)
         self.forward = torch.compile(self.outputs) if compiled else self.outputs
         self.steps = 0
@@ -100,9 +100,9 @@ class Way:
     def train(self) -> None:
         rows = self.next_batch()
         images = augment(self.images[rows], 0.5, True, self.steps)
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         functional.cross_entropy(self.forward(images), self.labels[rows]).backward()
-        self.optimiser.step()
+        self.optimizer.step()
 
     def answer(self) -> None:
         with torch.no_grad():
@@ -133,7 +133,7 @@ def record_run(device: str, network: str, count: int, folder: Path) -> dict[str,
     trained = time.perf_counter() - start - rendered
     with (run.path / HISTORY).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    reached = [row for row in rows if float(row["selection_metric"]) >= PUBLISHED_AUC]
+    reached = [row for row in rows if float(row["val_metric"]) >= PUBLISHED_AUC]
     # What training took beyond its last validation lies before its first step, or after the end.
     setup = trained - float(rows[-1]["seconds"])
     return {
@@ -141,7 +141,7 @@ def record_run(device: str, network: str, count: int, folder: Path) -> dict[str,
         "images": count,
         "rendering_seconds": rendered,
         "training_seconds": trained,
-        "best_auc": max(float(row["selection_metric"]) for row in rows),
+        "best_auc": max(float(row["val_metric"]) for row in rows),
         "seconds": rendered + setup + float(reached[0]["seconds"]) if reached else None,
     }
 

@@ -110,7 +110,7 @@ def measure(
 
 
 def build(name: str, config: PreprocessingConfig, images: Tensor, seed: int) -> Predictor:
-    """A predictor of random weights whose normalisation has seen images."""
+    """A predictor of random weights whose normalization has seen images."""
     torch.manual_seed(seed)
     network = Network(name, config.channels, 3)
     for module in network.modules():

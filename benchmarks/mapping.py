@@ -15,7 +15,7 @@ import torch
 from measuring import arguments, begin, write
 
 from halometry.datasets.readers import Image
-from halometry.evaluation.bootstrap import share
+from halometry.evaluation.bootstrap import binomial_interval
 from halometry.log import track
 from halometry.massmaps.mapper import Mapper
 from halometry.massmaps.pool import CHUNK
@@ -48,7 +48,7 @@ def main() -> None:
                 apart.append(float(np.abs(found[1] - known[k, 1]).max()))
             progress.advance(CHUNK)
     quantiles = {name: np.quantile(each, (0.5, 0.25, 0.75)) for name, each in seconds.items()}
-    alike = share(int((np.array(apart) < ALIKE).sum()), len(apart))
+    alike = binomial_interval(int((np.array(apart) < ALIKE).sum()), len(apart))
     record |= {key: getattr(options, key) for key in ("preset", "count", "seed")}
     record |= {"threads": 1, "residuals_alike": alike.to_dict(), "largest_difference": max(apart)}
     record["seconds"] = {name: [float(q) for q in each] for name, each in quantiles.items()}

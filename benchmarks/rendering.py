@@ -17,7 +17,7 @@ from measuring import arguments, begin, quartiles, ratio, told, write
 
 from halometry.parallel import find_device
 from halometry.simulation import Preset, load_preset, sample
-from halometry.simulation import presets as preset_names
+from halometry.simulation import list_presets as preset_names
 from halometry.simulation.render import sample_quickly
 
 BATCH = 32

@@ -86,7 +86,7 @@ class Race:
         with (self.run / HISTORY).open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         for row in rows:
-            seconds, auc = setup + float(row["seconds"]), float(row["selection_metric"])
+            seconds, auc = setup + float(row["seconds"]), float(row["val_metric"])
             if auc >= self.threshold and seconds <= self.limit:
                 return _told(seconds, True, row)
             if seconds > self.limit:
@@ -99,7 +99,7 @@ def _told(seconds: float, reached: bool, row: dict[str, str]) -> dict[str, Any]:
     return {
         "seconds": round(seconds, 1),
         "reached": reached,
-        "auc": float(row["selection_metric"]),
+        "auc": float(row["val_metric"]),
         "images": int(row["images"]),
     }
 

@@ -13,7 +13,7 @@ All on the same simulated images, each in a process of its own, in turns:
   ninth as many images, writing weights and the way back; images over seconds are those of the run's
   `metrics.json`.
 - stored: the same without fresh images.
-- ceiling: the network, precision, memory format, threads and optimiser of `stored`, stepping on one
+- ceiling: the network, precision, memory format, threads and optimizer of `stored`, stepping on one
   preprocessed batch that never changes.
 
 The interval of a ratio is a bootstrap over rounds.
@@ -75,18 +75,18 @@ def published(name: str, folder: Path, seconds: float) -> Round:
     torch.manual_seed(SEED)
     loader = DataLoader(Files(folder / "train"), batch_size=PUBLISHED_BATCH, shuffle=True)
     net = Network(name, channels=3, outputs=3).train()
-    optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     criterion = nn.CrossEntropyLoss()
 
     def steps() -> Iterator[int]:
         while True:
             running_loss, correct, total = 0.0, 0, 0
             for images, labels in loader:
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 outputs = net(images)
                 loss = criterion(outputs, labels)
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
                 running_loss += loss.item() * len(images)
                 correct += (outputs.argmax(1) == labels).sum().item()
                 total += len(labels)
@@ -128,14 +128,14 @@ def ceiling(name: str, folder: Path, seconds: float) -> Round:
         order = Order(len(images), len(images), SEED)
         batches = Batches(images, labels, np.arange(len(images)), order)
         learner = Learner(config.predictor(net), config, batches)
-        optimiser = learner.configure_optimizers()["optimizer"]
+        optimizer = learner.configure_optimizers()["optimizer"]
 
         def step() -> int:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             with execution.autocast():
                 outputs = net(images)
             functional.cross_entropy(outputs.float(), labels).backward()
-            optimiser.step()
+            optimizer.step()
             return len(images)
 
         with freed_memory_kept(), pinned_threads(execution.threads):
@@ -171,7 +171,7 @@ def measure(name: str, folder: Path, rounds: int, seconds: float) -> dict[str, A
     ways = {
         "published": Contender(published, name, folder, seconds),
         "default": Contender(ours, name, folder, "default", {}),
-        "stored": Contender(ours, name, folder, "stored", {"fresh": 0}),
+        "stored": Contender(ours, name, folder, "stored", {"online_fraction": 0}),
         "ceiling": Contender(ceiling, name, folder, seconds),
     }
     results = in_turns(ways, rounds)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import halometry
-from halometry.evaluation.bootstrap import Estimate
+from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
 from halometry.log import say
@@ -32,11 +32,11 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "without the square root of counts": {"stretch": "none"},
     "with a rate that stays at its peak": {"schedule": "constant"},
     "with a cosine in the trapezoid's place": {"schedule": "cosine"},
-    "without fresh images, and so without heavy ones": {"fresh": 0},
-    "without heavy substructure at first": {"heaviest": 1},
-    "without the map of the mass": {"auxiliary": 0},
-    "without either": {"heaviest": 1, "auxiliary": 0},
-    "without the running mean of weights": {"averaging": 0},
+    "without fresh images, and so without heavy ones": {"online_fraction": 0},
+    "without heavy substructure at first": {"curriculum_mass_factor": 1},
+    "without the map of the mass": {"aux_loss_weight": 0},
+    "without either": {"curriculum_mass_factor": 1, "aux_loss_weight": 0},
+    "without the running mean of weights": {"ema_decay": 0},
 }
 
 
@@ -91,7 +91,7 @@ def _rows(variants: dict[str, Any], task: str) -> list[list[str]]:
     rows = [["recipe", title, "difference"]]
     for name, one in variants.items():
         worth = one.get("difference", {"text": ""})["text"]
-        rows.append([name, str(Estimate(**one["metrics"][key])), worth])
+        rows.append([name, str(Interval(**one["metrics"][key])), worth])
     return rows
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import halometry
-from halometry.evaluation.bootstrap import Estimate
+from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.calibration_figure import reliability_figure
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import metric_title
@@ -122,7 +122,7 @@ def answers_of(found: Evaluation, when: str) -> np.ndarray:
 
 def cells(numbers: dict[str, float]) -> list[str]:
     """A value and its interval as text."""
-    value, _, interval = str(Estimate(**numbers)).partition(" ")
+    value, _, interval = str(Interval(**numbers)).partition(" ")
     return [value, interval]
 
 

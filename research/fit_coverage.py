@@ -174,7 +174,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def share(hits: np.ndarray) -> dict[str, float]:
     """The share of what is true (N,), with its interval."""
-    return intervals.share(int(hits.sum()), len(hits)).to_dict()
+    return intervals.binomial_interval(int(hits.sum()), len(hits)).to_dict()
 
 
 if __name__ == "__main__":

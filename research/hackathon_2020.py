@@ -8,7 +8,7 @@
     law by Kolmogorov and Smirnov's test.
 2.  The noise, of which compression leaves little in one image, follows from the corners of all
     images together (`hackathon_noise.py`), and so does the width of the point spread function from
-    the profile of the centre.
+    the profile of the center.
 
 The model of a pixel is the mean of |light + noise|, with the width of the noise fitted, too.
 Residuals are weighed by what compression does at each brightness. Only the first images by name are
@@ -105,7 +105,7 @@ class Model:
         ).to("cpu", torch.float64)
 
     def images(self, rows: np.ndarray) -> np.ndarray:
-        """Mean grey levels (B, H, W) without the edges: of |light + noise|."""
+        """Mean gray levels (B, H, W) without the edges: of |light + noise|."""
         with torch.no_grad():
             light = render(self.scene(rows), self.preset)[:, 0].numpy()
         return _folded(light[:, EDGE:-EDGE, EDGE:-EDGE], rows[:, self.free.index("noise")])

@@ -16,12 +16,12 @@ AT_ONCE = 100  # images rendered at a time
 
 
 def read(files: Sequence[Path]) -> np.ndarray:
-    """Grey levels (N, H, W), uint8."""
+    """Gray levels (N, H, W), uint8."""
     return np.stack([np.asarray(Image.open(file).convert("L")) for file in files])
 
 
 def write(images: np.ndarray, folder: Path, quality: int = 75) -> None:
-    """Grey levels (N, H, W) as JPEG files, numbered."""
+    """Gray levels (N, H, W) as JPEG files, numbered."""
     for k, image in enumerate(images):
         Image.fromarray(image).save(folder / f"{k:06d}.jpg", "JPEG", quality=quality)
 

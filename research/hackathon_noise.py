@@ -1,6 +1,6 @@
 """Noise and point spread function of the hackathon's images, from all of them together.
 
-Compression at quality 75 removes most noise of about one grey level, but not all: how many
+Compression at quality 75 removes most noise of about one gray level, but not all: how many
 coefficients of the corners' blocks survive, and the corners' mean, depend on its width. Which law
 of widths gives the corners that the real images have is found by maximum likelihood.
 """
@@ -22,9 +22,9 @@ SURVIVING = np.array([-0.5, 0.5, 1.5, 2.5, 4.5, 7.5, 11.5, 16.5, 24.5, 34.5, 1e4
 MEANS = np.array(
     [-1, 0.3, 0.5, 0.7, 0.85, 0.95, 1.001, 1.05, 1.15, 1.3, 1.5, 1.7, 1.9, 2.1, 2.3, 2.6, 9]
 )
-WIDTHS = np.arange(0.4, 4.01, 0.05)  # grey levels
+WIDTHS = np.arange(0.4, 4.01, 0.05)  # gray levels
 EACH = 300  # images of noise for each width
-GLOW = 0.04  # grey levels of the galaxies' light in the corners
+GLOW = 0.04  # gray levels of the galaxies' light in the corners
 
 
 def corners(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +44,7 @@ def _histogram(images: np.ndarray) -> np.ndarray:
 
 
 def noise_law(images: np.ndarray, seed: int) -> dict[str, Any]:
-    """The law of the noise's width, grey levels, and what else was tried."""
+    """The law of the noise's width, gray levels, and what else was tried."""
     real = _histogram(images)
     given = np.array([_histogram(_noise(width, seed)) for width in WIDTHS]) + 0.1
     given /= given.sum(axis=1, keepdims=True)
@@ -82,7 +82,7 @@ def _noise(width: float, seed: int) -> np.ndarray:
 
 
 def _any_law(real: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Weights of the widths by expectation and maximisation."""
+    """Weights of the widths by expectation and maximization."""
     weights = np.full(len(given), 1 / len(given))
     for _ in range(400):
         weights = weights * (given @ (real / real.sum() / (weights @ given)))
@@ -117,7 +117,7 @@ def _best(
 
 
 def psf_width(images: np.ndarray, preset: str, seed: int, count: int = 500) -> dict[str, Any]:
-    """The width with which simulated images are as bright next to the centre as the real ones."""
+    """The width with which simulated images are as bright next to the center as the real ones."""
     target, error = _inner(images)
     widths = np.array([0.0855, 0.0865, 0.0875, 0.0885, 0.0895])
     drawn = [_inner(simulate(preset, count, seed, {"psf_sigma": float(width)})) for width in widths]

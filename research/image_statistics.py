@@ -15,7 +15,7 @@ SPECTRUM = np.geomspace(0.008, 0.5, 9)  # cycles a pixel
 
 
 def statistics(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Summary statistics of images (N, H, W) in grey levels; each (N,)."""
+    """Summary statistics of images (N, H, W) in gray levels; each (N,)."""
     levels = images.astype(np.float32)
     count, height, width = levels.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -26,7 +26,7 @@ def statistics(images: np.ndarray) -> dict[str, np.ndarray]:
         "standard deviation": flat.std(1),
         "skewness": skew(flat, axis=1),
         "brightest pixel": flat.max(1),
-        "centre": levels[
+        "center": levels[
             :, height // 2 - 1 : height // 2 + 1, width // 2 - 1 : width // 2 + 1
         ].mean((1, 2)),
     }
@@ -50,7 +50,7 @@ def _background(levels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _profile(levels: np.ndarray, radius: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean and scatter in rings about the centre; the radius of the brightest ring beyond it."""
+    """Mean and scatter in rings about the center; the radius of the brightest ring beyond it."""
     found, means = {}, []
     for inner, outer in itertools.pairwise(RINGS):
         ring = levels[:, (radius >= inner) & (radius < outer)]

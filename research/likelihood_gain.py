@@ -5,7 +5,7 @@
 Into each of some lenses of `common_test_1` one subhalo is put, on the Einstein ring and where the
 preset draws them. Four figures of one thing:
 
-- `linear`: the square of the normalised change of the image, lens and source taken out by their
+- `linear`: the square of the normalized change of the image, lens and source taken out by their
   derivatives;
 - `noise-free`: what is lost in 2 ln L when the expected image, without noise, is fitted by lenses
   without the subhalo;
@@ -29,7 +29,7 @@ from halometry.evaluation.bootstrap import bootstrap
 from halometry.lensfit import Fitter
 from halometry.lensfit.likelihood import Counts, Model
 from halometry.lensfit.linear import unexplained
-from halometry.lensfit.optimize import maximise
+from halometry.lensfit.optimize import maximize
 from halometry.lensfit.parametrization import Layout, layout_of
 from halometry.log import track
 from halometry.provenance import command, provenance
@@ -104,7 +104,7 @@ def _deviance(fitter: Fitter, held: Scene, start: Scene, data: torch.Tensor) -> 
     """-2 ln L where lens and source are fitted from the truth on, and substructure is held."""
     layout: Layout = layout_of(fitter.preset, held)
     theta = layout.coordinates(lambda name: getattr(start, name))
-    return float(maximise(Model(fitter.preset, layout), Counts(data), theta).deviance)
+    return float(maximize(Model(fitter.preset, layout), Counts(data), theta).deviance)
 
 
 def _rows(gains: dict[tuple[float, str], np.ndarray]) -> list[list[str]]:

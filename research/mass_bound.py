@@ -93,7 +93,7 @@ def information(scene: Scene, preset: Preset) -> tuple[Tensor, Tensor]:
     scene = scene.to("cpu", torch.float64)
     layout = layout_of(preset, scene)  # of the lens alone: the subhalos stay as they are
     theta = layout.coordinates(lambda name: getattr(scene, name))
-    expected, derivatives = Model(preset, layout).linearised(theta)
+    expected, derivatives = Model(preset, layout).linearized(theta)
     noise = (expected[0] + scene.background_rms**2).sqrt()
     share = scene.subhalo_mass[0] / scene.halo_mass
     there = torch.nonzero(share > 0)[:, 0].tolist()

@@ -19,7 +19,7 @@ from torch import Tensor
 from unlike_sets import drawn, unlike
 
 import halometry
-from halometry.evaluation.bootstrap import Estimate, bootstrap
+from halometry.evaluation.bootstrap import Interval, bootstrap
 from halometry.evaluation.metrics import area_under_roc
 from halometry.evaluation.predict import predict
 from halometry.ood.detector import Novelty
@@ -126,7 +126,7 @@ def described(judged: Judged) -> dict[str, Any]:
     }
 
 
-def area(known: Judged, other: Judged) -> Estimate:
+def area(known: Judged, other: Judged) -> Interval:
     """The chance that one of the others is stranger than a familiar one."""
     scores = np.concatenate([known.strangeness, other.strangeness])
     positive = np.arange(len(scores)) >= len(known.novelty)

@@ -30,7 +30,7 @@ from scipy.stats import beta, gamma
 
 import halometry
 from halometry.datasets.store import open_store
-from halometry.evaluation.bootstrap import share
+from halometry.evaluation.bootstrap import binomial_interval
 from halometry.population import Summary, class_fractions, mass_population
 from halometry.population.density import density, quantiles_of
 from halometry.population.masses import SCORES
@@ -136,8 +136,8 @@ def pool_of(run: str, size: int, work: Path) -> tuple[tuple[str, ...], np.ndarra
             kept.flush()
             print(f"{len(done) * PART} of {size} answered", flush=True)
     answered = np.array([row for part in done for row in part["values"]])[:size]
-    labelled = np.array([label for part in done for label in part["labels"]])[:size]
-    return trained.config.class_names or QUANTILES, answered, labelled
+    labeled = np.array([label for part in done for label in part["labels"]])[:size]
+    return trained.config.class_names or QUANTILES, answered, labeled
 
 
 def of_classes(
@@ -243,7 +243,7 @@ def _share(trials: list[Trial], level: str) -> dict[str, float]:
     ends = [(getattr(one.found, f"low_{level}"), getattr(one.found, f"high_{level}"), one.truth)
             for one in trials]  # fmt: skip
     inside = sum(low <= truth <= high for low, high, truth in ends)
-    return share(inside, len(trials)).to_dict()
+    return binomial_interval(inside, len(trials)).to_dict()
 
 
 def _rows(parts: dict[str, Trials]) -> list[list[str]]:
@@ -285,7 +285,7 @@ def examples(
             writer.writerow(header)
             best = [[names[k]] if what == "classes" else [] for k in values.argmax(axis=1) % 3]
             writer.writerows([*one, *row] for one, row in zip(best, values, strict=True))
-        found = halometry.population(file, prior, options.work / what)
+        found = halometry.infer_population(file, prior, options.work / what)
         print(what, found.summaries)
         drawn = (options.work / what / "population.png").read_bytes()
         (options.figures / f"population_{what}.png").write_bytes(drawn)

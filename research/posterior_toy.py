@@ -32,7 +32,7 @@ def main() -> None:
     records = {}
     for name, (shift, width) in kinds.items():
         means = (mean + shift * std)[:, None]
-        density = norm.pdf(GRID.centres, means, width * std)
+        density = norm.pdf(GRID.centers, means, width * std)
         records[name] = posterior_record(truth, Posterior(GRID, density))
     save(posterior_figure(records), sys.argv[1])
 

@@ -35,7 +35,12 @@ METRICS = {
 }
 # A curriculum and a map of the mass have done their work; images of the training set itself are
 # ones whose masses the backbone may know better than it will know those of others.
-HEAD: dict[str, Any] = {"heaviest": 1, "auxiliary": 0, "fresh": 1, "freeze_backbone": True}
+HEAD: dict[str, Any] = {
+    "curriculum_mass_factor": 1,
+    "aux_loss_weight": 0,
+    "online_fraction": 1,
+    "freeze_backbone": True,
+}
 GOING_ON: dict[str, Any] = {"freeze_backbone": False, "learning_rate": 0.0003}
 
 

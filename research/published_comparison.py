@@ -69,7 +69,7 @@ def main() -> None:
         for count in range(1, len(options.backbones) + 1):
             backbones = options.backbones[:count]
             start = _warm(experiment, backbones, recipe, overrides, options)
-            comparison = halometry.compare(
+            comparison = halometry.compare_networks(
                 experiment.task,
                 stores[experiment.task],
                 backbones,

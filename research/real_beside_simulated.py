@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from scipy.stats import ks_2samp
 
 from halometry.datasets.readers import read_image
-from halometry.plotting import COLOURS, LENS_MAP, bare, figure, save, stretched, styled
+from halometry.plotting import COLORS, LENS_MAP, bare, figure, save, stretched, styled
 from halometry.provenance import provenance
 from halometry.simulation import draw_scenes, load_preset, sample
 from halometry.simulation.render import pixel_grid
@@ -63,7 +63,7 @@ def real_images(folder: Path) -> Images:
 
 
 def simulated_images() -> tuple[Images, np.ndarray]:
-    """The same of the preset, and each pixel's distance from the centre (H, W), arcsec."""
+    """The same of the preset, and each pixel's distance from the center (H, W), arcsec."""
     preset = load_preset("common_test_1")
     images, scene = sample(preset, SEED, 0, MANY)
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
@@ -83,28 +83,28 @@ def montage(real: Images, simulated: Images) -> Figure:
                 bare(panel)
                 panel.imshow(stretched(image), cmap=LENS_MAP, origin="lower")
             title = axes[2 * k + row, 0]
-            title.set_title(f"{name}, {what}", fontsize=8, pad=2, color=COLOURS[row])
+            title.set_title(f"{name}, {what}", fontsize=8, pad=2, color=COLORS[row])
     return made
 
 
 @styled
 def profiles(real: Images, simulated: Images, radius: np.ndarray) -> Figure:
-    """Mean brightness at each distance from the centre, and how often each brightness comes."""
+    """Mean brightness at each distance from the center, and how often each brightness comes."""
     made, axes = figure(9, 3.4, 1, 2)
     bins, levels = np.arange(0, 3.75, 0.1), np.geomspace(3e-3, 1, 40)
     which = np.digitize(radius, bins) - 1
     middle = (bins[:-1] + bins[1:]) / 2
-    for colour, (what, sets) in zip(
-        COLOURS, (("real", real), ("simulated", simulated)), strict=False
+    for color, (what, sets) in zip(
+        COLORS, (("real", real), ("simulated", simulated)), strict=False
     ):
         images = np.concatenate(list(sets.values()))
         each = np.stack([images[:, which == k].mean(axis=1) for k in range(len(middle))], axis=1)
         mean, error = each.mean(axis=0), each.std(axis=0) / np.sqrt(len(each))
-        axes[0, 0].fill_between(middle, mean - error, mean + error, color=colour, alpha=0.3)
-        axes[0, 0].plot(middle, mean, color=colour, label=f"{what}, {len(images)} images")
+        axes[0, 0].fill_between(middle, mean - error, mean + error, color=color, alpha=0.3)
+        axes[0, 0].plot(middle, mean, color=color, label=f"{what}, {len(images)} images")
         shares = [(images > level).mean() for level in levels]
-        axes[0, 1].loglog(levels, shares, color=colour, label=what)
-    axes[0, 0].set(xlabel="distance from the centre (arcsec)", ylabel="mean of scaled pixels")
+        axes[0, 1].loglog(levels, shares, color=color, label=what)
+    axes[0, 0].set(xlabel="distance from the center (arcsec)", ylabel="mean of scaled pixels")
     axes[0, 1].set(xlabel="scaled brightness", ylabel="share of pixels above it")
     axes[0, 0].legend()
     return made
@@ -115,10 +115,10 @@ def labels(published: np.ndarray, drawn: np.ndarray) -> Figure:
     """Histograms of the mass fractions."""
     made, axes = figure(5.5, 3, 1, 1)
     bins = np.linspace(0, 0.11, 56)
-    for colour, (what, values) in zip(
-        COLOURS, (("published", published), ("simulated", drawn)), strict=False
+    for color, (what, values) in zip(
+        COLORS, (("published", published), ("simulated", drawn)), strict=False
     ):
-        axes[0, 0].hist(values, bins, histtype="step", color=colour, label=what, linewidth=1.5)
+        axes[0, 0].hist(values, bins, histtype="step", color=color, label=what, linewidth=1.5)
     axes[0, 0].set(xlabel="mass in subhalos over the halo's mass", ylabel="images")
     axes[0, 0].legend()
     return made

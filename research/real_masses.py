@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     options = parser.parse_args()
     files = sorted(options.data.glob("*.npy"), key=lambda path: natural(path.name))
-    fits = halometry.fit(files, SAMPLED, subhalos="sampled")
+    fits = halometry.fit_lens(files, SAMPLED, subhalos="sampled")
     images = []
     for file, fit, answer in zip(files, fits, halometry.predict(options.run, files), strict=True):
         mass = fit.sampled.mass_fractions

@@ -22,7 +22,7 @@ from typing import Any
 
 import halometry
 from halometry.config import Task
-from halometry.evaluation.bootstrap import Estimate
+from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
 from halometry.log import say
@@ -33,7 +33,7 @@ from halometry.training.configure import versions
 SETS: dict[Task, str] = {"classification": "demo_classification", "regression": "demo_mass"}
 RECIPES: dict[str, dict[str, Any]] = {
     "baseline": {"size": None, "channels": None, "pretrained": False},
-    "default": {"heaviest": 1},
+    "default": {"curriculum_mass_factor": 1},
 }
 ERRORS = {"classification": "1 - AUC", "regression": "MSE"}
 
@@ -115,9 +115,9 @@ def row(pair: dict[str, Any]) -> list[str]:
         pair["backbone"],
         pair["task"],
         "AUC" if key == "auc" else "R²",
-        str(Estimate(**values["baseline"])),
-        str(Estimate(**values["default"])),
-        str(Estimate(apart["value"], apart["low"], apart["high"])),
+        str(Interval(**values["baseline"])),
+        str(Interval(**values["default"])),
+        str(Interval(apart["value"], apart["low"], apart["high"])),
         f"{errors['default'] / errors['baseline']:.2f} ({ERRORS[pair['task']]})",
     ]
 

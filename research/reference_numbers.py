@@ -26,10 +26,10 @@ import torch
 from halometry.errors import UnavailableError
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.predict import predict
-from halometry.lensfit.command import fit
-from halometry.resources import weights
+from halometry.lensfit.command import fit_lens
+from halometry.resources import list_weights
 from halometry.runs.run import load_run
-from halometry.simulation import load_preset, presets
+from halometry.simulation import list_presets, load_preset
 from halometry.simulation.render import sample
 from halometry.training.train import train
 
@@ -50,7 +50,7 @@ def numbers(values: Any) -> list[float]:
 def images() -> dict[str, str]:
     """SHA-256 of the first images of each preset; presets whose packages are missing say so."""
     found = {}
-    for name in presets():
+    for name in list_presets():
         try:
             pixels, scene = sample(load_preset(name), seed=1, start=0, count=IMAGES)
         except UnavailableError as error:
@@ -66,7 +66,7 @@ def predictions(data: Path) -> dict[str, dict[str, list[float]]]:
     """What each run that comes with the package predicts of published and simulated images."""
     found = {}
     published = sorted(data.glob("*/*.npy"))
-    for name in weights():
+    for name in list_weights():
         run = load_run(name)
         preset = load_preset(name.split("/")[0])
         simulated = sample(preset, SIMULATED_SEED, 0, SIMULATED)[0].numpy()
@@ -99,7 +99,7 @@ def fits(data: Path) -> dict[str, dict[str, list[float]]]:
     }
     for way, options in ways.items():
         for file, made in zip(
-            FITTED, fit(files, "common_test_1", figures=False, **options), strict=True
+            FITTED, fit_lens(files, "common_test_1", figures=False, **options), strict=True
         ):
             values = [v for e in made.estimates for v in (e.value, e.error)]
             values += [made.reduced_chi_square, made.deviance]

@@ -19,7 +19,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from halometry.evaluation.metrics import metric_title
-from halometry.plotting import COLOURS, MUTED, figure, save, styled
+from halometry.plotting import COLORS, MUTED, figure, save, styled
 from halometry.robustness.figure import LETTERS
 from halometry.robustness.shifts import SHIFTS
 
@@ -57,13 +57,13 @@ def drawn(records: list[Record]) -> Figure:
     made, axes = figure(10, 2.1 * rows + 0.9, rows, PANELS, sharey=True)
     for panel, name in zip(axes.flat, shifts, strict=False):
         ticks: list[float] = []
-        for record, colour in zip(records, COLOURS, strict=False):
+        for record, color in zip(records, COLORS, strict=False):
             if len(points := curve(record, name)) < 2:
                 continue
             ticks, middle, low, high = (list(one) for one in zip(*points, strict=True))
             at = range(len(ticks))
-            panel.fill_between(at, low, high, color=colour, alpha=0.15, lw=0)
-            panel.plot(at, middle, color=colour, marker="o", ms=4, label=record["run"])
+            panel.fill_between(at, low, high, color=color, alpha=0.15, lw=0)
+            panel.plot(at, middle, color=color, marker="o", ms=4, label=record["run"])
         panel.axhline(chance(records[0]), color=MUTED, lw=1, ls=":")
         panel.set_xticks(range(len(ticks)), [f"{tick:g}" for tick in ticks], fontsize=8)
         panel.set_title(fill(SHIFTS[name].told, LETTERS), fontsize=9)

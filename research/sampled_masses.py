@@ -21,7 +21,7 @@ from mass_bound import answers
 
 from halometry.datasets.readers import Image
 from halometry.errors import UsageError
-from halometry.evaluation.bootstrap import bootstrap, share
+from halometry.evaluation.bootstrap import binomial_interval, bootstrap
 from halometry.evaluation.metrics import regression_metrics
 from halometry.lensfit import Fitter
 from halometry.provenance import command, provenance
@@ -132,7 +132,8 @@ def _of_posterior(rows: list[dict[str, Any]]) -> dict[str, Any]:
     quantiles = (0.25, 0.5, 0.75)
     return {
         "coverage": {
-            level: share(int(hit.sum()), len(rows)).to_dict() for level, hit in inside.items()
+            level: binomial_interval(int(hit.sum()), len(rows)).to_dict()
+            for level, hit in inside.items()
         },
         "pull": {"mean": float(pull.mean()), "standard_deviation": float(pull.std())},
         "einstein_radius_pull": {

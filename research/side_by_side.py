@@ -18,12 +18,12 @@ import halometry
 from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.metrics import key_metric, metric_title
-from halometry.massmaps.dataset import map_set
+from halometry.massmaps.dataset import map_mass
 from halometry.massmaps.pool import preset_of_maps
 from halometry.parallel import cores
 from halometry.provenance import command, provenance
 from halometry.robustness.shifts import shifted
-from halometry.runs.open import open_trained
+from halometry.runs.open import open_run
 
 SHOWN = {"classification": ("auc", "accuracy", "loss"), "regression": ("r2", "mse", "nll")}
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--shift", nargs=2, metavar=("NAME", "FACTOR"), help="of `robustness`")
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     options = parser.parse_args()
-    runs = {name: open_trained(name) for name in options.runs}
+    runs = {name: open_run(name) for name in options.runs}
     first, *others = runs
     config = runs[first].config
     own = halometry.load_preset(config.data.preset)
@@ -45,10 +45,12 @@ def main() -> None:
         images = Path(place) / "fresh.h5"
         halometry.simulate(preset, options.count, seed=options.seed, out=images)
         sets: dict[str | None, Path] = {None: images}
-        for told in {run.config.data.mapped for run in runs.values()} - {None}:
+        for told in {run.config.data.mass_map_preset for run in runs.values()} - {None}:
             out = images.with_name(f"mapped-{len(sets)}.h5")
-            sets[told] = map_set(images, out, preset_of_maps(told), cores(), blind=True)
-        found = {name: evaluate(run, sets[run.config.data.mapped]) for name, run in runs.items()}
+            sets[told] = map_mass(images, out, preset_of_maps(told), cores(), blind=True)
+        found = {
+            name: evaluate(run, sets[run.config.data.mass_map_preset]) for name, run in runs.items()
+        }
     outputs = {name: one.outputs for name, one in found.items()}
     apart = [one.to_dict() for one in differences(found[first].truth, outputs)]
     key, shown = key_metric({"task": config.task}), SHOWN[config.task]

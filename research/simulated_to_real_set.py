@@ -27,7 +27,7 @@ def main() -> None:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset")
-    parser.add_argument("--data", type=Path, required=True, help="the real images, labelled")
+    parser.add_argument("--data", type=Path, required=True, help="the real images, labeled")
     parser.add_argument("--work", type=Path, required=True, help="a folder for images and runs")
     parser.add_argument("--out", type=Path, help="results/PRESET_simulated.json if not given")
     parser.add_argument("--backbone", default="d4net")

@@ -122,7 +122,7 @@ def _real_images(record: dict[str, Any]) -> list[list[str]]:
         )
         rows.append([f"line, {name}", found, "{:g} to {:g}".format(*law["preset"])])
     low, high = line["offset"]["uniform"]["68"]
-    rows.append(["line, centre's greatest distance (arcsec)", f"{low:.2f} to {high:.2f} (68 %)",
+    rows.append(["line, center's greatest distance (arcsec)", f"{low:.2f} to {high:.2f} (68 %)",
                  f"{line['offset']['preset']:g}"])  # fmt: skip
     real, simulated = subhalos["real"], subhalos["simulated"]
     number = [f"{one['found_mean']:.1f} ± {one['found_error']:.1f}" for one in (real, simulated)]
@@ -149,7 +149,7 @@ def _caption(record: dict[str, Any]) -> str:
         for model in record["models"]:
             training = model["training"]
             said += f" {training['images']:,} images ("
-            fresh = training.get("fresh_images", 0)
+            fresh = training.get("online_images", 0)
             if fresh == training["images"]:
                 said += "all made for their step and seen once,"
             elif fresh:

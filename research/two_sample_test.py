@@ -33,7 +33,7 @@ from scipy.stats import ks_2samp
 from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor, nn
 
-from halometry.evaluation.bootstrap import Estimate, bootstrap
+from halometry.evaluation.bootstrap import Interval, bootstrap
 from halometry.evaluation.metrics import area_under_roc
 from halometry.log import say
 from halometry.provenance import machine
@@ -94,7 +94,7 @@ class Network(nn.Module):
         self.decide = nn.Sequential(nn.Dropout(0.3), nn.Linear(3 * widths[-1], 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Grey levels (B, H, W) to logits (B,): above zero for simulated."""
+        """Gray levels (B, H, W) to logits (B,): above zero for simulated."""
         x = torch.stack([images / 64 - 0.3, torch.log1p(images) / 2 - 0.5], dim=1)
         maps = self.features(x.contiguous(memory_format=torch.channels_last)).flatten(2)
         summary = torch.cat([maps.mean(2), maps.std(2), maps.amax(2)], dim=1)
@@ -153,7 +153,7 @@ def forest_scores(
     return forest.predict_proba(test)[:, 1], weights
 
 
-def area(scores: np.ndarray, seed: int) -> Estimate:
+def area(scores: np.ndarray, seed: int) -> Interval:
     """AUC of scores, the first half being of real images, with its interval."""
     half = len(scores) // 2
     truth = np.arange(len(scores)) >= half
@@ -247,7 +247,7 @@ def _said(
     say(f"real against {name}")
     found = judged(real, other, sizes, options.seed, options.epochs)
     for kind in ("network", "forest"):
-        say(f"  {kind}: AUC {Estimate(**found[f'{kind}_auc'])}")
+        say(f"  {kind}: AUC {Interval(**found[f'{kind}_auc'])}")
     return found
 
 

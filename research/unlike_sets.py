@@ -50,7 +50,7 @@ def unlike(shared: Path) -> dict[str, Make]:
         "as JPEG of quality 75": pictures,
         "bright cosmic ray": cosmic_rays,
         "faint cosmic ray": partial(cosmic_rays, low=30, high=150),
-        "off centre by 25 pixels": off_centre,
+        "off center by 25 pixels": off_center,
         "lens light added": with_(lens_light=lens_light),
         "COSMOS galaxies as sources": with_(source=pictured(cosmos)),
         "PSF twice as wide": with_(image={"psf_sigma": 2 * PSF * SCALE}),
@@ -156,7 +156,7 @@ def inverted(count: int, seed: int) -> Tensor:
     return images.amax(dim=(1, 2, 3), keepdim=True) - images
 
 
-def off_centre(count: int, seed: int) -> Tensor:
+def off_center(count: int, seed: int) -> Tensor:
     """Good images, moved by 25 pixels; what leaves comes in at the other side."""
     rng = np.random.default_rng([seed, 4])
     angles = rng.uniform(0, 2 * np.pi, count)
@@ -177,7 +177,7 @@ def pictures(count: int, seed: int) -> Tensor:
 
 
 def real(folder: Path) -> Make:
-    """Images from files, as they are, or enlarged to SIDE pixels; colours averaged."""
+    """Images from files, as they are, or enlarged to SIDE pixels; colors averaged."""
 
     def make(count: int, seed: int) -> Tensor:
         files = np.array(find_files(folder))

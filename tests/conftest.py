@@ -10,11 +10,11 @@ import pytest
 
 import halometry
 import halometry.resources
-from halometry.compare.compare import Comparison, compare
+from halometry.compare.compare import Comparison, compare_networks
 from halometry.datasets.generate import simulate
-from halometry.massmaps.dataset import map_set
+from halometry.massmaps.dataset import map_mass
 from halometry.publish.export import export
-from halometry.publish.publish import publish
+from halometry.publish.publish import publish_run
 from halometry.runs.run import Run
 from halometry.training.train import train
 from helpers import comparison, exporting
@@ -67,7 +67,7 @@ def published(lenses: Path, masses: Path, tmp_path_factory: pytest.TempPathFacto
         ("regression", masses, "demo_mass"),
     ):
         run = train(task, data, "test_resnet", home / "runs" / preset, overrides=options)
-        publish(run, data, home / "weights" / preset / "tiny", licence="mit", device="cpu")
+        publish_run(run, data, home / "weights" / preset / "tiny", license="mit", device="cpu")
     return home
 
 
@@ -107,13 +107,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def classes(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     out = tmp_path_factory.mktemp("compare") / "classes"
-    return compare("classification", lenses, comparison.NETWORKS, out, overrides=comparison.QUICK)
+    return compare_networks(
+        "classification", lenses, comparison.NETWORKS, out, overrides=comparison.QUICK
+    )
 
 
 @pytest.fixture(scope="session")
 def fractions(masses: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     out = tmp_path_factory.mktemp("compare") / "masses"
-    return compare("regression", masses, comparison.NETWORKS, out, overrides=comparison.QUICK)
+    return compare_networks(
+        "regression", masses, comparison.NETWORKS, out, overrides=comparison.QUICK
+    )
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +134,7 @@ def kinds(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def masses_run(masses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The images' own size, the mean over eight forms."""
     out = tmp_path_factory.mktemp("runs") / "masses"
-    overrides = exporting.QUICK | {"average_symmetries": True}
+    overrides = exporting.QUICK | {"tta": True}
     run = train("regression", masses, "d4net", out, overrides=overrides)
     settle(run, images_of(masses))
     return run
@@ -148,7 +152,7 @@ def masses_file(masses_run: Run) -> Path:
 
 @pytest.fixture(scope="session")
 def mapped(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return map_set(lenses, tmp_path_factory.mktemp("mapped") / "mapped.h5", workers=1)
+    return map_mass(lenses, tmp_path_factory.mktemp("mapped") / "mapped.h5", workers=1)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from halometry import hub
 from halometry.errors import RunError, UnavailableError, UsageError
 from halometry.evaluation.predict import predict
 from halometry.publish.card import card_of
-from halometry.publish.publish import publish
+from halometry.publish.publish import publish_run
 from halometry.runs.ood import NOVELTY
 from halometry.runs.run import EARLIER, load_run
 
@@ -91,7 +91,7 @@ def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 def test_a_run_goes_to_the_hub_and_comes_back(at: Hub, published: Path, lenses: Path) -> None:
     run = published / "runs" / "demo_classification"
     for _ in range(2):  # the second is a new revision
-        made = publish(run, lenses, "hf://me/lenses")
+        made = publish_run(run, lenses, "hf://me/lenses")
     assert made.where == "https://huggingface.co/me/lenses"
     there = {file.name for file in (at.home / "me/lenses").iterdir()}
     assert there == set(hub.FILES) - {NOVELTY, EARLIER}  # the set is too small; it began from none
@@ -106,10 +106,10 @@ def test_what_an_earlier_run_had_there_and_this_one_has_not_goes(
     at: Hub, published: Path, lenses: Path
 ) -> None:
     run = published / "runs" / "demo_classification"
-    publish(run, lenses, "hf://me/lenses")
+    publish_run(run, lenses, "hf://me/lenses")
     for name in (NOVELTY, EARLIER, "notes.txt"):
         (at.home / "me/lenses" / name).write_text("of another run")
-    publish(run, lenses, "hf://me/lenses")
+    publish_run(run, lenses, "hf://me/lenses")
     there = {file.name for file in (at.home / "me/lenses").iterdir()}
     assert there == {*hub.FILES, "notes.txt"} - {NOVELTY, EARLIER}
 
@@ -156,13 +156,13 @@ def test_pushing_is_refused_before_the_work(
     (at.home / "me/cats/model.bin").touch()
     run = published / "runs" / "demo_classification"
     with pytest.raises(UsageError, match="hf://me/cats: the name is taken by something else"):
-        publish(run, lenses, "hf://me/cats")
+        publish_run(run, lenses, "hf://me/cats")
     at.failure = refusal(errors.HfHubHTTPError, 403)
     with pytest.raises(UnavailableError, match="the Hub refuses this token"):
-        publish(run, lenses, "hf://you/lenses")
+        publish_run(run, lenses, "hf://you/lenses")
     at.failure = OSError("broken pipe")
     with pytest.raises(UnavailableError, match=r"cannot be pushed to \(broken pipe\)"):
-        publish(run, lenses, "hf://me/lenses")
+        publish_run(run, lenses, "hf://me/lenses")
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     with pytest.raises(UnavailableError, match="the Hub asks who you are; log in"):
-        publish(run, lenses, "hf://me/lenses")
+        publish_run(run, lenses, "hf://me/lenses")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halometry.compare.compare import Comparison, compare, gallery_of
+from halometry.compare.compare import Comparison, compare_networks, gallery_of
 from halometry.compare.report import Gallery, write_report
 from halometry.config import Task
 from halometry.datasets.generate import simulate
@@ -21,9 +21,9 @@ from halometry.errors import UsageError
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import TITLES, key_metric
 from halometry.log import duration, say
-from halometry.massmaps.dataset import map_set
+from halometry.massmaps.dataset import map_mass
 from halometry.models.backbones import PUBLISHED
-from halometry.resources import weights, weights_folder
+from halometry.resources import list_weights, weights_folder
 from halometry.runs.recipe import RecipeFile, load_recipe
 from halometry.runs.run import Run, load_run
 
@@ -47,7 +47,7 @@ class Demo:
     report: Path
 
 
-def demo(
+def run_demo(
     out: str | Path = "demo",
     count: int = 4000,
     seed: int = 1,
@@ -75,7 +75,7 @@ def demo(
         _check_store(store, count, seed)
         networks = out / task
         comparisons.append(
-            compare(task, store, names, networks, recipe_file, seed=seed, device=device)
+            compare_networks(task, store, names, networks, recipe_file, seed=seed, device=device)
         )
     trained = [
         shown
@@ -138,7 +138,7 @@ def at_work(
         A record and pictures for the report; None where no weights of this preset came with
         the package.
     """
-    names = [name for name in weights() if name.startswith(f"{preset}/")]
+    names = [name for name in list_weights() if name.startswith(f"{preset}/")]
     if not names:
         return None
     seed += LATER
@@ -150,9 +150,9 @@ def at_work(
     evaluations = {}
     for name in names:
         run, images = load_run(weights_folder(name)), data
-        if run.config.data.mapped is not None:
+        if run.config.data.mass_map_preset is not None:
             if not mapped.exists():
-                map_set(data, mapped, blind=True)
+                map_mass(data, mapped, blind=True)
             images = open_dataset(mapped)
         evaluations[name.rpartition("/")[2]] = evaluate(run, images, out / name, device)
     first = next(iter(evaluations.values()))

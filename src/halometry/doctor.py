@@ -41,7 +41,7 @@ class Diagnosis:
     problems: list[str] = field(default_factory=list)
 
 
-def doctor(measure: bool = True) -> Diagnosis:
+def diagnose(measure: bool = True) -> Diagnosis:
     """Look at versions, devices, memory and cache, and try the main parts.
 
     Args:

@@ -17,7 +17,7 @@ from halometry.errors import StorageError
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the place of `path` only once all is written.
 
     Raises:
@@ -49,7 +49,7 @@ def write_text(path: Path, content: str) -> None:
     Raises:
         StorageError: no room or no permission.
     """
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(content, encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""One look for all figures: colours a colour-blind reader can tell apart, quiet axes."""
+"""One look for all figures: colors a color-blind reader can tell apart, quiet axes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from halometry.errors import UsageError
-from halometry.io import whole_file
+from halometry.io import atomic_write
 
 INK, MUTED, GRID = "#1f2430", "#6b7280", "#e5e7eb"
 # Okabe & Ito's palette, begun with the three that differ most.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1")
 LENS_MAP, MASS_MAP = "inferno", "cividis"
 
 RC = {
@@ -50,9 +50,9 @@ Given = ParamSpec("Given")
 _numbers = count()
 
 
-def colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each name, by order."""
-    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+def colors(names: Iterable[str]) -> dict[str, str]:
+    """A color for each name, by order."""
+    return {name: COLORS[i % len(COLORS)] for i, name in enumerate(names)}
 
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> Any:
@@ -96,7 +96,7 @@ def save(made: Figure, path: str | Path) -> None:
     known = made.canvas.get_supported_filetypes()
     if path.suffix.lstrip(".").lower() not in known:
         raise UsageError(f"{path}: cannot draw a '{path.suffix}' file; use .png, .svg or .pdf")
-    with whole_file(path) as partial, matplotlib.rc_context(RC):
+    with atomic_write(path) as partial, matplotlib.rc_context(RC):
         made.savefig(partial, dpi=150, format=path.suffix[1:].lower())
 
 
@@ -143,11 +143,11 @@ def montage(
     for panel in axes.flat:
         bare(panel)
     names = list(dict.fromkeys(titles))
-    few = len(names) <= len(COLOURS) < len(titles) or len(names) <= 3
+    few = len(names) <= len(COLORS) < len(titles) or len(names) <= 3
     for panel, image, title in zip(axes[::deep].flat, images, titles, strict=False):
         panel.imshow(stretched(image), cmap=LENS_MAP, origin="lower", interpolation="nearest")
-        colour = COLOURS[names.index(title)] if few else INK
-        panel.set_title(shortened(title), fontsize=9, color=colour, pad=3)
+        color = COLORS[names.index(title)] if few else INK
+        panel.set_title(shortened(title), fontsize=9, color=color, pad=3)
     if beneath is not None:
         what, maps = beneath
         top = max(float(np.quantile(one, 0.999)) for one in maps) or 1.0

@@ -24,24 +24,24 @@ def names(folder: str) -> list[str]:
     return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
 
 
-def is_own(name: str | Path) -> bool:
+def is_user_file(name: str | Path) -> bool:
     """Whether it is a file of the user's own."""
     return Path(name).suffix in OWN
 
 
-def called(folder: str, name: str | Path) -> str:
+def resource_label(folder: str, name: str | Path) -> str:
     """What messages call it: `recipe baseline`, or the path of the user's own file."""
-    return str(name) if is_own(name) else f"{_kind(folder)} {name}"
+    return str(name) if is_user_file(name) else f"{_kind(folder)} {name}"
 
 
 @contextmanager
-def located(folder: str, name: str | Path) -> Iterator[Path]:
+def resource_path(folder: str, name: str | Path) -> Iterator[Path]:
     """The file of a name, or the user's own.
 
     Raises:
         UsageError: unknown name.
     """
-    if is_own(name):
+    if is_user_file(name):
         yield Path(name)
         return
     known = names(folder)
@@ -52,7 +52,7 @@ def located(folder: str, name: str | Path) -> Iterator[Path]:
         yield path
 
 
-def weights() -> list[str]:
+def list_weights() -> list[str]:
     """The trained weights that come with the package, as `SET/NAME`; `load_run` takes these."""
     home = _folder(WEIGHTS)
     sets = [one for one in home.iterdir() if one.is_dir()] if home.is_dir() else []

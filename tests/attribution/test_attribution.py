@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from halometry.attribution.command import attribution
+from halometry.attribution.command import explain_predictions
 from halometry.attribution.explain import look_at
 from halometry.attribution.maps import attribution_maps
 from halometry.attribution.pointing_game import Pointing, distances
@@ -121,7 +121,7 @@ def test_simulated_images_tell_how_often_the_maps_are_right(
 ) -> None:
     out = tmp_path / "seen"
     run = published / "runs" / "demo_classification"
-    made = attribution(run, out=out, count=15, seed=3, method="saliency")
+    made = explain_predictions(run, out=out, count=15, seed=3, method="saliency")
     record = json.loads((out / "attribution.json").read_text())
     assert [one.what for one in made.pointing] == ["the heaviest subhalo", "the line of mass"]
     assert [len(one) for one in made.pointing] == [5, 5]
@@ -135,7 +135,7 @@ def test_simulated_images_tell_how_often_the_maps_are_right(
     assert made.looks[1].truth is not None
     assert float(made.looks[1].truth.max()) > 0
     assert all((out / name).stat().st_size > 1000 for name in ("maps.png", "pointing.png"))
-    again = attribution(run, count=15, seed=3, method="saliency")
+    again = explain_predictions(run, count=15, seed=3, method="saliency")
     np.testing.assert_array_equal(again.looks[7].map, made.looks[7].map)
 
 
@@ -148,7 +148,7 @@ def test_one_s_own_images_a_damaged_one_among_them(
     np.save(folder / "a.npy", data.images[3, 0])
     (folder / "b.npy").write_bytes(b"no image")
     np.save(folder / "c.npy", np.ones((2, 48, 48, 7)))
-    made = attribution(published / "runs" / "demo_mass", folder, tmp_path / "out")
+    made = explain_predictions(published / "runs" / "demo_mass", folder, tmp_path / "out")
     assert [Path(one.name).name for one in made.looks] == ["a.npy"]
     assert made.looks[0].said.startswith("f_sub ")
     assert made.pointing == []
@@ -177,29 +177,29 @@ def test_images_of_a_set_are_beside_their_own_substructure(published: Path, lens
 def test_what_cannot_be_is_refused(published: Path, tmp_path: Path) -> None:
     run = published / "runs" / "demo_classification"
     with pytest.raises(UsageError, match="--method gradcam: unknown"):
-        attribution(run, method="gradcam")  # type: ignore[arg-type]
+        explain_predictions(run, method="gradcam")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="--count 3: must be at least 12"):
-        attribution(run, count=3)
+        explain_predictions(run, count=3)
     with pytest.raises(RunError, match="each image of preset common_test_1 is 150 x 150 pixels"):
-        attribution(run, preset="common_test_1", count=12)
+        explain_predictions(run, preset="common_test_1", count=12)
     with pytest.raises(RunError, match="answers for masses; preset common_test_1 has no, sphere"):
-        attribution(published / "runs" / "demo_mass", preset="common_test_1", count=12)
+        explain_predictions(published / "runs" / "demo_mass", preset="common_test_1", count=12)
     (tmp_path / "x.npy").write_bytes(b"no image")
     with pytest.raises(DataError, match="no images to look at"):
-        attribution(run, tmp_path / "x.npy")
+        explain_predictions(run, tmp_path / "x.npy")
 
 
 def test_an_exported_file_has_no_gradients(published: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     file = export(published / "runs" / "demo_classification", tmp_path / "run.onnx").path
     with pytest.raises(RunError, match="has no gradients; give the run it was made of"):
-        attribution(file, count=12)
+        explain_predictions(file, count=12)
 
 
 def test_without_captum_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "captum", None)
     with pytest.raises(UnavailableError, match=r"pip install 'halometry\[attribution\]'"):
-        attribution("common_test_1/d4net")
+        explain_predictions("common_test_1/d4net")
 
 
 def test_a_report_is_written_where_maps_cannot_be(

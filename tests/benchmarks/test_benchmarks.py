@@ -40,7 +40,7 @@ def test_a_ratio_is_that_of_rounds_in_pairs() -> None:
 
 def history(run: Path, rows: list[str], setup: float) -> None:
     run.mkdir(parents=True)
-    lines = ["seconds,selection_metric,images", *rows]
+    lines = ["seconds,val_metric,images", *rows]
     (run / "history.csv").write_text("\n".join(lines))
     run.with_suffix(".setup.json").write_text(json.dumps(setup))
 

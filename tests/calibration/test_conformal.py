@@ -69,7 +69,7 @@ def posteriors(count: int, seed: int, too_sure: float = 1.5) -> tuple[np.ndarray
     truth, width = rng.uniform(0.2, 0.6, count), rng.choice([0.01, 0.03], count)
     said = truth + width * rng.normal(size=count) + 0.003
     grid = Grid(low=0.0, high=0.8)
-    off = (grid.centres - said[:, None]) / (width / too_sure)[:, None]
+    off = (grid.centers - said[:, None]) / (width / too_sure)[:, None]
     return truth, Posterior(grid, np.exp(-0.5 * off**2))
 
 

@@ -15,7 +15,7 @@ GRID = Grid(low=-1.0, high=2.0, cells=1024)
 
 def normal(mean: np.ndarray | float, std: np.ndarray | float, grid: Grid = GRID) -> Posterior:
     mean, std = (np.atleast_1d(np.asarray(one, dtype=float))[:, None] for one in (mean, std))
-    return Posterior(grid, norm.pdf(grid.centres, mean, std))
+    return Posterior(grid, norm.pdf(grid.centers, mean, std))
 
 
 means = st.floats(0.2, 0.8)
@@ -38,7 +38,7 @@ def test_all_that_is_asked_of_a_normal_posterior_is_the_closed_form(
     )
     assert posterior.pit(truth)[0] == pytest.approx(norm.cdf(offset), abs=2e-3)
     assert posterior.log_density(truth)[0] == pytest.approx(
-        # Straight between centres: above the convex flanks by h²/8 of the relative curvature.
+        # Straight between centers: above the convex flanks by h²/8 of the relative curvature.
         norm.logpdf(truth[0], mean, std),
         abs=(GRID.width / std) ** 2 * max(1, offset**2) / 7 + 1e-3,
     )

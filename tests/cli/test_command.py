@@ -49,7 +49,7 @@ def test_the_demonstration_goes_through_and_is_not_repeated(
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(
         "name: tiny\ndescription: A test.\nscale: minmax\nepochs: 1\nsize: 32\n"
-        "precision: float32\nchannels_last: true\nregression: {standardise_target: true}\n"
+        "precision: float32\nchannels_last: true\nregression: {standardize_target: true}\n"
     )
     out = tmp_path / "demo"
     words = ("demo", "--out", out, "--count", 60, "--recipe", recipe)

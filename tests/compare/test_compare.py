@@ -15,7 +15,7 @@ import pytest
 from PIL import Image as Picture
 from rich.console import Console
 
-from halometry.compare.compare import Comparison, compare
+from halometry.compare.compare import Comparison, compare_networks
 from halometry.compare.ranking import CHANCE
 from halometry.compare.report import write_report
 from halometry.compare.tables import markdown_table, print_table, write_csv
@@ -131,7 +131,7 @@ def test_networks_with_and_without_posteriors_stand_in_one_report(
 def test_repeating_trains_nothing_again(classes: Comparison, lenses: Path) -> None:
     weights = sorted(classes.out.glob("runs/*/weights.safetensors"))
     before = [w.stat().st_mtime_ns for w in weights]
-    again = compare("classification", lenses, NETWORKS, classes.out, overrides=QUICK)
+    again = compare_networks("classification", lenses, NETWORKS, classes.out, overrides=QUICK)
     assert [w.stat().st_mtime_ns for w in weights] == before
     values = [m["metrics"] for m in again.record["models"]]
     assert values == [m["metrics"] for m in classes.record["models"]]
@@ -140,25 +140,27 @@ def test_repeating_trains_nothing_again(classes: Comparison, lenses: Path) -> No
 @pytest.mark.parametrize("names", [[], ["resnet18", "resnet18"]])
 def test_names_are_given_once(lenses: Path, tmp_path: Path, names: list[str]) -> None:
     with pytest.raises(UsageError, match="--backbones: give one or more names, each once"):
-        compare("classification", lenses, names, tmp_path / "c")
+        compare_networks("classification", lenses, names, tmp_path / "c")
 
 
 def test_what_cannot_be_is_refused_before_anything_is_trained(
     classes: Comparison, lenses: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="did you mean 'resnet18'"):
-        compare("classification", lenses, ["mobilenetv3_small", "resnet81"], tmp_path / "c")
+        compare_networks(
+            "classification", lenses, ["mobilenetv3_small", "resnet81"], tmp_path / "c"
+        )
     assert not (tmp_path / "c").exists()
     names = ["mobilenetv3_small", "resnet18"]
     with pytest.raises(RunError, match="resnet18: no such folder"):
         (tmp_path / "s").mkdir()
         shutil.copytree(classes.out / "runs" / names[0], tmp_path / "s" / names[0])
-        compare("classification", lenses, names, tmp_path / "c", start=tmp_path / "s")
+        compare_networks("classification", lenses, names, tmp_path / "c", start=tmp_path / "s")
     with pytest.raises(UsageError, match="'epoch'"):
-        compare("classification", lenses, names, tmp_path / "c", overrides={"epoch": 3})
+        compare_networks("classification", lenses, names, tmp_path / "c", overrides={"epoch": 3})
     with pytest.raises(UnavailableError, match="no ImageNet weights of 'd4net'"):
         more, pretrained = [*names, "d4net"], {"pretrained": True}
-        compare("classification", lenses, more, tmp_path / "c", overrides=pretrained)
+        compare_networks("classification", lenses, more, tmp_path / "c", overrides=pretrained)
     assert not (tmp_path / "c").exists()
 
 
@@ -185,7 +187,7 @@ def test_the_lead_of_the_best_is_measured_on_the_same_images(
     classes: Comparison, lenses: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(CHANCE, "auc", 0.0)  # whatever they learnt in one pass
-    again = compare("classification", lenses, NETWORKS, classes.out, overrides=QUICK)
+    again = compare_networks("classification", lenses, NETWORKS, classes.out, overrides=QUICK)
     values = sorted(model["metrics"]["auc"]["value"] for model in again.record["models"])
     assert again.record["lead"]["value"] == pytest.approx(values[1] - values[0])
     assert "on the same images the difference is" in again.record["conclusion"][1]
@@ -208,7 +210,7 @@ def test_each_network_may_begin_from_a_run_of_its_name(
     before = classes.out / "runs"
     out = tmp_path / "warm"
     names = ["mobilenetv3_small"]
-    warm = compare("classification", lenses, names, out, overrides=QUICK, start=before)
+    warm = compare_networks("classification", lenses, names, out, overrides=QUICK, start=before)
     assert str(before / names[0]) in warm.record["models"][0]["start"]
     with pytest.raises(RunError, match="efficientnet_b5: no such folder"):
-        compare("classification", lenses, ["efficientnet_b5"], out, start=before)
+        compare_networks("classification", lenses, ["efficientnet_b5"], out, start=before)

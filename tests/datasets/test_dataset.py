@@ -1,4 +1,4 @@
-"""Labelled folders: the community's as they are, their cache, and what is wrong with others."""
+"""Labeled folders: the community's as they are, their cache, and what is wrong with others."""
 
 from __future__ import annotations
 
@@ -164,22 +164,22 @@ def test_the_other_task_is_refused(tree: Tree, tmp_path: Path) -> None:
         open_dataset(tree({"a": 3, "b": 3}), task="regression")
 
 
-def test_a_grey_picture_among_colours_has_them_all_alike(tmp_path: Path) -> None:
+def test_a_gray_picture_among_colors_has_them_all_alike(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         for i in range(6):
             np.save(tmp_path / name / f"{i}.npy", rng.random((3, 16, 16)))
-    grey = np.repeat(rng.random((1, 16, 16)), 3, axis=0)
-    np.save(tmp_path / "a" / "0.npy", grey)
-    np.save(tmp_path / "b" / "4.npy", grey)
+    gray = np.repeat(rng.random((1, 16, 16)), 3, axis=0)
+    np.save(tmp_path / "a" / "0.npy", gray)
+    np.save(tmp_path / "b" / "4.npy", gray)
     data = open_dataset(tmp_path)
     assert data.images.shape == (12, 3, 16, 16)
     for row in (0, 10):
-        np.testing.assert_array_equal(data.images[row], grey.astype(np.float32))
+        np.testing.assert_array_equal(data.images[row], gray.astype(np.float32))
 
 
-def test_colour_is_found_in_the_second_class_too(tmp_path: Path) -> None:
+def test_color_is_found_in_the_second_class_too(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, channels in (("a", 1), ("b", 3)):
         (tmp_path / name).mkdir()
@@ -229,9 +229,9 @@ def test_the_real_folders_are_read(shared_data: Path) -> None:
     data = open_dataset(shared_data / "common_test_1")
     assert data.class_names == ("no", "sphere", "vort")
     assert len(data) == 18
-    colour = open_dataset(shared_data / "lens_finding")
-    assert colour.images.shape == (40, 3, 64, 64)
-    assert colour.images.dtype == np.float32
+    color = open_dataset(shared_data / "lens_finding")
+    assert color.images.shape == (40, 3, 64, 64)
+    assert color.images.dtype == np.float32
 
 
 def test_a_copy_is_the_same_set_and_a_change_makes_another(tree: Tree, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_another_preset_of_the_same_name_is_refused(copy: Path, tmp_path: Path) 
 
 
 def test_overwriting_removes_what_was_there(copy: Path, tmp_path: Path) -> None:
-    fresh = again(tmp_path / "fresh" / "set.h5", 40, seed=8)
+    fresh = again(tmp_path / "online_fraction" / "set.h5", 40, seed=8)
     assert content(again(copy, 40, seed=8, overwrite=True)) == content(fresh)
 
 

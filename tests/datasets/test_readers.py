@@ -53,18 +53,18 @@ def test_one_channel_may_be_written_in_three_ways(tmp_path: Path, shape: tuple[i
     assert read_image(tmp_path / "a.npy").pixels.shape == (1, 6, 8)
 
 
-def test_colour_is_kept_and_grey_in_three_channels_is_not(tmp_path: Path) -> None:
-    colour = np.stack([RAMP, RAMP + 1, RAMP + 2], axis=-1).astype(np.uint8)
-    Picture.fromarray(colour).save(tmp_path / "a.png")
-    Picture.fromarray(colour[..., [0, 0, 0]]).save(tmp_path / "b.png")
+def test_color_is_kept_and_gray_in_three_channels_is_not(tmp_path: Path) -> None:
+    color = np.stack([RAMP, RAMP + 1, RAMP + 2], axis=-1).astype(np.uint8)
+    Picture.fromarray(color).save(tmp_path / "a.png")
+    Picture.fromarray(color[..., [0, 0, 0]]).save(tmp_path / "b.png")
     assert read_image(tmp_path / "a.png").pixels.shape == (3, 6, 8)
     assert read_image(tmp_path / "b.png").pixels.shape == (1, 6, 8)
 
 
 def test_alpha_and_palettes_are_resolved(tmp_path: Path) -> None:
-    grey = Picture.fromarray(RAMP.astype(np.uint8))
-    grey.convert("RGBA").save(tmp_path / "a.png")
-    grey.convert("P").save(tmp_path / "b.png")
+    gray = Picture.fromarray(RAMP.astype(np.uint8))
+    gray.convert("RGBA").save(tmp_path / "a.png")
+    gray.convert("P").save(tmp_path / "b.png")
     for name in ("a.png", "b.png"):
         np.testing.assert_array_equal(read_image(tmp_path / name).pixels[0], RAMP)
 
@@ -251,6 +251,6 @@ def test_the_real_files_are_read(shared_data: Path) -> None:
         assert isinstance(item, Image)
         assert item.pixels.shape == (1, 150, 150)
         assert (item.pixels.min(), item.pixels.max()) == (0, 1)
-    colour = next(iter_images([shared_data / "lens_finding" / "lenses"]))
-    assert isinstance(colour, Image)
-    assert colour.pixels.shape == (3, 64, 64)
+    color = next(iter_images([shared_data / "lens_finding" / "lenses"]))
+    assert isinstance(color, Image)
+    assert color.pixels.shape == (3, 64, 64)

@@ -21,9 +21,9 @@ def test_in_published_folders_only_the_selection_set_is_carved(tree: Tree) -> No
     split = split_dataset(data, seed=3)
     assert [data.names[i].split("/")[0] for i in split.test] == ["val"] * 10
     assert {
-        data.names[i].split("/")[0] for i in [*split.train, *split.selection, *split.calibration]
+        data.names[i].split("/")[0] for i in [*split.train, *split.validation, *split.calibration]
     } == {"train"}
-    assert (len(split.train), len(split.selection), len(split.calibration)) == (36, 2, 2)
+    assert (len(split.train), len(split.validation), len(split.calibration)) == (36, 2, 2)
 
 
 def test_a_store_may_set_a_test_set_aside(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_too_few_images_are_refused(tree: Tree) -> None:
 def test_a_small_class_has_images_for_everything(tree: Tree) -> None:
     data = open_dataset(tree({"a": 50, "b": 4}))
     split = split_dataset(data, seed=0)
-    for part in (split.train, split.selection, split.test):
+    for part in (split.train, split.validation, split.test):
         assert set(data.labels[part]) == {0, 1}
     with pytest.raises(DataError, match="2 images of class 'c' are too few to train, select"):
         split_dataset(open_dataset(tree({"c": 2})), seed=0)

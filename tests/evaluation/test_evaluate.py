@@ -32,7 +32,7 @@ def test_a_run_is_judged_only_on_what_was_kept_aside(classes: Comparison, lenses
     found = evaluate(run, lenses)
     split = Split.from_json((run.path / "split.json").read_text())
     np.testing.assert_array_equal(found.rows, split.test)
-    assert not set(found.rows) & (set(split.train) | set(split.selection))
+    assert not set(found.rows) & (set(split.train) | set(split.validation))
     assert "kept aside in training" in found.description
 
 

@@ -14,7 +14,7 @@ from scipy.stats import binom
 from sklearn.metrics import log_loss, mean_absolute_error, r2_score, roc_auc_score
 
 from halometry.errors import DataError
-from halometry.evaluation.bootstrap import bootstrap, rounded, share
+from halometry.evaluation.bootstrap import binomial_interval, bootstrap, rounded
 from halometry.evaluation.metrics import (
     area_under_roc,
     classification_metrics,
@@ -92,8 +92,10 @@ def test_a_perfect_and_a_useless_answer() -> None:
 def test_what_resampling_cannot_vary_still_has_an_interval() -> None:
     truth = np.repeat([0, 1, 2], 6)
     found = classification_metrics(truth, np.eye(3)[truth], ("no", "sphere", "vort"))
-    assert found["accuracy"].low == pytest.approx(share(18, 18).low)
-    assert found["auc_no"].low == pytest.approx(share(6, 6).low)  # six pairs apart from each other
+    assert found["accuracy"].low == pytest.approx(binomial_interval(18, 18).low)
+    assert found["auc_no"].low == pytest.approx(
+        binomial_interval(6, 6).low
+    )  # six pairs apart from each other
     assert found["auc"].low == found["auc_no"].low
     assert found["auc"].value == found["auc"].high == 1
 
@@ -194,7 +196,7 @@ def test_as_many_digits_as_the_interval_allows(
 
 
 def test_binomial_intervals_are_those_of_the_exact_test() -> None:
-    none, some = share(0, 20), share(7, 20)
+    none, some = binomial_interval(0, 20), binomial_interval(7, 20)
     assert (none.low, none.high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 20)))
     assert binom.sf(6, 20, some.low) == pytest.approx(0.025)
     assert binom.cdf(7, 20, some.high) == pytest.approx(0.025)

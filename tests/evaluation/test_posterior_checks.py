@@ -35,7 +35,7 @@ def toy(widened: float = 1.0, shifted: float = 0.0) -> tuple[np.ndarray, Posteri
     seen = truth + NOISE * rng.normal(size=COUNT)
     std = NOISE / np.sqrt(1 + NOISE**2)
     mean = seen / (1 + NOISE**2) + shifted * std
-    return truth, Posterior(GRID, norm.pdf(GRID.centres, mean[:, None], widened * std))
+    return truth, Posterior(GRID, norm.pdf(GRID.centers, mean[:, None], widened * std))
 
 
 def test_right_posteriors_have_the_scores_and_the_coverage_of_the_closed_form() -> None:
@@ -78,7 +78,7 @@ def test_coverage_by_true_mass_is_that_of_the_closed_form_and_by_median_nominal(
     shrinkage = 1 / (1 + NOISE**2)
     std, ordered = NOISE * np.sqrt(shrinkage), np.sort(truth)
     for third, part in zip(
-        ("lightest", "middle", "heaviest"), np.array_split(ordered, 3), strict=True
+        ("lightest", "middle", "curriculum_mass_factor"), np.array_split(ordered, 3), strict=True
     ):
         for name, level in (("68", 0.68), ("95", 0.95)):
             # Of the mean less the truth, given the truth, in widths of the posterior.

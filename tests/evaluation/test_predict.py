@@ -90,7 +90,7 @@ def test_bad_files_are_rows_and_the_rest_goes_on(
     (files / "5_not_fits.fits").write_bytes(b"hello")
     (files / "6_empty.png").touch()
     np.save(files / "7_small.npy", image[:20, :20])
-    np.save(files / "8_colours.npy", np.stack([image, image * 2, image + 1]))
+    np.save(files / "8_colors.npy", np.stack([image, image * 2, image + 1]))
     np.save(files / "9_good.npy", image)
     out = tmp_path / "predictions.csv"
     answers = predict(run, files, out, batch_size=4)
@@ -152,7 +152,7 @@ def test_the_real_images_are_read(shared_data: Path, lenses: Path, tmp_path: Pat
     assert all(answer.error is None for answer in answers)
 
 
-def test_a_grey_image_is_one_with_three_equal_colours(tmp_path: Path) -> None:
+def test_a_gray_image_is_one_with_three_equal_colors(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         (tmp_path / "set" / name).mkdir(parents=True)
@@ -160,9 +160,9 @@ def test_a_grey_image_is_one_with_three_equal_colours(tmp_path: Path) -> None:
             np.save(tmp_path / "set" / name / f"{i}.npy", rng.random((3, 32, 32)))
     run = train("classification", tmp_path / "set", "mobilenetv3_small", tmp_path / "run",
                 overrides=QUICK)  # fmt: skip
-    grey = rng.random((32, 32))
-    np.save(tmp_path / "one.npy", grey)
-    np.save(tmp_path / "three.npy", np.stack([grey] * 3))
+    gray = rng.random((32, 32))
+    np.save(tmp_path / "one.npy", gray)
+    np.save(tmp_path / "three.npy", np.stack([gray] * 3))
     one, three = predict(run, [tmp_path / "one.npy", tmp_path / "three.npy"])
     assert one.error is None
     assert one.values == three.values
@@ -266,7 +266,7 @@ def test_arrays_are_answered_as_files_are(run: Path, image: np.ndarray, tmp_path
     np.save(tmp_path / "a.npy", image)
     (expected,) = predict(run, tmp_path / "a.npy")
     several = np.stack([image, image.T.copy()])
-    three = np.stack([image, image, image.T])  # no colours: the run takes one channel
+    three = np.stack([image, image, image.T])  # no colors: the run takes one channel
     forms = [image, image[None], several, several[:, None], torch.from_numpy(several), three]
     for form, count in zip([*forms, [*several]], (1, 1, 2, 2, 2, 3, 2), strict=True):
         answers = predict(run, form)

@@ -1,4 +1,4 @@
-"""What several tests of labelled sets make."""
+"""What several tests of labeled sets make."""
 
 from __future__ import annotations
 

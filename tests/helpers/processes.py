@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from halometry.runs.run import WEIGHTS
 
-PLAIN = "test_convnext"  # without batch normalisation, whose statistics are of a share
+PLAIN = "test_convnext"  # without batch normalization, whose statistics are of a share
 OPTIONS: dict[str, Any] = {
     "epochs": 8,  # of 3 steps: two batches of 25 and one of 22
     "batch_size": 25,

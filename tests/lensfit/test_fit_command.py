@@ -16,7 +16,7 @@ from PIL import Image as Picture
 from halometry.datasets.readers import Image, read_image
 from halometry.errors import DataError, ReadError, StorageError, UsageError
 from halometry.lensfit import Fit, Fitter
-from halometry.lensfit.command import fit
+from halometry.lensfit.command import fit_lens
 from halometry.simulation import Preset, Scene, load_preset, observe, render, sample
 from halometry.simulation.distributions import Quantity
 
@@ -215,7 +215,7 @@ def test_a_folder_is_answered_file_by_file_bad_ones_included(tmp_path: Path) -> 
     np.save(folder / "4.npy", np.random.default_rng(0).random((64, 64)))
     np.save(folder / "5.npy", np.random.default_rng(0).random((3, 48, 48)))
     (folder / "6.npy").write_bytes(b"no image")
-    answers = fit(folder, PRESET, tmp_path / "out", figures=False)
+    answers = fit_lens(folder, PRESET, tmp_path / "out", figures=False)
     with (tmp_path / "out/fits.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     errors = [row["error"] for row in rows]
@@ -227,7 +227,7 @@ def test_a_folder_is_answered_file_by_file_bad_ones_included(tmp_path: Path) -> 
     assert "not finite" in errors[2]
     assert "64 x 64" in errors[3]
     assert "48 x 48" in errors[3]
-    assert "colour" in errors[4]
+    assert "color" in errors[4]
     assert all(isinstance(answer, ReadError) for answer in answers[1:])
     record = json.loads((tmp_path / "out/fits.json").read_text(encoding="utf-8"))
     assert len(record["fits"]) == 6
@@ -236,7 +236,7 @@ def test_a_folder_is_answered_file_by_file_bad_ones_included(tmp_path: Path) -> 
 
 def test_a_fit_has_a_figure(tmp_path: Path) -> None:
     np.save(tmp_path / "1.npy", simulated(2)[0])
-    fit(tmp_path / "1.npy", PRESET, tmp_path / "out", line=True)
+    fit_lens(tmp_path / "1.npy", PRESET, tmp_path / "out", line=True)
     with Picture.open(tmp_path / "out/0001-1.png") as picture:
         assert picture.width > 1000
 
@@ -246,17 +246,17 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match="--subhalos many: give a number from 0 to 50, 'auto', or 'sampled'"
     ):
-        fit(tmp_path / "1.npy", PRESET, subhalos="many")
+        fit_lens(tmp_path / "1.npy", PRESET, subhalos="many")
     with pytest.raises(UsageError, match=r"--free psf: .*psf_sigma"):
-        fit(tmp_path / "1.npy", PRESET, free=["psf"])
+        fit_lens(tmp_path / "1.npy", PRESET, free=["psf"])
     with pytest.raises(UsageError, match="did you mean 'demo_classification'"):
-        fit(tmp_path / "1.npy", "demo_clasification")
+        fit_lens(tmp_path / "1.npy", "demo_clasification")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no images found"):
-        fit(tmp_path / "empty", PRESET)
+        fit_lens(tmp_path / "empty", PRESET)
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError, match="is a file"):
-        fit(tmp_path / "1.npy", PRESET, tmp_path / "file")
+        fit_lens(tmp_path / "1.npy", PRESET, tmp_path / "file")
 
 
 @pytest.mark.parametrize("name", ["no/1", "no/3"])
@@ -298,7 +298,7 @@ def test_an_image_of_one_value_is_refused(fitter: Fitter) -> None:
 def test_a_fit_that_misses_its_image_is_called_doubtful(fitter: Fitter, tmp_path: Path) -> None:
     counts, _ = simulated(2)  # a heavy line, fitted without one
     np.save(tmp_path / "vortex.npy", counts)
-    (found,) = fit(tmp_path / "vortex.npy", PRESET, tmp_path / "fits", figures=False)
+    (found,) = fit_lens(tmp_path / "vortex.npy", PRESET, tmp_path / "fits", figures=False)
     assert isinstance(found, Fit)
     assert found.doubt.startswith("the model does not describe the image")
     with (tmp_path / "fits/fits.csv").open() as file:

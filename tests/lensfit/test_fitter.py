@@ -20,7 +20,7 @@ from halometry.lensfit.observation import Data, data_of, lost_constant, noise_of
 from halometry.lensfit.optimize import (
     covariance,
     information,
-    maximise,
+    maximize,
     robust_covariance,
 )
 from halometry.lensfit.parametrization import KNOWN, Layout, layout_of
@@ -132,7 +132,7 @@ def test_derivatives_are_those_of_automatic_differentiation(
     fitter = Fitter(preset, free, draws=5)
     theta = fitter._coordinates(fitter.layout)[:5]
     model = fitter.coarse.model(fitter.layout)
-    expected, derivatives = model.linearised(theta)
+    expected, derivatives = model.linearized(theta)
     torch.testing.assert_close(expected, model.expected(theta))
     for i in range(len(fitter.layout)):
         along = torch.zeros_like(theta)
@@ -148,7 +148,7 @@ def test_derivatives_of_substructure_are_those_of_many_rays(fitter: Fitter, bloc
     added = torch.tensor([at], dtype=torch.float64)
     theta = torch.cat([truth(fitter.layout, 0), added], dim=1)
     layout = fitter.layout.with_blocks(block)
-    _, derivatives = Model(fitter.preset, layout).linearised(theta)
+    _, derivatives = Model(fitter.preset, layout).linearized(theta)
     smooth = Model(coarser(fitter.preset, 1, 8), layout)
     for i in range(len(fitter.layout), len(layout)):
         step = torch.zeros_like(theta)
@@ -162,7 +162,7 @@ def test_the_fisher_information_is_the_curvature_of_the_likelihood(fitter: Fitte
     model, theta = Model(fitter.preset, fitter.layout), truth(fitter.layout, 0)
     expected = model.expected(theta)
     likelihood = Counts(expected[0])  # noiseless data, whose optimum is the truth
-    optimum = maximise(model, likelihood, theta)
+    optimum = maximize(model, likelihood, theta)
     step = 1e-4 * covariance(optimum.fisher[0], fitter.layout.steps).diagonal().sqrt()
     for i in range(len(step)):
         moved = theta.clone()
@@ -237,7 +237,7 @@ def test_a_distant_start_comes_to_the_truth_and_each_row_goes_its_own_way(fitter
     model, theta = Model(fitter.preset, fitter.layout), truth(fitter.layout, 0)
     likelihood = Counts(model.expected(theta)[0])
     off = torch.tensor([0.05, 0.03, -0.02, 0.08, -0.05, 0.1, 0.1], dtype=torch.float64)
-    optimum = maximise(model, likelihood, torch.cat([theta + off, theta, theta - off]))
+    optimum = maximize(model, likelihood, torch.cat([theta + off, theta, theta - off]))
     assert float(optimum.deviance.max()) < 0.1
     assert optimum.converged.all()
 
@@ -249,7 +249,7 @@ def test_the_map_of_gains_foretells_where_a_light_mass_is(fitter: Fitter) -> Non
     at = torch.tensor([[np.log(2e-3), radius, 0.3]], dtype=torch.float64)
     seen = with_mass.expected(torch.cat([theta, at], dim=1))[0]
     model, data = Model(fitter.preset, layout), Data(seen.view(48, 48), 0.0, None, 0, range(1))
-    optimum = maximise(model, data.at(1), theta)
+    optimum = maximize(model, data.at(1), theta)
     scores = scores_of(model, data, optimum)
     (peak,) = _peaks(scores, *scores.map(_point_kernel(scores)), 1)
     gain, fraction, x, y = peak

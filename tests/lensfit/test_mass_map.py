@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from halometry.errors import ReadError, UsageError
-from halometry.lensfit.command import fit
+from halometry.lensfit.command import fit_lens
 from halometry.lensfit.mass_map import Imager, conjugate_gradients, mean_square_mass
 from halometry.lensfit.parametrization import layout_of, with_points
 from halometry.massmaps.mapper import Mapper
@@ -123,14 +123,14 @@ def test_a_preset_without_substructure_has_no_maps() -> None:
 
 def test_a_fit_maps_the_mass_it_leaves_into_a_fits_file(tmp_path: Path) -> None:
     counts, _ = sample(load_preset(SMALL), SEED, 1, 1)
-    (one,) = fit(counts[0].numpy(), SMALL, tmp_path, figures=False, mass_map=True)
+    (one,) = fit_lens(counts[0].numpy(), SMALL, tmp_path, figures=False, mass_map=True)
     assert not isinstance(one, ReadError)
     assert one.convergence is not None
     (file,) = tmp_path.glob("*.fits")
     with fits.open(file) as opened:
         np.testing.assert_allclose(opened[0].data, one.convergence, rtol=1e-6)
         assert opened[0].header["CDELT1"] == pytest.approx(0.125)
-    assert (fit(counts[0].numpy(), SMALL)[0]).convergence is None  # type: ignore[union-attr]
+    assert (fit_lens(counts[0].numpy(), SMALL)[0]).convergence is None  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("pixel_scale", [0.125, 0.4])

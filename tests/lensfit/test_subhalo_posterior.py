@@ -17,10 +17,10 @@ from rich.console import Console
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UsageError
 from halometry.lensfit import Fitter
-from halometry.lensfit.command import fit
+from halometry.lensfit.command import fit_lens
 from halometry.lensfit.likelihood import Counts
 from halometry.lensfit.observation import Data
-from halometry.lensfit.optimize import maximise
+from halometry.lensfit.optimize import maximize
 from halometry.lensfit.parametrization import with_points
 from halometry.lensfit.subhalos import posterior as sampled
 from halometry.lensfit.subhalos.mcmc import Chains
@@ -124,7 +124,7 @@ def test_a_chain_has_the_posterior_that_weighted_draws_of_the_prior_have() -> No
     assert seen["number"].mean() == pytest.approx(weight @ number, rel=0.05)
 
 
-def test_effects_between_places_and_masses_are_means_of_their_neighbours() -> None:
+def test_effects_between_places_and_masses_are_means_of_their_neighbors() -> None:
     two = Effects(grid(0.3), np.array([0.01, 0.04]), np.eye(1), np.zeros(1), np.zeros((1, 1)))
     middle = (len(two.side) - 1) // 2
     which, much = two.of(np.array(0.0), np.array(SPACING), np.array(0.04))
@@ -155,7 +155,7 @@ def test_the_likelihood_by_effects_is_that_of_a_fit(mass: float, x: float, y: fl
     start = fitter.layout.coordinates(lambda name: getattr(scene, name).double())
     likelihood = Counts(image.flatten())
     with torch.no_grad():
-        smooth = maximise(model, likelihood, start)
+        smooth = maximize(model, likelihood, start)
         told = effects_of(model, Data(image, 0.0, None, 0, range(1)), smooth, laws)
     which, much = told.of(np.array(x), np.array(y), np.array(mass))
     among = told.products[np.ix_(which, which)]
@@ -171,7 +171,9 @@ def test_fit_tells_the_posterior_of_the_mass(tmp_path: Path) -> None:
     counts = observe(render(scene.to("cpu", torch.float32), preset), preset, 21, 4)[0]
     scaled = (counts - counts.min()) / (counts.max() - counts.min())  # as the published sets are
     np.save(tmp_path / "lens.npy", scaled.numpy())
-    (found,) = found_all = fit(tmp_path / "lens.npy", PRESET, tmp_path / "out", subhalos="sampled")
+    (found,) = found_all = fit_lens(
+        tmp_path / "lens.npy", PRESET, tmp_path / "out", subhalos="sampled"
+    )
     out = StringIO()
     print_fits([*found_all, *found_all], Console(file=out, width=120))
     assert "mass fraction" in out.getvalue()
@@ -218,7 +220,7 @@ def test_an_image_without_counts_is_a_row_that_says_so(tmp_path: Path) -> None:
     counts = observe(render(scene, preset), preset, 21, 4)[0].numpy()
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, counts.shape)
     np.save(tmp_path / "lens.npy", (counts + noise).astype(np.float32))
-    (found,) = fit(tmp_path / "lens.npy", preset, subhalos="sampled")
+    (found,) = fit_lens(tmp_path / "lens.npy", preset, subhalos="sampled")
     assert isinstance(found, ReadError)
     assert "its pixels are no counts" in found.reason
 
@@ -259,4 +261,4 @@ def test_what_cannot_be_sampled_is_refused(
 ) -> None:
     np.save(tmp_path / "1.npy", np.zeros((48, 48), dtype=np.float32))
     with pytest.raises(UsageError, match=message):
-        fit(tmp_path / "1.npy", preset, subhalos="sampled", **options)
+        fit_lens(tmp_path / "1.npy", preset, subhalos="sampled", **options)

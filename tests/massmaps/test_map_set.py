@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halometry.datasets.dataset import LabelledImages, LazyImages
+from halometry.datasets.dataset import LabeledImages, LazyImages
 from halometry.datasets.open import open_dataset
 from halometry.datasets.shards import shards_of
 from halometry.datasets.show import show
 from halometry.datasets.store import StoreWriter, open_store
 from halometry.errors import ReadError, UsageError
-from halometry.massmaps.dataset import map_set
+from halometry.massmaps.dataset import map_mass
 from halometry.simulation import load_preset, sample
 
 SMALL, LARGE = "demo_classification", "common_test_1"
@@ -48,12 +48,12 @@ def test_a_mapped_set_is_looked_at_with_its_maps(mapped: Path, tmp_path: Path) -
 def test_a_set_of_another_preset_is_mapped_blindly(lenses: Path, tmp_path: Path) -> None:
     other = load_preset(SMALL).model_copy(update={"name": "other"})
     few = first_images(open_dataset(lenses), 3)
-    made = open_dataset(map_set(few, tmp_path / "mapped.h5", other))
+    made = open_dataset(map_mass(few, tmp_path / "mapped.h5", other))
     assert made.attributes["blind"] == 1
-    assert open_dataset(map_set(few, tmp_path / "own.h5")).attributes["blind"] == 0
+    assert open_dataset(map_mass(few, tmp_path / "own.h5")).attributes["blind"] == 0
 
 
-def first_images(data: LabelledImages, count: int) -> LabelledImages:
+def first_images(data: LabeledImages, count: int) -> LabeledImages:
     """The first images of a set, as a set."""
     assert data.roles is not None
     return replace(
@@ -70,7 +70,7 @@ def test_an_image_without_counts_is_named_before_the_work(lenses: Path, tmp_path
     images = few.images[:].astype(np.float32)
     images[2] = np.random.default_rng(0).normal(images[2])
     with pytest.raises(ReadError, match=r"images\[2\].*no counts"):
-        map_set(replace(few, images=images), tmp_path / "mapped.h5", blind=True)
+        map_mass(replace(few, images=images), tmp_path / "mapped.h5", blind=True)
     assert not list(tmp_path.iterdir())
 
 
@@ -89,30 +89,30 @@ def test_a_stopped_map_goes_on_with_the_same_bytes(
 
     monkeypatch.setattr(StoreWriter, "write", some)
     with pytest.raises(KeyboardInterrupt):
-        map_set(lenses, out)
+        map_mass(lenses, out)
     assert not out.exists()
     assert not list(tmp_path.rglob("*.partial"))
     seen.clear()
-    map_set(lenses, out, workers=2)
+    map_mass(lenses, out, workers=2)
     assert sum(seen) == 90 - 64
     written = [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("0*.h5"))]
     with open_store(mapped) as one, open_store(out) as other:
         assert len(shards_of(other)) == 3
         np.testing.assert_array_equal(one["images"], other["images"])
         np.testing.assert_array_equal(one["labels"], other["labels"])
-    assert map_set(lenses, out) == out  # complete: nothing is done again
+    assert map_mass(lenses, out) == out  # complete: nothing is done again
     assert [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("0*.h5"))] == written
 
 
 def test_processes_map_what_one_maps(lenses: Path, mapped: Path, tmp_path: Path) -> None:
-    again = map_set(lenses, tmp_path / "again.h5", workers=2)
+    again = map_mass(lenses, tmp_path / "again.h5", workers=2)
     with open_store(mapped) as one, open_store(again) as other:
         np.testing.assert_array_equal(one["images"], other["images"])
 
 
 def test_test_images_of_folders_come_last(tmp_path: Path) -> None:
     counts, scene = sample(load_preset(SMALL), SEED, 0, 6)
-    folders = LabelledImages(
+    folders = LabeledImages(
         images=counts.numpy(),
         labels=scene.labels.numpy(),
         task="classification",
@@ -122,7 +122,7 @@ def test_test_images_of_folders_come_last(tmp_path: Path) -> None:
         description="",
         roles=np.array(["test", "train"] * 3),
     )
-    made = open_dataset(map_set(folders, tmp_path / "mapped.h5", SMALL, workers=1))
+    made = open_dataset(map_mass(folders, tmp_path / "mapped.h5", SMALL, workers=1))
     assert made.roles is not None
     assert made.roles.tolist() == ["train"] * 3 + ["test"] * 3
     order = [1, 3, 5, 0, 2, 4]
@@ -137,7 +137,7 @@ def test_images_for_testing_come_last_with_their_own_parameters(
     roles = np.where(np.arange(len(data)) % 3 == 1, "test", "train")
     mixed = replace(data, images=LazyImages(lenses), roles=roles)
     order = np.argsort(roles == "test", kind="stable")
-    with open_store(map_set(mixed, tmp_path / "mapped.h5")) as made, open_store(lenses) as own:
+    with open_store(map_mass(mixed, tmp_path / "mapped.h5")) as made, open_store(lenses) as own:
         np.testing.assert_array_equal(made["labels"], data.labels[order])
         for name in ("source_x", "subhalo_mass"):
             np.testing.assert_array_equal(
@@ -149,21 +149,21 @@ def test_images_for_testing_come_last_with_their_own_parameters(
 
 def test_sets_that_cannot_be_mapped_are_refused(lenses: Path, mapped: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="mapped already"):
-        map_set(mapped, tmp_path / "out.h5")
+        map_mass(mapped, tmp_path / "out.h5")
     with pytest.raises(UsageError, match="150 x 150"):
-        map_set(lenses, tmp_path / "out.h5", LARGE)
+        map_mass(lenses, tmp_path / "out.h5", LARGE)
     with pytest.raises(UsageError, match="holds a set with blind False"):
-        map_set(lenses, mapped, blind=True)
+        map_mass(lenses, mapped, blind=True)
     other = load_preset(SMALL).model_copy(
         update={"name": "other", "description": "Of\n" + "x " * 99}
     )
     with pytest.raises(
         UsageError, match=r"preset\.description .{9,40} \(now Of x .{9,40} \.\.\.\)"
     ):
-        map_set(lenses, mapped, other)
+        map_mass(lenses, mapped, other)
     with pytest.raises(UsageError, match="workers 0"):
-        map_set(lenses, tmp_path / "out.h5", workers=0)
+        map_mass(lenses, tmp_path / "out.h5", workers=0)
     strange = replace(open_dataset(lenses), attributes={})
     with pytest.raises(UsageError, match="--preset"):
-        map_set(strange, tmp_path / "out.h5")
+        map_mass(strange, tmp_path / "out.h5")
     assert not list(tmp_path.iterdir())

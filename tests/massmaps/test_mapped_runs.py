@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from halometry.attribution.command import attribution
+from halometry.attribution.command import explain_predictions
 from halometry.datasets.open import open_dataset
 from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, RunError
@@ -19,11 +19,11 @@ from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.predict import predict
 from halometry.massmaps.mapper import Mapper
 from halometry.massmaps.pool import Mapping
-from halometry.robustness.command import LATER, robustness
+from halometry.robustness.command import LATER, measure_robustness
 from halometry.robustness.shifts import SHIFTS, shifted
 from halometry.runs.mapped_inputs import for_plain_images
 from halometry.runs.run import Run
-from halometry.sensitivity.command import sensitivity
+from halometry.sensitivity.command import measure_sensitivity
 from halometry.sensitivity.lenses import smooth_scenes
 from halometry.simulation import load_preset, observe, render, sample
 from halometry.training.train import train
@@ -84,7 +84,7 @@ def test_a_network_learns_from_maps_in_their_units(run: Run) -> None:
     assert isinstance(seen.mean, tuple)
     assert isinstance(seen.std, tuple)
     assert seen.mean[0] > 2 > abs(seen.mean[1])
-    assert run.record()["fresh_images"] == 0
+    assert run.record()["online_images"] == 0
 
 
 def test_images_are_mapped_before_they_are_judged(run: Run, small: Mapper) -> None:
@@ -144,8 +144,8 @@ def test_processes_answer_for_batch_after_batch_and_end(run: Run, small: Mapper)
 
 def test_an_image_that_cannot_be_mapped_says_so(run: Run) -> None:
     noise = np.random.default_rng(0).normal(size=(2, 48, 48))
-    colours = np.random.default_rng(0).poisson(40, (3, 48, 48)).astype(np.float32)
-    answers = predict(run, [*noise, colours])
+    colors = np.random.default_rng(0).poisson(40, (3, 48, 48)).astype(np.float32)
+    answers = predict(run, [*noise, colors])
     assert all("no counts" in str(answer.error) for answer in answers[:2])
     assert "3 x 48 x 48" in str(answers[2].error)
 
@@ -156,7 +156,7 @@ def test_sets_that_do_not_fit_are_refused_in_words_that_help(
     with pytest.raises(DataError, match="halometry map"):
         evaluate(run, lenses)
     data = open_dataset(mapped)
-    other = replace(data, attributes=data.attributes | {"mapped": "name: another"})
+    other = replace(data, attributes=data.attributes | {"mass_map_preset": "name: another"})
     with pytest.raises(DataError, match="another preset"):
         evaluate(run, other)
 
@@ -165,21 +165,21 @@ def test_runs_on_maps_are_judged_by_plain_images(
     run: Run, small: Mapper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(SHIFTS, "psf", replace(SHIFTS["psf"], steps=(1.0, 2.0)))
-    found = robustness(run, tmp_path, count=30, shifts=["psf"], resamples=50)
+    found = measure_robustness(run, tmp_path, count=30, shifts=["psf"], resamples=50)
     assert [step.factor for step in found.steps] == [2.0]
     counts, scene = sample(small.preset, LATER, 0, 30)
     channels = np.stack([small.of_image(Image(one, None, "image")) for one in counts.numpy()])
     right = run.answerer("cpu")(channels).argmax(axis=1) == scene.labels.numpy()
     assert found.own.metrics["accuracy"].value == pytest.approx(right.mean())
     with pytest.raises(RunError, match="150 x 150; to be mapped it must be 1 x 48 x 48"):
-        robustness(run, preset=LARGE)
+        measure_robustness(run, preset=LARGE)
 
 
 def test_runs_on_maps_are_tried_with_single_subhalos(
     run: Run, small: Mapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("halometry.sensitivity.command.STEPS", 3)
-    seen = sensitivity(run, count=2, false_positives=0.4, grid=3)
+    seen = measure_sensitivity(run, count=2, false_positives=0.4, grid=3)
     scene = smooth_scenes(small.preset, TRIED_WITH, 0, 2, "cpu")
     expected = render(scene.to("cpu", torch.float32), small.preset)
     counts = observe(expected, small.preset, TRIED_WITH, 0, scene.background_rms)
@@ -192,7 +192,7 @@ def test_runs_on_maps_are_tried_with_single_subhalos(
 
 def test_what_runs_on_maps_look_at_is_as_large_as_the_maps(tmp_path: Path) -> None:
     pytest.importorskip("captum")
-    made = attribution("common_test_1/d4net_mapped", None, tmp_path, "saliency", count=12)
+    made = explain_predictions("common_test_1/d4net_mapped", None, tmp_path, "saliency", count=12)
     assert made.looks[0].image.shape == made.looks[0].map.shape == (75, 75)
     truth = made.looks[1].truth
     assert truth is not None

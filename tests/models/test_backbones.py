@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from halometry.errors import UnavailableError, UsageError
-from halometry.models import Network, backbones, create_backbone
-from halometry.models import backbones as listing
+from halometry.models import Network, create_backbone, list_backbones
+from halometry.models import list_backbones as listing
 from halometry.models.backbones import PUBLISHED, feature_width, pretraining_note, timm_name
 from halometry.models.network import switch_off_residuals
 
@@ -29,7 +29,7 @@ def test_a_name_like_nothing_gets_the_published_ones() -> None:
 
 
 def test_widths_are_those_of_the_published_heads() -> None:
-    widths = {info.name: info.features for info in backbones([*PUBLISHED])}
+    widths = {info.name: info.features for info in list_backbones([*PUBLISHED])}
     assert widths == {"mobilenetv3_small": 1024, "resnet18": 512, "efficientnet_b5": 2048}
 
 
@@ -81,9 +81,9 @@ def test_a_pretrained_first_convolution_is_begun_anew_only_where_asked(
         return net
 
     monkeypatch.setattr("halometry.models.backbones._pretrained", loaded)
-    kept = create_backbone("resnet18", 1, pretrained=True, first_convolution="summed")
-    anew = create_backbone("resnet18", 1, pretrained=True, first_convolution="random")
-    three = create_backbone("resnet18", 3, pretrained=True, first_convolution="random")
+    kept = create_backbone("resnet18", 1, pretrained=True, stem_init="summed")
+    anew = create_backbone("resnet18", 1, pretrained=True, stem_init="random")
+    three = create_backbone("resnet18", 3, pretrained=True, stem_init="random")
     assert (kept.conv1.weight == 1).all()  # type: ignore[union-attr]
     assert not (anew.conv1.weight == 1).any()  # type: ignore[union-attr]
     assert (three.conv1.weight == 1).all()  # type: ignore[union-attr]

@@ -57,7 +57,7 @@ def test_a_target_decodes_what_it_encodes(
     values: list[float], log: bool, mean: float, std: float
 ) -> None:
     labels = torch.tensor(values, dtype=torch.float64)
-    target = TargetConfig(transform="log" if log else "none", mean=mean, std=std)
+    target = TargetConfig(transform="log" if log else "linear", mean=mean, std=std)
     torch.testing.assert_close(target.decode(target.encode(labels)), labels)
 
 
@@ -73,7 +73,7 @@ def test_shares_resize_as_torch_does(height: int, width: int) -> None:
     torch.testing.assert_close(rows @ raw @ columns.T, resize(raw, 224), atol=1e-12, rtol=0)
 
 
-def test_channels_are_standardised_each_by_its_own() -> None:
+def test_channels_are_standardized_each_by_its_own() -> None:
     means, stds = (3.0, 0.0, -1.0), (2.0, 1.0, 0.1)
     config = PreprocessingConfig(channels=3, mean=means, std=stds)
     raw = torch.rand(2, 3, 4, 4)

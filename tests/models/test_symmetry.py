@@ -14,7 +14,7 @@ from halometry.models.d4net import DEEP, D4Net
 from halometry.models.predictor import symmetric_forms
 from halometry.models.symmetry import (
     ORDER,
-    GroupBatchNormalisation,
+    GroupBatchNormalization,
     GroupConvolution,
     Lift,
     filter_forms,
@@ -123,13 +123,13 @@ def test_a_deeper_d4net_begins_as_the_shallower_one(
 
 
 def test_statistics_are_pooled_over_the_forms() -> None:
-    norm = GroupBatchNormalisation(2, momentum=1.0).train()
+    norm = GroupBatchNormalization(2, momentum=1.0).train()
     features = torch.randn(4, 2 * ORDER, 6, 6) * torch.rand(2 * ORDER, 1, 1) + 3
     norm(features)
     by_feature = features.view(4, 2, -1).transpose(0, 1).reshape(2, -1)
-    normalised = norm.eval()(features).view(4, 2, -1).transpose(0, 1).reshape(2, -1)
+    normalized = norm.eval()(features).view(4, 2, -1).transpose(0, 1).reshape(2, -1)
     expected = (by_feature - by_feature.mean(1, keepdim=True)) / by_feature.std(1, keepdim=True)
-    torch.testing.assert_close(normalised, expected, rtol=0.01, atol=0.01)
+    torch.testing.assert_close(normalized, expected, rtol=0.01, atol=0.01)
 
 
 @pytest.mark.parametrize(("sides", "count"), [((6, 6), 8), ((6, 9), 4)])
@@ -145,7 +145,7 @@ def test_an_average_over_the_forms_makes_any_network_invariant(task: str) -> Non
     torch.manual_seed(0)
     net = Network("mobilenetv3_small", channels=1, outputs=3 if task == "classification" else 1)
     plain = Predictor(Preprocessing(PreprocessingConfig()), net, task).eval()
-    averaged = Predictor(plain.preprocessing, net, task, average_symmetries=True).eval()
+    averaged = Predictor(plain.preprocessing, net, task, tta=True).eval()
     images = torch.rand(2, 1, 48, 48)
     with torch.inference_mode():
         answers = averaged(images)

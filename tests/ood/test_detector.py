@@ -14,7 +14,7 @@ from halometry.ood.detector import FEATURES, KEPT, Cloud, Directions, Familiar, 
 from halometry.ood.image_statistics import FREQUENCIES, RINGS, brightness_levels, looks
 
 SIDES = ("features", "light", "spectrum", "noise")
-LOOKS = ("light", "centre", "spectrum", "noise")
+LOOKS = ("light", "center", "spectrum", "noise")
 
 
 def toy(count: int, seed: int, shift: float = 0.0) -> Sides:
@@ -120,7 +120,7 @@ def test_white_noise_has_the_same_power_and_roughness_everywhere() -> None:
         assert 3 * sigma < float(extreme.exp()) < 6 * sigma
 
 
-def test_a_shining_centre_is_unusual_however_faint() -> None:
+def test_a_shining_center_is_unusual_however_faint() -> None:
     view = View.of(noise_images(100, side=48), 1)
 
     def sides(images: Tensor) -> Sides:
@@ -131,18 +131,18 @@ def test_a_shining_centre_is_unusual_however_faint() -> None:
     lit = noise_images(50, 4, side=48)
     at = (torch.arange(48) - 23.5) / 2
     lit = lit + 2 * torch.exp(-0.5 * (at[:, None] ** 2 + at[None] ** 2))
-    assert sum(one.unusual == "centre" for one in known.judge(sides(lit))) > 40
+    assert sum(one.unusual == "center" for one in known.judge(sides(lit))) > 40
 
 
 def test_what_runs_of_before_did_not_look_at_is_no_matter() -> None:
     view = View.of(noise_images(100), 1)
     full = [view.sides(noise_images(100, k), torch.zeros(100, 4)) for k in range(3)]
-    old = [{side: of for side, of in one.items() if side != "centre"} for one in full]
+    old = [{side: of for side, of in one.items() if side != "center"} for one in full]
     known = Familiar.of(view, *old[:2])
     assert known.judge(full[2]) == known.judge(old[2])
 
 
-def test_colours_are_described_one_by_one() -> None:
+def test_colors_are_described_one_by_one() -> None:
     images = noise_images(3).expand(-1, 3, -1, -1) * torch.tensor([1.0, 2.0, 3.0])[:, None, None]
     levels = brightness_levels(images)
     for side, numbers in looks(images, levels).items():

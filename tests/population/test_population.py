@@ -12,7 +12,7 @@ from halometry.errors import DataError
 from halometry.population import class_fractions, mass_population
 from halometry.population.density import density, quantiles_of
 from halometry.population.masses import SCORES
-from halometry.population.summary import LEVELS, Summary, summarise
+from halometry.population.summary import LEVELS, Summary, summarize
 
 EQUAL = np.full(3, 1 / 3)
 MIDDLE, WIDTH = 0.5, 0.05  # of the training set's masses in these tests
@@ -23,10 +23,10 @@ def toy_probabilities(
     fractions: np.ndarray, lenses: int, rng: np.random.Generator, separation: float = 2.0
 ) -> np.ndarray:
     """What a perfect network trained on equal shares says: classes are Gaussians on a triangle."""
-    centres = separation * np.array([[0, 0], [1, 0], [0.5, 0.75**0.5]])
+    centers = separation * np.array([[0, 0], [1, 0], [0.5, 0.75**0.5]])
     which = rng.choice(3, lenses, p=fractions)
-    seen = centres[which] + rng.standard_normal((lenses, 2))
-    chance = np.exp(-0.5 * ((seen[:, None] - centres) ** 2).sum(axis=2))
+    seen = centers[which] + rng.standard_normal((lenses, 2))
+    chance = np.exp(-0.5 * ((seen[:, None] - centers) ** 2).sum(axis=2))
     return chance / chance.sum(axis=1, keepdims=True)
 
 
@@ -83,7 +83,7 @@ def test_labels_tell_their_density_from_enough_of_them() -> None:
 
 def test_the_summary_of_weighted_draws_is_that_of_their_law() -> None:
     values = np.random.default_rng(0).uniform(-5, 5, 200_000)  # weighted to a normal law
-    found = summarise(values, norm.pdf(values))
+    found = summarize(values, norm.pdf(values))
     expected = [0, *norm.interval(0.68), *norm.interval(0.95)]
     np.testing.assert_allclose(list(found.to_dict().values()), expected, atol=0.02)
 
@@ -118,7 +118,7 @@ def test_fractions_are_those_of_a_sum_over_the_whole_triangle() -> None:
     weights = np.exp(likelihood - likelihood.max())
     found = class_fractions(probabilities, EQUAL).summaries()
     for k in range(3):
-        exact = list(summarise(grid[:, k] / steps, weights).to_dict().values())
+        exact = list(summarize(grid[:, k] / steps, weights).to_dict().values())
         np.testing.assert_allclose(list(found[k].to_dict().values()), exact, atol=0.015)
 
 
@@ -163,7 +163,7 @@ def normal_answer(measured: np.ndarray, error: float) -> list[Summary]:
     squares = len(measured) * ((mean - measured.mean()) ** 2 + measured.var())
     log = -0.5 * (squares[:, None] / variance + len(measured) * np.log(variance))
     posterior = np.exp(log - log.max())
-    return [summarise(mean, posterior.sum(axis=1)), summarise(spread, posterior.sum(axis=0))]
+    return [summarize(mean, posterior.sum(axis=1)), summarize(spread, posterior.sum(axis=0))]
 
 
 @pytest.mark.parametrize(("spread", "law"), [(0.02, "gamma"), (0.02, "log_normal"), (0, "gamma")])

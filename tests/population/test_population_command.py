@@ -61,7 +61,7 @@ def run_with(**changes: Any) -> Run:
 
 
 def test_fractions_of_classes_with_everything_written(classes: Path, tmp_path: Path) -> None:
-    found = halometry.population(classes, out=tmp_path / "out")
+    found = halometry.infer_population(classes, out=tmp_path / "out")
     assert (found.lenses, found.left_out, found.prior) == (18, 1, "equal shares")
     assert found.called == {"no": 12 / 18, "sphere": 0.0, "vort": 6 / 18}
     assert found.summaries["no"].median == pytest.approx(13 / 21, abs=0.03)
@@ -75,12 +75,12 @@ def test_fractions_of_classes_with_everything_written(classes: Path, tmp_path: P
 
 
 def test_the_same_seed_gives_the_same_answer(classes: Path) -> None:
-    first, again, other = (halometry.population(classes, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (halometry.infer_population(classes, seed=seed) for seed in (1, 1, 2))
     assert first.summaries == again.summaries != other.summaries
 
 
 def test_masses_with_everything_written(masses: Path, labels: Path, tmp_path: Path) -> None:
-    found = halometry.population(masses, labels, out=tmp_path / "out")
+    found = halometry.infer_population(masses, labels, out=tmp_path / "out")
     assert found.lenses == 40
     assert found.called is None
     assert found.prior.startswith(f"{labels}: 2,000 masses, mean 0.2")
@@ -89,7 +89,7 @@ def test_masses_with_everything_written(masses: Path, labels: Path, tmp_path: Pa
     record = json.loads((tmp_path / "out/population.json").read_text())
     assert (record["of"], record["law"]) == ("masses", "gamma")
     assert (tmp_path / "out/population.png").stat().st_size > 10_000
-    other = halometry.population(masses, labels, law="log_normal").summaries["mean"]
+    other = halometry.infer_population(masses, labels, law="log_normal").summaries["mean"]
     assert other != found.summaries["mean"]
     assert other.median == pytest.approx(found.summaries["mean"].median, abs=0.01)
 
@@ -97,7 +97,9 @@ def test_masses_with_everything_written(masses: Path, labels: Path, tmp_path: Pa
 def test_masses_that_evaluate_wrote_do_too(masses: Path, labels: Path, tmp_path: Path) -> None:
     text = masses.read_text().replace("f_sub", "median", 1)
     (tmp_path / "judged.csv").write_text(text)
-    first, second = (halometry.population(p, labels) for p in (masses, tmp_path / "judged.csv"))
+    first, second = (
+        halometry.infer_population(p, labels) for p in (masses, tmp_path / "judged.csv")
+    )
     assert first.summaries == second.summaries
 
 
@@ -106,7 +108,10 @@ def test_predictions_of_evaluate_do_too(classes: Path, tmp_path: Path) -> None:
         ["images[1]", "no", 0.02, 0.08, 0.9]
     ] * 6
     judged = write(tmp_path / "judged.csv", ["image", "truth", *LINES], rows)
-    assert halometry.population(judged).summaries == halometry.population(classes).summaries
+    assert (
+        halometry.infer_population(judged).summaries
+        == halometry.infer_population(classes).summaries
+    )
 
 
 def test_columns_that_are_no_classes_are_none(
@@ -116,10 +121,14 @@ def test_columns_that_are_no_classes_are_none(
         header, *rows = list(csv.reader(file))
     more = [[*row[:5], "no sphere", 3.7, 0, row[5]] for row in rows]
     path = write(tmp_path / "more.csv", [*header[:5], "set", "novelty", "flag", "error"], more)
-    assert halometry.population(path).summaries == halometry.population(classes).summaries
+    assert (
+        halometry.infer_population(path).summaries == halometry.infer_population(classes).summaries
+    )
     more = [[*row[:5], 0, "faint" if k < 3 else "", row[5]] for k, row in enumerate(rows)]
     path = write(tmp_path / "more.csv", [*header[:5], "familiarity", "unusual", "error"], more)
-    assert halometry.population(path).summaries == halometry.population(classes).summaries
+    assert (
+        halometry.infer_population(path).summaries == halometry.infer_population(classes).summaries
+    )
     assert "warning: 3 of 18 lenses are unlike the training set" in capsys.readouterr().err
 
 
@@ -148,27 +157,27 @@ def test_what_cannot_be_used_is_said(
 ) -> None:
     path = write(tmp_path / "p.csv", header, [row])
     with pytest.raises(DataError, match=rf"p\.csv: .*{message}"):
-        halometry.population(path, "halo_mass")
+        halometry.infer_population(path, "halo_mass")
 
 
 def test_a_file_of_errors_alone_has_no_answer(tmp_path: Path) -> None:
     rows = [[f"{k}.npy", "", "", "", "", "is empty"] for k in range(3)]
     file = write(tmp_path / "p.csv", ["file", "class", *LINES, "error"], rows)
     with pytest.raises(DataError, match="none of its rows has an answer"):
-        halometry.population(file)
+        halometry.infer_population(file)
 
 
 def test_masses_are_refused_without_what_the_network_was_trained_on(masses: Path) -> None:
     with pytest.raises(
         UsageError, match=r"predictions\.csv: masses need --prior, which is divided"
     ):
-        halometry.population(masses)
+        halometry.infer_population(masses)
     with pytest.raises(
         UsageError, match="--prior demo_classification: is for classes; these are m"
     ):
-        halometry.population(masses, "demo_classification")
+        halometry.infer_population(masses, "demo_classification")
     with pytest.raises(UsageError, match="--law gama: did you mean 'gamma'"):
-        halometry.population(masses, "halo_mass", law="gama")
+        halometry.infer_population(masses, "halo_mass", law="gama")
 
 
 def test_shares_of_classes(lenses: Path, masses: Path, tmp_path: Path) -> None:
@@ -190,7 +199,7 @@ def test_shares_of_classes(lenses: Path, masses: Path, tmp_path: Path) -> None:
         class_shares("no=1,sphere=1,vort=0", names)
     with pytest.raises(UsageError, match="--prior halo_mass: is for masses; these are classes"):
         class_shares("halo_mass", names)
-    with pytest.raises(UsageError, match="--prior halomass: is no run, preset, labelled set or CSV"
+    with pytest.raises(UsageError, match="--prior halomass: is no run, preset, labeled set or CSV"
                                          " file; did you mean 'halo_mass'"):  # fmt: skip
         class_shares("halomass", names)
 

@@ -63,7 +63,7 @@ def test_what_files_hold_goes_in_as_it_is(
     np.testing.assert_array_equal(one, two)
 
 
-def test_colour_runs_take_grey_images(tmp_path: Path) -> None:
+def test_color_runs_take_gray_images(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         (tmp_path / "set" / name).mkdir(parents=True)
@@ -72,9 +72,9 @@ def test_colour_runs_take_grey_images(tmp_path: Path) -> None:
     run = train("classification", tmp_path / "set", "d4net", tmp_path / "run", overrides=QUICK)
     settle(run, rng.random((8, 3, 32, 32)))
     file = export(run, tmp_path / "a.onnx").path
-    np.save(tmp_path / "grey.npy", rng.random((32, 32)))
-    np.save(tmp_path / "colour.npy", rng.random((3, 32, 32)))
-    files = [tmp_path / "grey.npy", tmp_path / "colour.npy"]
+    np.save(tmp_path / "gray.npy", rng.random((32, 32)))
+    np.save(tmp_path / "color.npy", rng.random((3, 32, 32)))
+    files = [tmp_path / "gray.npy", tmp_path / "color.npy"]
     mine, theirs = (table(predict(one, files)) for one in (file, run.path))
     np.testing.assert_allclose(mine, theirs, atol=1e-5)
 

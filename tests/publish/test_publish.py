@@ -20,7 +20,7 @@ from halometry.errors import DataError, RunError, StorageError, UsageError
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.predict import predict
 from halometry.publish.card import card_of, hub_metric
-from halometry.publish.publish import halved, publish, without_paths
+from halometry.publish.publish import halved, publish_run, without_paths
 from halometry.runs.run import Run, load_run
 from halometry.training.train import train
 
@@ -122,7 +122,7 @@ def test_weights_that_half_precision_would_change_stay_single(
     module = importlib.import_module("halometry.publish.publish")  # the function has its name
     monkeypatch.setattr(module, "LARGEST_CHANGE", 0.0)
     run = published / "runs" / "demo_classification"
-    made = publish(run, lenses, tmp_path / "p")
+    made = publish_run(run, lenses, tmp_path / "p")
     assert made.change is None
     weights = "weights.safetensors"
     for key, tensor in load_file(tmp_path / "p" / weights).items():
@@ -141,7 +141,7 @@ def test_a_set_of_files_is_described_without_its_place(
         for i in range(4):
             np.save(tmp_path / "mine" / name / f"{i}.npy", rng.random((48, 48)))
     run = published / "runs" / "demo_classification"
-    publish(run, tmp_path / "mine", tmp_path / "p")
+    publish_run(run, tmp_path / "mine", tmp_path / "p")
     text = card_of(tmp_path / "p")
     assert "Measured on all 12 images of mine:" in text
     assert "The figures above are of other images." in text
@@ -151,9 +151,9 @@ def test_a_set_of_files_is_described_without_its_place(
 def test_a_folder_that_is_there_is_left_alone(published: Path, lenses: Path) -> None:
     run, there = published / "runs" / "demo_classification", published / "weights"
     with pytest.raises(StorageError, match="weights: is there already; remove it, or choose"):
-        publish(run, lenses, there)
+        publish_run(run, lenses, there)
     with pytest.raises(RunError, match="is a run for classification"):
-        publish(run, simulate("demo_mass", 12, out=published / "m.h5"), published / "new")
+        publish_run(run, simulate("demo_mass", 12, out=published / "m.h5"), published / "new")
     assert not (published / "new").exists()
 
 
@@ -164,7 +164,7 @@ def test_names_lead_to_the_package_and_wrong_ones_to_the_nearest(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert halometry.weights() == [KINDS, MASSES]
+    assert halometry.list_weights() == [KINDS, MASSES]
     assert load_run(KINDS).path == shipped / "weights" / KINDS
     with pytest.raises(RunError, match=f"demo_mas/tiny: no such folder; did you mean '{MASSES}'"):
         load_run("demo_mas/tiny")
@@ -185,7 +185,7 @@ def test_weights_in_an_archive_load(
             archive.write(file, file.relative_to(shipped))
     packed = zipfile.Path(tmp_path / "package.zip")
     monkeypatch.setattr("halometry.resources._folder", lambda name: packed.joinpath(name))
-    assert halometry.weights() == [KINDS, MASSES]
+    assert halometry.list_weights() == [KINDS, MASSES]
     assert predict(KINDS, lenses) == expected
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from halometry.errors import RunError, UsageError
 from halometry.ood.detector import Novelty
-from halometry.robustness.command import robustness
+from halometry.robustness.command import measure_robustness
 from halometry.runs.run import Run, load_run
 from halometry.simulation import load_preset, sample
 
@@ -61,7 +61,7 @@ class BrightSky:
 
 
 def test_a_run_that_sees_all_is_robust_and_underconfident() -> None:
-    found = robustness(known(Oracle(45)), count=45, shifts=["sky", "psf"], resamples=50)
+    found = measure_robustness(known(Oracle(45)), count=45, shifts=["sky", "psf"], resamples=50)
     assert [(step.shift, step.factor) for step in found.steps] == [
         *(("sky", factor) for factor in (0.25, 0.5, 2, 4)),
         *(("psf", factor) for factor in (0.5, 0.75, 1.5, 2)),
@@ -88,7 +88,7 @@ def test_only_the_shift_changes_the_answers(monkeypatch: pytest.MonkeyPatch) -> 
         seen.append(images)
         return by_brightness(images)
 
-    found = robustness(known(looking), count=30, shifts=["sky"], seed=4, resamples=50)
+    found = measure_robustness(known(looking), count=30, shifts=["sky"], seed=4, resamples=50)
     own, quarter, half, twice, four = seen
     expected, _ = sample(load_preset("demo_classification"), found.seed, 0, 30)
     np.testing.assert_array_equal(own, expected.numpy())
@@ -98,7 +98,7 @@ def test_only_the_shift_changes_the_answers(monkeypatch: pytest.MonkeyPatch) -> 
     assert np.corrcoef(own[0].ravel(), half[0].ravel())[0, 1] > 0.99
     ece = {step.factor: step.metrics["ece"].value for step in found.steps}
     assert ece[4] == pytest.approx(2 / 3, abs=0.01)  # all called 'no', with certainty
-    again = robustness(known(by_brightness), count=30, shifts=["sky"], seed=4, resamples=50)
+    again = measure_robustness(known(by_brightness), count=30, shifts=["sky"], seed=4, resamples=50)
     assert again.steps == found.steps
 
 
@@ -109,7 +109,7 @@ def test_everything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "halometry.robustness.command.watched",
         lambda *_: (lambda images: watch.see(images) or oracle(images), watch),
     )
-    found = robustness(known(Oracle(30)), tmp_path, 30, ["sky", "shear"], resamples=20)
+    found = measure_robustness(known(Oracle(30)), tmp_path, 30, ["sky", "shear"], resamples=20)
     record = json.loads((tmp_path / "robustness.json").read_text())
     assert record["rows"][0] == ["shift", "times", "AUC", "ECE", "unlike", "change of AUC"]
     assert record["command"] == (
@@ -128,21 +128,23 @@ def test_everything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_another_preset_may_be_moved_away_from() -> None:
     run = known(by_brightness, preset=None)
     with pytest.raises(RunError, match="was not simulated from a preset; say which .* --preset"):
-        robustness(run, count=30)
-    found = robustness(run, count=30, shifts=["sky"], resamples=20, preset="demo_classification")
+        measure_robustness(run, count=30)
+    found = measure_robustness(
+        run, count=30, shifts=["sky"], resamples=20, preset="demo_classification"
+    )
     assert found.preset.name == "demo_classification"
     assert found.command.endswith("--preset demo_classification --shifts sky")
 
 
 def test_a_plan_without_a_step_is_refused() -> None:
     with pytest.raises(UsageError, match="--shifts: leaves nothing to judge runs/known by"):
-        robustness(known(by_brightness), count=30, shifts=[])
+        measure_robustness(known(by_brightness), count=30, shifts=[])
 
 
 def test_masses_are_judged_by_their_errors() -> None:
     run = known(lambda images: np.full(len(images), 0.3), preset="demo_mass")
     config = run.config.model_copy(update={"task": "regression", "class_names": None})
-    found = robustness(replace(run, config=config), count=30, shifts=["psf"], resamples=50)
+    found = measure_robustness(replace(run, config=config), count=30, shifts=["psf"], resamples=50)
     assert set(found.own.metrics) == {"mse", "rmse", "mae", "r2", "bias"}
     for step in found.steps:
         assert step.metrics["mse"].value == found.own.metrics["mse"].value
@@ -152,14 +154,14 @@ def test_masses_are_judged_by_their_errors() -> None:
 
 def test_what_cannot_be_judged_is_said() -> None:
     with pytest.raises(RunError, match="runs/known: was trained on gone, which was not simulated"):
-        robustness(known(by_brightness, preset=None))
+        measure_robustness(known(by_brightness, preset=None))
     with pytest.raises(
         RunError, match="each image of preset common_test_1 is 150 x 150 pixels, the"
     ):
-        robustness(known(by_brightness, preset="common_test_1"))
+        measure_robustness(known(by_brightness, preset="common_test_1"))
     with pytest.raises(UsageError, match="--shifts skye: unknown, did you mean 'sky'"):
-        robustness(known(by_brightness), shifts=["skye"])
+        measure_robustness(known(by_brightness), shifts=["skye"])
     with pytest.raises(UsageError, match="--shifts background: the preset demo_classification has"):
-        robustness(known(by_brightness), shifts=["background"])
+        measure_robustness(known(by_brightness), shifts=["background"])
     with pytest.raises(UsageError, match="--count 5: must be at least 30"):
-        robustness(known(by_brightness), count=5)
+        measure_robustness(known(by_brightness), count=5)

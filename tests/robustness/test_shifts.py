@@ -11,7 +11,7 @@ import torch
 
 from halometry.errors import ConfigError, UsageError
 from halometry.robustness.shifts import SHIFTS, scaled, shifted
-from halometry.simulation import Preset, draw_scenes, load_preset, presets, render, sample
+from halometry.simulation import Preset, draw_scenes, list_presets, load_preset, render, sample
 from halometry.simulation.distributions import LogNormal, PowerLaw, Quantity, TruncatedNormal
 from halometry.simulation.sampling import sersic_flux
 from helpers.presets import own_preset
@@ -35,7 +35,7 @@ def brightness(preset: Preset) -> float:
     return float(render(scene, preset).sum())
 
 
-@pytest.mark.parametrize("name", [name for name in presets() if "as_run" not in name])
+@pytest.mark.parametrize("name", [name for name in list_presets() if "as_run" not in name])
 def test_scenes_stay_but_for_what_is_moved(name: str) -> None:
     preset = load_preset(name)
     if preset.halos is not None:

@@ -17,7 +17,7 @@ import yaml
 
 from halometry import cli
 from halometry.calibration.temperature import fit_temperature, tempered
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.generate import simulate
 from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, RunError, UsageError
@@ -28,7 +28,7 @@ from halometry.publish.publish import without_paths
 from halometry.runs.calibrate import calibrate
 from halometry.runs.calibration_fit import halves, reserved
 from halometry.runs.exported import load_exported
-from halometry.runs.ood import familiarise
+from halometry.runs.ood import fit_ood_detector
 from halometry.runs.run import CONFORMAL, Run, load_run, write_config
 from halometry.training.train import train
 
@@ -46,7 +46,7 @@ def mass_run(published: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(published / "runs" / "demo_mass", tmp_path / "run"))
 
 
-def untempered(run: Run, data: LabelledImages, rows: np.ndarray) -> np.ndarray:
+def untempered(run: Run, data: LabeledImages, rows: np.ndarray) -> np.ndarray:
     plain = run.config.model_copy(update={"temperature": 1.0, "bias": ()})
     return outputs_of(replace(run, config=plain), data, np.sort(rows))
 
@@ -65,9 +65,9 @@ def as_of_before(run: Path) -> None:
 def test_training_ends_with_a_calibration(run: Path, lenses: Path) -> None:
     found, data = load_run(run), open_dataset(lenses)
     split = found.split()
-    assert (len(split.selection), len(split.calibration)) == (6, 3)
-    answers = untempered(found, data, split.selection)
-    temperature, bias = fit_temperature(data.labels[split.selection], answers)
+    assert (len(split.validation), len(split.calibration)) == (6, 3)
+    answers = untempered(found, data, split.validation)
+    temperature, bias = fit_temperature(data.labels[split.validation], answers)
     assert found.config.temperature == pytest.approx(temperature, abs=1e-3)
     assert found.config.bias == pytest.approx(bias, abs=1e-3)
     conformal = found.conformal()
@@ -81,10 +81,10 @@ def test_training_ends_with_a_calibration(run: Path, lenses: Path) -> None:
 
 
 def test_with_symmetries_the_mean_is_what_is_calibrated(lenses: Path, tmp_path: Path) -> None:
-    options = QUICK | {"average_symmetries": True}
+    options = QUICK | {"tta": True}
     found = train("classification", lenses, "test_resnet", tmp_path / "run", overrides=options)
     data = open_dataset(lenses)
-    rows = found.split().selection
+    rows = found.split().validation
     temperature, bias = fit_temperature(data.labels[rows], untempered(found, data, rows))
     assert found.config.temperature == pytest.approx(temperature, abs=1e-3)
     assert found.config.bias == pytest.approx(bias, abs=1e-3)
@@ -280,7 +280,7 @@ def test_the_command_calibrates_and_asks_for_a_level(
     assert "level 50: must lie between 0 and 1, such as 0.9" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("change", [calibrate, familiarise])
+@pytest.mark.parametrize("change", [calibrate, fit_ood_detector])
 def test_what_came_with_the_package_stays_as_it_came(
     change: Callable[..., object], tmp_path: Path
 ) -> None:

@@ -15,14 +15,19 @@ from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate
 from halometry.publish.export import export
-from halometry.publish.publish import publish
+from halometry.publish.publish import publish_run
 from halometry.runs.calibrate import calibrate
 from halometry.runs.calibration_fit import halves
 from halometry.runs.exported import load_exported
 from halometry.runs.run import EARLIER, Run, load_run
 from halometry.training.train import train
 
-QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True, "fresh": 0}
+QUICK: dict[str, Any] = {
+    "epochs": 1,
+    "precision": "float32",
+    "channels_last": True,
+    "online_fraction": 0,
+}
 TINY = "test_resnet"
 
 
@@ -48,7 +53,7 @@ def second(first: Run, lenses: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def known(run: Run) -> np.ndarray:
     split = run.split()
-    return np.concatenate([split.train, split.selection])
+    return np.concatenate([split.train, split.validation])
 
 
 def test_a_start_may_go_on_with_the_same_split(first: Run, fixed: Path, tmp_path: Path) -> None:
@@ -92,7 +97,7 @@ def test_a_run_is_not_judged_by_what_its_start_learnt_from(
 
     export(second, tmp_path / "second.onnx")
     assert set(evaluate(tmp_path / "second.onnx", longer).rows) == set(rows)
-    judged = publish(second, longer, tmp_path / "published", device="cpu").evaluation
+    judged = publish_run(second, longer, tmp_path / "published", device="cpu").evaluation
     assert set(judged.rows) == set(rows)
     public = (tmp_path / "published" / EARLIER).read_text()
     assert str(fixed.parent) not in public

@@ -21,14 +21,14 @@ from halometry import hub
 from halometry.datasets.generate import simulate
 from halometry.errors import DataError, RunError
 from halometry.evaluation.predict import predict
-from halometry.publish.publish import publish
+from halometry.publish.publish import publish_run
 from halometry.runs.exported import ExportedRun
-from halometry.runs.ood import NOVELTY, Watch, familiarise, read_familiar, watched
+from halometry.runs.ood import NOVELTY, Watch, fit_ood_detector, read_familiar, watched
 from halometry.runs.run import Run, load_run
 from halometry.training.train import train
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
-QUICK |= {"size": 24, "fresh": 0.0, "auxiliary": 0.0}
+QUICK |= {"size": 24, "online_fraction": 0.0, "aux_loss_weight": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_answers_are_the_same_whether_or_not_anyone_watches(
 def test_what_is_learnt_later_is_what_training_would_have_written(run: Run, images: Path) -> None:
     before = load_file(run.path / NOVELTY)
     (run.path / NOVELTY).unlink()
-    assert familiarise(run, images) is not None
+    assert fit_ood_detector(run, images) is not None
     after = load_file(run.path / NOVELTY)
     assert before.keys() == after.keys()
     for key, tensor in before.items():
@@ -103,13 +103,13 @@ def test_a_larger_set_of_the_same_seed_will_do_and_no_other(
 ) -> None:
     larger = simulate("demo_classification", 500, seed=1, out=tmp_path / "larger.h5")
     before = load_file(run.path / NOVELTY)
-    halometry.familiarise(run.path, larger)
+    halometry.fit_ood_detector(run.path, larger)
     assert torch.equal(before["levels"], load_file(run.path / NOVELTY)["levels"])
     smaller = simulate("demo_classification", 60, seed=1, out=tmp_path / "smaller.h5")
     other = simulate("demo_classification", 60, seed=3, out=tmp_path / "other.h5")
     for wrong in (smaller, other):
         with pytest.raises(DataError, match=r"is not the set that .*run was trained on \(480 im"):
-            familiarise(run, wrong)
+            fit_ood_detector(run, wrong)
 
 
 def test_too_few_images_are_said_to_be(
@@ -119,7 +119,7 @@ def test_too_few_images_are_said_to_be(
     said = capsys.readouterr().err
     assert "9 images that it has not learnt from are too few to know; 40 are needed" in said
     assert not (run.path / NOVELTY).exists()
-    assert familiarise(run, lenses) is None
+    assert fit_ood_detector(run, lenses) is None
 
 
 def test_masses_are_told_with_how_familiar_their_images_are(strange: Path, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_masses_are_told_with_how_familiar_their_images_are(strange: Path, tmp_p
     predict(run, strange, tmp_path / "p.csv")
     lines = (tmp_path / "p.csv").read_text().splitlines()
     assert lines[0] == "file,f_sub,conformal_low_90,conformal_high_90,familiarity,unusual,error"
-    assert lines[1].split(",")[-2] in ("features", "light", "centre", "spectrum", "noise", "unit")
+    assert lines[1].split(",")[-2] in ("features", "light", "center", "spectrum", "noise", "unit")
 
 
 def test_masses_of_images_in_another_unit_are_flagged_for_it(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_masses_of_images_in_another_unit_are_flagged_for_it(tmp_path: Path) -> 
 
 def test_of_an_average_over_symmetries_the_image_as_it_is_counts(run: Run, lenses: Path) -> None:
     def averaging(over: bool) -> Run:
-        recipe = run.config.recipe.model_copy(update={"average_symmetries": over})
+        recipe = run.config.recipe.model_copy(update={"tta": over})
         return replace(run, config=run.config.model_copy(update={"recipe": recipe}))
 
     alone, mean = (predict(averaging(over), lenses) for over in (False, True))
@@ -173,7 +173,7 @@ def test_the_weights_in_the_package_tell_lenses_from_noise(tmp_path: Path) -> No
 
 def test_published_weights_know_what_the_run_knew(run: Run, lenses: Path, tmp_path: Path) -> None:
     other = simulate("demo_classification", 30, seed=3, out=tmp_path / "other.h5")
-    publish(run, other, tmp_path / "published", device="cpu")
+    publish_run(run, other, tmp_path / "published", device="cpu")
     assert (tmp_path / "published" / NOVELTY).read_bytes() == (run.path / NOVELTY).read_bytes()
     assert NOVELTY in hub.FILES
     before, after = predict(run, lenses), predict(tmp_path / "published", lenses)

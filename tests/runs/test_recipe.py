@@ -11,7 +11,7 @@ from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import split_dataset
 from halometry.errors import ConfigError, UsageError
 from halometry.models.backbones import OURS
-from halometry.runs.recipe import RecipeFile, load_recipe, parse_overrides, recipes
+from halometry.runs.recipe import RecipeFile, list_recipes, load_recipe, parse_overrides
 from halometry.runs.run import HISTORY
 from halometry.training.configure import configure
 from halometry.training.module import Learner
@@ -22,22 +22,22 @@ def test_the_baseline_is_the_published_recipe() -> None:
     baseline = load_recipe("baseline")
     b5 = baseline.resolve("classification", "efficientnet_b5")
     assert (b5.size, b5.channels, b5.batch_size, b5.epochs) == (224, 3, 32, 20)
-    assert (b5.optimiser, b5.learning_rate, b5.schedule) == ("adam", 1e-3, "plateau")
+    assert (b5.optimizer, b5.learning_rate, b5.schedule) == ("adam", 1e-3, "plateau")
     assert (b5.plateau_factor, b5.plateau_patience) == (0.1, 1)
     assert (b5.head_hidden, b5.head_activation, b5.pretrained) == ((1024,), "none", True)
-    assert (b5.flip_probability, b5.quarter_turns, b5.standardise) == (0.0, False, False)
+    assert (b5.flip_probability, b5.rot90, b5.standardize) == (0.0, False, False)
     small = baseline.resolve("classification", "mobilenetv3_small")
     assert (small.pretrained, small.head_hidden) == (False, ())
     r18 = baseline.resolve("regression", "resnet18")
     assert (r18.size, r18.channels, r18.batch_size, r18.epochs) == (150, 1, 32, 30)
     assert (r18.learning_rate, r18.plateau_factor, r18.plateau_patience) == (1e-4, 0.5, 5)
     assert (r18.head_hidden, r18.head_activation) == ((256,), "relu")
-    assert (r18.flip_probability, r18.first_convolution) == (0.25, "random")
-    assert (r18.target, r18.standardise_target, r18.precision) == ("none", False, "float32")
+    assert (r18.flip_probability, r18.stem_init) == (0.25, "random")
+    assert (r18.target, r18.standardize_target, r18.precision) == ("linear", False, "float32")
     assert baseline.resolve("regression", "efficientnet_b5").size == 224
 
 
-@pytest.mark.parametrize("name", recipes())
+@pytest.mark.parametrize("name", list_recipes())
 def test_every_recipe_says_what_it_is(name: str) -> None:
     assert len(load_recipe(name).description) > 30
 
@@ -96,22 +96,20 @@ def test_overrides_are_read_as_numbers_and_words() -> None:
 
 
 def test_ours_begin_without_weights_of_imagenet_by_every_recipe() -> None:
-    for name in recipes():
+    for name in list_recipes():
         for backbone in OURS:
             for task in TASKS:
                 assert not load_recipe(name).resolve(task, backbone).pretrained
 
 
-@pytest.mark.parametrize(
-    ("by", "column"), [("loss", "selection_loss"), ("metric", "selection_metric")]
-)
+@pytest.mark.parametrize(("by", "column"), [("loss", "val_loss"), ("metric", "val_metric")])
 def test_the_checkpoint_is_the_best_of_what_the_recipe_says(
     by: str, column: str, lenses: Path, tmp_path: Path
 ) -> None:
-    overrides = {"epochs": 6, "validations_per_epoch": 2, "select_by": by, "head_dropout": 0.5}
+    overrides = {"epochs": 6, "val_checks_per_epoch": 2, "monitor": by, "head_dropout": 0.5}
     run = train(
         "classification", lenses, "test_resnet", tmp_path / "run",
-        overrides=overrides | {"fresh": 0, "precision": "float32", "batch_size": 16},
+        overrides=overrides | {"online_fraction": 0, "precision": "float32", "batch_size": 16},
     )  # fmt: skip
     with (run.path / HISTORY).open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -140,10 +138,10 @@ def test_schedules_rise_and_fall(
         "classification", data, split_dataset(data, 0), "test_resnet", recipe, 0, "cpu", None
     ).model_copy(update={"steps": 10})
     learner = Learner(config.predictor(config.build_network()), config, batches=None)  # type: ignore[arg-type]
-    optimiser = learner.configure_optimizers()
+    optimizer = learner.configure_optimizers()
     found = []
     for _ in rates:
-        found.append(optimiser["optimizer"].param_groups[0]["lr"])
-        optimiser["optimizer"].step()
-        optimiser["lr_scheduler"]["scheduler"].step()
+        found.append(optimizer["optimizer"].param_groups[0]["lr"])
+        optimizer["optimizer"].step()
+        optimizer["lr_scheduler"]["scheduler"].step()
     assert found == pytest.approx(rates, abs=1e-3)

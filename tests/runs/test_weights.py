@@ -15,12 +15,12 @@ MEGABYTE = 1_000_000
 
 
 def test_they_are_there_and_small() -> None:
-    assert "common_test_1/d4net" in halometry.weights()
-    files = [f for name in halometry.weights() for f in weights_folder(name).iterdir()]
+    assert "common_test_1/d4net" in halometry.list_weights()
+    files = [f for name in halometry.list_weights() for f in weights_folder(name).iterdir()]
     assert sum(file.stat().st_size for file in files) < 4 * MEGABYTE
 
 
-@pytest.mark.parametrize("name", halometry.weights())
+@pytest.mark.parametrize("name", halometry.list_weights())
 def test_each_answers_and_its_card_is_true(name: str) -> None:
     run = load_run(name)
     record = run.record()
@@ -33,4 +33,4 @@ def test_each_answers_and_its_card_is_true(name: str) -> None:
     assert text == card(name, run.config, record)
     found = {r.metric_type: r.metric_value for r in ModelCard(text).data.eval_results}
     assert found == {hub_metric(k): m["value"] for k, m in record["test"]["metrics"].items()}
-    assert record["licence"] == "mit"
+    assert record["license"] == "mit"

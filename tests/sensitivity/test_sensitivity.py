@@ -17,7 +17,7 @@ from sklearn.isotonic import isotonic_regression
 from halometry.errors import RunError, UsageError
 from halometry.lensfit.likelihood import Counts, Model
 from halometry.lensfit.linear import unexplained
-from halometry.lensfit.optimize import maximise
+from halometry.lensfit.optimize import maximize
 from halometry.lensfit.parametrization import layout_of
 from halometry.log import track
 from halometry.runs.run import load_run
@@ -33,7 +33,7 @@ from halometry.sensitivity import (
     scores_of_smooth,
     try_masses,
 )
-from halometry.sensitivity.command import sensitivity
+from halometry.sensitivity.command import measure_sensitivity
 from halometry.sensitivity.core import chances_of
 from halometry.sensitivity.curves import crossing, rising
 from halometry.sensitivity.lenses import (
@@ -115,7 +115,7 @@ def test_the_gain_with_the_lens_fitted_is_that_of_a_fit(some: SmoothLenses) -> N
     with torch.no_grad():
         for k in range(3):  # an image without noise, whose deviance is the gain that is expected
             likelihood = Counts(lumpy[k])
-            found = maximise(Model(PRESET, layout), likelihood, theta[k : k + 1])
+            found = maximize(Model(PRESET, layout), likelihood, theta[k : k + 1])
             assert float(found.deviance) == pytest.approx(float(linear[k]), rel=0.1)
 
 
@@ -248,7 +248,9 @@ def test_a_crossing_is_on_the_line_between_two_points() -> None:
 
 def test_a_run_is_measured_and_written(published: Path, tmp_path: Path) -> None:
     run = published / "runs" / "demo_classification"
-    seen = sensitivity(run, tmp_path / "out", count=3, false_positives=0.4, grid=5, device="cpu")
+    seen = measure_sensitivity(
+        run, tmp_path / "out", count=3, false_positives=0.4, grid=5, device="cpu"
+    )
     record = json.loads((tmp_path / "out" / "sensitivity.json").read_text())
     assert record["preset"] == "demo_classification"
     assert (record["lenses"], record["smooth_lenses"]) == (3, 50)
@@ -282,19 +284,19 @@ def test_options_that_cannot_work(
         image = load_preset("model_2_as_run").image.model_copy(update={"pixels": 48})
         options = {"preset": PRESET.model_copy(update={"image": image})}
     with pytest.raises(UsageError, match=message.replace("?", r"\?")):
-        sensitivity(run, **options)  # type: ignore[arg-type]
+        measure_sensitivity(run, **options)  # type: ignore[arg-type]
 
 
 def test_runs_that_find_nothing(published: Path) -> None:
     with pytest.raises(RunError, match="is a run for regression, which finds nothing"):
-        sensitivity(published / "runs" / "demo_mass")
+        measure_sensitivity(published / "runs" / "demo_mass")
     run = load_run(published / "runs" / "demo_classification")
     with pytest.raises(RunError, match="answers for no, sphere, vort; preset halo_mass has masses"):
-        sensitivity(run, preset="halo_mass")
+        measure_sensitivity(run, preset="halo_mass")
     with pytest.raises(RunError, match=r"150 x 150 pixels.*give another with --preset"):
-        sensitivity(run, preset="common_test_1")
+        measure_sensitivity(run, preset="common_test_1")
     for name, message in ((None, "was not simulated"), ("mine", "none of the package's")):
         data = run.config.data.model_copy(update={"preset": name})
         other = replace(run, config=run.config.model_copy(update={"data": data}))
         with pytest.raises(RunError, match=f"{message}.*--preset"):
-            sensitivity(other)
+            measure_sensitivity(other)

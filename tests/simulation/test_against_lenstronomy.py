@@ -24,7 +24,7 @@ from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LightModel.light_model import LightModel
 from lenstronomy.Util.param_util import phi_q2_ellipticity
 
-ABOVE_THE_SOFTENING = 2e-7  # arcsec; ours is 1e-5 in quadrature, 0.02 from any centre
+ABOVE_THE_SOFTENING = 2e-7  # arcsec; ours is 1e-5 in quadrature, 0.02 from any center
 
 
 def scene(**changes: float) -> Scene:
@@ -40,22 +40,22 @@ def scene(**changes: float) -> Scene:
     return replace(one, **{k: torch.tensor([v], dtype=torch.float64) for k, v in values.items()})
 
 
-def positions(centre: bool = False) -> tuple[Tensor, Tensor]:
-    """A grid of positions (30, 30), arcsec, and the very centre of the lens if asked."""
+def positions(center: bool = False) -> tuple[Tensor, Tensor]:
+    """A grid of positions (30, 30), arcsec, and the very center of the lens if asked."""
     axis = torch.linspace(-2.5, 2.47, 30, dtype=torch.float64)
-    if centre:
+    if center:
         axis[15] = 0
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     return x, y
 
 
 def same_deflection(
-    one: Scene, names: list[str], values: list[dict[str, Any]], atol: float, centre: bool = False
+    one: Scene, names: list[str], values: list[dict[str, Any]], atol: float, center: bool = False
 ) -> None:
-    x, y = positions(centre)
+    x, y = positions(center)
     ours = deflection(one, x, y)
     theirs = LensModel(names).alpha(x.numpy().ravel(), y.numpy().ravel(), values)
-    away = (x**2 + y**2 > 0).numpy()  # a singular profile has no deflection at its centre
+    away = (x**2 + y**2 > 0).numpy()  # a singular profile has no deflection at its center
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a[0].numpy()[away], b.reshape(30, 30)[away], rtol=0, atol=atol)
         assert a.isfinite().all()
@@ -70,7 +70,7 @@ def ellipticity(q: float, phi: float) -> dict[str, float]:
 @pytest.mark.parametrize("radius", [0.0, 0.3, 1.6])
 def test_isothermal_sphere(radius: float) -> None:
     one = scene(einstein_radius=radius)
-    same_deflection(one, ["SIS"], [{"theta_E": radius}], ABOVE_THE_SOFTENING, centre=True)
+    same_deflection(one, ["SIS"], [{"theta_E": radius}], ABOVE_THE_SOFTENING, center=True)
 
 
 @pytest.mark.parametrize("q", [0.15, 0.5, 0.8, 0.99, 0.9998])
@@ -78,7 +78,7 @@ def test_isothermal_sphere(radius: float) -> None:
 def test_isothermal_ellipsoid(q: float, phi: float) -> None:
     one = scene(lens_axis_ratio=q, lens_position_angle=phi)
     values = [{"theta_E": 1.2} | ellipticity(q, phi)]
-    same_deflection(one, ["SIE"], values, 1e-6, centre=True)
+    same_deflection(one, ["SIE"], values, 1e-6, center=True)
 
 
 def test_an_ellipsoid_all_but_round() -> None:
@@ -184,7 +184,7 @@ def test_sersic(n: float, radius: float, q: float, phi: float) -> None:
     values = {"index": n, "radius": radius, "brightness": 80.0}
     values |= {"axis_ratio": q, "position_angle": phi}
     one = scene(**{f"source_{k}": v for k, v in values.items()}, source_x=0.0, source_y=-0.3)
-    x, y = positions(centre=True)
+    x, y = positions(center=True)
     ours = source_light(one, x[None], y[None], None)[0].numpy()
     q = min(q, 1 - 1e-9)
     theirs = LightModel(["SERSIC_ELLIPSE"]).surface_brightness(
@@ -193,7 +193,7 @@ def test_sersic(n: float, radius: float, q: float, phi: float) -> None:
     np.testing.assert_allclose(ours.ravel(), theirs, rtol=1e-6, atol=1e-9)
 
 
-def test_the_light_at_the_centre_of_a_sersic_profile() -> None:
+def test_the_light_at_the_center_of_a_sersic_profile() -> None:
     """Theirs is flat within 1e-5 arcsec, ours softened by 1e-6."""
     light = {"index": 1.5, "radius": 0.5, "brightness": 80.0}
     light |= {"axis_ratio": 0.6, "position_angle": 0.3}
@@ -209,7 +209,7 @@ def test_the_light_at_the_centre_of_a_sersic_profile() -> None:
 @pytest.mark.parametrize("supersampling", [1, 2])
 @pytest.mark.parametrize("precision", [torch.float64, torch.float32])
 def test_whole_images(supersampling: int, precision: torch.dtype) -> None:
-    """With subhalos, one of which is on the centre of a pixel, where a rounding error decides."""
+    """With subhalos, one of which is on the center of a pixel, where a rounding error decides."""
     preset = load_preset("common_test_1")
     preset = preset.model_copy(
         update={"image": preset.image.model_copy(update={"supersampling": supersampling})}

@@ -31,7 +31,7 @@ def lens(**changes: float) -> Scene:
 
 
 def point(radius: float) -> Scene:
-    """A point mass at the centre, and next to nothing else."""
+    """A point mass at the center, and next to nothing else."""
     z = float(lens().z_lens)
     share = (radius / 1e-9) ** 2
     return lens(einstein_radius=1e-9, halo_mass=1.0, subhalo_mass=share, subhalo_z=z)

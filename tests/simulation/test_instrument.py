@@ -17,7 +17,7 @@ from halometry.simulation import draw_scenes, load_preset, render
 from halometry.simulation.instrument import (
     ImageSpec,
     instrument_text,
-    instruments,
+    list_instruments,
     load_instrument,
 )
 from halometry.simulation.render import spread
@@ -36,7 +36,7 @@ def test_magnitudes_give_the_counts_of_the_zero_point(tmp_path: Path) -> None:
     assert preset.image.zero_point - 2.5 * math.log10(flux) == pytest.approx(23.0, abs=0.02)
 
 
-@pytest.mark.parametrize("name", instruments())
+@pytest.mark.parametrize("name", list_instruments())
 def test_every_instrument_has_figures_with_sources(name: str) -> None:
     instrument = load_instrument(name)
     spec = ImageSpec(pixels=32, instrument=name)

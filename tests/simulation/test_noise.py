@@ -61,11 +61,11 @@ def test_each_pixel_has_its_own_rate() -> None:
     assert (np.abs(means - rates[:, 0, 0]) <= 5 * np.sqrt(rates[:, 0, 0] / 20_000)).all()
 
 
-def test_neighbouring_pixels_are_unrelated() -> None:
+def test_neighboring_pixels_are_unrelated() -> None:
     counts = drawn(10.5, 400_000).reshape(1000, 400)
-    centred = counts - counts.mean()
-    for other in (np.roll(centred, 1, axis=1), np.roll(centred, 200, axis=0)):
-        assert abs((centred * other).mean() / centred.var()) < 4 / 400_000**0.5
+    centerd = counts - counts.mean()
+    for other in (np.roll(centerd, 1, axis=1), np.roll(centerd, 200, axis=0)):
+        assert abs((centerd * other).mean() / centerd.var()) < 4 / 400_000**0.5
 
 
 @pytest.mark.parametrize("name", ["common_test_1", "model_1"])

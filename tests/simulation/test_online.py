@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from halometry.errors import UsageError
-from halometry.simulation import FreshImages, load_preset, presets, sample
+from halometry.simulation import FreshImages, list_presets, load_preset, sample
 
 
 def test_fresh_images_are_those_of_the_preset_without_end() -> None:
@@ -33,7 +33,7 @@ def test_a_batch_has_an_image() -> None:
         FreshImages("demo_mass", batch_size=0)
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", list_presets())
 def test_every_preset_makes_images_with_something_in_them(name: str) -> None:
     preset = load_preset(name)
     images, scene = sample(preset, 0, 0, 3)

@@ -109,7 +109,7 @@ def test_a_line_is_finite_everywhere_in_single_precision() -> None:
 
 
 def one_lens(**changes: float) -> Scene:
-    """A round lens without shear or substructure over a round source behind its centre."""
+    """A round lens without shear or substructure over a round source behind its center."""
     scene = draw_scenes(load_preset("common_test_1"), seed=0, start=0, count=1)
     zero = torch.zeros(1, dtype=torch.float64)
     values = dict.fromkeys(("shear", "source_x", "source_y"), 0.0) | {"source_axis_ratio": 1.0}
@@ -133,7 +133,7 @@ def test_the_ellipsoid_goes_over_into_the_sphere() -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=1e-3)
 
 
-def test_a_source_behind_the_centre_makes_a_ring_of_the_einstein_radius() -> None:
+def test_a_source_behind_the_center_makes_a_ring_of_the_einstein_radius() -> None:
     preset = load_preset("common_test_1")
     scene = one_lens(einstein_radius=1.3, source_radius=0.05)
     image = render(scene, preset)[0, 0] - preset.image.sky

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halometry.errors import ConfigError, UsageError
-from halometry.simulation import draw_scenes, load_preset, presets
+from halometry.simulation import draw_scenes, list_presets, load_preset
 from halometry.simulation.distributions import Quantity
 from helpers.presets import own_file, own_preset
 
 
 def test_a_printed_preset_can_be_read_again(tmp_path: Path) -> None:
-    for name in presets():
+    for name in list_presets():
         file = tmp_path / f"{name}.yaml"
         file.write_text(load_preset(name).to_yaml())
         assert load_preset(file) == load_preset(name)
@@ -33,7 +33,7 @@ def sourceless(content: object, place: str = "") -> list[str]:
     return [one for key, value in content.items() for one in sourceless(value, f"{place}.{key}")]
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", list_presets())
 def test_every_parameter_has_a_source(name: str) -> None:
     assert not sourceless(yaml.safe_load(load_preset(name).to_yaml()))
 

@@ -60,7 +60,7 @@ def test_a_multipoles_deflection_is_the_gradient_of_its_potential(order: int) ->
     torch.testing.assert_close(at.grad, torch.stack(got, dim=1).detach(), rtol=1e-9, atol=1e-12)
 
 
-def test_a_truncated_halo_has_all_its_mass_far_away_and_none_at_its_centre() -> None:
+def test_a_truncated_halo_has_all_its_mass_far_away_and_none_at_its_center() -> None:
     scale, tau = double(0.1, 5.0)
     near, far = double(1e-6, 1e4)
     assert float(mass_share_tnfw(near, scale, tau)) == pytest.approx(0, abs=1e-6)

@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy import stats
 
-from halometry.simulation import draw_scenes, load_preset, observe, presets, sample
+from halometry.simulation import draw_scenes, list_presets, load_preset, observe, sample
 from halometry.simulation.render import sample_quickly
 from halometry.simulation.rng import Purpose, stream
 
-PRESETS = presets()
+PRESETS = list_presets()
 
 
 @pytest.mark.parametrize("name", ["demo_classification", "demo_mass"])
@@ -55,7 +55,7 @@ def test_every_purpose_has_a_stream_of_its_own() -> None:
     assert len(np.unique(draws)) == len(draws)
 
 
-def test_neighbouring_images_and_seeds_are_unrelated() -> None:
+def test_neighboring_images_and_seeds_are_unrelated() -> None:
     draws = [stream(seed, k, Purpose.SCENE).random() for seed in range(20) for k in range(20)]
     assert stats.kstest(draws, "uniform").pvalue > 1e-4
 

@@ -51,7 +51,7 @@ def test_each_process_sees_its_images_as_one_alone_would() -> None:
 
 def test_fresh_images_and_maps_are_shared_out_too(masses: Path) -> None:
     data = open_dataset(masses)
-    recipe, preset = Recipe(fresh=0.4), load_preset("demo_mass")
+    recipe, preset = Recipe(online_fraction=0.4), load_preset("demo_mass")
     fresh = curriculum(data, preset, recipe, steps=9, batch=10, seed=1, device="cpu")
     assert fresh is not None
     order, rows = Order(32, 10, seed=0), np.arange(32)

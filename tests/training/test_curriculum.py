@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from halometry.datasets.dataset import LabelledImages, preset_of
+from halometry.datasets.dataset import LabeledImages, preset_of
 from halometry.datasets.open import open_dataset
 from halometry.models import Network
 from halometry.models.backbones import PLAIN_NAMES
@@ -26,43 +26,43 @@ from halometry.training.train import train
 
 
 @pytest.fixture(scope="module")
-def data(masses: Path) -> LabelledImages:
+def data(masses: Path) -> LabeledImages:
     return open_dataset(masses, task="regression")
 
 
-def wanted(data: LabelledImages, **options: Any) -> Curriculum | None:
+def wanted(data: LabeledImages, **options: Any) -> Curriculum | None:
     return curriculum(
         data, preset_of(data), Recipe(**options), steps=100, batch=16, seed=1, device="cpu"
     )
 
 
-def test_a_simulated_set_knows_its_preset_and_others_have_none(data: LabelledImages) -> None:
+def test_a_simulated_set_knows_its_preset_and_others_have_none(data: LabeledImages) -> None:
     assert preset_of(data) == load_preset("demo_mass")
     folder = replace(data, attributes={})
     assert preset_of(folder) is None
-    assert wanted(folder, fresh=0.5) is None
+    assert wanted(folder, online_fraction=0.5) is None
     assert has_mass(data)
     assert not has_mass(replace(data, source="a folder"))
     assert has_mass(replace(data, labels=data.labels[:5]))
     assert not has_mass(replace(data, labels=data.labels[5:]))  # whose rows are others'
 
 
-def test_no_fresh_images_where_none_are_wanted(data: LabelledImages) -> None:
-    assert wanted(data, fresh=0.0) is None
+def test_no_fresh_images_where_none_are_wanted(data: LabeledImages) -> None:
+    assert wanted(data, online_fraction=0.0) is None
 
 
 def test_a_preset_that_cannot_be_used_here_is_said(
-    data: LabelledImages, capsys: pytest.CaptureFixture[str]
+    data: LabeledImages, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damaged = replace(data, attributes={**data.attributes, "preset_yaml": "name: something"})
-    assert wanted(damaged, fresh=0.5) is None
+    assert wanted(damaged, online_fraction=0.5) is None
     assert "no fresh images" in capsys.readouterr().err
 
 
 def test_fresh_images_follow_from_the_step_and_are_not_those_of_the_set(
-    data: LabelledImages,
+    data: LabeledImages,
 ) -> None:
-    fresh = wanted(data, fresh=0.5)
+    fresh = wanted(data, online_fraction=0.5)
     assert fresh is not None
     images, labels, _ = fresh.images(3)
     assert images.shape == (8, 1, 48, 48)
@@ -73,8 +73,8 @@ def test_fresh_images_follow_from_the_step_and_are_not_those_of_the_set(
     assert not np.isin(labels.numpy(), data.labels).any()
 
 
-def test_substructure_is_heavy_at_first_and_fades_to_its_own(data: LabelledImages) -> None:
-    fresh = wanted(data, fresh=1.0, heaviest=2.0, fading=0.5)
+def test_substructure_is_heavy_at_first_and_fades_to_its_own(data: LabeledImages) -> None:
+    fresh = wanted(data, online_fraction=1.0, curriculum_mass_factor=2.0, curriculum_fraction=0.5)
     assert fresh is not None
     assert [fresh.weight(step) for step in (0, 25, 50, 99)] == [2, pytest.approx(2**0.5), 1, 1]
     first, later = fresh.images(0)[1].mean(), fresh.images(60)[1].mean()
@@ -82,9 +82,12 @@ def test_substructure_is_heavy_at_first_and_fades_to_its_own(data: LabelledImage
 
 
 def test_stored_and_fresh_images_share_a_batch_with_their_labels_and_maps(
-    data: LabelledImages,
+    data: LabeledImages,
 ) -> None:
-    fresh, maps = wanted(data, fresh=0.25), mass_maps(data, load_preset("demo_mass"), (6, 6))
+    fresh, maps = (
+        wanted(data, online_fraction=0.25),
+        mass_maps(data, load_preset("demo_mass"), (6, 6)),
+    )
     assert fresh is not None
     order, images = Order(len(data), 16, seed=0), torch.from_numpy(data.images)
     labels = torch.from_numpy(data.labels)
@@ -98,7 +101,7 @@ def test_stored_and_fresh_images_share_a_batch_with_their_labels_and_maps(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_images_are_counted_as_they_are_given(data: LabelledImages, share: float) -> None:
+def test_images_are_counted_as_they_are_given(data: LabeledImages, share: float) -> None:
     order, images = Order(len(data), 16, seed=0), torch.from_numpy(data.images)
     labels = torch.from_numpy(data.labels)
     fresh = wanted(data, fresh=share)
@@ -110,8 +113,8 @@ def test_images_are_counted_as_they_are_given(data: LabelledImages, share: float
     assert len(batches.of(5)[1]) == sum(batches.parts(5))
 
 
-def test_all_images_may_be_fresh(data: LabelledImages) -> None:
-    fresh = wanted(data, fresh=1.0)
+def test_all_images_may_be_fresh(data: LabeledImages) -> None:
+    fresh = wanted(data, online_fraction=1.0)
     order, images = Order(len(data), 16, seed=0), torch.from_numpy(data.images)
     labels = torch.from_numpy(data.labels)
     batches = Batches(images, labels, np.arange(len(data)), order, curriculum=fresh)
@@ -148,7 +151,7 @@ def test_a_map_is_read_off_any_network_and_teaches_it(backbone: str) -> None:
     side = 16 if "d4net" in backbone else 8  # which does not bin small images
     assert list(mass_map.cells) == [side, side]
     maps = torch.rand(4, side, side)
-    mass_map.standardise(maps)
+    mass_map.standardize(maps)
     torch.nn.init.ones_(mass_map.linear.weight)
     net(images)
     mass_map.loss(maps).backward()
@@ -169,7 +172,13 @@ def test_a_network_without_maps_learns_none(backbone: str) -> None:
 def test_a_transformer_is_trained_without_a_map(
     lenses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = {"epochs": 1, "precision": "float32", "channels_last": True, "size": 160, "fresh": 0}
+    options = {
+        "epochs": 1,
+        "precision": "float32",
+        "channels_last": True,
+        "size": 160,
+        "online_fraction": 0,
+    }
     run = train("classification", lenses, "test_vit", tmp_path / "run", overrides=options)
     assert run.record()["steps"] > 0
     assert "it learns no map of the mass" in capsys.readouterr().err
@@ -181,19 +190,19 @@ def test_a_map_of_the_mean_has_a_loss_of_one() -> None:
     assert mass_map is not None
     mass_map.read_from(net.backbone)
     maps = torch.rand(50, 8, 8) * (torch.rand(50, 8, 8) > 0.8)
-    mass_map.standardise(maps)
+    mass_map.standardize(maps)
     net(torch.rand(50, 1, 64, 64))
     assert mass_map.loss(maps).item() == pytest.approx(1, rel=1e-3)
 
 
 def test_the_running_mean_of_the_weights_is_judged_and_kept(lenses: Path, tmp_path: Path) -> None:
-    quick = {"epochs": 2, "precision": "float32", "channels_last": True, "fresh": 0}
+    quick = {"epochs": 2, "precision": "float32", "channels_last": True, "online_fraction": 0}
     runs = [
         train("classification", lenses, "d4net", tmp_path / name, overrides=quick | options)
         for name, options in {
-            "last": {"averaging": 0},
-            "mean": {"averaging": 0.999},
-            "constant": {"averaging": 0.999, "learning_rate": 1e-12, "weight_decay": 0},
+            "last": {"ema_decay": 0},
+            "mean": {"ema_decay": 0.999},
+            "constant": {"ema_decay": 0.999, "learning_rate": 1e-12, "weight_decay": 0},
         }.items()
     ]
     last, mean, constant = (load_file(run.path / WEIGHTS) for run in runs)

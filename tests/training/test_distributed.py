@@ -140,8 +140,8 @@ def test_processes_end_with_the_one_that_started_them(lenses: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_what_goes_wrong_in_a_process_is_said_once(masses: Path, tmp_path: Path) -> None:
-    options = OPTIONS | {"learning_rate": 1.0, "optimiser": "sgd", "warmup": 0.0}
-    options |= {"gradient_clip": None, "stretch": "none", "standardise": False}
+    options = OPTIONS | {"learning_rate": 1.0, "optimizer": "sgd", "warmup": 0.0}
+    options |= {"gradient_clip": None, "stretch": "none", "standardize": False}
     with pytest.raises(DataError, match=r"the training loss became .*lower the learning rate"):
         train("regression", masses, PLAIN, tmp_path / "run", overrides=options, device="cpu",
               devices=2)  # fmt: skip
@@ -156,11 +156,11 @@ def test_the_coefficient_of_determination_is_of_all_images(masses: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_batch_normalisation_is_judged_as_it_is_kept(lenses: Path, tmp_path: Path) -> None:
-    options = OPTIONS | {"average_symmetries": False}
+def test_batch_normalization_is_judged_as_it_is_kept(lenses: Path, tmp_path: Path) -> None:
+    options = OPTIONS | {"tta": False}
     run = train("classification", lenses, "test_resnet", tmp_path / "run", overrides=options,
                 device="cpu", devices=2)  # fmt: skip
-    data, rows = open_dataset(lenses), run.split().selection
+    data, rows = open_dataset(lenses), run.split().validation
     answers = untempered(outputs_of(run, data, rows), run.config.temperature, run.config.bias)
     loss = -np.log(answers[np.arange(len(rows)), data.labels[rows]]).mean()
     assert np.isclose(loss, history(run.path)[:, 3].min(), rtol=1e-4)

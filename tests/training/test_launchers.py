@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from halometry.compare.compare import compare
+from halometry.compare.compare import compare_networks
 from halometry.errors import UsageError
 from halometry.runs.run import RESUME
 from halometry.training.distributed import find_group
@@ -99,7 +99,7 @@ def test_compare_is_not_started_by_torchrun(
     for key, value in told.items():
         monkeypatch.setenv(key, value)
     with pytest.raises(UsageError, match="compare: starts its processes itself"):
-        compare("classification", lenses, [PLAIN], tmp_path, devices=2)
+        compare_networks("classification", lenses, [PLAIN], tmp_path, devices=2)
 
 
 def test_who_started_the_processes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,17 +17,17 @@ from typer.testing import CliRunner
 
 from halometry.calibration.posterior import Grid, Posterior
 from halometry.cli import app
-from halometry.compare.compare import compare
+from halometry.compare.compare import compare_networks
 from halometry.datasets.generate import simulate
 from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate, outputs_of
 from halometry.evaluation.predict import predict
 from halometry.publish.export import export
-from halometry.publish.publish import publish
+from halometry.publish.publish import publish_run
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.lineage import without_paths
-from halometry.runs.open import open_trained
+from halometry.runs.open import open_run
 from halometry.runs.run import WEIGHTS, Run, load_run
 from halometry.runs.training_data import labels_of_run
 from halometry.training.train import train
@@ -36,8 +36,8 @@ QUICK: dict[str, Any] = {
     "epochs": 1,
     "precision": "float32",
     "channels_last": True,
-    "auxiliary": 0,
-    "fresh": 0,
+    "aux_loss_weight": 0,
+    "online_fraction": 0,
 }
 NETWORK = "test_resnet"
 
@@ -171,7 +171,7 @@ def test_a_flow_begins_from_a_plain_run_with_a_new_head(
     before, after = load_file(plain.path / WEIGHTS), load_file(run.path / WEIGHTS)
     backbone = [key for key in before if key.startswith("backbone.")]
     assert len(backbone) > 10
-    for key in backbone:  # statistics of batch normalisation among them
+    for key in backbone:  # statistics of batch normalization among them
         torch.testing.assert_close(after[key], before[key], rtol=1e-5, atol=1e-7)
     assert after["head.0.weight"].shape != before["head.0.weight"].shape
 
@@ -197,7 +197,7 @@ def test_what_cannot_be_is_refused(
     with pytest.raises(UsageError, match="freeze_backbone=true needs a trained backbone"):
         trained(masses, tmp_path / "b", posterior="flow", freeze_backbone=True)
     with pytest.raises(RunError, match="some give posteriors and others only masses"):
-        open_trained(f"{plain.path},{flow.path}")
+        open_run(f"{plain.path},{flow.path}")
 
 
 def test_an_ensemble_of_posteriors_answers_with_the_mean_density(
@@ -211,8 +211,8 @@ def test_an_ensemble_of_posteriors_answers_with_the_mean_density(
     first = replace(flow, config=flow.config.model_copy(update={"preprocessing": resizing}))
     np.testing.assert_array_equal(labels_of_run(Ensemble((first, other))), labels_of_run(other))
     with pytest.raises(UsageError, match="give runs with commas between them"):
-        open_trained(f"{flow.path},")
-    assert open_trained(both.source).name == f"2 x {NETWORK}"
+        open_run(f"{flow.path},")
+    assert open_run(both.source).name == f"2 x {NETWORK}"
     found = evaluate(both, others, tmp_path, device="cpu", resamples=20)
     assert found.posterior is not None
     singles = [evaluate(run, others, device="cpu", resamples=20) for run in (flow, other)]
@@ -239,7 +239,7 @@ def test_an_ensemble_of_masses_answers_with_their_mean(
     rows = np.arange(10)
     data = open_dataset(others)
     both, one, other = (
-        outputs_of(open_trained(name), data, rows)
+        outputs_of(open_run(name), data, rows)
         for name in (f"{plain.path}, {again.path}", plain.path, again.path)
     )
     np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-6)
@@ -262,7 +262,7 @@ def test_a_posterior_is_the_same_in_onnx(
     mine, theirs = (predict(one, others, device="cpu") for one in (flow, made.path))
     for a, b in zip(mine, theirs, strict=True):
         np.testing.assert_allclose(a.intervals["95"], b.intervals["95"], rtol=1e-3)
-    together = open_trained(f"{flow.path},{made.path}")
+    together = open_run(f"{flow.path},{made.path}")
     assert predict(together, others, device="cpu")[0].values["f_sub"] == pytest.approx(
         mine[0].values["f_sub"], rel=1e-3
     )
@@ -271,11 +271,11 @@ def test_a_posterior_is_the_same_in_onnx(
 def test_posteriors_are_published_and_compared(
     gaussian: Run, masses: Path, others: Path, tmp_path: Path
 ) -> None:
-    made = publish(gaussian, others, tmp_path / "small", device="cpu")
+    made = publish_run(gaussian, others, tmp_path / "small", device="cpu")
     assert made.evaluation.posterior is not None
     assert "| CRPS |" in (tmp_path / "small" / "README.md").read_text()
     assert "as a posterior" in (tmp_path / "small" / "README.md").read_text()
-    found = compare("regression", masses, [NETWORK], tmp_path / "cmp",
+    found = compare_networks("regression", masses, [NETWORK], tmp_path / "cmp",
                     overrides=QUICK | {"posterior": "gaussian"})  # fmt: skip
     assert found.record["models"][0]["posterior"]["count"] == 9
     assert "<h3>Posteriors</h3>" in found.report.read_text()

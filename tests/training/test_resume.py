@@ -39,7 +39,7 @@ train("classification", sys.argv[1], "mobilenetv3_small", sys.argv[2], overrides
     "options",
     [
         {},  # 5 steps an epoch: stretches of 2 and 3
-        {"schedule": "plateau", "plateau_patience": 0, "early_stopping": 10},
+        {"schedule": "plateau", "plateau_patience": 0, "early_stopping_patience": 10},
         {"batch_size": 9, "epochs": 10},  # 8 steps: three stretches between validations
     ],
     ids=["cosine", "plateau", "uneven"],

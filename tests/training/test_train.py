@@ -21,7 +21,7 @@ from halometry.errors import (
     UsageError,
 )
 from halometry.evaluation.figures import learning_figure
-from halometry.io import whole_file
+from halometry.io import atomic_write
 from halometry.runs.run import HISTORY, METRICS, WEIGHTS, load_run, read_config, write_config
 from halometry.training.module import Learner
 from halometry.training.train import train
@@ -209,7 +209,7 @@ def test_a_run_goes_on_on_another_device(
 def test_stopped_early_it_stays_stopped_where_it_is_repeated(
     lenses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = QUICK | {"epochs": 40, "early_stopping": 1, "learning_rate": 1e-12}
+    options = QUICK | {"epochs": 40, "early_stopping_patience": 1, "learning_rate": 1e-12}
 
     def killed(*_: object) -> None:
         raise OSError("killed")
@@ -235,17 +235,17 @@ def test_a_loss_without_bounds_is_not_the_end_of_patience(
         original(self)
 
     monkeypatch.setattr(Learner, "on_validation_epoch_end", once_infinite)
-    options = QUICK | {"epochs": 4, "early_stopping": 5}
+    options = QUICK | {"epochs": 4, "early_stopping_patience": 5}
     run = train("classification", lenses, SMALL, tmp_path / "a", overrides=options)
     with (run.path / HISTORY).open(newline="") as file:
         lines = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    assert [math.isinf(line["selection_loss"]) for line in lines] == [False, True, False, False]
+    assert [math.isinf(line["val_loss"]) for line in lines] == [False, True, False, False]
     assert run.record()["stopped"] != "early"
     assert learning_figure({"a": lines}, "AUC").axes[0].get_ylim()[1] < math.inf
 
 
 def test_early_stopping_stops(lenses: Path, tmp_path: Path) -> None:
-    options = QUICK | {"epochs": 40, "early_stopping": 1, "learning_rate": 1e-12}
+    options = QUICK | {"epochs": 40, "early_stopping_patience": 1, "learning_rate": 1e-12}
     run = train("classification", lenses, SMALL, tmp_path / "a", overrides=options)
     assert len((run.path / "history.csv").read_text().splitlines()) < 40
     assert '"stopped": "early"' in (run.path / "metrics.json").read_text()
@@ -258,7 +258,7 @@ def test_a_time_budget_reduces_the_steps_at_the_start(lenses: Path, tmp_path: Pa
 
 
 def test_a_diverging_run_says_so(lenses: Path, tmp_path: Path) -> None:
-    options = QUICK | {"learning_rate": 1.0, "optimiser": "sgd", "warmup": 0.0, "epochs": 9}
+    options = QUICK | {"learning_rate": 1.0, "optimizer": "sgd", "warmup": 0.0, "epochs": 9}
     options |= {"gradient_clip": None, "batch_size": 4}
     with pytest.raises(DataError, match=r"the training loss became .*lower the learning rate"):
         train("regression", simulate("demo_mass", 60, out=tmp_path / "m.h5"), SMALL,
@@ -298,7 +298,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     path.write_text("earlier")
     with (
         pytest.raises(StorageError, match=r"a\.txt: cannot be written \(No space left"),
-        whole_file(path) as partial,
+        atomic_write(path) as partial,
     ):
         partial.write_text("half")
         raise OSError(28, "No space left on device")

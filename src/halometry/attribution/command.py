@@ -18,13 +18,13 @@ from halometry.attribution.pointing_game import Pointing, distances
 from halometry.datasets.inputs import count_images, iter_images
 from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, UsageError
-from halometry.io import check_writable, whole_file, write_table, write_text
+from halometry.io import atomic_write, check_writable, write_table, write_text
 from halometry.log import say, track
 from halometry.parallel import Workers
 from halometry.plotting import save
 from halometry.provenance import command, provenance
 from halometry.runs.mapped_inputs import mapped_for
-from halometry.runs.open import Trained, open_trained
+from halometry.runs.open import AnyRun, open_run
 from halometry.runs.training_data import preset_for
 from halometry.simulation import Preset, Scene, draw_scenes, sample
 from halometry.simulation.instrument import ImageSpec
@@ -76,8 +76,8 @@ class Attribution:
         ]
 
 
-def attribution(
-    run: str | Path | Trained,
+def explain_predictions(
+    run: str | Path | AnyRun,
     files: Sequence[str | Path] | str | Path | None = None,
     out: str | Path | None = None,
     method: Method = "integrated_gradients",
@@ -115,7 +115,7 @@ def attribution(
         >>> str(seen.pointing[0].hits)  # doctest: +SKIP
         '0.075 [0.025, 0.166]'
     """
-    run = open_trained(run)
+    run = open_run(run)
     if method not in METHODS:
         raise UsageError(f"--method {method}: unknown; known: {', '.join(METHODS)}")
     if files is None and count < FEWEST:
@@ -150,7 +150,9 @@ def _of_files(
         for item in images:
             if isinstance(item, ReadError):
                 say(f"left out: {item}")
-            elif (reason := run.config.misfit(item.pixels.shape, item.mapped)) is not None:
+            elif (
+                reason := run.config.incompatibility(item.pixels.shape, item.mass_map_preset)
+            ) is not None:
                 say(f"left out: {item.path}: {reason}")
             else:
                 good += 1
@@ -234,7 +236,7 @@ def write_attribution(made: Attribution, out: Path) -> None:
     write_text(out / "attribution.json", json.dumps(record, indent=1) + "\n")
     lines = [[one.name, one.said, *reversed(one.peak)] for one in made.looks]
     write_table(out / "attribution.csv", ["image", "said", "peak_column", "peak_row"], lines)
-    with whole_file(out / "maps.npz") as partial, partial.open("wb") as file:
+    with atomic_write(out / "maps.npz") as partial, partial.open("wb") as file:
         np.savez_compressed(file, *(one.map.astype(np.float32) for one in made.looks))
     save(figure_of(shown), out / "maps.png")
     if made.pointing:

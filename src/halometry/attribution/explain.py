@@ -13,7 +13,7 @@ from torch import Tensor
 
 from halometry.attribution.figure import looks_figure
 from halometry.attribution.maps import METHODS, Method, attribution_maps, need_captum
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabeledImages
 from halometry.errors import HalometryError, RunError
 from halometry.lensfit.likelihood import coarser
 from halometry.lensfit.mass_map import grid_of
@@ -23,7 +23,7 @@ from halometry.models.preprocessing import extremes
 from halometry.parallel import find_device
 from halometry.plotting import shortened
 from halometry.runs.ensemble import Ensemble
-from halometry.runs.open import Trained
+from halometry.runs.open import AnyRun
 from halometry.runs.run import Run
 from halometry.runs.training_data import preset_of_run
 from halometry.simulation import Preset, Scene, draw_scenes
@@ -72,10 +72,12 @@ class Explainer:
         RunError: an exported file, which has no gradients.
     """
 
-    def __init__(self, run: Trained, preset: Preset | None, method: Method, device: str) -> None:
+    def __init__(self, run: AnyRun, preset: Preset | None, method: Method, device: str) -> None:
         need_captum()
-        if preset is not None and run.config.data.mapped is not None:
-            preset = _as_its_maps(preset, grid_of(preset_of_maps(run.config.data.mapped))[1])
+        if preset is not None and run.config.data.mass_map_preset is not None:
+            preset = _as_its_maps(
+                preset, grid_of(preset_of_maps(run.config.data.mass_map_preset))[1]
+            )
         self.run, self.preset, self.method = run, preset, method
         self.device = find_device(device)
         self.predictors = _predictors(run, self.device)
@@ -94,7 +96,7 @@ class Explainer:
         if self.preset is not None and same and scene is not None:
             truth = substructure_map(scene, self.preset)[0].numpy()
         positive = smooth[0, 0].clamp_min(0).numpy()
-        picture = pixels[0] if self.run.config.data.mapped else pixels.mean(axis=0)
+        picture = pixels[0] if self.run.config.data.mass_map_preset else pixels.mean(axis=0)
         return Look(name, self._told(said), picture, positive, truth)
 
     def answer(self, raw: Tensor) -> Tensor:
@@ -107,7 +109,7 @@ class Explainer:
         return f"{names[int(said.argmax())]} {said.max():.0%}" if names else f"f_sub {said:.3f}"
 
 
-def _predictors(run: Trained, device: str) -> list[Predictor]:
+def _predictors(run: AnyRun, device: str) -> list[Predictor]:
     """What a run answers with, without its own gradients."""
     predictors = []
     for member in run.members if isinstance(run, Ensemble) else (run,):
@@ -126,7 +128,7 @@ def _as_its_maps(preset: Preset, binning: int) -> Preset:
     return coarser(preset, binning, 1)
 
 
-def preset_or_none(run: Trained) -> Preset | None:
+def preset_or_none(run: AnyRun) -> Preset | None:
     """The preset that a run's training images were drawn from, where there is one here."""
     try:
         return preset_of_run(run)
@@ -135,9 +137,9 @@ def preset_or_none(run: Trained) -> Preset | None:
 
 
 def look_at(
-    run: Trained, data: LabelledImages, rows: Sequence[int], device: str = "auto"
+    run: AnyRun, data: LabeledImages, rows: Sequence[int], device: str = "auto"
 ) -> list[Look]:
-    """What a run's answers for some images of a labelled set rest on.
+    """What a run's answers for some images of a labeled set rest on.
 
     Raises:
         UnavailableError: captum is not installed.
@@ -148,7 +150,7 @@ def look_at(
     looks = []
     for row in rows:
         scene = None
-        if preset is not None and trained.seed is not None and trained.begins_like(data):
+        if preset is not None and trained.seed is not None and trained.shares_images_with(data):
             scene = draw_scenes(preset, trained.seed, int(row), 1)
         pixels = np.asarray(data.images[np.array([row])])[0]
         looks.append(explainer.look(data.names[row], pixels, scene))

@@ -16,7 +16,7 @@ from halometry.plotting import (
     MASS_MAP,
     MUTED,
     bare,
-    colours,
+    colors,
     figure,
     stretched,
     styled,
@@ -67,7 +67,7 @@ def looks_figure(
 @styled
 def pointing_figure(kinds: Sequence[Pointing]) -> Figure:
     """Shares of maxima within each distance of the substructure, and of chance; a panel a kind."""
-    colour = colours(("maps", "chance"))
+    color = colors(("maps", "chance"))
     made, axes = figure(4.4 * len(kinds), 3.7, 1, len(kinds), sharey=True)
     for panel, one in zip(axes[0], kinds, strict=True):
         own = np.sort(one.own)
@@ -77,9 +77,9 @@ def pointing_figure(kinds: Sequence[Pointing]) -> Figure:
         others = np.sort(one.others, axis=None)
         chance = np.searchsorted(others, steps, side="right") / len(others)
         low, high = (binom.ppf(edge, len(one), chance) / len(one) for edge in (0.025, 0.975))
-        panel.fill_between(steps, low, high, color=colour["chance"], alpha=0.18, lw=0)
-        panel.plot(steps, chance, color=colour["chance"], lw=2, label="maps of other lenses")
-        panel.plot(steps, found, color=colour["maps"], lw=2, label="the lens's own map")
+        panel.fill_between(steps, low, high, color=color["chance"], alpha=0.18, lw=0)
+        panel.plot(steps, chance, color=color["chance"], lw=2, label="maps of other lenses")
+        panel.plot(steps, found, color=color["maps"], lw=2, label="the lens's own map")
         panel.axvline(one.within, color=MUTED, lw=1, ls=":")
         panel.set_title(f"{one.what}, {len(one)} lenses")
         panel.set_xlabel("distance of the maximum, arcsec")

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from halometry.evaluation.bootstrap import Estimate, bootstrap, share
+from halometry.evaluation.bootstrap import Interval, binomial_interval, bootstrap
 from halometry.simulation import Scene
 
 
@@ -78,9 +78,9 @@ class Pointing:
         return self.apart[off].reshape(count, count - 1)
 
     @cached_property
-    def hits(self) -> Estimate:
+    def hits(self) -> Interval:
         """The share of maxima within the radius, with its binomial interval."""
-        return share(int((self.own <= self.within).sum()), len(self))
+        return binomial_interval(int((self.own <= self.within).sum()), len(self))
 
     @cached_property
     def chance(self) -> float:
@@ -88,7 +88,7 @@ class Pointing:
         return float((self.others <= self.within).mean())
 
     @cached_property
-    def above_chance(self) -> Estimate:
+    def above_chance(self) -> Interval:
         """Their difference, with a bootstrap interval over lenses."""
         gain = (self.own <= self.within) - (self.others <= self.within).mean(axis=1)
         rows = [np.arange(len(gain))]

@@ -1,6 +1,6 @@
 """What an image says of its mass: the probability density of each mass fraction, on a grid.
 
-Whatever made it, a Gaussian, a normalising flow, the mean over an image's symmetric forms or over
+Whatever made it, a Gaussian, a normalizing flow, the mean over an image's symmetric forms or over
 the runs of an ensemble, a posterior here is one row of numbers, and all that is asked of it is a
 plain function of that row.
 """
@@ -29,7 +29,7 @@ class Grid(Strict):
         cells: G.
 
     Example:
-        >>> Grid(low=0.0, high=0.1, cells=4).centres
+        >>> Grid(low=0.0, high=0.1, cells=4).centers
         array([0.0125, 0.0375, 0.0625, 0.0875])
     """
 
@@ -55,7 +55,7 @@ class Grid(Strict):
         return np.linspace(self.low, self.high, self.cells + 1)
 
     @property
-    def centres(self) -> np.ndarray:
+    def centers(self) -> np.ndarray:
         """Of the cells (G,)."""
         edges = self.edges
         return (edges[1:] + edges[:-1]) / 2
@@ -71,7 +71,7 @@ class Posterior:
 
     Example:
         >>> grid = Grid(low=0.0, high=0.1, cells=1000)
-        >>> normal = np.exp(-0.5 * ((grid.centres - 0.04) / 0.01) ** 2)
+        >>> normal = np.exp(-0.5 * ((grid.centers - 0.04) / 0.01) ** 2)
         >>> posterior = Posterior(grid, normal[None])
         >>> posterior.interval(0.68).round(4)
         array([[0.0301, 0.0499]])
@@ -100,13 +100,13 @@ class Posterior:
     @property
     def mean(self) -> np.ndarray:
         """(B,), the answer with the smallest expected squared error."""
-        mean: np.ndarray = self.density @ self.grid.centres * self.grid.width
+        mean: np.ndarray = self.density @ self.grid.centers * self.grid.width
         return mean
 
     @property
     def std(self) -> np.ndarray:
         """Standard deviation (B,)."""
-        squares = (self.grid.centres - self.mean[:, None]) ** 2
+        squares = (self.grid.centers - self.mean[:, None]) ** 2
         return np.sqrt((self.density * squares).sum(axis=1) * self.grid.width)
 
     @property
@@ -143,7 +143,7 @@ class Posterior:
         return off
 
     def log_density(self, truth: np.ndarray) -> np.ndarray:
-        """The logarithm of the density at the true masses (B,), straight between cells' centres.
+        """The logarithm of the density at the true masses (B,), straight between cells' centers.
 
         It has no end but that of single precision: a truth outside the grid counts as that.
         """

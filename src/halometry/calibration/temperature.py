@@ -88,9 +88,9 @@ def fit_temperature(
     def cost(values: np.ndarray) -> tuple[float, np.ndarray]:
         share, bias = np.exp(-values[0]), values[1:]
         scaled = share * logs + bias
-        normalised = scaled - logsumexp(scaled, axis=1, keepdims=True)
-        wrong = np.exp(normalised) - is_true
-        loss = -(is_true * normalised).sum() + values[0] ** 2 / 2 + (bias**2).sum() / (2 * PRIOR**2)
+        normalized = scaled - logsumexp(scaled, axis=1, keepdims=True)
+        wrong = np.exp(normalized) - is_true
+        loss = -(is_true * normalized).sum() + values[0] ** 2 / 2 + (bias**2).sum() / (2 * PRIOR**2)
         along = values[0] - share * (wrong * logs).sum()
         return float(loss), np.append(along, wrong.sum(axis=0) + bias / PRIOR**2)
 

@@ -55,7 +55,7 @@ def simulate(
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Remove a set that is there.")] = False,
 ) -> None:
-    """Make labelled images; repeat the same command to go on where it was stopped."""
+    """Make labeled images; repeat the same command to go on where it was stopped."""
     from halometry.datasets.generate import simulate as run
     from halometry.datasets.shards import shard_folder
 
@@ -145,7 +145,7 @@ def compare(
     devices: DevicesOption = 1,
 ) -> None:
     """Train and judge several networks on the same images; repeat to go on."""
-    from halometry.compare.compare import compare as run
+    from halometry.compare.compare import compare_networks as run
 
     overrides = _overrides(task, target, epochs, pretrained, set_)
     names = [name.strip() for name in backbones.split(",") if name.strip()]
@@ -216,15 +216,15 @@ def publish(
     run: FolderArgument,
     data: DataOption,
     to: Annotated[str, typer.Option(help="A new folder, or hf://USER/REPO.")],
-    licence: Annotated[
+    license: Annotated[
         str | None, typer.Option("--license", help="Of the weights, such as mit; see the Hub's.")
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Make a run small, judge it and write its card, for others to use."""
-    from halometry.publish.publish import publish as put
+    from halometry.publish.publish import publish_run as put
 
-    made = put(run, data, to, licence, device)
+    made = put(run, data, to, license, device)
     _print_metrics(made.evaluation)
     if made.change is not None:
         of = "probability" if made.evaluation.run.config.class_names else "standard deviation"
@@ -258,7 +258,7 @@ def demo(
 ) -> None:
     """Run the whole experiment in small: about ten minutes on two cores."""
     from halometry.compare.tables import print_trained
-    from halometry.demo import demo as run
+    from halometry.demo import run_demo as run
 
     made = run(out, count, seed, recipe, device)
     for comparison in made.comparisons:
@@ -305,7 +305,7 @@ def _overrides(
         raise UsageError("--target is for --task regression")
     overrides: dict[str, Any] = {}
     if target is not None:
-        overrides["target"] = "log" if target is Target.log else "none"
+        overrides["target"] = "log" if target is Target.log else "linear"
     if epochs is not None:
         overrides["epochs"] = epochs
     if pretrained is not None:

@@ -44,7 +44,7 @@ def print_answers(answers: Sequence[Answer]) -> None:
 
 def print_coverage(evaluation: Evaluation) -> None:
     """How often the intervals hold the truth, in each third of the images."""
-    from halometry.evaluation.bootstrap import Estimate
+    from halometry.evaluation.bootstrap import Interval
     from halometry.evaluation.posterior_checks import coverage_rows
 
     if evaluation.posterior is None:
@@ -53,6 +53,6 @@ def print_coverage(evaluation: Evaluation) -> None:
     table = listing("share held by the", "images", "68 % interval", "95 % interval")
     for row in rows:
         of = "all" if row["by"] == "all" else f"{row['third']} third by {row['by']}"
-        shares = [escape(str(Estimate(**row[level]))) for level in ("68", "95")]
+        shares = [escape(str(Interval(**row[level]))) for level in ("68", "95")]
         table.add_row(of, f"{row['count']:,}", *shares)
     out_console.print(table)

@@ -75,7 +75,7 @@ RunArgument = Annotated[
     ),
 ]
 DataOption = Annotated[
-    Path, typer.Option(help="A store, or a folder of labelled images (see the docs on data).")
+    Path, typer.Option(help="A store, or a folder of labeled images (see the docs on data).")
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]

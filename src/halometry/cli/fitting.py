@@ -32,7 +32,7 @@ def fit(
     ] = False,
 ) -> None:
     """Find the most likely lens, shear and source of images, with errors."""
-    from halometry.lensfit.command import fit as run
+    from halometry.lensfit.command import fit_lens as run
     from halometry.lensfit.tables import print_fits
 
     if map_ and out is None:
@@ -46,7 +46,7 @@ def fit(
 
 @app.command("map")
 def map_(
-    data: Annotated[Path, typer.Argument(help="A store, or a folder of labelled images.")],
+    data: Annotated[Path, typer.Argument(help="A store, or a folder of labeled images.")],
     out: Annotated[Path, typer.Option(help="The store to write (HDF5).")],
     preset: Annotated[
         str | None,
@@ -60,7 +60,7 @@ def map_(
 ) -> None:
     """Make a set in which networks see what a smooth lens leaves, and the mass behind it."""
     from halometry.datasets.shards import shard_folder
-    from halometry.massmaps.dataset import map_set
+    from halometry.massmaps.dataset import map_mass
 
-    made = map_set(data, out, preset, processes(workers), blind, overwrite)
+    made = map_mass(data, out, preset, processes(workers), blind, overwrite)
     tell(f"mapped images -> {made}, with {shard_folder(made).name}/ beside it")

@@ -15,7 +15,7 @@ def backbones(
     names: Annotated[list[str] | None, typer.Argument(help="Any of timm's names.")] = None,
 ) -> None:
     """List the networks there are."""
-    from halometry.models import backbones as look
+    from halometry.models import list_backbones as look
 
     table = listing("name", "in timm", "parameters", "features", "stride (px)")
     for info in look(names):
@@ -34,7 +34,7 @@ def weights(
 ) -> None:
     """List the trained weights there are, or show the card of one."""
     from halometry.publish.card import card_of, summary_of
-    from halometry.resources import weights as names
+    from halometry.resources import list_weights as names
     from halometry.resources import weights_folder
 
     if name is not None:
@@ -55,8 +55,8 @@ def presets(
     name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
 ) -> None:
     """List the presets there are, or one with all its parameters, units and sources."""
+    from halometry.simulation import list_presets as names
     from halometry.simulation import load_preset, preset_text
-    from halometry.simulation import presets as names
 
     if name is None:
         table = listing("name", "task", "image", "what it is")
@@ -74,7 +74,7 @@ def instruments(
     name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
 ) -> None:
     """List the instruments there are, or one with all its figures, units and sources."""
-    from halometry.simulation import instruments as names
+    from halometry.simulation import list_instruments as names
     from halometry.simulation import load_instrument
     from halometry.simulation.instrument import instrument_text
 
@@ -96,8 +96,8 @@ def recipes(
     backbone: Annotated[str, typer.Option(help="For which backbone.")] = "resnet18",
 ) -> None:
     """List the recipes there are, or one as it is for a task and a backbone."""
+    from halometry.runs.recipe import list_recipes as names
     from halometry.runs.recipe import load_recipe
-    from halometry.runs.recipe import recipes as names
 
     if name is None:
         table = listing("name", "what it is")
@@ -118,7 +118,7 @@ def doctor(
     measure: Annotated[bool, typer.Option(help="Also time a small network.")] = True,
 ) -> None:
     """Tell what a bug report needs, and what is wrong here."""
-    from halometry.doctor import doctor as look
+    from halometry.doctor import diagnose as look
 
     found = look(measure)
     table = listing("what", "here")

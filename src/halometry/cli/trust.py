@@ -71,7 +71,7 @@ def sensitivity(
     workers: MappersOption = "auto",
 ) -> None:
     """Measure which single subhalos a run finds, beside what the data allow."""
-    from halometry.sensitivity.command import sensitivity as measure
+    from halometry.sensitivity.command import measure_sensitivity as measure
 
     asked = processes(workers)
     seen = measure(run, out, preset, count, seed, false_positives, lens, grid, device, asked)
@@ -88,7 +88,7 @@ def population(
     prior: Annotated[
         str | None,
         typer.Option(
-            help="What the network was trained on: a run, a preset, a labelled set, a CSV file of"
+            help="What the network was trained on: a run, a preset, a labeled set, a CSV file of"
             " masses, or shares of classes as no=1,sphere=1,vort=1 (equal if not given)."
         ),
     ] = None,
@@ -99,7 +99,7 @@ def population(
     seed: SeedOption = 0,
 ) -> None:
     """Infer class fractions, or mean and spread of the mass, from many lenses' answers."""
-    from halometry.population.command import population as infer
+    from halometry.population.command import infer_population as infer
     from halometry.population.tables import print_population
 
     print_population(infer(predictions, prior, out, law.value, seed), out_console)
@@ -125,7 +125,7 @@ def robustness(
     workers: MappersOption = "auto",
 ) -> None:
     """Judge a run on images that move away from those it was trained on."""
-    from halometry.robustness.command import robustness as measure
+    from halometry.robustness.command import measure_robustness as measure
     from halometry.robustness.tables import print_robustness
 
     names = [name.strip() for name in shifts.split(",") if name.strip()] if shifts else None
@@ -156,7 +156,7 @@ def attribution(
     workers: MappersOption = "auto",
 ) -> None:
     """Show what a run's answers rest on, beside the substructure that is there."""
-    from halometry.attribution.command import attribution as look
+    from halometry.attribution.command import explain_predictions as look
 
     asked = processes(workers)
     made = look(run, files, out, method.value, count, preset, seed, device, asked)

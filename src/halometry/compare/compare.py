@@ -19,7 +19,7 @@ from halometry.compare.ranking import best_of, conclusion, learnt
 from halometry.compare.report import Gallery, pareto, write_report
 from halometry.compare.tables import write_csv, write_differences
 from halometry.config import Task
-from halometry.datasets.dataset import LabelledImages, take
+from halometry.datasets.dataset import LabeledImages, take
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import split_dataset
 from halometry.errors import HalometryError, RunError, UsageError
@@ -68,9 +68,9 @@ class Comparison:
         return self.out / "report.html"
 
 
-def compare(
+def compare_networks(
     task: Task,
-    data: str | Path | LabelledImages,
+    data: str | Path | LabeledImages,
     backbones: Sequence[str],
     out: str | Path,
     recipe: str | Path | RecipeFile = "default",
@@ -85,7 +85,7 @@ def compare(
 
     Args:
         task: classification or regression.
-        data: a labelled set or the path of one.
+        data: a labeled set or the path of one.
         backbones: names; see `halometry.models.backbones`.
         out: gets `runs/`, `evaluations/`, `results.csv`, `differences.csv`, `results.json`,
             figures, `report.html`.
@@ -113,13 +113,13 @@ def compare(
             load_start(Path(start) / name, task, name, out / "runs" / name)
         if resolved.pretrained and not start:
             check_pretrained(name)
-    labelled = data if isinstance(data, LabelledImages) else open_dataset(data, task=task)
+    labeled = data if isinstance(data, LabeledImages) else open_dataset(data, task=task)
     evaluations = []
     for i, name in enumerate(backbones):
         say(f"[{i + 1}/{len(backbones)}] {name}: training for {task}")
         run = train(
             task,
-            labelled,
+            labeled,
             name,
             out / "runs" / name,
             recipe_file,
@@ -129,11 +129,11 @@ def compare(
             start=Path(start) / name if start else None,
             devices=devices,
         )
-        evaluations.append(evaluate(run, labelled, out / "evaluations" / name, device))
+        evaluations.append(evaluate(run, labeled, out / "evaluations" / name, device))
     say(f"timing {len(backbones)} networks, one image and batches, in turns")
-    record = _record(task, labelled, recipe_file, evaluations, out, seed, device, note)
+    record = _record(task, labeled, recipe_file, evaluations, out, seed, device, note)
     named = {e.run.name: e for e in evaluations}
-    gallery = gallery_of(labelled, named, seed, best_of(record)["name"], device)
+    gallery = gallery_of(labeled, named, seed, best_of(record)["name"], device)
     comparison = Comparison(record, gallery, evaluations, out)
     write_comparison(comparison)
     return comparison
@@ -153,7 +153,7 @@ def write_comparison(comparison: Comparison) -> None:
 
 def _record(
     task: Task,
-    data: LabelledImages,
+    data: LabeledImages,
     recipe: RecipeFile,
     evaluations: list[Evaluation],
     out: Path,
@@ -173,7 +173,7 @@ def _record(
             "description": data.description,
             "images": len(data),
             "train": len(split.train),
-            "selection": len(split.selection),
+            "selection": len(split.validation),
             "calibration": len(split.calibration),
             "test": len(split.test),
             "shape": list(data.images.shape[1:]),
@@ -262,7 +262,7 @@ def _folder(evaluation: Evaluation) -> Run:
 
 
 def _costs(
-    evaluations: list[Evaluation], data: LabelledImages, device: str
+    evaluations: list[Evaluation], data: LabeledImages, device: str
 ) -> dict[str, dict[str, Any]]:
     """Size, work, memory and speed of each network, all timed in turns on this machine."""
     raw = take(data.images, np.arange(1)).float()
@@ -279,7 +279,7 @@ def _costs(
 
 
 def gallery_of(
-    data: LabelledImages,
+    data: LabeledImages,
     evaluations: dict[str, Evaluation],
     seed: int,
     explain: str | None = None,

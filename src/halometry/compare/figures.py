@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from halometry.plotting import MUTED, colours, figure, styled
+from halometry.plotting import MUTED, colors, figure, styled
 
 # Where a label may stand, in points from its point, the best place first.
 Place = tuple[float, float]
@@ -27,7 +27,7 @@ def pareto_figure(points: Sequence[Mapping[str, Any]], quality_name: str) -> Fig
     """
     made, axes = figure(7.2, 4.2)
     panel = axes[0, 0]
-    colour = colours(point["name"] for point in points)
+    color = colors(point["name"] for point in points)
     front = sorted((p for p in points if p["on_front"]), key=lambda p: p["latency_ms"])
     times = [p["latency_ms"] for p in points]
     right_end = 3.0 * max(times)
@@ -41,7 +41,7 @@ def pareto_figure(points: Sequence[Mapping[str, Any]], quality_name: str) -> Fig
             [[max(low, 0)], [max(high, 0)]],
             fmt="o",
             ms=9,
-            color=colour[point["name"]],
+            color=color[point["name"]],
             mfc=None if point["on_front"] else "white",
             mew=2,
             capsize=0,
@@ -59,26 +59,26 @@ def pareto_figure(points: Sequence[Mapping[str, Any]], quality_name: str) -> Fig
     panel.set_xlabel("latency of one image, ms")
     panel.set_ylabel(f"{quality_name} on test images, 95 % interval")
     panel.set_title("Accuracy against latency; the line is the Pareto front")
-    _name(panel, points, colour)
+    _name(panel, points, color)
     return made
 
 
-def _name(panel: Axes, points: Sequence[Mapping[str, Any]], colour: Mapping[str, str]) -> None:
+def _name(panel: Axes, points: Sequence[Mapping[str, Any]], color: Mapping[str, str]) -> None:
     """Write the name and size of each network beside its point, where no other's stands."""
     taken: list[Bbox] = []
     for point in points:
         for place in PLACES:
-            label = _label(panel, point, place, colour[point["name"]])
+            label = _label(panel, point, place, color[point["name"]])
             box = label.get_window_extent()
             if not any(box.overlaps(other) for other in taken):
                 break
             label.remove()
         else:
-            _label(panel, point, PLACES[0], colour[point["name"]])
+            _label(panel, point, PLACES[0], color[point["name"]])
         taken.append(box)
 
 
-def _label(panel: Axes, point: Mapping[str, Any], place: Place, colour: str) -> Annotation:
+def _label(panel: Axes, point: Mapping[str, Any], place: Place, color: str) -> Annotation:
     x, y = place
     return panel.annotate(
         f"{point['name']}\n{point['parameters'] / 1e6:.2f} M",
@@ -88,5 +88,5 @@ def _label(panel: Axes, point: Mapping[str, Any], place: Place, colour: str) -> 
         ha="left" if x > 0 else "right",
         va="bottom" if y > 0 else "top",
         fontsize=9,
-        color=colour,
+        color=color,
     )

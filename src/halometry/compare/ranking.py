@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from halometry.evaluation.bootstrap import Estimate
+from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.metrics import TITLES, key_metric
 
 CHANCE = {"auc": 0.55, "r2": 0.02}  # at or below: the network has not learnt
@@ -61,7 +61,7 @@ def conclusion(record: dict[str, Any]) -> list[str]:
     best, names = ranked[0], [model["name"] for model in ranked]
     sentences.insert(0, f"{best['name']} is the most accurate: {title} {_shown(best, key)}.")
     if len(ranked) > 1:
-        lead = Estimate(**record["lead"])
+        lead = Interval(**record["lead"])
         faster, slower = sorted(ranked[:2], key=latency)
         said = (
             f"{ranked[1]['name']} follows at {_shown(ranked[1], key)}; on the same images the"
@@ -94,7 +94,7 @@ def _not_told_apart(record: dict[str, Any], key: str, ranked: list[str]) -> list
 
 
 def _shown(model: dict[str, Any], key: str) -> str:
-    return str(Estimate(**model["metrics"][key]))
+    return str(Interval(**model["metrics"][key]))
 
 
 def _choices(models: list[dict[str, Any]], key: str) -> list[str]:

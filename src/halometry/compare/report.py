@@ -21,12 +21,12 @@ from halometry.compare.figures import pareto_figure
 from halometry.compare.ranking import best_of, latency, learnt, on_front, quality
 from halometry.compare.tables import best_values, cost_cells, metric_keys
 from halometry.evaluation import figures
-from halometry.evaluation.bootstrap import Estimate, rounded
+from halometry.evaluation.bootstrap import Interval, rounded
 from halometry.evaluation.calibration_figure import reliability_figure
 from halometry.evaluation.metrics import LOWER_IS_BETTER, TITLES, UNRANKED, key_metric, metric_title
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.io import write_text
-from halometry.plotting import LENS_MAP, colours, stretched
+from halometry.plotting import LENS_MAP, colors, stretched
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _section(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
         "metrics": _metric_rows(record),
         "differences": [_difference_row(one) for one in record["differences"]],
         "costs": [{"name": model["name"], **cost_cells(model)} for model in models],
-        "colours": colours(histories),
+        "colors": colors(histories),
         "figures": {name: Markup(figures.to_svg(one)) for name, one in made.items()},
         "samples": [{"picture": picture(image), "label": text} for image, text in gallery.samples],
         "worst": [one | {"picture": picture(one["image"])} for one in gallery.worst],
@@ -131,12 +131,12 @@ def _trained(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
     """What the template needs of weights that came trained."""
     classes = record["task"] == "classification"
     made = _confusion(record) if classes else _regression(gallery)
-    cards = [str(Estimate(**model["card"])).partition(" ") for model in record["models"]]
+    cards = [str(Interval(**model["card"])).partition(" ") for model in record["models"]]
     return {
         "record": record,
         "metrics": _metric_rows(record),
         "cards": [{"value": value, "interval": interval} for value, _, interval in cards],
-        "colours": colours(gallery.outputs),
+        "colors": colors(gallery.outputs),
         "figure": Markup(figures.to_svg(made)),
         "worst": [one | {"picture": picture(one["image"])} for one in gallery.worst],
     }
@@ -167,7 +167,7 @@ def _regression(gallery: Gallery) -> Figure:
 
 def _headline(record: dict[str, Any], best: dict[str, Any], key: str) -> list[dict[str, str]]:
     """The few big numbers at the top of a section."""
-    estimate = Estimate(**best["metrics"][key])
+    estimate = Interval(**best["metrics"][key])
     value, low, high = rounded(estimate.value, estimate.low, estimate.high)
     fastest = _front(record, key)[0]
     return [

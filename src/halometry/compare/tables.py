@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from halometry.evaluation.bootstrap import Estimate, rounded
+from halometry.evaluation.bootstrap import Interval, rounded
 from halometry.evaluation.metrics import LOWER_IS_BETTER
 from halometry.io import write_table
 
@@ -80,7 +80,7 @@ def _table(record: dict[str, Any], title: str, heading: str, last: list[str]) ->
     for model, cell in zip(record["models"], last, strict=True):
         cells = [model["name"]]
         for key in columns:
-            estimate = Estimate(**model["metrics"][key])
+            estimate = Interval(**model["metrics"][key])
             value, low, high = rounded(estimate.value, estimate.low, estimate.high)
             style = "bold" if estimate.value == best[key] else "default"
             to = " to " if low.startswith("-") else "–"
@@ -146,7 +146,7 @@ def markdown_table(record: dict[str, Any]) -> str:
     for model in record["models"]:
         cells = [model["name"]]
         for key in columns:
-            estimate = Estimate(**model["metrics"][key])
+            estimate = Interval(**model["metrics"][key])
             value, _, interval = str(estimate).partition(" ")
             cells.append(
                 f"**{value}** {interval}" if estimate.value == best[key] else str(estimate)

@@ -1,1 +1,1 @@
-"""Data sets: readers of image files, labelled sets, splits, stores, generation."""
+"""Data sets: readers of image files, labeled sets, splits, stores, generation."""

@@ -124,7 +124,7 @@ def _pack(store: Path, root: Path, entries: Sequence[Entry], task: Task) -> None
                 except ReadError as error:
                     bad.append(error)
                     continue
-                images[i] = image.pixels  # a grey one is repeated where the set has colour
+                images[i] = image.pixels  # a gray one is repeated where the set has color
                 labels[i] = entry.label if image.label is None or by_folder else image.label
             writer.write(start, images, labels)
             progress.advance(len(part))
@@ -139,7 +139,7 @@ def _complaint(bad: list[ReadError]) -> str:
 
 
 def _first_good(root: Path, entries: Sequence[Entry]) -> Image:
-    """The first image that can be read, one with colour rather: the others must be like it."""
+    """The first image that can be read, one with color rather: the others must be like it."""
     bad: list[ReadError] = []
     found: Image | None = None
     everywhere = entries[:: max(1, len(entries) // LOOKED_AT)]  # classes come one after the other

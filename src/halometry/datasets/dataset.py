@@ -1,4 +1,4 @@
-"""A labelled set in memory: what every reader gives."""
+"""A labeled set in memory: what every reader gives."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class LazyImages:
 
 
 @dataclass(frozen=True)
-class LabelledImages:
+class LabeledImages:
     """Images with labels.
 
     Attributes:
@@ -87,7 +87,9 @@ class LabelledImages:
     def picture(self, row: int) -> np.ndarray:
         """An image to be looked at (H, W): the mean of its channels, of a mapped set the first."""
         image = np.asarray(self.images[np.array([row])])[0].astype(np.float32)
-        picture: np.ndarray = image[0] if "mapped" in self.attributes else image.mean(axis=0)
+        picture: np.ndarray = (
+            image[0] if "mass_map_preset" in self.attributes else image.mean(axis=0)
+        )
         return picture
 
     @cached_property
@@ -121,7 +123,7 @@ def read_images(path: Path, size: int) -> np.ndarray | LazyImages:
             raise DataError(f"{path}: is damaged; make or copy it again") from error
 
 
-def has_parameters(data: LabelledImages, names: Iterable[str]) -> bool:
+def has_parameters(data: LabeledImages, names: Iterable[str]) -> bool:
     """Whether the store that a set came from tells these true parameters of each of its images.
 
     Row by row: so it is for the first images of a store, and not for any other part of it.
@@ -133,7 +135,7 @@ def has_parameters(data: LabelledImages, names: Iterable[str]) -> bool:
         return all(name in there for name in names) and np.array_equal(labels, data.labels)
 
 
-def check(data: LabelledImages) -> None:
+def check(data: LabeledImages) -> None:
     """Refuse a set that nothing can be learnt from.
 
     Raises:
@@ -162,7 +164,7 @@ def check(data: LabelledImages) -> None:
         )
 
 
-def preset_of(data: LabelledImages) -> Preset | None:
+def preset_of(data: LabeledImages) -> Preset | None:
     """The preset a set was simulated from; None where it was not, or names files not here."""
     text = data.attributes.get("preset_yaml")
     if text is None:

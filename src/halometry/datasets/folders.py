@@ -1,4 +1,4 @@
-"""The layouts in which the community keeps its images, recognised as they are."""
+"""The layouts in which the community keeps its images, recognized as they are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from halometry.config import Task
 from halometry.datasets.cache import Entry, packed
-from halometry.datasets.dataset import LabelledImages, read_images
+from halometry.datasets.dataset import LabeledImages, read_images
 from halometry.datasets.inputs import natural
 from halometry.datasets.readers import is_readable, read_image
 from halometry.datasets.store import open_store
@@ -20,8 +20,8 @@ PUBLISHED_ORDERS = (("no", "sphere", "vort"), ("no_sub", "sub"))
 TEST_FOLDERS = ("test", "val")  # in the community's sets, val/ is the test set by custom
 
 
-def open_folder(path: Path) -> LabelledImages:
-    """Open a folder of labelled images.
+def open_folder(path: Path) -> LabeledImages:
+    """Open a folder of labeled images.
 
     Args:
         path: `train/` and `val/` or `test/` with class folders in each; or class folders; or
@@ -87,7 +87,7 @@ def _scan(root: Path, below: str, label: int) -> list[Entry]:
     return sorted(entries, key=lambda entry: natural(entry.name))
 
 
-def _classes(root: Path, parts: tuple[str, ...]) -> LabelledImages:
+def _classes(root: Path, parts: tuple[str, ...]) -> LabeledImages:
     names = _class_folders(root / parts[0])
     if set(names) <= {"train", *TEST_FOLDERS}:
         raise DataError(
@@ -121,15 +121,15 @@ def _classes(root: Path, parts: tuple[str, ...]) -> LabelledImages:
     return _described(data, where + custom, np.array(roles))
 
 
-def _masses(root: Path) -> LabelledImages:
+def _masses(root: Path) -> LabeledImages:
     entries = [e for e in _scan(root, "", -1) if e.name.lower().endswith(".npy")]
     if not entries:
         raise DataError(f"{root}: no .npy files found; object arrays [image, mass] are expected")
     try:
-        labelled = read_image(root / entries[0].name).label is not None
+        labeled = read_image(root / entries[0].name).label is not None
     except ReadError:
-        labelled = True  # packing says what is wrong with it
-    if not labelled:
+        labeled = True  # packing says what is wrong with it
+    if not labeled:
         raise DataError(
             f"{root}: its images have no labels; put them into class folders to train or judge,"
             " or use 'predict'"
@@ -140,12 +140,12 @@ def _masses(root: Path) -> LabelledImages:
 
 def _load(
     root: Path, entries: list[Entry], task: Task, class_names: tuple[str, ...] | None
-) -> LabelledImages:
+) -> LabeledImages:
     store = packed(root, entries, task)
     with open_store(store) as file:
         labels = file["labels"][:]
         size = file["images"].size * file["images"].dtype.itemsize
-    return LabelledImages(
+    return LabeledImages(
         images=read_images(store, size),
         labels=labels,
         task=task,
@@ -156,7 +156,7 @@ def _load(
     )
 
 
-def _described(data: LabelledImages, found: str, roles: np.ndarray | None) -> LabelledImages:
+def _described(data: LabeledImages, found: str, roles: np.ndarray | None) -> LabeledImages:
     from dataclasses import replace
 
     _, channels, height, width = data.images.shape

@@ -31,7 +31,7 @@ def simulate(
     shard: int | None = None,
     scheduler: str | None = None,
 ) -> Path:
-    """Draw, render and observe labelled images into a store.
+    """Draw, render and observe labeled images into a store.
 
     The store is the file `out` and, beside it, a folder of shards. Where it was begun earlier,
     finished shards are kept and the others made; its bytes do not depend on how often it was

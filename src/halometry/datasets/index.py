@@ -11,7 +11,7 @@ from h5py import h5d, h5p, h5s
 from halometry.datasets.shards import TABLE, Shard, checksum, home_of, shards_of, table_of
 from halometry.datasets.store import Disk, attributes_of, open_store, storage_error
 from halometry.errors import DataError
-from halometry.io import whole_file
+from halometry.io import atomic_write
 
 OWN = ("start", "test_from")  # attributes that a shard has for itself
 
@@ -29,7 +29,7 @@ def write_index(index: Path, shards: list[Shard], test_from: int) -> None:
     Raises:
         StorageError: no room or no permission; what was there is as it was.
     """
-    with whole_file(index) as partial:
+    with atomic_write(index) as partial:
         disk = Disk(partial, "w+")
         with disk, h5py.File(disk, "w") as file, open_store(index.parent / shards[0].file) as one:
             kept = {key: value for key, value in one.attrs.items() if key not in OWN}

@@ -150,7 +150,7 @@ def _from_store(file: Path) -> Iterator[Image | ReadError]:
             except (OSError, RuntimeError) as error:
                 raise DataError(f"{file}: is damaged") from error
             masses = store.attrs.get("task") == "regression"
-            mapped = store.attrs.get("mapped")
+            mapped = store.attrs.get("mass_map_preset")
             for i, label in enumerate(labels):
                 name = f"{file}#{i}"
                 try:

@@ -1,4 +1,4 @@
-"""Open a labelled set, from a store or from folders of images."""
+"""Open a labeled set, from a store or from folders of images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from halometry.config import Task
-from halometry.datasets.dataset import LabelledImages, LazyImages, check, read_images
+from halometry.datasets.dataset import LabeledImages, LazyImages, check, read_images
 from halometry.datasets.folders import open_folder
 from halometry.datasets.store import attributes_of, is_store, open_store
 from halometry.errors import DataError, UsageError, did_you_mean
@@ -15,8 +15,8 @@ from halometry.errors import DataError, UsageError, did_you_mean
 PART = 1024  # images looked at together
 
 
-def open_dataset(path: str | Path, task: Task | None = None) -> LabelledImages:
-    """Open a labelled set.
+def open_dataset(path: str | Path, task: Task | None = None) -> LabeledImages:
+    """Open a labeled set.
 
     Args:
         path: a store, or a folder in one of the layouts of the documentation's page on formats:
@@ -38,7 +38,7 @@ def open_dataset(path: str | Path, task: Task | None = None) -> LabelledImages:
     elif path.is_dir():
         data = open_folder(path)
     else:
-        raise DataError(f"{path}: is a single file; give a store or a folder of labelled images")
+        raise DataError(f"{path}: is a single file; give a store or a folder of labeled images")
     check(data)
     if task is not None and data.task != task:
         other = "mass fractions" if data.task == "regression" else "classes"
@@ -46,7 +46,7 @@ def open_dataset(path: str | Path, task: Task | None = None) -> LabelledImages:
     return data
 
 
-def _from_store(path: Path) -> LabelledImages:
+def _from_store(path: Path) -> LabeledImages:
     with open_store(path) as file:
         attributes = attributes_of(file)
         try:
@@ -61,14 +61,14 @@ def _from_store(path: Path) -> LabelledImages:
     preset = f" of {attributes['preset']}," if "preset" in attributes else ""
     if "seed" in attributes:
         preset += f" seed {attributes['seed']},"
-    if "mapped" in attributes:
+    if "mass_map_preset" in attributes:
         preset += " mapped,"
     images = read_images(path, kept)
     _check_pixels(path, images)
     test_from = int(attributes.get("test_from", count))
     if test_from < count:
         of += f", the last {count - test_from:,} for testing"
-    return LabelledImages(
+    return LabeledImages(
         images=images,
         labels=labels,
         task=attributes["task"],

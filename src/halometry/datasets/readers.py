@@ -35,7 +35,7 @@ class Image:
     pixels: np.ndarray
     label: float | None
     path: str
-    mapped: str | None = None
+    mass_map_preset: str | None = None
 
 
 def is_readable(name: str) -> bool:
@@ -52,7 +52,7 @@ def read_image(path: str | Path) -> Image:
             JPEG, TIFF or BMP.
 
     Returns:
-        The image; colour pictures whose channels are equal have one channel, alpha is dropped.
+        The image; color pictures whose channels are equal have one channel, alpha is dropped.
 
     Raises:
         ReadError: names the file and the reason, whatever its bytes are.

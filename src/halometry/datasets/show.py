@@ -13,8 +13,8 @@ from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, UsageError, did_you_mean
 from halometry.log import say
 from halometry.plotting import Beneath, montage, save
-from halometry.resources import is_own
-from halometry.simulation import load_preset, presets, sample
+from halometry.resources import is_user_file
+from halometry.simulation import list_presets, load_preset, sample
 from halometry.simulation.substructure_maps import SMOOTHING, substructure_map
 
 
@@ -28,7 +28,7 @@ def show(
             name of a preset.
         out: a PNG, JPEG, SVG or PDF file; None shows a window.
         count: how many images.
-        seed: of the choice among labelled images, or of the simulated scenes.
+        seed: of the choice among labeled images, or of the simulated scenes.
 
     Returns:
         The file that was written.
@@ -49,10 +49,10 @@ def show(
 
 def _montage(what: str | Path, count: int, seed: int) -> Figure:
     path = Path(what)
-    if str(what) in presets() or is_own(what):
+    if str(what) in list_presets() or is_user_file(what):
         return _of_preset(what, count, seed)
     if not path.exists():
-        hint = did_you_mean(str(what), presets())
+        hint = did_you_mean(str(what), list_presets())
         raise UsageError(f"{what}: neither a file or folder nor a preset; {hint}")
     beneath = None
     try:
@@ -97,7 +97,7 @@ def _from_set(
         rows = np.concatenate([rows[i : i + 1] for i in range(each) for rows in picked])[:count]
     images = [data.picture(i) for i in rows]
     titles = [names[int(k)] if names else f"f_sub {k:.3f}" for k in data.labels[rows]]
-    if "mapped" not in data.attributes:
+    if "mass_map_preset" not in data.attributes:
         return images, titles, None
     maps = [np.asarray(data.images[np.array([i])], np.float32)[0, -1].clip(0) for i in rows]
     return (

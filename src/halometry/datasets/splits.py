@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabeledImages
 from halometry.errors import DataError
 
 SMALLEST = 10  # images, below which no split makes sense
@@ -26,7 +26,7 @@ class Split:
     """
 
     train: np.ndarray
-    selection: np.ndarray
+    validation: np.ndarray
     calibration: np.ndarray
     test: np.ndarray
     seed: int
@@ -56,9 +56,9 @@ class Split:
 
 
 def split_dataset(
-    data: LabelledImages, seed: int, test: float = 0.1, selection: float = 0.1
+    data: LabeledImages, seed: int, test: float = 0.1, selection: float = 0.1
 ) -> Split:
-    """Split a labelled set at random, each class in proportion.
+    """Split a labeled set at random, each class in proportion.
 
     Args:
         data: the set. Where its layout says which images are for testing, they are, and only
@@ -103,7 +103,7 @@ def split_dataset(
     return Split(**joined, seed=seed)
 
 
-def _too_few(data: LabelledImages, rows: np.ndarray) -> str:
+def _too_few(data: LabeledImages, rows: np.ndarray) -> str:
     of = ""
     if data.class_names and len(rows) < len(data):
         of = f" of class '{data.class_names[int(data.labels[rows[0]])]}'"

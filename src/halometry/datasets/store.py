@@ -1,4 +1,4 @@
-"""The project's own file of labelled images: HDF5, open to anyone with h5py."""
+"""The project's own file of labeled images: HDF5, open to anyone with h5py."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ CHUNK = 4_000_000  # numbers resampled at a time, to bound memory
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Interval:
     """A figure of merit with the ends of its 95 % interval."""
 
     value: float
@@ -53,7 +53,7 @@ def bootstrap(
     value: float,
     resamples: int = 1000,
     seed: int = 0,
-) -> Estimate:
+) -> Interval:
     """A percentile interval from resampled images.
 
     Args:
@@ -69,7 +69,7 @@ def bootstrap(
     """
     edges = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     low, high = np.nanquantile(resampled(statistic, groups, resamples, seed), edges)
-    return Estimate(float(value), float(low), float(high))
+    return Interval(float(value), float(low), float(high))
 
 
 def resampled(
@@ -93,7 +93,7 @@ def resampled(
     return np.concatenate(values)
 
 
-def share(hits: int, count: int) -> Estimate:
+def binomial_interval(hits: int, count: int) -> Interval:
     """A share of images with the interval of the binomial distribution itself.
 
     Args:
@@ -110,4 +110,4 @@ def share(hits: int, count: int) -> Estimate:
     from scipy.stats import binomtest  # slow to import, and no prediction needs it
 
     interval = binomtest(hits, count).proportion_ci(LEVEL, method="exact")
-    return Estimate(hits / count, float(interval.low), float(interval.high))
+    return Interval(hits / count, float(interval.low), float(interval.high))

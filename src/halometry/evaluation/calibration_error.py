@@ -14,7 +14,7 @@ from scipy.stats import norm
 from halometry.calibration.conformal import Conformal
 from halometry.calibration.posterior import Posterior
 from halometry.evaluation.bootstrap import LEVEL as INTERVAL
-from halometry.evaluation.bootstrap import Estimate, bootstrap, resampled, share
+from halometry.evaluation.bootstrap import Interval, binomial_interval, bootstrap, resampled
 
 BINS = 15
 LEVELS = (0.68, 0.9, 0.95)  # of sets and intervals, at which they are judged
@@ -55,7 +55,9 @@ def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = BINS) 
     parts = np.array_split(order, min(bins, len(order)))
     counts = np.array([len(part) for part in parts])
     hits = np.array([int(right[part].sum()) for part in parts])
-    shares = [share(int(hit), int(count)) for hit, count in zip(hits, counts, strict=True)]
+    shares = [
+        binomial_interval(int(hit), int(count)) for hit, count in zip(hits, counts, strict=True)
+    ]
     low, high = np.array([(one.low, one.high) for one in shares]).T
     means = np.array([confidence[part].mean() for part in parts])
     return Reliability(counts, means, hits / counts, low, high)
@@ -63,7 +65,7 @@ def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = BINS) 
 
 def expected_calibration_error(
     truth: np.ndarray, probabilities: np.ndarray, resamples: int = 1000, seed: int = 0
-) -> Estimate:
+) -> Interval:
     """How far the probability of the class named is from the share of right answers, on average.
 
     In 15 bins of equally many images. Noise in a bin only adds to its distance: the value is too
@@ -99,7 +101,7 @@ def expected_calibration_error(
     value = float(error(np.arange(len(truth))[None])[0])
     reach = norm.ppf((1 + INTERVAL) / 2) * float(resampled(error, groups, resamples, seed).std())
     bias = by_noise(reliability(truth, probabilities))
-    return Estimate(value, max(0.0, value - bias - reach), value + reach)
+    return Interval(value, max(0.0, value - bias - reach), value + reach)
 
 
 def debiased(found: Reliability) -> float:
@@ -208,7 +210,7 @@ def coverage_record(
 
 
 def _share(held: np.ndarray) -> dict[str, float]:
-    return share(int(held.sum()), len(held)).to_dict()
+    return binomial_interval(int(held.sum()), len(held)).to_dict()
 
 
 def told(trust: Mapping[str, Any]) -> list[str]:
@@ -217,7 +219,7 @@ def told(trust: Mapping[str, Any]) -> list[str]:
     if calibration := trust.get("calibration"):
         before = calibration["before"]["ece"]["value"]
         lines.append(
-            f"calibration error {Estimate(**calibration['after']['ece'])}, less its bias"
+            f"calibration error {Interval(**calibration['after']['ece'])}, less its bias"
             f" {calibration['after']['ece_debiased']:.4f}; {before:.4f} before calibration"
         )
     for one in trust.get("conformal", {}).get("levels", ()):
@@ -225,8 +227,8 @@ def told(trust: Mapping[str, Any]) -> list[str]:
         unit = " classes" if "classes" in one else ""
         lines.append(
             f"{kind} of {100 * one['level']:g} %: hold the truth in"
-            f" {Estimate(**one['coverage'])} of the images, mean size"
-            f" {Estimate(**one['mean_size'])}{unit}"
+            f" {Interval(**one['coverage'])} of the images, mean size"
+            f" {Interval(**one['mean_size'])}{unit}"
         )
     return lines
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from halometry.evaluation.calibration_error import Reliability, reliability
-from halometry.plotting import INK, MUTED, colours, figure, styled
+from halometry.plotting import INK, MUTED, colors, figure, styled
 
 BARS = 20  # of the histogram
 
@@ -24,7 +24,7 @@ def reliability_figure(
         models: for each network class indices (N,), probabilities as given (N, K), and those
             before temperature and biases (N, K).
     """
-    colour = colours(models)
+    color = colors(models)
     made, axes = figure(
         4.3 * len(models),
         5.6,
@@ -40,12 +40,12 @@ def reliability_figure(
         above.plot([lowest, 1], [lowest, 1], color=MUTED, lw=1, ls=":")
         if not np.allclose(after, before):
             _points(above, reliability(truth, before), MUTED, "before calibration", hollow=True)
-        _points(above, reliability(truth, after), colour[name], "as given")
+        _points(above, reliability(truth, after), color[name], "as given")
         above.set_title(name)
         above.set_box_aspect(1)
         above.legend(loc="upper left", fontsize=9)
         edges = np.linspace(lowest, 1, BARS + 1)
-        below.hist(after.max(axis=1), edges, color=colour[name], alpha=0.75)
+        below.hist(after.max(axis=1), edges, color=color[name], alpha=0.75)
         below.set_yscale("log")
         below.set_xlabel("probability of the class named")
     axes[0, 0].set_ylabel("share of right answers")
@@ -53,7 +53,7 @@ def reliability_figure(
     return made
 
 
-def _points(panel: Axes, found: Reliability, colour: str, label: str, hollow: bool = False) -> None:
+def _points(panel: Axes, found: Reliability, color: str, label: str, hollow: bool = False) -> None:
     """The bins of equally many images, with binomial bars."""
     bars = np.stack([found.accuracy - found.low, found.high - found.accuracy])
     panel.errorbar(
@@ -63,8 +63,8 @@ def _points(panel: Axes, found: Reliability, colour: str, label: str, hollow: bo
         fmt="o",
         ms=5,
         lw=1.2,
-        color=colour,
-        ecolor=colour if hollow else INK,
+        color=color,
+        ecolor=color if hollow else INK,
         mfc="white" if hollow else None,
         label=label,
         capsize=0,

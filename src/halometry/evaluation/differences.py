@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from halometry.evaluation.bootstrap import LEVEL, Estimate, resampled
+from halometry.evaluation.bootstrap import LEVEL, Interval, resampled
 from halometry.evaluation.metrics import LOWER_IS_BETTER, compared_by
 
 
@@ -27,7 +27,7 @@ class Difference:
     metric: str
     first: str
     second: str
-    estimate: Estimate
+    estimate: Interval
 
     @property
     def better(self) -> str | None:
@@ -92,7 +92,7 @@ def differences(
     return found
 
 
-def simultaneous(values: np.ndarray, samples: np.ndarray) -> list[Estimate]:
+def simultaneous(values: np.ndarray, samples: np.ndarray) -> list[Interval]:
     """Intervals that hold together, from resamples of several quantities.
 
     Args:
@@ -104,17 +104,17 @@ def simultaneous(values: np.ndarray, samples: np.ndarray) -> list[Estimate]:
     largest = (np.abs(samples - values) / scale).max(axis=1)
     half = np.quantile(largest, LEVEL) * errors
     return [
-        Estimate(float(value), float(value - by), float(value + by))
+        Interval(float(value), float(value - by), float(value + by))
         for value, by in zip(values, half, strict=True)
     ]
 
 
-def between(found: Sequence[Mapping[str, Any]], metric: str, first: str, second: str) -> Estimate:
+def between(found: Sequence[Mapping[str, Any]], metric: str, first: str, second: str) -> Interval:
     """The difference of two networks in a metric, the first's value less the second's."""
     for one in found:
         if one["metric"] == metric and {one["first"], one["second"]} == {first, second}:
             value, low, high = one["value"], one["low"], one["high"]
             if one["first"] == first:
-                return Estimate(value, low, high)
-            return Estimate(-value, -high, -low)
+                return Interval(value, low, high)
+            return Interval(-value, -high, -low)
     raise KeyError((metric, first, second))

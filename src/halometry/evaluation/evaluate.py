@@ -12,10 +12,10 @@ import numpy as np
 
 from halometry.calibration.posterior import LEVELS, Posterior
 from halometry.calibration.temperature import untempered
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.open import open_dataset
 from halometry.evaluation import figures
-from halometry.evaluation.bootstrap import Estimate
+from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.calibration_error import calibration_record, coverage_record
 from halometry.evaluation.calibration_figure import reliability_figure
 from halometry.evaluation.held_out import rows_to_judge
@@ -29,14 +29,14 @@ from halometry.evaluation.posterior_checks import posterior_metrics, posterior_r
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.io import check_writable, write_table, write_text
 from halometry.log import say
-from halometry.runs.checks import check_fit
-from halometry.runs.open import Trained, open_trained
+from halometry.runs.checks import check_compatible
+from halometry.runs.open import AnyRun, open_run
 from halometry.runs.predict_rows import answers_to, points_of, posterior_of
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a run makes of a labelled set.
+    """What a run makes of a labeled set.
 
     Attributes:
         run: the run.
@@ -50,12 +50,12 @@ class Evaluation:
         trust: `calibration` and `conformal`, as `metrics.json` holds them.
     """
 
-    run: Trained
+    run: AnyRun
     truth: np.ndarray
     outputs: np.ndarray
     names: list[str]
     rows: np.ndarray
-    metrics: dict[str, Estimate]
+    metrics: dict[str, Interval]
     description: str
     posterior: Posterior | None = None
     trust: dict[str, Any] = field(default_factory=dict)
@@ -75,8 +75,8 @@ class Evaluation:
 
 
 def evaluate(
-    run: str | Path | Trained,
-    data: str | Path | LabelledImages,
+    run: str | Path | AnyRun,
+    data: str | Path | LabeledImages,
     out: str | Path | None = None,
     device: str = "auto",
     resamples: int = 1000,
@@ -86,7 +86,7 @@ def evaluate(
     Args:
         run: a run, as `load_run` takes it, or an .onnx file that `export` made of one; or several
             of these, with commas between them.
-        data: a labelled set. Where it is the set the run was trained on, only the test images
+        data: a labeled set. Where it is the set the run was trained on, only the test images
             kept aside then are used.
         out: a folder for `metrics.json`, `predictions.csv` and figures.
         device: `auto`, `cpu`, or as PyTorch names it.
@@ -95,15 +95,15 @@ def evaluate(
     Raises:
         RunError, DataError: the run cannot be used, or not with these images.
     """
-    run = open_trained(run)
-    labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
-    check_fit(run, labelled)
-    rows, description = rows_to_judge(run, labelled)
+    run = open_run(run)
+    labeled = data if isinstance(data, LabeledImages) else open_dataset(data)
+    check_compatible(run, labeled)
+    rows, description = rows_to_judge(run, labeled)
     if out is not None:
         check_writable(Path(out) / "metrics.json")
-    answers = answers_of(run, labelled, rows, device)
+    answers = answers_of(run, labeled, rows, device)
     outputs, posterior = points_of(run, answers), posterior_of(run, answers)
-    truth = labelled.labels[rows]
+    truth = labeled.labels[rows]
     names = run.config.class_names
     metrics = (
         classification_metrics(truth, outputs, names, resamples=resamples)
@@ -112,13 +112,13 @@ def evaluate(
     )
     if posterior is not None:
         metrics |= posterior_metrics(truth, posterior, resamples)
-    image_names = [labelled.names[i] for i in rows]
+    image_names = [labeled.names[i] for i in rows]
     evaluation = Evaluation(run, truth, outputs, image_names, rows, metrics, description, posterior)
     evaluation.trust.update(_trust(evaluation, resamples))
     if names:
-        evaluation.metrics["ece"] = Estimate(**evaluation.trust["calibration"]["after"]["ece"])
+        evaluation.metrics["ece"] = Interval(**evaluation.trust["calibration"]["after"]["ece"])
     if out is not None:
-        write_evaluation(evaluation, Path(out), labelled)
+        write_evaluation(evaluation, Path(out), labeled)
     return evaluation
 
 
@@ -139,7 +139,7 @@ def _trust(evaluation: Evaluation, resamples: int) -> dict[str, Any]:
 
 
 def outputs_of(
-    run: Trained, data: LabelledImages, rows: np.ndarray, device: str = "cpu", batch_size: int = 64
+    run: AnyRun, data: LabeledImages, rows: np.ndarray, device: str = "cpu", batch_size: int = 64
 ) -> np.ndarray:
     """What a run says of some images, of posteriors their mean.
 
@@ -153,7 +153,7 @@ def outputs_of(
 
 
 def answers_of(
-    run: Trained, data: LabelledImages, rows: np.ndarray, device: str = "cpu", batch_size: int = 64
+    run: AnyRun, data: LabeledImages, rows: np.ndarray, device: str = "cpu", batch_size: int = 64
 ) -> np.ndarray:
     """A run's answers for some images, as they are.
 
@@ -170,7 +170,7 @@ def answers_of(
     return answers_to(run.answerer(device), data, rows, f"judging {run.name}", batch_size)
 
 
-def write_evaluation(evaluation: Evaluation, out: Path, data: LabelledImages) -> None:
+def write_evaluation(evaluation: Evaluation, out: Path, data: LabeledImages) -> None:
     """Write `metrics.json`, `predictions.csv` and the figures of one run."""
     out.mkdir(parents=True, exist_ok=True)
     config, confusion = evaluation.run.config, evaluation.confusion
@@ -193,7 +193,7 @@ def write_evaluation(evaluation: Evaluation, out: Path, data: LabelledImages) ->
     say(f"{name}: {evaluation.description} -> {out}")
 
 
-def record_of(evaluation: Evaluation, data: LabelledImages) -> dict[str, Any]:
+def record_of(evaluation: Evaluation, data: LabeledImages) -> dict[str, Any]:
     """What `metrics.json` holds of an evaluation."""
     config, confusion = evaluation.run.config, evaluation.confusion
     record: dict[str, Any] = {

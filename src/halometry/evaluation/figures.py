@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from halometry.plotting import (
     INK,
     MUTED,
-    colours,
+    colors,
     figure,
     montage,
     save,
@@ -39,13 +39,13 @@ def roc_figure(models: Mapping[str, Mapping[str, Curve]]) -> Figure:
         models: for each network and class the false and true positive rates and the area.
     """
     classes = list(next(iter(models.values())))
-    colour = colours(models)
+    color = colors(models)
     made, axes = figure(3.5 * len(classes), 4.1, 1, len(classes), sharey=True)
     for panel, name in zip(axes[0], classes, strict=True):
         panel.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=":")
         for model, curves in models.items():
             fpr, tpr, area = curves[name]
-            panel.plot(fpr, tpr, color=colour[model], lw=2, label=f"{model}  {area:.3f}")
+            panel.plot(fpr, tpr, color=color[model], lw=2, label=f"{model}  {area:.3f}")
         panel.set_title(f"{name} against the rest")
         panel.set_xlabel("false positive rate")
         panel.set_xlim(-0.02, 1.02)
@@ -103,7 +103,7 @@ def regression_figure(models: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Fi
     Args:
         models: for each network true and predicted mass fractions (N,).
     """
-    colour = colours(models)
+    color = colors(models)
     values = np.concatenate([np.concatenate(pair) for pair in models.values()])
     low, high = np.quantile(values, (0.001, 0.999))
     margin = 0.05 * (high - low)
@@ -121,9 +121,9 @@ def regression_figure(models: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Fi
         above, below = axes[:, column]
         r2 = 1 - np.mean((predicted - truth) ** 2) / np.var(truth)
         above.plot(limits, limits, color=MUTED, lw=1, ls=":")
-        above.scatter(truth, predicted, s=7, alpha=0.35, color=colour[name], lw=0)
+        above.scatter(truth, predicted, s=7, alpha=0.35, color=color[name], lw=0)
         below.axhline(0, color=MUTED, lw=1, ls=":")
-        below.scatter(truth, predicted - truth, s=7, alpha=0.35, color=colour[name], lw=0)
+        below.scatter(truth, predicted - truth, s=7, alpha=0.35, color=color[name], lw=0)
         for panel, shown in ((above, predicted), (below, predicted - truth)):
             middle, median, spread = _running(truth, shown)
             panel.errorbar(
@@ -154,22 +154,22 @@ def learning_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], metr
         histories: for each network the lines of its `history.csv`.
         metric: what the selection metric is called.
     """
-    colour = colours(histories)
+    color = colors(histories)
     made, axes = figure(9.6, 3.6, 1, 2)
     left, right = axes[0]
     for name, lines in histories.items():
         seen = [line["images"] / 1000 for line in lines]
         marker = "o" if len(lines) < 12 else None
-        left.plot(seen, [line["loss"] for line in lines], color=colour[name], lw=1.2, ls="--")
+        left.plot(seen, [line["loss"] for line in lines], color=color[name], lw=1.2, ls="--")
         left.plot(
-            seen, [line["selection_loss"] for line in lines], color=colour[name], lw=2, label=name,
+            seen, [line["val_loss"] for line in lines], color=color[name], lw=2, label=name,
             marker=marker, ms=4,
         )  # fmt: skip
-        values = [line["selection_metric"] for line in lines]
-        right.plot(seen, values, color=colour[name], lw=2, label=name, marker=marker, ms=4)
+        values = [line["val_metric"] for line in lines]
+        right.plot(seen, values, color=color[name], lw=2, label=name, marker=marker, ms=4)
     left.set_title("loss: selection (line), training (dashed)")
     right.set_title(f"{metric} on the selection set")
-    losses = np.array([line["selection_loss"] for lines in histories.values() for line in lines])
+    losses = np.array([line["val_loss"] for lines in histories.values() for line in lines])
     losses = losses[np.isfinite(losses)]
     if len(losses):
         top = float(np.quantile(losses, 0.95))  # those of densities may be negative

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabeledImages
 from halometry.errors import DataError
 from halometry.log import say
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.exported import ExportedRun
-from halometry.runs.lineage import unseen
-from halometry.runs.open import Trained
+from halometry.runs.lineage import exclude_seen_rows
+from halometry.runs.open import AnyRun
 from halometry.runs.run import Run
 
 
-def rows_to_judge(run: Trained, data: LabelledImages) -> tuple[np.ndarray, str]:
+def rows_to_judge(run: AnyRun, data: LabeledImages) -> tuple[np.ndarray, str]:
     """Which images of a set the run may be judged on.
 
     Raises:
@@ -26,7 +26,7 @@ def rows_to_judge(run: Trained, data: LabelledImages) -> tuple[np.ndarray, str]:
     if isinstance(run, Ensemble):
         return _common_rows(run, data)
     rows, what = _rows_apart(run, data)
-    left = unseen(run.earlier(), data, rows)
+    left = exclude_seen_rows(run.earlier(), data, rows)
     if len(left) == 0:
         raise DataError(
             f"{data.source}: the weights that {run.source} was begun from have learnt from all the"
@@ -41,13 +41,13 @@ def rows_to_judge(run: Trained, data: LabelledImages) -> tuple[np.ndarray, str]:
     return left, what
 
 
-def _rows_apart(run: Run | ExportedRun, data: LabelledImages) -> tuple[np.ndarray, str]:
+def _rows_apart(run: Run | ExportedRun, data: LabeledImages) -> tuple[np.ndarray, str]:
     """Images of a set that the run itself has not learnt from, and what they are."""
     trained = run.config.data
     if data.fingerprint == trained.fingerprint:
         test = np.sort(run.split().test)
         return test, f"{len(test):,} test images kept aside in training"
-    if trained.begins_like(data):
+    if trained.shares_images_with(data):
         return _following(run, data)
     if data.roles is not None and (data.roles == "test").any():
         rows = np.flatnonzero(data.roles == "test")
@@ -60,7 +60,7 @@ def _rows_apart(run: Run | ExportedRun, data: LabelledImages) -> tuple[np.ndarra
     return np.arange(len(data)), f"all {len(data):,} images of {data.source}"
 
 
-def _common_rows(run: Ensemble, data: LabelledImages) -> tuple[np.ndarray, str]:
+def _common_rows(run: Ensemble, data: LabeledImages) -> tuple[np.ndarray, str]:
     """The images that all runs of an ensemble may be judged on.
 
     Raises:
@@ -78,7 +78,7 @@ def _common_rows(run: Ensemble, data: LabelledImages) -> tuple[np.ndarray, str]:
     return rows, f"the {len(rows):,} images of {data.source} that none of the runs has seen"
 
 
-def _following(run: Run | ExportedRun, data: LabelledImages) -> tuple[np.ndarray, str]:
+def _following(run: Run | ExportedRun, data: LabeledImages) -> tuple[np.ndarray, str]:
     """The new images of a set that was simulated from the preset and seed of the training set.
 
     Raises:

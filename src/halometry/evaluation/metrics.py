@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from sklearn import metrics as sklearn_metrics
 
 from halometry.errors import DataError
-from halometry.evaluation.bootstrap import Estimate, bootstrap, share
+from halometry.evaluation.bootstrap import Interval, binomial_interval, bootstrap
 
 SMALLEST_PROBABILITY = 1e-7  # below it a probability counts as this in the loss
 CURVE_POINTS = 400
@@ -75,7 +75,7 @@ def classification_metrics(
     class_names: Sequence[str],
     resamples: int = 1000,
     seed: int = 0,
-) -> dict[str, Estimate]:
+) -> dict[str, Interval]:
     """Figures of merit of class probabilities.
 
     Args:
@@ -109,15 +109,15 @@ def classification_metrics(
             found[f"auc_{name}"] = _all_in_order(len(group), len(truth) - len(group))
     if found["auc"].value == 1:
         found["auc"] = min((found[f"auc_{name}"] for name in class_names), key=lambda one: one.low)
-    found["accuracy"] = share(int((chosen == truth).sum()), len(truth))
+    found["accuracy"] = binomial_interval(int((chosen == truth).sum()), len(truth))
     loss = {"loss": lambda rows: losses[rows].mean(axis=1)}
     return found | _estimates(loss, groups, resamples, seed)
 
 
-def _all_in_order(positive: int, negative: int) -> Estimate:
+def _all_in_order(positive: int, negative: int) -> Interval:
     """An area of one, which resampling cannot vary: as of so many independent pairs."""
     pairs = min(positive, negative)
-    return share(pairs, pairs)
+    return binomial_interval(pairs, pairs)
 
 
 def _area(truth: np.ndarray, probabilities: np.ndarray, k: int) -> Statistic:
@@ -156,7 +156,7 @@ def compared_by(
 
 def regression_metrics(
     truth: np.ndarray, predicted: np.ndarray, resamples: int = 1000, seed: int = 0
-) -> dict[str, Estimate]:
+) -> dict[str, Interval]:
     """Figures of merit of masses.
 
     Args:
@@ -192,7 +192,7 @@ def _estimates(
     groups: list[np.ndarray],
     resamples: int,
     seed: int,
-) -> dict[str, Estimate]:
+) -> dict[str, Interval]:
     everything = np.concatenate(groups)[None]
     return {
         name: bootstrap(statistic, groups, float(statistic(everything)[0]), resamples, seed)

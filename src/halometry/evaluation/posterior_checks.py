@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from halometry.calibration.posterior import LEVELS, Posterior
-from halometry.evaluation.bootstrap import Estimate, bootstrap, share
+from halometry.evaluation.bootstrap import Interval, binomial_interval, bootstrap
 
 PIT_BINS = 20
 CURVE = np.linspace(0, 1, 41)  # levels of the expected coverage
-THIRDS = ("lightest", "middle", "heaviest")
+THIRDS = ("lightest", "middle", "curriculum_mass_factor")
 
 
 def posterior_metrics(
     truth: np.ndarray, posterior: Posterior, resamples: int = 1000, seed: int = 0
-) -> dict[str, Estimate]:
+) -> dict[str, Interval]:
     """Figures of merit of posteriors.
 
     Args:
@@ -42,7 +42,8 @@ def posterior_metrics(
         estimates[name] = bootstrap(_mean_of(losses), groups, mean, resamples, seed)
     held = held_by(truth, posterior)
     return estimates | {
-        f"coverage_{name}": share(int(hits.sum()), len(truth)) for name, hits in held.items()
+        f"coverage_{name}": binomial_interval(int(hits.sum()), len(truth))
+        for name, hits in held.items()
     }
 
 
@@ -74,7 +75,10 @@ def coverage_rows(truth: np.ndarray, posterior: Posterior) -> list[dict[str, Any
             parts.append((by, third, rows))
     return [
         {"by": by, "third": third, "count": len(rows)}
-        | {name: share(int(hits[rows].sum()), len(rows)).to_dict() for name, hits in held.items()}
+        | {
+            name: binomial_interval(int(hits[rows].sum()), len(rows)).to_dict()
+            for name, hits in held.items()
+        }
         for by, third, rows in parts
         if len(rows)
     ]

@@ -12,7 +12,7 @@ from scipy.stats import binom
 
 from halometry.calibration.posterior import LEVELS
 from halometry.evaluation.posterior_checks import THIRDS
-from halometry.plotting import GRID, INK, MUTED, colours, figure, styled
+from halometry.plotting import GRID, INK, MUTED, colors, figure, styled
 
 BAND = (0.025, 0.975)  # of what chance does to right posteriors
 
@@ -29,16 +29,16 @@ def posterior_figure(models: Mapping[str, Mapping[str, Any]]) -> Figure:
         https://arxiv.org/abs/2110.06581.
     """
     made, axes = figure(11.4, 3.9, 1, 3)
-    colour = colours(models)
+    color = colors(models)
     count = next(iter(models.values()))["count"]
-    _pit(axes[0, 0], models, colour, count)
-    _expected(axes[0, 1], models, colour, count)
-    _thirds(axes[0, 2], models, colour)
+    _pit(axes[0, 0], models, color, count)
+    _expected(axes[0, 1], models, color, count)
+    _thirds(axes[0, 2], models, color)
     return made
 
 
 def _pit(
-    panel: Axes, models: Mapping[str, Mapping[str, Any]], colour: dict[str, str], count: int
+    panel: Axes, models: Mapping[str, Mapping[str, Any]], color: dict[str, str], count: int
 ) -> None:
     bins = len(next(iter(models.values()))["pit"])
     edges = np.linspace(0, 1, bins + 1)
@@ -47,9 +47,9 @@ def _pit(
     panel.axhline(1, color=MUTED, lw=1, ls=":")
     for name, record in models.items():
         density = np.array(record["pit"]) / record["count"] * bins
-        panel.stairs(density, edges, color=colour[name], lw=2, label=name)
+        panel.stairs(density, edges, color=color[name], lw=2, label=name)
         if len(models) == 1:
-            panel.stairs(density, edges, color=colour[name], fill=True, alpha=0.25)
+            panel.stairs(density, edges, color=color[name], fill=True, alpha=0.25)
     panel.set_xlim(0, 1)
     highest = max(max(record["pit"]) / record["count"] for record in models.values()) * bins
     panel.set_ylim(0, max(1.6, 1.1 * highest))
@@ -59,7 +59,7 @@ def _pit(
 
 
 def _expected(
-    panel: Axes, models: Mapping[str, Mapping[str, Any]], colour: dict[str, str], count: int
+    panel: Axes, models: Mapping[str, Mapping[str, Any]], color: dict[str, str], count: int
 ) -> None:
     level = np.linspace(0, 1, 201)
     low, high = (binom.ppf(q, count, level) / count for q in BAND)
@@ -67,7 +67,7 @@ def _expected(
     panel.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=":")
     for name, record in models.items():
         curve = record["expected_coverage"]
-        panel.plot(curve["level"], curve["share"], color=colour[name], lw=2, label=name)
+        panel.plot(curve["level"], curve["share"], color=color[name], lw=2, label=name)
     panel.set_xlim(0, 1)
     panel.set_ylim(0, 1)
     panel.set_box_aspect(1)
@@ -79,7 +79,7 @@ def _expected(
     panel.legend(loc="lower right", bbox_to_anchor=(1, 0.13), fontsize=8.5)
 
 
-def _thirds(panel: Axes, models: Mapping[str, Mapping[str, Any]], colour: dict[str, str]) -> None:
+def _thirds(panel: Axes, models: Mapping[str, Mapping[str, Any]], color: dict[str, str]) -> None:
     for level in LEVELS.values():
         panel.axhline(level, color=MUTED, lw=1, ls=":")
     offsets = np.linspace(-0.12, 0.12, len(models)) if len(models) > 1 else [0.0]
@@ -92,7 +92,7 @@ def _thirds(panel: Axes, models: Mapping[str, Mapping[str, Any]], colour: dict[s
                 value, low, high = (row[which][end] for end in ("value", "low", "high"))
                 panel.errorbar(
                     places[key] + offset, value, [[value - low], [high - value]],
-                    fmt="o", ms=4.5, lw=1.4, color=colour[name],
+                    fmt="o", ms=4.5, lw=1.4, color=color[name],
                 )  # fmt: skip
     panel.set_xticks(
         list(places.values()),

@@ -18,14 +18,14 @@ from halometry.io import check_writable
 from halometry.log import track
 from halometry.parallel import Workers, check_workers
 from halometry.runs.ood import Watch, watched
-from halometry.runs.open import Trained, open_trained
+from halometry.runs.open import AnyRun, open_run
 from halometry.runs.predict_rows import posterior_of
 from halometry.runs.prediction_sets import regions_of
 from halometry.runs.run import Answerer
 
 
 def predict(
-    run: str | Path | Trained,
+    run: str | Path | AnyRun,
     files: Given,
     out: str | Path | None = None,
     batch_size: int = 64,
@@ -55,10 +55,10 @@ def predict(
         RunError: the run cannot be used, or has no sets or intervals of a level.
         UsageError: the level is not between 0 and 1; no such number of processes.
     """
-    run = open_trained(run)
+    run = open_run(run)
     check_workers(workers)
     regions = regions_of(run, level)
-    mapped = run.config.data.mapped is not None
+    mapped = run.config.data.mass_map_preset is not None
     images, total = given_images(files, 1 if mapped else run.config.data.shape[0])
     if out is not None:
         check_writable(Path(out))
@@ -78,7 +78,7 @@ def predict(
 
 
 def _answer(
-    run: Trained,
+    run: AnyRun,
     answerer: Answerer,
     watch: Watch | None,
     regions: Regions | None,
@@ -90,7 +90,9 @@ def _answer(
     for i, item in enumerate(batch):
         if isinstance(item, ReadError):
             answers[i] = Answer(item.path, error=item.reason)
-        elif (reason := run.config.misfit(item.pixels.shape, item.mapped)) is not None:
+        elif (
+            reason := run.config.incompatibility(item.pixels.shape, item.mass_map_preset)
+        ) is not None:
             answers[i] = Answer(str(item.path), error=reason)
         else:
             by_shape.setdefault(item.pixels.shape, []).append(i)
@@ -110,6 +112,6 @@ def _answer(
     return (answers[i] for i in range(len(batch)))
 
 
-def _values(run: Trained, output: np.ndarray) -> dict[str, float]:
+def _values(run: AnyRun, output: np.ndarray) -> dict[str, float]:
     names: Iterable[str] = run.config.class_names or ("f_sub",)
     return dict(zip(names, np.atleast_1d(output).astype(float).tolist(), strict=True))

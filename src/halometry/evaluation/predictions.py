@@ -11,7 +11,7 @@ from halometry.calibration.posterior import LEVELS, Posterior
 from halometry.calibration.prediction_sets import Region, Regions
 from halometry.io import write_table
 from halometry.ood.detector import Novelty
-from halometry.runs.open import Trained
+from halometry.runs.open import AnyRun
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Answer:
 
 
 def write_answers(
-    path: Path, run: Trained, answers: Sequence[Answer], regions: Regions | None
+    path: Path, run: AnyRun, answers: Sequence[Answer], regions: Regions | None
 ) -> None:
     """Write answers as CSV: file, class, values, intervals, regions, how familiar, error.
 

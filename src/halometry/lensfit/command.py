@@ -11,7 +11,7 @@ from torch import Tensor
 from halometry.datasets.inputs import Given, given_images
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UsageError
-from halometry.io import check_writable, whole_file
+from halometry.io import atomic_write, check_writable
 from halometry.lensfit import Fit, Fitter, Number, check_sampling
 from halometry.lensfit.figure import Panel, fit_figure
 from halometry.lensfit.tables import Fitted, write_fits
@@ -21,7 +21,7 @@ from halometry.plotting import save
 from halometry.simulation import Preset, load_preset
 
 
-def fit(
+def fit_lens(
     files: Given,
     preset: str | Preset,
     out: str | Path | None = None,
@@ -148,7 +148,7 @@ def write_map(path: Path, of: Fit) -> None:
         }.items():
             image.header[key] = value
     image.header["OBJECT"] = "convergence"
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         image.writeto(partial)
 
 

@@ -17,7 +17,7 @@ LEAST_LEFT = 1e-4  # share of a mass' effect that the other parameters must leav
 
 @dataclass(frozen=True)
 class Scores:
-    """The linearised image around an optimum, as pictures.
+    """The linearized image around an optimum, as pictures.
 
     A mass of deflection f alpha(x - t) changes the image by f times the sum over both axes of
     alpha_k dm/ds_k, where s is the source's position: moving the source and deflecting the light
@@ -51,7 +51,7 @@ class Scores:
         return x, y
 
     def places(self) -> tuple[Tensor, Tensor]:
-        """Positions x (W,) and y (H,) of the pixels, arcsec from the centre."""
+        """Positions x (W,) and y (H,) of the pixels, arcsec from the center."""
         height, width = self.weight.shape
         x, y = (torch.arange(n).to(self.weight) - (n - 1) / 2 for n in (width, height))
         return x * self.pixel_scale, y * self.pixel_scale

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from scipy.ndimage import gaussian_filter
 
-from halometry.plotting import COLOURS, INK, LENS_MAP, MUTED, bare, figure, stretched, styled
+from halometry.plotting import COLORS, INK, LENS_MAP, MUTED, bare, figure, stretched, styled
 
 SIGMAS = 4.0  # range of the residuals shown
 LEAST_RADIUS = 0.04  # arcsec, so that a light mass is seen at all
@@ -85,7 +85,7 @@ def _row(row: Sequence[Axes], fit: Panel, added: bool) -> None:
     row[2].imshow(fit.residual, cmap="RdBu_r", vmin=-SIGMAS, vmax=SIGMAS, **place)
     titles = [fit.title, "model", f"residual, χ² {fit.reduced_chi_square:.3f}"]
     if added:
-        row[3].imshow(both[: len(fit.data)], cmap="Greys", vmin=0, vmax=1.4, **place)
+        row[3].imshow(both[: len(fit.data)], cmap="Grays", vmin=0, vmax=1.4, **place)
         if fit.density is not None:
             _draw_density(row[3], fit.density, place)
         _draw_substructure(row[3], fit)
@@ -110,19 +110,19 @@ def _place(fit: Panel) -> dict[str, Any]:
 
 
 def _draw_density(panel: Axes, density: np.ndarray, place: dict[str, Any]) -> None:
-    """The mean mass as a wash of colour, the denser the more."""
+    """The mean mass as a wash of color, the denser the more."""
     spread = gaussian_filter(density, SPREAD)
     wash = np.empty((*density.shape, 4))
-    wash[..., :3] = to_rgb(COLOURS[0])
+    wash[..., :3] = to_rgb(COLORS[0])
     wash[..., 3] = spread / max(float(spread.max()), 1e-30)
     panel.imshow(wash, **place)
 
 
 def _draw_substructure(panel: Axes, fit: Panel) -> None:
     for x1, y1, x2, y2 in fit.lines:
-        panel.plot([x1, x2], [y1, y2], color=COLOURS[1], lw=2.5, solid_capstyle="butt")
+        panel.plot([x1, x2], [y1, y2], color=COLORS[1], lw=2.5, solid_capstyle="butt")
     for x, y, radius in fit.points:
         panel.add_patch(
-            Circle((x, y), max(radius, LEAST_RADIUS), color=COLOURS[0], fill=False, lw=1.5)
+            Circle((x, y), max(radius, LEAST_RADIUS), color=COLORS[0], fill=False, lw=1.5)
         )
         panel.plot(x, y, marker=".", ms=3, color=MUTED)

@@ -19,7 +19,7 @@ from halometry.lensfit.blocks import TINY, scale
 from halometry.lensfit.likelihood import FLOOR, Counts, Scale, Scaled, coarser
 from halometry.lensfit.mass_map import Imager, mean_square_mass
 from halometry.lensfit.observation import Data, data_of, recover_counts
-from halometry.lensfit.optimize import Optimum, maximise
+from halometry.lensfit.optimize import Optimum, maximize
 from halometry.lensfit.parametrization import INSTRUMENT, Layout, layout_of, values_of
 from halometry.lensfit.result import Fit, Taken, report
 from halometry.lensfit.subhalos.posterior import Sampled, check_sampling, sample_subhalos
@@ -141,7 +141,7 @@ class Fitter:
             if settled.offset != data.offset:
                 data = settled
                 smooth, optimum = (
-                    maximise(self.full.model(which), data.at(1), one.theta)
+                    maximize(self.full.model(which), data.at(1), one.theta)
                     for which, one in ((bare, smooth), (layout, optimum))
                 )
             gain = float(smooth.deviance - optimum.deviance)
@@ -195,7 +195,7 @@ class Fitter:
         if shape == wanted:
             return
         if shape[0] == 3:
-            reason = "is a colour image; fit takes one channel (give one band)"
+            reason = "is a color image; fit takes one channel (give one band)"
         else:
             reason = (
                 f"has {shape[1]} x {shape[2]} pixels, but images of preset {self.preset.name} have "
@@ -219,19 +219,19 @@ class Fitter:
         """From the drawn scenes by way of coarse images to full resolution."""
         theta = self._starts(data, layout)
         coarse = self.coarse.model(layout)
-        optimum = maximise(coarse, data.at(self.coarse.binning), theta, iterations=15)
+        optimum = maximize(coarse, data.at(self.coarse.binning), theta, iterations=15)
         best = optimum.best()
         data = self._with_noise(data, layout, best)
         data = data.with_offset_for(best.expected[0], self.coarse.binning)
         agreeing = int((optimum.deviance < best.deviance + 1).sum())
         theta = _distinct(optimum, layout.steps.to(theta), FINALISTS)
-        optimum = maximise(self.native.model(layout), data.at(1), theta, iterations=10).best()
+        optimum = maximize(self.native.model(layout), data.at(1), theta, iterations=10).best()
         data = data.with_offset_for(optimum.expected[0], 1)
-        optimum = maximise(self.full.model(layout), data.at(1), optimum.theta, iterations=12)
+        optimum = maximize(self.full.model(layout), data.at(1), optimum.theta, iterations=12)
         settled = data.with_offset_for(optimum.expected[0], 1)
         if settled.offset != data.offset:
             data = settled
-            optimum = maximise(self.full.model(layout), data.at(1), optimum.theta)
+            optimum = maximize(self.full.model(layout), data.at(1), optimum.theta)
         return data, layout, optimum, agreeing
 
     def _with_noise(self, data: Data, layout: Layout, optimum: Optimum) -> Data:

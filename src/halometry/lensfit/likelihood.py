@@ -51,7 +51,7 @@ class Model:
             return fields["zero"][:, None] + fields["unit"][:, None] * flat
         return flat.clamp_min(FLOOR)
 
-    def linearised(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def linearized(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Expectations (B, N) and their derivatives (B, P, N), of coordinates in float64.
 
         By differences over steps so short that they lose 1e-4 at most, by cusps: rendering once

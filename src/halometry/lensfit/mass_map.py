@@ -143,7 +143,7 @@ class Imager:
 
     def _derivatives(self, theta: Tensor) -> Tensor:
         """Of the expectations (B, P, N), from one ray a cell."""
-        return self.rough.linearised(theta)[1]
+        return self.rough.linearized(theta)[1]
 
     def _step(self, theta: Tensor, derivatives: Tensor, likelihood: Likelihood) -> Tensor:
         """A step of Fisher scoring, cut where it is longer than a coordinate's largest."""

@@ -165,7 +165,7 @@ def _levels(values: np.ndarray) -> np.ndarray | None:
 def lost_constant(values: np.ndarray) -> float:
     """What was taken away from counts, by their noise: their variance is their mean.
 
-    From second differences of neighbours, as `noise_of`, in the faintest quarter of the image,
+    From second differences of neighbors, as `noise_of`, in the faintest quarter of the image,
     where little of them is the image's own.
 
     Args:
@@ -187,7 +187,7 @@ def lost_constant(values: np.ndarray) -> float:
 
 
 def noise_of(values: np.ndarray) -> float:
-    """The standard deviation of a pixel's noise, from differences of neighbours.
+    """The standard deviation of a pixel's noise, from differences of neighbors.
 
     A second difference, x1 - 2 x2 + x3, has six times the variance of a pixel and little of a
     smooth image; the median of its modulus does not mind bright arcs.

@@ -47,7 +47,7 @@ class Optimum:
         return self.rows(self.deviance.argsort()[:count])
 
 
-def maximise(
+def maximize(
     model: Model,
     likelihood: Likelihood,
     start: Tensor,
@@ -61,14 +61,14 @@ def maximise(
     one iteration to the next, which costs a few cheap iterations and saves dear ones.
 
     Args:
-        model, likelihood: what is maximised.
+        model, likelihood: what is maximized.
         start: coordinates (B, P).
         iterations: at most.
         tolerance: decrease of the deviance, predicted or brought, at which a start is done.
     """
     steps = model.layout.steps.to(start)
     theta = start.clone()
-    expected, derivatives = model.linearised(theta)
+    expected, derivatives = model.linearized(theta)
     deviance = likelihood.deviance(expected)
     damping = torch.full_like(deviance, FIRST_DAMPING)
     fresh = torch.ones_like(deviance, dtype=torch.bool)
@@ -102,7 +102,7 @@ def maximise(
         anew = torch.cat([won[far], lost[~fresh[lost]]])
         fresh[won] = False
         if len(anew):
-            expected[anew], derivatives[anew] = model.linearised(theta[anew])
+            expected[anew], derivatives[anew] = model.linearized(theta[anew])
             fresh[anew] = True
     fisher = information(derivatives, likelihood.weight(expected))
     none = torch.zeros_like(damping)

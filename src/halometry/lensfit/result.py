@@ -23,7 +23,7 @@ DOUBTFUL = 5  # standard deviations of the reduced chi-square
 
 
 @dataclass(frozen=True)
-class Estimate:
+class FittedParameter:
     """One parameter: value, standard error, unit."""
 
     name: str
@@ -76,7 +76,7 @@ class Fit:
 
     file: str
     preset: str
-    estimates: tuple[Estimate, ...]
+    estimates: tuple[FittedParameter, ...]
     reduced_chi_square: float
     scatter: float
     deviance: float
@@ -95,7 +95,7 @@ class Fit:
     sampled: Sampled | None = None
     convergence: np.ndarray | None = None
 
-    def estimate(self, name: str) -> Estimate:
+    def estimate(self, name: str) -> FittedParameter:
         """One parameter by its name."""
         return next(e for e in self.estimates if e.name == name)
 
@@ -157,7 +157,7 @@ def report(
         mass = sampled.mass_fractions
         estimates = (
             *_estimates(layout, optimum.theta[0] + mean, spread + scatter),
-            Estimate("mass_fraction", float(mass.mean()), float(mass.std()), ""),
+            FittedParameter("mass_fraction", float(mass.mean()), float(mass.std()), ""),
         )
     return Fit(
         file=file,
@@ -183,14 +183,14 @@ def report(
     )
 
 
-def _estimates(layout: Layout, theta: Tensor, spread: Tensor) -> tuple[Estimate, ...]:
+def _estimates(layout: Layout, theta: Tensor, spread: Tensor) -> tuple[FittedParameter, ...]:
     """All that a layout tells, errors carried over to first order."""
     names = list(layout.units)
     told = layout.tell(theta[None])
     jacobian = _jacobian(_telling(layout, names), theta)
     variance = ((jacobian @ spread) * jacobian).sum(dim=1)
     return tuple(
-        Estimate(name, float(told[name][0]), float(v) ** 0.5, layout.units[name])
+        FittedParameter(name, float(told[name][0]), float(v) ** 0.5, layout.units[name])
         for name, v in zip(names, variance, strict=True)
     )
 

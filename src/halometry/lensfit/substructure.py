@@ -13,7 +13,7 @@ from halometry.lensfit.blocks import line, subhalo
 from halometry.lensfit.detection import Scores, scores_of
 from halometry.lensfit.likelihood import Scale
 from halometry.lensfit.observation import Data
-from halometry.lensfit.optimize import Optimum, maximise
+from halometry.lensfit.optimize import Optimum, maximize
 from halometry.lensfit.parametrization import Layout
 from halometry.simulation.lenses import SOFTENING
 from halometry.simulation.preset import Preset
@@ -59,9 +59,9 @@ def with_line(
     likelihood = data.at(1)
     model = native.model(layout)
     around = replace(model, kept=optimum.derivatives[0])
-    best = maximise(around, likelihood, theta, iterations=8, tolerance=1).best(LINE_FINALISTS)
-    best = maximise(model, likelihood, best.theta, iterations=6, tolerance=1).best()
-    return layout, maximise(full.model(layout), likelihood, best.theta, iterations=20)
+    best = maximize(around, likelihood, theta, iterations=8, tolerance=1).best(LINE_FINALISTS)
+    best = maximize(model, likelihood, best.theta, iterations=6, tolerance=1).best()
+    return layout, maximize(full.model(layout), likelihood, best.theta, iterations=20)
 
 
 def with_subhalos(
@@ -87,7 +87,7 @@ def with_subhalos(
     """
     gains: list[float] = []
     likelihood = data.at(1)
-    here = maximise(native.model(layout), likelihood, optimum.theta)
+    here = maximize(native.model(layout), likelihood, optimum.theta)
     while len(gains) < (MOST_POINTS if number is None else number):
         scores = scores_of(native.model(layout), data, here)
         peaks = _peaks(scores, *scores.map(_point_kernel(scores)), POINT_STARTS)
@@ -100,8 +100,8 @@ def with_subhalos(
         theta = torch.cat([here.theta.expand(len(more), -1), more], dim=1)
         model = native.model(wider)
         around = replace(model, kept=here.derivatives[0])
-        tried = maximise(around, likelihood, theta, iterations=10, tolerance=1).best()
-        reached = maximise(model, likelihood, tried.theta, iterations=15, tolerance=0.5)
+        tried = maximize(around, likelihood, theta, iterations=10, tolerance=1).best()
+        reached = maximize(model, likelihood, tried.theta, iterations=15, tolerance=0.5)
         gain = float(here.deviance - reached.deviance)
         if number is None and gain < ENOUGH:
             break
@@ -109,7 +109,7 @@ def with_subhalos(
         layout, here = wider, reached
     if not gains:
         return layout, optimum, gains
-    polished = maximise(full.model(layout), likelihood, here.theta, iterations=3, tolerance=0.5)
+    polished = maximize(full.model(layout), likelihood, here.theta, iterations=3, tolerance=0.5)
     return layout, polished, gains
 
 

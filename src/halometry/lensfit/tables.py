@@ -16,7 +16,7 @@ from rich.table import Table
 from halometry import __version__
 from halometry.errors import ReadError
 from halometry.io import write_table, write_text
-from halometry.lensfit import Estimate, Fit
+from halometry.lensfit import Fit, FittedParameter
 
 Fitted = Fit | ReadError
 
@@ -127,7 +127,7 @@ def _print_many(fits: Sequence[Fit], console: Console) -> None:
         )
 
 
-def _rounded(e: Estimate) -> tuple[str, str]:
+def _rounded(e: FittedParameter) -> tuple[str, str]:
     """Value and error to two digits of the error."""
     if not e.error > 0 or e.error == float("inf"):
         return f"{e.value:.4g}", f"{e.error:.2g}"

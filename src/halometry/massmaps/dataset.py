@@ -1,4 +1,4 @@
-"""The verb `map`: a labelled set whose images are maps of mass, for networks to learn from."""
+"""The verb `map`: a labeled set whose images are maps of mass, for networks to learn from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from halometry.datasets.build import Finished, least_shard, make_shards, planned
-from halometry.datasets.dataset import LabelledImages, has_parameters, preset_of
+from halometry.datasets.dataset import LabeledImages, has_parameters, preset_of
 from halometry.datasets.open import open_dataset
 from halometry.datasets.readers import Image
 from halometry.datasets.shards import Shard
@@ -30,15 +30,15 @@ SCENE = [field.name for field in fields(Scene) if field.name != "task"]
 KEPT = ("preset", "preset_yaml", "seed", "device")  # attributes of a simulated set
 
 
-def map_set(
-    data: str | Path | LabelledImages,
+def map_mass(
+    data: str | Path | LabeledImages,
     out: str | Path,
     preset: str | Path | Preset | None = None,
     workers: Workers = 1,
     blind: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Map the mass in every image of a labelled set, into a set for networks to learn from.
+    """Map the mass in every image of a labeled set, into a set for networks to learn from.
 
     Each image becomes three channels: the root of its counts, what the best smooth lens leaves
     of it in units of the noise, and the mass in each cell that explains this. Where the set was
@@ -46,7 +46,7 @@ def map_set(
     `simulate` writes it: where it was begun earlier, the finished ones are kept.
 
     Args:
-        data: a store, or a folder of labelled images of counts.
+        data: a store, or a folder of labeled images of counts.
         out: the HDF5 file to write; `mapped.h5` has its shards in `mapped.shards/`.
         preset: that the images follow; that of a simulated set if not given. By another than its
             own a set is mapped as if blind.
@@ -66,35 +66,35 @@ def map_set(
         UnavailableError: a process ended. After either, finished shards are kept.
 
     Example:
-        >>> halometry.map("lenses.h5", "mapped.h5")  # doctest: +SKIP
+        >>> halometry.map_mass("lenses.h5", "mapped.h5")  # doctest: +SKIP
     """
-    labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
+    labeled = data if isinstance(data, LabeledImages) else open_dataset(data)
     out = Path(out)
     check_workers(workers)
-    if "mapped" in labelled.attributes:
-        raise UsageError(f"{labelled.source}: is mapped already")
-    own = preset_of(labelled)
+    if "mass_map_preset" in labeled.attributes:
+        raise UsageError(f"{labeled.source}: is mapped already")
+    own = preset_of(labeled)
     chosen = own if preset is None else preset
     if chosen is None:
         raise UsageError(
-            f"{labelled.source}: does not say which preset its images follow; give it with --preset"
+            f"{labeled.source}: does not say which preset its images follow; give it with --preset"
         )
     chosen = chosen if isinstance(chosen, Preset) else load_preset(chosen)
-    mapping = Mapping(chosen, len(labelled), workers)
+    mapping = Mapping(chosen, len(labeled), workers)
     mapper = mapping.mapper
     # The true lenses have to be known, and that preset's.
-    blind = blind or mapper.preset != own or not has_parameters(labelled, SCENE)
-    _check(labelled, mapper, blind)
+    blind = blind or mapper.preset != own or not has_parameters(labeled, SCENE)
+    _check(labeled, mapper, blind)
     check_writable(out)
-    test = np.zeros(len(labelled), bool) if labelled.roles is None else labelled.roles == "test"
+    test = np.zeros(len(labeled), bool) if labeled.roles is None else labeled.roles == "test"
     order, test_from = np.argsort(test, kind="stable"), int((~test).sum())  # those for testing last
-    plan = planned(out, len(labelled), max(SHARD, least_shard(len(labelled))))
-    kept = {key: value for key, value in labelled.attributes.items() if key in KEPT}
-    kept |= {"mapped": mapper.preset.to_yaml(), "channels": ", ".join(CHANNELS)}
+    plan = planned(out, len(labeled), max(SHARD, least_shard(len(labeled))))
+    kept = {key: value for key, value in labeled.attributes.items() if key in KEPT}
+    kept |= {"mass_map_preset": mapper.preset.to_yaml(), "channels": ", ".join(CHANNELS)}
     kept |= {"blind": int(blind), **versions()}
 
     def make(left: list[Shard], progress: Tracker, finished: Finished) -> None:
-        done = mapping.each(_jobs(labelled, order, test_from, left, blind))
+        done = mapping.each(_jobs(labeled, order, test_from, left, blind))
         for shard in left:
             own = {"start": shard.start, "test_from": shard.test_from(test_from)}
             writer = StoreWriter(
@@ -102,8 +102,8 @@ def map_set(
                 count=shard.count,
                 shape=mapper.shape,
                 dtype="float16",
-                task=labelled.task,
-                class_names=labelled.class_names,
+                task=labeled.task,
+                class_names=labeled.class_names,
                 attributes=kept | own,
                 units=units_of(mapper.preset),
                 compress=False,
@@ -118,8 +118,8 @@ def map_set(
             finished(shard.written(out.parent))
 
     settings = {
-        "count": len(labelled),
-        "images": labelled.fingerprint,
+        "count": len(labeled),
+        "images": labeled.fingerprint,
         "blind": blind,
         **versions(),
         "preset": mapper.preset.model_dump(mode="json", exclude_none=True),
@@ -129,21 +129,21 @@ def map_set(
         return make_shards(out, plan, settings, test_from, overwrite, title, make)
 
 
-def _check(labelled: LabelledImages, mapper: Mapper, each: bool) -> None:
+def _check(labeled: LabeledImages, mapper: Mapper, each: bool) -> None:
     """Refuse a set that is not of a preset's images, or, where `each` is looked at, not of counts.
 
     Raises:
         ReadError, UsageError: it is not.
     """
-    shape, wanted = labelled.images.shape[1:], mapper.preset.image.shape
+    shape, wanted = labeled.images.shape[1:], mapper.preset.image.shape
     if tuple(shape) != wanted:
         raise UsageError(
-            f"{labelled.source}: its images are {sides_of(shape)}, those of preset"
+            f"{labeled.source}: its images are {sides_of(shape)}, those of preset"
             f" {mapper.preset.name} {sides_of(wanted)}; give another with --preset"
         )
     if each:
-        for k, name in enumerate(labelled.names):
-            mapper.read(_image(labelled.images[np.array([k])][0], name))
+        for k, name in enumerate(labeled.names):
+            mapper.read(_image(labeled.images[np.array([k])][0], name))
 
 
 def _image(pixels: np.ndarray, name: str) -> Image:
@@ -151,7 +151,7 @@ def _image(pixels: np.ndarray, name: str) -> Image:
 
 
 @dataclass(frozen=True)
-class _Labelled(Job):
+class _Labeled(Job):
     """Images of a set, their labels, and their true parameters where they are known."""
 
     labels: np.ndarray = field(kw_only=True)
@@ -159,30 +159,30 @@ class _Labelled(Job):
 
 
 def _jobs(
-    labelled: LabelledImages, order: np.ndarray, test_from: int, shards: list[Shard], blind: bool
-) -> Iterator[_Labelled]:
+    labeled: LabeledImages, order: np.ndarray, test_from: int, shards: list[Shard], blind: bool
+) -> Iterator[_Labeled]:
     """The images of some shards of a set in this order, a few at a time, those for testing apart.
 
     The numbers of some that go together increase, as files are read.
     """
     with ExitStack() as stack:
         kept: Any = None
-        if has_parameters(labelled, SCENE):
-            kept = stack.enter_context(open_store(labelled.source))["parameters"]
+        if has_parameters(labeled, SCENE):
+            kept = stack.enter_context(open_store(labeled.source))["parameters"]
         for shard in shards:
             rows = order[shard.start : shard.start + shard.count]
             for part in np.split(rows, [shard.test_from(test_from)]):
                 for first in range(0, len(part), CHUNK):
-                    yield _job(labelled, part[first : first + CHUNK], kept, blind)
+                    yield _job(labeled, part[first : first + CHUNK], kept, blind)
 
 
-def _job(labelled: LabelledImages, rows: np.ndarray, kept: Any, blind: bool) -> _Labelled:
-    pairs = zip(labelled.images[rows], rows, strict=True)
+def _job(labeled: LabeledImages, rows: np.ndarray, kept: Any, blind: bool) -> _Labeled:
+    pairs = zip(labeled.images[rows], rows, strict=True)
     truth = {name: _rows(kept[name], rows) for name in SCENE} if kept else {}
-    return _Labelled(
-        [_image(pixels, labelled.names[k]) for pixels, k in pairs],
+    return _Labeled(
+        [_image(pixels, labeled.names[k]) for pixels, k in pairs],
         None if blind else truth,
-        labels=labelled.labels[rows],
+        labels=labeled.labels[rows],
         parameters=truth,
     )
 

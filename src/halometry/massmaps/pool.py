@@ -44,7 +44,9 @@ class Job:
     @property
     def is_done(self) -> bool:
         """Whether there is nothing to map."""
-        return all(isinstance(one, ReadError) or one.mapped is not None for one in self.images)
+        return all(
+            isinstance(one, ReadError) or one.mass_map_preset is not None for one in self.images
+        )
 
 
 Jobs = TypeVar("Jobs", bound=Job)
@@ -185,7 +187,7 @@ def _map(mapper: Mapper, told: str, job: Job) -> list[Image | ReadError]:
         counts = torch.from_numpy(stacked(job.images)[:, 0].astype(np.float32))
         pairs = zip(job.images, mapper.of_scenes(counts, Scene(**values)), strict=True)
         return [
-            replace(image, pixels=pixels, mapped=told)
+            replace(image, pixels=pixels, mass_map_preset=told)
             for image, pixels in pairs
             if isinstance(image, Image)  # all are, or they would not be stacked
         ]
@@ -193,10 +195,10 @@ def _map(mapper: Mapper, told: str, job: Job) -> list[Image | ReadError]:
 
 
 def _map_blindly(mapper: Mapper, told: str, image: Image | ReadError) -> Image | ReadError:
-    if isinstance(image, ReadError) or image.mapped is not None:
+    if isinstance(image, ReadError) or image.mass_map_preset is not None:
         return image
     try:
-        return replace(image, pixels=mapper.of_image(image), mapped=told)
+        return replace(image, pixels=mapper.of_image(image), mass_map_preset=told)
     except ReadError as error:
         return error
 

@@ -1,7 +1,7 @@
 """What looks at the images: backbones, heads, preprocessing, and the predictor that joins them."""
 
 from halometry.config import Task
-from halometry.models.backbones import BackboneInfo, backbones, create_backbone
+from halometry.models.backbones import BackboneInfo, create_backbone, list_backbones
 from halometry.models.network import Network
 from halometry.models.predictor import Predictor, TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
@@ -14,6 +14,6 @@ __all__ = [
     "PreprocessingConfig",
     "TargetConfig",
     "Task",
-    "backbones",
     "create_backbone",
+    "list_backbones",
 ]

@@ -69,7 +69,7 @@ def create_backbone(
     name: str,
     channels: int,
     pretrained: bool = False,
-    first_convolution: FirstConvolution = "summed",
+    stem_init: FirstConvolution = "summed",
 ) -> nn.Module:
     """A backbone that maps images to features.
 
@@ -77,8 +77,8 @@ def create_backbone(
         name: a plain name (`PLAIN_NAMES`) or any model name of timm.
         channels: of the input.
         pretrained: begin from ImageNet weights instead of random ones.
-        first_convolution: what becomes of a pretrained network's first convolution where the
-            input has one channel: `summed` adds its three colour filters, so that a grey image
+        stem_init: what becomes of a pretrained network's first convolution where the
+            input has one channel: `summed` adds its three color filters, so that a gray image
             gives what its three equal copies would; `random` begins it anew.
 
     Returns:
@@ -94,7 +94,7 @@ def create_backbone(
     if not pretrained:
         return _create(full_name, in_chans=channels, num_classes=0)
     net = _pretrained(full_name, channels)
-    if channels != 3 and first_convolution == "random":
+    if channels != 3 and stem_init == "random":
         config: Any = net.pretrained_cfg
         first: Any = net.get_submodule(config["first_conv"])
         first.reset_parameters()
@@ -155,20 +155,20 @@ def feature_width(backbone: nn.Module) -> int:
     return int(width)
 
 
-def pretraining_note(name: str, channels: int, first_convolution: FirstConvolution) -> str:
+def pretraining_note(name: str, channels: int, stem_init: FirstConvolution) -> str:
     """Which weights timm has for a network, and what becomes of the first convolution."""
     import timm
 
     tag = getattr(timm.get_pretrained_cfg(timm_name(name)), "tag", None)
     weights = f"ImageNet weights ({tag})" if tag else "ImageNet weights"
     if channels == 3:
-        return f"{weights} as they are, a grey image repeated to three channels"
-    if first_convolution == "random":
+        return f"{weights} as they are, a gray image repeated to three channels"
+    if stem_init == "random":
         return f"{weights}, but a random first convolution for the one channel"
-    return f"{weights}, the first convolution's three colour filters summed into one"
+    return f"{weights}, the first convolution's three color filters summed into one"
 
 
-def backbones(names: list[str] | None = None) -> list[BackboneInfo]:
+def list_backbones(names: list[str] | None = None) -> list[BackboneInfo]:
     """What is known of each backbone: by default of those with plain names."""
     infos = []
     for name in names or PLAIN_NAMES:

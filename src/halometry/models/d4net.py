@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from halometry.models.symmetry import (
     ORDER,
-    GroupBatchNormalisation,
+    GroupBatchNormalization,
     GroupConvolution,
     Lift,
     mean_over_forms,
@@ -54,13 +54,13 @@ class D4Net(nn.Module):
         super().__init__()
         self.num_features = num_features
         self.lift = Lift(channels, widths[0], 5)
-        self.norm = GroupBatchNormalisation(widths[0])
+        self.norm = GroupBatchNormalization(widths[0])
         self.stages = nn.ModuleList(
             Stage(before, after, depth)
             for before, after, depth in zip((0, *widths), widths, depths, strict=False)
         )
         self.last = GroupConvolution(widths[-1], num_features, 1)
-        self.last_norm = GroupBatchNormalisation(num_features)
+        self.last_norm = GroupBatchNormalization(num_features)
         # As timm describes its networks: where maps of which size are to be had.
         self.feature_info = [
             {"num_chs": ORDER * width, "reduction": 2 ** (i + 1), "module": f"stages.{i}"}
@@ -87,7 +87,7 @@ class Stage(nn.Module):
     def __init__(self, before: int, after: int, depth: int) -> None:
         super().__init__()
         self.halve = GroupConvolution(before, after, 3, stride=2) if before else None
-        self.norm = GroupBatchNormalisation(after) if before else None
+        self.norm = GroupBatchNormalization(after) if before else None
         self.blocks = nn.Sequential(*(Block(after) for _ in range(depth)))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -107,8 +107,8 @@ class Block(nn.Module):
     def __init__(self, features: int) -> None:
         super().__init__()
         self.first, self.second = (GroupConvolution(features, features, 3) for _ in range(2))
-        self.norm_first = GroupBatchNormalisation(features)
-        self.norm_second = GroupBatchNormalisation(features, scale=0.0)
+        self.norm_first = GroupBatchNormalization(features)
+        self.norm_second = GroupBatchNormalization(features, scale=0.0)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, 8 K, H, W) to the same shape."""

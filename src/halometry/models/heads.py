@@ -61,12 +61,12 @@ class Gaussian(Density):
     parameters = 2
 
     def log_density(self, outputs: Tensor, values: Tensor) -> Tensor:
-        scaled, log_scale = standardised(outputs, values)
+        scaled, log_scale = standardized(outputs, values)
         return log_normal(scaled) - log_scale
 
 
 class Flow(Density):
-    """A conditional normalising flow: a normal distribution bent by a spline.
+    """A conditional normalizing flow: a normal distribution bent by a spline.
 
     The variable is shifted and scaled as a Gaussian's, then mapped by a monotonic spline of
     rational quadratics, after which it is normal. The network puts out shift, scale, and the
@@ -84,7 +84,7 @@ class Flow(Density):
     parameters = 2 + 3 * BINS - 1
 
     def log_density(self, outputs: Tensor, values: Tensor) -> Tensor:
-        scaled, log_scale = standardised(outputs, values)
+        scaled, log_scale = standardized(outputs, values)
         bins = outputs[:, None, 2:]
         widths, heights, slopes = (
             bins[..., :BINS],
@@ -99,7 +99,7 @@ class Flow(Density):
 FAMILIES: dict[str, Density] = {"gaussian": Gaussian(), "flow": Flow()}
 
 
-def standardised(outputs: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+def standardized(outputs: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Values (B, V) less a mean and over a scale, and the logarithm of the scale (B, 1).
 
     Args:
@@ -118,5 +118,5 @@ def log_normal(values: Tensor) -> Tensor:
 
 
 def on_cells(log_density: Tensor, width: float) -> Tensor:
-    """Densities on a grid that add up to one, from their logarithms (B, G) at its centres."""
+    """Densities on a grid that add up to one, from their logarithms (B, G) at its centers."""
     return functional.softmax(log_density, dim=-1) / width

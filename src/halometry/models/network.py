@@ -21,9 +21,9 @@ class Network(nn.Module):
         hidden: widths of the head's hidden layers; none gives a single linear layer.
         activation: between the head's layers; the published heads of EfficientNet-B5 have none.
         dropout: probability, before the head's last layer.
-        pretrained, first_convolution: begin from ImageNet weights, see `create_backbone`.
+        pretrained, stem_init: begin from ImageNet weights, see `create_backbone`.
         zero_init_residual: begin with every residual branch switched off (its last
-            normalisation's weight zero), as in Goyal et al. (2017), section 5.1; it lets deep
+            normalization's weight zero), as in Goyal et al. (2017), section 5.1; it lets deep
             networks learn from few images.
         freeze_backbone: let only the head learn; the backbone keeps weights and statistics.
 
@@ -42,12 +42,12 @@ class Network(nn.Module):
         activation: Literal["none", "relu"] = "none",
         dropout: float = 0.0,
         pretrained: bool = False,
-        first_convolution: FirstConvolution = "summed",
+        stem_init: FirstConvolution = "summed",
         zero_init_residual: bool = False,
         freeze_backbone: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone = create_backbone(backbone, channels, pretrained, first_convolution)
+        self.backbone = create_backbone(backbone, channels, pretrained, stem_init)
         widths = [feature_width(self.backbone), *hidden, outputs]
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(pairwise(widths)):
@@ -78,7 +78,7 @@ class Network(nn.Module):
 
 @torch.no_grad()
 def switch_off_residuals(net: nn.Module) -> int:
-    """Set the last normalisation's weight of each residual branch to zero.
+    """Set the last normalization's weight of each residual branch to zero.
 
     Returns:
         How many branches were switched off; timm's ResNets begin so by themselves.

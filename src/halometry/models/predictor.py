@@ -20,10 +20,10 @@ class TargetConfig(Strict):
 
     Attributes:
         transform: `log` takes the natural logarithm of the mass fraction first.
-        mean, std: of the transformed training labels; the network's output is standardised.
+        mean, std: of the transformed training labels; the network's output is standardized.
     """
 
-    transform: Literal["none", "log"] = "none"
+    transform: Literal["linear", "log"] = "linear"
     mean: float = 0.0
     std: float = Field(default=1.0, gt=0)
 
@@ -50,7 +50,7 @@ class Predictor(nn.Module):
         network: from preprocessed images (B, C, H, W) to (B, outputs).
         task: classification or regression.
         target: the meaning of a regression network's output.
-        average_symmetries: answer with the mean over the image's flips and quarter turns.
+        tta: answer with the mean over the image's flips and quarter turns.
         family: of the densities whose parameters a regression network puts out; `none` where it
             puts out the mass itself.
         grid: of mass fractions (G cells), on which such densities are given.
@@ -63,7 +63,7 @@ class Predictor(nn.Module):
         network: nn.Module,
         task: Task,
         target: TargetConfig | None = None,
-        average_symmetries: bool = False,
+        tta: bool = False,
         family: Family = "none",
         grid: Grid | None = None,
         temperature: float = 1.0,
@@ -74,7 +74,7 @@ class Predictor(nn.Module):
         self.network = network
         self.task = task
         self.target = target or TargetConfig()
-        self.average_symmetries = average_symmetries
+        self.average_symmetries = tta
         self.density = None if grid is None else FAMILIES[family]
         self.grid = grid
         self.temperature, self.bias = temperature, bias
@@ -120,7 +120,7 @@ class Predictor(nn.Module):
 
     @staticmethod
     def _masses(grid: Grid) -> Tensor:
-        """The centres of the cells, by operations that can be exported."""
+        """The centers of the cells, by operations that can be exported."""
         return grid.low + grid.width * (torch.arange(grid.cells) + 0.5)
 
 

@@ -26,7 +26,7 @@ class PreprocessingConfig(Strict):
         scale: `minmax` maps each image's darkest pixel to 0 and its brightest to 1.
         stretch: `sqrt` makes the noise of counts nearly uniform, `log` lifts faint arcs.
         size: side in pixels after bilinear resizing without antialiasing; None keeps the size.
-        channels: of the network's input; one grey image is repeated.
+        channels: of the network's input; one gray image is repeated.
         mean, std: subtracted and divided by at the end, in units of the stretched values; one
             number, or one for each channel.
     """

@@ -121,8 +121,8 @@ class GroupConvolution(nn.Module):
         return functional.conv2d(features, filters, padding=padding, stride=stride)
 
 
-class GroupBatchNormalisation(nn.Module):
-    """Batch normalisation with one mean, variance, scale and shift for all forms of a feature.
+class GroupBatchNormalization(nn.Module):
+    """Batch normalization with one mean, variance, scale and shift for all forms of a feature.
 
     In training the statistics of a batch are those of each form, whose differences vanish as the
     batch grows; the running ones, used afterwards, are pooled over the forms, exactly.

@@ -40,7 +40,7 @@ class Novelty:
         familiarity: share of familiar images that look at least as strange, a p-value: of images
             of that kind it is uniform between 0 and 1.
         strangeness: how far it is from them; above 1 it is unusual.
-        unusual: what is strangest about it (`features`, `light`, `centre`, `spectrum` or
+        unusual: what is strangest about it (`features`, `light`, `center`, `spectrum` or
             `noise`; `unit` where nearly all pixels are far too large or too small), or None where
             it is not unusual.
     """

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-RINGS = 8  # around the centre, the last one to the corners
-CENTRES = ((2.5, 6.0), (5.0, 10.0))  # pixels: radii of a disc in the middle and around it
+RINGS = 8  # around the center, the last one to the corners
+CENTERS = ((2.5, 6.0), (5.0, 10.0))  # pixels: radii of a disc in the middle and around it
 FREQUENCIES = (0.0, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 1.0)  # cycles/px
 SHARES = (0.5, 0.8, 0.95, 0.99)  # of the pixels of familiar images, below each level
 FLOOR = 1e-3  # of the pixels' standard deviation: what is less does not matter
@@ -33,8 +33,8 @@ def looks(images: Tensor, levels: Tensor) -> dict[str, Tensor]:
 
     Returns:
         For each side of an image, numbers of every channel (B, C * n):
-        `light`, mean and logarithm of the scatter in rings around the centre;
-        `centre`, by how much the middle is brighter than what is around it: a lens that shines;
+        `light`, mean and logarithm of the scatter in rings around the center;
+        `center`, by how much the middle is brighter than what is around it: a lens that shines;
         `spectrum`, logarithm of the power at frequencies from coarse to fine;
         `noise`, between any two levels, logarithms of the share of pixels, of the roughness (rms)
         and of the roughest pixel: noise against brightness, and what no lens makes.
@@ -47,7 +47,7 @@ def looks(images: Tensor, levels: Tensor) -> dict[str, Tensor]:
     """
     batch = len(images)
     single = images.flatten(0, 1)
-    described = {"light": _light(single), "centre": _centre(single), "spectrum": _spectrum(single)}
+    described = {"light": _light(single), "center": _center(single), "spectrum": _spectrum(single)}
     described["noise"] = _noise(single, levels)
     return {side: numbers.reshape(batch, -1) for side, numbers in described.items()}
 
@@ -67,16 +67,16 @@ def _light(images: Tensor) -> Tensor:
     return torch.cat([mean, _log(variance.sqrt())], dim=1)
 
 
-def _centre(images: Tensor) -> Tensor:
-    """(B, H, W) to (B, CENTRES)."""
+def _center(images: Tensor) -> Tensor:
+    """(B, H, W) to (B, CENTERS)."""
     return images.flatten(1) @ _discs(*images.shape[-2:]).to(images)
 
 
 def _spectrum(images: Tensor) -> Tensor:
     """(B, H, W) to (B, frequencies); of white noise, the logarithm of its standard deviation."""
     window, bins = (constant.to(images) for constant in _frequencies(*images.shape[-2:]))
-    centred = images - images.mean(dim=(1, 2), keepdim=True)
-    power = torch.fft.rfft2(centred * window).abs().square() / window.square().sum()
+    centerd = images - images.mean(dim=(1, 2), keepdim=True)
+    power = torch.fft.rfft2(centerd * window).abs().square() / window.square().sum()
     return _log((power.flatten(1) @ bins).sqrt())
 
 
@@ -117,14 +117,14 @@ def _rings(height: int, width: int) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _discs(height: int, width: int) -> Tensor:
-    """What takes the mean of a disc less that of what is around it (H W, CENTRES)."""
+    """What takes the mean of a disc less that of what is around it (H W, CENTERS)."""
     radius = _radius(height, width)[:, None]
-    inner, outer = torch.tensor(CENTRES).T
+    inner, outer = torch.tensor(CENTERS).T
     return _means((radius < inner).float()) - _means(((radius >= inner) & (radius < outer)).float())
 
 
 def _radius(height: int, width: int) -> Tensor:
-    """Pixels from the centre of a flattened image (H W,)."""
+    """Pixels from the center of a flattened image (H W,)."""
     y, x = (torch.arange(side) - (side - 1) / 2 for side in (height, width))
     return torch.hypot(y[:, None], x[None, :]).flatten()
 

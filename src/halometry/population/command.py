@@ -46,7 +46,7 @@ class Population:
     posterior: Fractions | MassPopulation
 
 
-def population(
+def infer_population(
     predictions: str | Path,
     prior: str | Path | Mapping[str, float] | None = None,
     out: str | Path | None = None,
@@ -58,7 +58,7 @@ def population(
     Args:
         predictions: a CSV file that `predict` wrote: class probabilities, or masses with
             intervals.
-        prior: what the network was trained on, which is divided out: a run, a preset, a labelled
+        prior: what the network was trained on, which is divided out: a run, a preset, a labeled
             set, or a CSV file with a column `f_sub`. For classes also their shares, as
             `no=1,sphere=1,vort=1` or a mapping; equal ones if not given.
         out: a folder for `population.json`, `population.csv` and `population.png`.

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import gaussian_kde
 
-from halometry.plotting import COLOURS, INK, MUTED, bare, colours, figure, styled
+from halometry.plotting import COLORS, INK, MUTED, bare, colors, figure, styled
 
 SHOWN = 2000  # draws
 POINTS = 300  # of a curve
@@ -30,14 +30,14 @@ def fractions_figure(draws: np.ndarray, weights: np.ndarray, names: Sequence[str
     shown = draws[rows]
     three = len(names) == 3
     made, axes = figure(8.6 if three else 5.2, 3.6, 1, 2 if three else 1)
-    panel, colour = axes[0, 0], colours(names)
+    panel, color = axes[0, 0], colors(names)
     low, high = np.quantile(shown, (0.001, 0.999))
     margin = 0.15 * (high - low)
     at = np.linspace(max(0.0, low - margin), min(1.0, high + margin), POINTS)
     for name, values in zip(names, shown.T, strict=True):
         curve = gaussian_kde(values)(at)
-        panel.fill_between(at, curve, color=colour[name], alpha=0.25, lw=0)
-        panel.plot(at, curve, color=colour[name], lw=2, label=name)
+        panel.fill_between(at, curve, color=color[name], alpha=0.25, lw=0)
+        panel.plot(at, curve, color=color[name], lw=2, label=name)
     panel.set_xlabel("fraction of the population")
     panel.set_ylabel("posterior density")
     panel.set_ylim(bottom=0)
@@ -52,7 +52,7 @@ def _triangle(panel: Axes, draws: np.ndarray, names: Sequence[str]) -> None:
     bare(panel)
     panel.fill(*CORNERS.T, facecolor="none", edgecolor=MUTED, lw=1)
     points = draws @ CORNERS
-    panel.scatter(points[:, 0], points[:, 1], s=2, color=COLOURS[0], alpha=0.25, lw=0)
+    panel.scatter(points[:, 0], points[:, 1], s=2, color=COLORS[0], alpha=0.25, lw=0)
     for name, corner, place in zip(
         names, CORNERS, (("center", "top"), ("center", "top"), ("center", "bottom")), strict=True
     ):
@@ -64,7 +64,7 @@ def _triangle(panel: Axes, draws: np.ndarray, names: Sequence[str]) -> None:
     margin = 0.2 * (high - low)
     x, y = (np.linspace(a, b, 80) for a, b in zip(low - margin, high + margin, strict=True))
     there = law(np.stack([one.ravel() for one in np.meshgrid(x, y)])).reshape(80, 80)
-    panel.contour(x, y, there, _heights(law(points.T)), colors=[COLOURS[1]], linewidths=1.5)
+    panel.contour(x, y, there, _heights(law(points.T)), colors=[COLORS[1]], linewidths=1.5)
     panel.set_title("68 and 95 % of the posterior", fontsize=9)
     panel.set_xlim(-0.12, 1.12)
     panel.set_ylim(-0.12, 1.0)
@@ -100,7 +100,7 @@ def masses_figure(
     inside = np.cumsum(order)
     heights = [order[np.searchsorted(inside, level)] for level in LEVELS]
     left.contourf(mean, spread, posterior.T, [*heights, order[0]], alpha=0.6,
-                  colors=[COLOURS[5], COLOURS[0]])  # fmt: skip
+                  colors=[COLORS[5], COLORS[0]])  # fmt: skip
     left.set_xlabel("mean of f_sub")
     left.set_ylabel("standard deviation of f_sub")
     left.set_title("68 and 95 % of the posterior", fontsize=9)
@@ -111,8 +111,8 @@ def masses_figure(
     drawn = law(at, mean[rows, None], spread[columns, None])
     low, median, high = np.quantile(drawn, (0.025, 0.5, 0.975), axis=0)
     right.hist(medians, bins="auto", density=True, color=MUTED, alpha=0.3, label="lenses' medians")
-    right.fill_between(at, low, high, color=COLOURS[0], alpha=0.3, lw=0)
-    right.plot(at, median, color=COLOURS[0], lw=2, label="population, with 95 %")
+    right.fill_between(at, low, high, color=COLORS[0], alpha=0.3, lw=0)
+    right.plot(at, median, color=COLORS[0], lw=2, label="population, with 95 %")
     right.set_xlabel("f_sub")
     right.set_ylabel("density")
     right.set_ylim(0, 1.15 * max(high.max(), np.histogram(medians, "auto", density=True)[0].max()))

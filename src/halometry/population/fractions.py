@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from halometry.log import say
-from halometry.population.summary import Summary, summarise
+from halometry.population.summary import Summary, summarize
 
 EM_STEPS, EM_CHANGE = 5000, 1e-6
 FREEDOM = 4  # degrees, of the draws' t law: tails heavier than any posterior's here
@@ -37,7 +37,7 @@ class Fractions:
 
     def summaries(self) -> list[Summary]:
         """Median and intervals of each class's fraction."""
-        return [summarise(column, self.weights) for column in self.draws.T]
+        return [summarize(column, self.weights) for column in self.draws.T]
 
 
 def class_fractions(
@@ -78,11 +78,11 @@ def class_fractions(
     mode = _mode(ratios, concentration)
     last = int(mode.argmax())  # the others are told by their ratio to this one
     others = np.delete(np.arange(len(mode)), last)
-    centre = np.log(mode[others] / mode[last])
+    center = np.log(mode[others] / mode[last])
     spread = np.linalg.inv(_curvature(ratios, mode, concentration)[np.ix_(others, others)])
     rng = np.random.default_rng(seed)
     for _ in range(ROUNDS):
-        logits, chance = _t_draws(centre, spread, draws, rng)
+        logits, chance = _t_draws(center, spread, draws, rng)
         fractions = _fractions(logits, others, last)
         target = _log_posterior(fractions, ratios, concentration)
         weights = np.exp(target - chance - (target - chance).max())
@@ -90,9 +90,9 @@ def class_fractions(
         found = Fractions(fractions, weights)
         if found.effective > ENOUGH * draws:
             break
-        centre = weights @ logits
-        spread = (logits - centre).T @ ((logits - centre) * weights[:, None])
-        spread += 1e-9 * np.eye(len(centre))
+        center = weights @ logits
+        spread = (logits - center).T @ ((logits - center) * weights[:, None])
+        spread += 1e-9 * np.eye(len(center))
     if found.effective < DOUBTFUL:
         say(f"warning: {found.effective:.0f} of {draws} draws count; the intervals are rough")
     return found
@@ -121,15 +121,15 @@ def _curvature(ratios: np.ndarray, shares: np.ndarray, concentration: float) -> 
 
 
 def _t_draws(
-    centre: np.ndarray, spread: np.ndarray, draws: int, rng: np.random.Generator
+    center: np.ndarray, spread: np.ndarray, draws: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws (S, D) of a multivariate t law, and the logarithm of their density up to a constant."""
     factor = np.linalg.cholesky(spread)
-    normal = rng.standard_normal((draws, len(centre)))
+    normal = rng.standard_normal((draws, len(center)))
     stretch = np.sqrt(FREEDOM / rng.chisquare(FREEDOM, draws))
     standard = normal * stretch[:, None]
-    chance = np.log1p((standard**2).sum(axis=1) / FREEDOM) * (-(FREEDOM + len(centre)) / 2)
-    return centre + standard @ factor.T, chance
+    chance = np.log1p((standard**2).sum(axis=1) / FREEDOM) * (-(FREEDOM + len(center)) / 2)
+    return center + standard @ factor.T, chance
 
 
 def _fractions(logits: np.ndarray, others: np.ndarray, last: int) -> np.ndarray:

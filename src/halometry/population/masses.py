@@ -11,7 +11,7 @@ from scipy.special import gammainc, gammaln, ndtr, ndtri
 from halometry.calibration.posterior import LEVELS
 from halometry.errors import DataError
 from halometry.population.density import density, quantiles_of
-from halometry.population.summary import Summary, summarise
+from halometry.population.summary import Summary, summarize
 
 # Of the columns with a posterior's quantiles, in their order: normal scores of their shares.
 SCORES = ndtri([(1 - LEVELS["95"]) / 2, (1 - LEVELS["68"]) / 2, 0.5,
@@ -100,8 +100,8 @@ class MassPopulation:
     def summaries(self) -> list[Summary]:
         """Median and intervals of the mean and of the spread."""
         return [
-            summarise(self.mean, self.posterior.sum(axis=1)),
-            summarise(self.spread, self.posterior.sum(axis=0)),
+            summarize(self.mean, self.posterior.sum(axis=1)),
+            summarize(self.spread, self.posterior.sum(axis=0)),
         ]
 
     def cut(self) -> list[str]:

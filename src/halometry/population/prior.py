@@ -1,4 +1,4 @@
-"""What a network expected before it saw an image: how its training set was labelled."""
+"""What a network expected before it saw an image: how its training set was labeled."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from halometry import hub
 from halometry.datasets.open import open_dataset
 from halometry.datasets.store import attributes_of, is_store, open_store
 from halometry.errors import DataError, UsageError, did_you_mean
-from halometry.resources import is_own, weights
+from halometry.resources import is_user_file, list_weights
 from halometry.runs.ensemble import SEPARATOR
 from halometry.runs.exported import SUFFIX
-from halometry.runs.open import open_trained
+from halometry.runs.open import open_run
 from halometry.runs.run import is_run_folder
 from halometry.runs.training_data import DRAWN, labels_of_preset, labels_of_run
-from halometry.simulation import load_preset, presets
+from halometry.simulation import list_presets, load_preset
 
 COLUMNS = ("f_sub", "truth")  # of a CSV file of masses
 Labels = tuple[np.ndarray, tuple[str, ...] | None]  # with class names, where they are indices
@@ -72,11 +72,11 @@ def mass_labels(prior: str | Path) -> tuple[np.ndarray, str]:
 
 
 def labels_of(prior: str | Path) -> Labels:
-    """How a training set was labelled.
+    """How a training set was labeled.
 
     Args:
         prior: a run, exported or not, or its name, or several with commas between them; a preset;
-            a labelled set; or a CSV file of masses with a column `f_sub`.
+            a labeled set; or a CSV file of masses with a column `f_sub`.
 
     Raises:
         UsageError: it is none of these.
@@ -86,9 +86,9 @@ def labels_of(prior: str | Path) -> Labels:
     if path.suffix == ".csv":
         return _column(path), None
     if all(map(_is_run, [name] if path.exists() else name.split(SEPARATOR))):
-        run = open_trained(name)
+        run = open_run(name)
         return labels_of_run(run), run.config.class_names
-    if name in presets() or is_own(path):
+    if name in list_presets() or is_user_file(path):
         preset = load_preset(prior)
         return labels_of_preset(preset, 0, DRAWN), preset.class_names
     if is_store(path):
@@ -98,15 +98,15 @@ def labels_of(prior: str | Path) -> Labels:
     if path.exists():
         data = open_dataset(path)
         return data.labels, data.class_names
-    hint = did_you_mean(name, [*presets(), *weights()])
-    raise UsageError(f"--prior {name}: is no run, preset, labelled set or CSV file; {hint}")
+    hint = did_you_mean(name, [*list_presets(), *list_weights()])
+    raise UsageError(f"--prior {name}: is no run, preset, labeled set or CSV file; {hint}")
 
 
 def _is_run(name: str) -> bool:
     """Whether this seems to be a run: by its address, its file, its name, or its folder."""
     name, path = name.strip(), Path(name.strip())
     is_file = path.suffix == SUFFIX or is_run_folder(path)
-    return is_file or hub.is_address(name) or name in weights()
+    return is_file or hub.is_address(name) or name in list_weights()
 
 
 def _pairs(text: str) -> dict[str, float]:

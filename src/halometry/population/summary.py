@@ -24,7 +24,7 @@ class Summary:
         return asdict(self)
 
 
-def summarise(values: np.ndarray, weights: np.ndarray) -> Summary:
+def summarize(values: np.ndarray, weights: np.ndarray) -> Summary:
     """The five numbers of weighted draws, or of a density on a regular grid.
 
     Args:
@@ -32,7 +32,7 @@ def summarise(values: np.ndarray, weights: np.ndarray) -> Summary:
         weights: not negative (S,).
 
     Example:
-        >>> summarise(np.arange(101.0), np.ones(101)).median
+        >>> summarize(np.arange(101.0), np.ones(101)).median
         50.0
     """
     shares = [0.5] + [(1 + way * level) / 2 for level in LEVELS.values() for way in (-1, 1)]

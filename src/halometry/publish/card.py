@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from halometry.errors import RunError
-from halometry.evaluation.bootstrap import Estimate, rounded
+from halometry.evaluation.bootstrap import Interval, rounded
 from halometry.evaluation.metrics import TITLES, key_metric, metric_title
 from halometry.runs.config import RunConfig
 from halometry.runs.recipe import Recipe
@@ -73,7 +73,7 @@ def summary_of(run: str | Path) -> tuple[str, str, str]:
     found = load_run(run)
     record, task = found.record(), found.config.task
     key = key_metric({"task": task})
-    estimate = Estimate(**record["test"]["metrics"][key])
+    estimate = Interval(**record["test"]["metrics"][key])
     parameters = f"{record['parameters'] / 1e6:.2f} M"
     return task, parameters, f"{TITLES[key]} {estimate}"
 
@@ -95,7 +95,7 @@ def head(name: str, config: RunConfig, record: dict[str, Any]) -> ModelCardData:
     ]
     return ModelCardData(
         model_name=name,
-        license=record["licence"],
+        license=record["license"],
         library_name="halometry",
         pipeline_tag=PIPELINES[config.task],
         tags=["gravitational-lensing", "dark-matter", "astronomy", config.task, config.backbone],
@@ -124,5 +124,5 @@ def _figures(record: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _texts(numbers: dict[str, float]) -> tuple[str, str, str]:
-    estimate = Estimate(**numbers)
+    estimate = Interval(**numbers)
     return rounded(estimate.value, estimate.low, estimate.high)

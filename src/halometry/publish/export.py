@@ -21,14 +21,14 @@ from halometry.errors import (
     UsageError,
     did_you_mean,
 )
-from halometry.io import check_writable, whole_file
+from halometry.io import atomic_write, check_writable
 from halometry.log import say
 from halometry.models.onnx import INPUT, INSTALL, OUTPUT, OnnxPredictor, to_onnx
 from halometry.runs.config import RunConfig
 from halometry.runs.exported import FORMAT, FORMAT_VERSION, SUFFIX
-from halometry.runs.lineage import lessons_to_json, nameless, without_paths
+from halometry.runs.lineage import lineage_to_json, without_path, without_paths
 from halometry.runs.run import Run, load_run
-from halometry.simulation import FreshImages, presets
+from halometry.simulation import FreshImages, list_presets
 
 FORMATS = ("onnx",)
 TOLERANCE = 1e-4  # between the answers of PyTorch and ONNX Runtime
@@ -97,7 +97,7 @@ def export(
             f" {difference:.2g} on {described}, more than {TOLERANCE:g}; try other versions of"
             f" onnxruntime and onnxscript ({INSTALL} --upgrade), and report it"
         )
-    with whole_file(out) as partial:
+    with atomic_write(out) as partial:
         partial.write_bytes(content)
     return Exported(out, len(content), described, difference)
 
@@ -125,8 +125,8 @@ def _content(run: Run) -> bytes:
     metadata = _metadata(config, run.split().to_json())
     if (conformal := run.conformal()) is not None:
         metadata["conformal"] = conformal.to_json()
-    if earlier := [nameless(one) for one in run.earlier()]:
-        metadata["earlier"] = lessons_to_json(earlier)
+    if earlier := [without_path(one) for one in run.earlier()]:
+        metadata["earlier"] = lineage_to_json(earlier)
     onnx.helper.set_model_props(model, metadata)
     model.doc_string = (
         f"{config.backbone} of halometry {__version__}: raw pixel values ({INPUT}) to"
@@ -201,9 +201,9 @@ def _images(run: Run, check: str | Path | None) -> tuple[list[np.ndarray], str]:
     if trained_on.exists() and (images := _fitting(trained_on, run)[0]):
         return images, f"images of {trained_on} ({len(images)})"
     preset = run.config.data.preset
-    if preset in presets():
+    if preset in list_presets():
         ((simulated, _),) = FreshImages(preset, seed=0, batch_size=CHECKED, batches=1)
-        if run.config.misfit(tuple(simulated.shape[1:])) is None:
+        if run.config.incompatibility(tuple(simulated.shape[1:])) is None:
             return list(simulated.numpy()), f"images simulated from {preset} ({CHECKED})"
     rng = np.random.default_rng(0)
     counts = 10 ** rng.uniform(0.5, 3, (CHECKED, 1, 1, 1))
@@ -220,7 +220,9 @@ def _fitting(path: Path, run: Run) -> tuple[list[np.ndarray], list[str]]:
     for item in islice(iter_images(files[::every]), 2 * CHECKED):
         if isinstance(item, ReadError):
             reasons.append(f"{item.path} {item.reason}")
-        elif (reason := run.config.misfit(item.pixels.shape, item.mapped)) is not None:
+        elif (
+            reason := run.config.incompatibility(item.pixels.shape, item.mass_map_preset)
+        ) is not None:
             reasons.append(f"{item.path} {reason}")
         elif len(images) < CHECKED:
             images.append(item.pixels)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from halometry import hub
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import LETTERS
 from halometry.errors import StorageError
@@ -25,7 +25,7 @@ from halometry.io import check_writable, partial_path, write_text
 from halometry.log import say
 from halometry.publish.card import CARD, card
 from halometry.resources import weights_name
-from halometry.runs.lineage import called, lessons_to_json, nameless, without_paths
+from halometry.runs.lineage import dataset_label, lineage_to_json, without_path, without_paths
 from halometry.runs.ood import NOVELTY
 from halometry.runs.run import (
     CONFORMAL,
@@ -58,11 +58,11 @@ class Published:
     change: float | None
 
 
-def publish(
+def publish_run(
     run: str | Path | Run,
-    data: str | Path | LabelledImages,
+    data: str | Path | LabeledImages,
     to: str | Path,
-    licence: str | None = None,
+    license: str | None = None,
     device: str = "auto",
 ) -> Published:
     """Make of a finished run what others can use, in a new folder or on the Hugging Face Hub.
@@ -72,9 +72,9 @@ def publish(
 
     Args:
         run: a run, as `load_run` takes it.
-        data: labelled images to judge it on; see `evaluate` for which of them.
+        data: labeled images to judge it on; see `evaluate` for which of them.
         to: a folder that does not exist yet, or `hf://USER/REPO`.
-        licence: of the weights, as the Hub abbreviates them, such as `mit`.
+        license: of the weights, as the Hub abbreviates them, such as `mit`.
         device: `auto`, `cpu`, or as PyTorch names it.
 
     Raises:
@@ -89,7 +89,7 @@ def publish(
     """
     run = run if isinstance(run, Run) else load_run(run)
     _check_place(to)
-    labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
+    labeled = data if isinstance(data, LabeledImages) else open_dataset(data)
     split = run.split()
     with TemporaryDirectory(prefix="halometry-") as temporary:
         folder = Path(temporary)
@@ -97,22 +97,22 @@ def publish(
         write_text(folder / SPLIT, split.to_json())
         if (conformal := run.conformal()) is not None:
             write_text(folder / CONFORMAL, conformal.to_json())
-        if earlier := [nameless(one) for one in run.earlier()]:
-            write_text(folder / EARLIER, lessons_to_json(earlier))
+        if earlier := [without_path(one) for one in run.earlier()]:
+            write_text(folder / EARLIER, lineage_to_json(earlier))
         write_text(folder / METRICS, "{}")
         if (run.path / NOVELTY).is_file():
             shutil.copyfile(run.path / NOVELTY, folder / NOVELTY)
         tensors = load_file(run.path / WEIGHTS)
         write_tensors(folder / WEIGHTS, halved(tensors))
-        after = evaluate(load_run(folder), labelled, device=device)
-        before = outputs_of(run, labelled, after.rows, device)
+        after = evaluate(load_run(folder), labeled, device=device)
+        before = outputs_of(run, labeled, after.rows, device)
         change: float | None = _change(before, after)
         if not (change is not None and change <= LARGEST_CHANGE):  # nor where it is no number
             say(f"half precision would change an answer by {change:.2g}: weights stay as they are")
             write_tensors(folder / WEIGHTS, tensors)
-            after, change = evaluate(load_run(folder), labelled, device=device), None
+            after, change = evaluate(load_run(folder), labeled, device=device), None
         name = str(to) if hub.is_address(to) else weights_name(Path(to))
-        record = _record(run, after, labelled, change, licence)
+        record = _record(run, after, labeled, change, license)
         write_text(folder / METRICS, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         write_text(folder / CARD, card(name, after.run.config, record))
         where = hub.push(folder, str(to)) if hub.is_address(to) else _put(folder, Path(to))
@@ -141,14 +141,14 @@ def _change(before: np.ndarray, after: Evaluation) -> float:
 def _record(
     run: Run,
     evaluation: Evaluation,
-    data: LabelledImages,
+    data: LabeledImages,
     change: float | None,
-    licence: str | None,
+    license: str | None,
 ) -> dict[str, Any]:
     """What training was like, and how good the weights are."""
     split, network, conformal = run.split(), run.config.build_network(), run.conformal()
     preset, seed = data.attributes.get("preset"), data.attributes.get("seed")
-    name_of_set = called(data.source, preset, seed)
+    name_of_set = dataset_label(data.source, preset, seed)
     judged = record_of(evaluation, data)
     images = evaluation.description.replace(data.source, name_of_set)
     test = {"data": name_of_set, "preset": preset, "images": images}
@@ -157,7 +157,7 @@ def _record(
         "parameters": sum(p.numel() for p in network.parameters()),
         "precision_of_weights": "float32" if change is None else "float16",
         "largest_change_by_precision": change,
-        "licence": licence,
+        "license": license,
         "split": {part: len(getattr(split, part)) for part in LETTERS},
         "calibrated_on": None if conformal is None else conformal.images,
         "test": test | {key: judged[key] for key in kept if key in judged},

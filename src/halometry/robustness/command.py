@@ -15,7 +15,7 @@ from halometry.robustness.shifts import SHIFTS, shifted
 from halometry.robustness.tables import write_robustness
 from halometry.runs.mapped_inputs import for_plain_images
 from halometry.runs.ood import watched
-from halometry.runs.open import Trained, open_trained
+from halometry.runs.open import AnyRun, open_run
 from halometry.runs.training_data import preset_for
 from halometry.simulation import Preset
 
@@ -24,8 +24,8 @@ FEWEST = 30  # images
 LATER = 1_000_000  # added to the seed: far from those that weights are trained and judged with
 
 
-def robustness(
-    run: str | Path | Trained,
+def measure_robustness(
+    run: str | Path | AnyRun,
     out: str | Path | None = None,
     count: int = 300,
     shifts: Sequence[str] | None = None,
@@ -62,7 +62,7 @@ def robustness(
         ... # doctest: +SKIP
         -0.15
     """
-    run = open_trained(run)
+    run = open_run(run)
     base = preset_for(run, preset)
     if count < FEWEST:
         raise UsageError(f"--count {count}: must be at least {FEWEST}")

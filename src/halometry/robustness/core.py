@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halometry.evaluation.bootstrap import Estimate, share
+from halometry.evaluation.bootstrap import Interval, binomial_interval
 from halometry.evaluation.calibration_error import expected_calibration_error
 from halometry.evaluation.metrics import classification_metrics, regression_metrics
 from halometry.log import Tracker
 from halometry.runs.ood import Watch
-from halometry.runs.open import Trained
+from halometry.runs.open import AnyRun
 from halometry.runs.predict_rows import points_of
 from halometry.runs.run import Answerer
 from halometry.simulation import Preset, sample
@@ -33,8 +33,8 @@ class Step:
 
     shift: str | None
     factor: float
-    metrics: dict[str, Estimate]
-    change: Estimate | None
+    metrics: dict[str, Interval]
+    change: Interval | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Robustness:
         device: it ran on.
     """
 
-    run: Trained
+    run: AnyRun
     preset: Preset
     seed: int
     count: int
@@ -72,7 +72,7 @@ class Judged:
 
 
 def judge(
-    run: Trained,
+    run: AnyRun,
     answerer: Answerer,
     watch: Watch | None,
     preset: Preset,
@@ -95,7 +95,7 @@ def judge(
     return Judged(np.concatenate(truth), points, np.array(unlike) if watch is not None else None)
 
 
-def metrics_of(run: Trained, judged: Judged, resamples: int) -> dict[str, Estimate]:
+def metrics_of(run: AnyRun, judged: Judged, resamples: int) -> dict[str, Interval]:
     """Figures of merit with intervals, as `Step` has them."""
     names = run.config.class_names
     truth, outputs = judged.truth, judged.outputs
@@ -105,5 +105,5 @@ def metrics_of(run: Trained, judged: Judged, resamples: int) -> dict[str, Estima
     else:
         metrics = regression_metrics(truth, outputs, resamples)
     if (unlike := judged.unlike) is not None:
-        metrics["unlike"] = share(int(unlike.sum()), len(unlike))
+        metrics["unlike"] = binomial_interval(int(unlike.sum()), len(unlike))
     return metrics

@@ -8,7 +8,7 @@ from textwrap import fill
 import numpy as np
 from matplotlib.figure import Figure
 
-from halometry.plotting import COLOURS, MUTED, figure, styled
+from halometry.plotting import COLORS, MUTED, figure, styled
 from halometry.robustness.core import Step
 from halometry.robustness.shifts import SHIFTS
 
@@ -43,11 +43,11 @@ def robustness_figure(own: Step, steps: Sequence[Step], titles: Mapping[str, str
             middle = np.array([one.value for one in values])
             down = middle - [one.low for one in values]
             up = np.array([one.high for one in values]) - middle
-            at, colour = np.arange(len(shown)), COLOURS[row % len(COLOURS)]
+            at, color = np.arange(len(shown)), COLORS[row % len(COLORS)]
             panel.axhline(middle[here], color=MUTED, lw=1, ls=":")
-            panel.errorbar(at, middle, np.maximum([down, up], 0), color=colour, lw=1.5,
+            panel.errorbar(at, middle, np.maximum([down, up], 0), color=color, lw=1.5,
                            marker="o", ms=4, elinewidth=1)  # fmt: skip
-            panel.plot(here, middle[here], marker="o", ms=6, mfc="white", mec=colour, mew=1.5,
+            panel.plot(here, middle[here], marker="o", ms=6, mfc="white", mec=color, mew=1.5,
                        zorder=5)  # fmt: skip
             panel.set_xticks(at, [f"{factor:g}" for factor in factors], fontsize=8)
         axes[0, column].set_title(fill(shift.told, LETTERS), fontsize=9)

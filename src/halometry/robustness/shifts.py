@@ -29,7 +29,7 @@ class Shift:
     Attributes:
         told: what is multiplied, for tables and figures.
         steps: factors, with the preset's own among them.
-        change: a preset's neighbour at a factor; None where the preset has no such thing.
+        change: a preset's neighbor at a factor; None where the preset has no such thing.
         own: the factor that leaves the preset as it is.
     """
 

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from halometry.evaluation.bootstrap import Estimate
+from halometry.evaluation.bootstrap import Interval
 from halometry.io import write_table, write_text
 from halometry.plotting import save
 from halometry.provenance import provenance
@@ -121,7 +121,7 @@ def _write_csv(path: Path, found: Robustness) -> None:
     write_table(path, ["shift", "factor", *ends], rows)
 
 
-def _cells(estimate: Estimate | None) -> list[str]:
+def _cells(estimate: Interval | None) -> list[str]:
     if estimate is None:
         return [""] * 3
     return [f"{number:.6g}" for number in (estimate.value, estimate.low, estimate.high)]

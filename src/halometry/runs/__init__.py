@@ -1,1 +1,1 @@
-"""Trained runs as artefacts: recipe, configuration, weights, lineage, calibration, OOD detector."""
+"""Trained runs as artifacts: recipe, configuration, weights, lineage, calibration, OOD detector."""

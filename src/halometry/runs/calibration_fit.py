@@ -9,7 +9,7 @@ import numpy as np
 from halometry.calibration.conformal import Conformal, conformal_of
 from halometry.calibration.posterior import Posterior
 from halometry.calibration.temperature import fit_temperature, tempered
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.splits import Split
 from halometry.io import write_text
 from halometry.runs.predict_rows import answers_to
@@ -42,8 +42,8 @@ def reserved(split: Split) -> Reserved:
     """
     if len(split.calibration):
         what = "images of the training set, kept aside for this"
-        return Reserved(thinned(split.selection), thinned(split.calibration), what, True)
-    fitted, scored = halves(split.selection)
+        return Reserved(thinned(split.validation), thinned(split.calibration), what, True)
+    fitted, scored = halves(split.validation)
     what = "images of the training set, which also chose the checkpoint"
     return Reserved(thinned(fitted), thinned(scored), what, False)
 
@@ -55,12 +55,12 @@ def halves(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(first), np.sort(second)
 
 
-def calibrate_on(run: Run, data: LabelledImages, parts: Reserved, device: str) -> Conformal:
+def calibrate_on(run: Run, data: LabeledImages, parts: Reserved, device: str) -> Conformal:
     """Fit temperature and biases, take the scores, and write all into the run folder.
 
     Args:
         run: whose weights are in their place.
-        data: labelled images that fit it.
+        data: labeled images that fit it.
         parts: which of them are used.
         device: `auto`, `cpu`, or as PyTorch names it.
 

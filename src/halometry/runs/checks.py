@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabeledImages
 from halometry.errors import DataError, RunError
-from halometry.runs.open import Trained
+from halometry.runs.open import AnyRun
 
 
-def check_fit(run: Trained, data: LabelledImages) -> None:
+def check_compatible(run: AnyRun, data: LabeledImages) -> None:
     """Refuse images that a run cannot answer for.
 
     Raises:
@@ -22,5 +22,9 @@ def check_fit(run: Trained, data: LabelledImages) -> None:
     if config.class_names is not None and data.class_names != config.class_names:
         there, here = ", ".join(data.class_names or ()), ", ".join(config.class_names)
         raise DataError(f"{data.source}: has classes {there}; {run.source} was trained on {here}")
-    if (reason := config.misfit(data.images.shape[1:], data.attributes.get("mapped"))) is not None:
+    if (
+        reason := config.incompatibility(
+            data.images.shape[1:], data.attributes.get("mass_map_preset")
+        )
+    ) is not None:
         raise DataError(f"{data.source}: each image {reason}")

@@ -7,7 +7,7 @@ from torch import nn
 
 from halometry.calibration.posterior import Grid
 from halometry.config import Strict, Task
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabeledImages
 from halometry.models.heads import FAMILIES
 from halometry.models.network import Network
 from halometry.models.predictor import Predictor, TargetConfig
@@ -31,9 +31,9 @@ class DataRecord(Strict):
     shape: tuple[int, int, int]
     preset: str | None = None
     seed: int | None = None
-    mapped: str | None = None
+    mass_map_preset: str | None = None
 
-    def begins_like(self, data: LabelledImages) -> bool:
+    def shares_images_with(self, data: LabeledImages) -> bool:
         """Whether image k here is image k there: the same set, or the same preset and seed."""
         made = data.attributes.get("preset"), data.attributes.get("seed")
         same_stream = None not in made and made == (self.preset, self.seed)
@@ -72,7 +72,7 @@ class RunConfig(Strict):
     data: DataRecord
     execution: Execution
     steps: int = Field(ge=1)
-    stretch: int = Field(default=200, ge=1)
+    checkpoint_every_n_steps: int = Field(default=200, ge=1)
     seed: int
     start: str
     versions: dict[str, str]
@@ -105,7 +105,7 @@ class RunConfig(Strict):
             activation=activation,
             dropout=recipe.head_dropout,
             pretrained=pretrained,
-            first_convolution=recipe.first_convolution,
+            stem_init=recipe.stem_init,
             zero_init_residual=recipe.zero_init_residual,
             freeze_backbone=recipe.freeze_backbone,
         )
@@ -117,14 +117,14 @@ class RunConfig(Strict):
             network,
             self.task,
             self.target,
-            self.recipe.average_symmetries,
+            self.recipe.tta,
             self.recipe.posterior,
             self.grid,
             self.temperature,
             self.bias,
         )
 
-    def misfit(self, shape: tuple[int, ...], mapped: str | None = None) -> str | None:
+    def incompatibility(self, shape: tuple[int, ...], mapped: str | None = None) -> str | None:
         """Why images cannot be given to this network, or None.
 
         Args:
@@ -132,11 +132,11 @@ class RunConfig(Strict):
             mapped: the YAML of the preset by which mass was mapped in them, if it was.
         """
         channels, height, width = self.data.shape
-        if self.data.mapped is not None and mapped != self.data.mapped:
+        if self.data.mass_map_preset is not None and mapped != self.data.mass_map_preset:
             if mapped is None:
                 return "was not mapped, as the run's images were; see 'halometry map'"
             return "was mapped by another preset than the run's images"
-        if self.data.mapped is None and mapped is not None:
+        if self.data.mass_map_preset is None and mapped is not None:
             return "was mapped, and the run was trained on images that were not"
         if shape[0] not in (1, channels):
             return f"has {shape[0]} channels, the run was trained on {channels}"

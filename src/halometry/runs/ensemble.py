@@ -104,7 +104,7 @@ class Ensemble:
 
 def _maps(run: Run | ExportedRun) -> str:
     """By which preset mass was mapped in the images that a run takes."""
-    mapped = run.config.data.mapped
+    mapped = run.config.data.mass_map_preset
     if mapped is None:
         return "none"
     digest = hashlib.sha256(mapped.encode()).hexdigest()[:6]  # presets may share a name

@@ -12,7 +12,7 @@ from halometry.datasets.splits import Split
 from halometry.errors import ConfigError, RunError
 from halometry.models.onnx import AT_ONCE, OnnxPredictor
 from halometry.runs.config import RunConfig
-from halometry.runs.lineage import Lesson, lessons_from_json
+from halometry.runs.lineage import LineageEntry, lineage_from_json
 from halometry.runs.run import Answerer
 
 SUFFIX = ".onnx"
@@ -52,13 +52,13 @@ class ExportedRun:
         except (ValueError, KeyError) as error:
             raise RunError(f"{self.path}: does not say how its images were split") from error
 
-    def earlier(self) -> list[Lesson]:
+    def earlier(self) -> list[LineageEntry]:
         """What the runs that it was begun from had learnt from.
 
         Raises:
             RunError: it is damaged.
         """
-        return lessons_from_json(self.metadata.get("earlier", "[]"), self.path)
+        return lineage_from_json(self.metadata.get("earlier", "[]"), self.path)
 
     def conformal(self) -> Conformal | None:
         """What sets and intervals with a guarantee are made from, if the run had it.
@@ -75,7 +75,7 @@ class ExportedRun:
         Raises:
             UsageError: the device does not exist here, or not for ONNX Runtime.
         """
-        at_once = 1 if self.config.recipe.average_symmetries else AT_ONCE  # in eight forms each
+        at_once = 1 if self.config.recipe.tta else AT_ONCE  # in eight forms each
         return OnnxPredictor(self.path, str(self.path), device, at_once)
 
 

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from halometry import hub
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.splits import Split
 from halometry.errors import RunError
-from halometry.resources import weights
+from halometry.resources import list_weights
 from halometry.runs.config import DataRecord, RunConfig
 
 
 @dataclass(frozen=True)
-class Lesson:
+class LineageEntry:
     """A set that weights learnt from.
 
     Attributes:
@@ -32,12 +32,12 @@ class Lesson:
     split: Split
 
     @property
-    def known(self) -> np.ndarray:
+    def seen_rows(self) -> np.ndarray:
         """Rows that weights were fitted to or chosen by."""
-        return np.concatenate([self.split.train, self.split.selection])
+        return np.concatenate([self.split.train, self.split.validation])
 
 
-def lessons_to_json(lessons: Iterable[Lesson]) -> str:
+def lineage_to_json(lessons: Iterable[LineageEntry]) -> str:
     """Lessons as JSON."""
     content = [
         {"data": one.data.model_dump(mode="json"), "split": one.split.to_json()} for one in lessons
@@ -45,7 +45,7 @@ def lessons_to_json(lessons: Iterable[Lesson]) -> str:
     return json.dumps(content) + "\n"
 
 
-def lessons_from_json(text: str, path: Path) -> list[Lesson]:
+def lineage_from_json(text: str, path: Path) -> list[LineageEntry]:
     """Lessons from what `lessons_to_json` made.
 
     Args:
@@ -57,18 +57,20 @@ def lessons_from_json(text: str, path: Path) -> list[Lesson]:
     """
     try:
         return [
-            Lesson(DataRecord.model_validate(one["data"]), Split.from_json(one["split"]))
+            LineageEntry(DataRecord.model_validate(one["data"]), Split.from_json(one["split"]))
             for one in json.loads(text)
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: does not say what its start had learnt from") from error
 
 
-def unseen(lessons: Iterable[Lesson], data: LabelledImages, rows: np.ndarray) -> np.ndarray:
+def exclude_seen_rows(
+    lessons: Iterable[LineageEntry], data: LabeledImages, rows: np.ndarray
+) -> np.ndarray:
     """The rows of a set that no lesson fitted or chose weights by."""
     for one in lessons:
-        if one.data.begins_like(data):
-            rows = np.setdiff1d(rows, one.known)
+        if one.data.shares_images_with(data):
+            rows = np.setdiff1d(rows, one.seen_rows)
     return rows
 
 
@@ -82,21 +84,21 @@ def without_paths(config: RunConfig) -> RunConfig:
     """A configuration for others, without paths of this machine: what images and start were."""
     changed: dict[str, Any] = {"data": _nameless(config.data)}
     start = _FROM_A_RUN.fullmatch(config.start)
-    if start is not None and not (hub.is_address(start["run"]) or start["run"] in weights()):
+    if start is not None and not (hub.is_address(start["run"]) or start["run"] in list_weights()):
         run = Path(start["run"]).name
         changed["start"] = START.format(run, start["images"])
     return config.model_copy(update=changed)
 
 
-def nameless(lesson: Lesson) -> Lesson:
+def without_path(lesson: LineageEntry) -> LineageEntry:
     """A lesson for others, without the path of its set."""
     return replace(lesson, data=_nameless(lesson.data))
 
 
 def _nameless(data: DataRecord) -> DataRecord:
-    return data.model_copy(update={"path": called(data.path, data.preset, data.seed)})
+    return data.model_copy(update={"path": dataset_label(data.path, data.preset, data.seed)})
 
 
-def called(path: str, preset: Any, seed: Any) -> str:
+def dataset_label(path: str, preset: Any, seed: Any) -> str:
     """What a set is called where its path says nothing."""
     return f"{preset}, seed {seed}" if preset else Path(path).name

@@ -9,17 +9,17 @@ from halometry.datasets.readers import Image
 from halometry.errors import ReadError
 from halometry.massmaps.pool import Mapping
 from halometry.parallel import Workers, check_workers
-from halometry.runs.open import Trained
+from halometry.runs.open import AnyRun
 from halometry.runs.run import Answerer
 
 
 @contextmanager
 def mapped_for(
-    run: Trained, images: Iterable[Image | ReadError], count: int, workers: Workers
+    run: AnyRun, images: Iterable[Image | ReadError], count: int, workers: Workers
 ) -> Iterator[Iterator[Image | ReadError]]:
     """So many images as a run takes them: as they are, or mapped."""
     check_workers(workers)
-    told = run.config.data.mapped
+    told = run.config.data.mass_map_preset
     if told is None:
         yield iter(images)
         return
@@ -29,7 +29,7 @@ def mapped_for(
 
 @contextmanager
 def for_plain_images(
-    run: Trained, answerer: Answerer, count: int, workers: Workers
+    run: AnyRun, answerer: Answerer, count: int, workers: Workers
 ) -> Iterator[Answerer]:
     """What maps plain images to answers, whether a run takes these or their maps.
 
@@ -40,7 +40,7 @@ def for_plain_images(
         workers: as `Mapping`.
     """
     check_workers(workers)
-    told = run.config.data.mapped
+    told = run.config.data.mass_map_preset
     if told is None:
         yield answerer
         return

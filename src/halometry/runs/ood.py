@@ -1,4 +1,4 @@
-"""What a run remembers of its images, and how it recognises that one is unlike them."""
+"""What a run remembers of its images, and how it recognizes that one is unlike them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from halometry.datasets.dataset import LabelledImages, take
+from halometry.datasets.dataset import LabeledImages, take
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import Split
 from halometry.errors import DataError, RunError
-from halometry.io import whole_file
+from halometry.io import atomic_write
 from halometry.log import say, track
 from halometry.models.predictor import Predictor
 from halometry.ood.detector import (
@@ -32,7 +32,7 @@ from halometry.ood.detector import (
 )
 from halometry.parallel import find_device
 from halometry.runs.ensemble import Ensemble
-from halometry.runs.open import Trained
+from halometry.runs.open import AnyRun
 from halometry.runs.run import Answerer, Run, load_run
 
 NOVELTY = "novelty.safetensors"
@@ -40,11 +40,11 @@ FORMAT, VERSION = "halometry-novelty", "1"
 MOST = 3000  # images looked at
 BATCH = 64
 FIRST = 256  # images that settle how the others are looked at
-ANEW = "write it anew with halometry.familiarise(run, data)"
+ANEW = "write it anew with halometry.fit_ood_detector(run, data)"
 
 
-def familiarise(
-    run: str | Path | Run, data: str | Path | LabelledImages, device: str = "auto"
+def fit_ood_detector(
+    run: str | Path | Run, data: str | Path | LabeledImages, device: str = "auto"
 ) -> Familiar | None:
     """Let a finished run that does not know what is unusual learn it; `train` does so by itself.
 
@@ -70,20 +70,20 @@ def familiarise(
     """
     run = run if isinstance(run, Run) else load_run(run)
     run.check_own()
-    labelled = data if isinstance(data, LabelledImages) else open_dataset(data)
+    labeled = data if isinstance(data, LabeledImages) else open_dataset(data)
     split = run.split()
-    last = np.concatenate([split.selection, split.calibration]).max()
-    mapped = labelled.attributes.get("mapped")
-    fits = run.config.misfit(labelled.images.shape[1:], mapped) is None
-    if not (fits and run.config.data.begins_like(labelled) and len(labelled) > last):
+    last = np.concatenate([split.validation, split.calibration]).max()
+    mapped = labeled.attributes.get("mass_map_preset")
+    fits = run.config.incompatibility(labeled.images.shape[1:], mapped) is None
+    if not (fits and run.config.data.shares_images_with(labeled) and len(labeled) > last):
         raise DataError(
-            f"{labelled.source}: is not the set that {run.source} was trained on"
+            f"{labeled.source}: is not the set that {run.source} was trained on"
             f" ({run.config.data.description}); give that one"
         )
-    return learn(run, labelled, split, find_device(device))
+    return learn(run, labeled, split, find_device(device))
 
 
-def learn(run: Run, data: LabelledImages, split: Split, device: str) -> Familiar | None:
+def learn(run: Run, data: LabeledImages, split: Split, device: str) -> Familiar | None:
     """Look at images that a run has not learnt from, and write down what is familiar.
 
     The selection images say what images look like, the calibration images how far from that is
@@ -131,9 +131,9 @@ def _parts(split: Split, seed: int) -> list[np.ndarray]:
     """
     mixed = np.random.default_rng([seed, 0xFA311]).permutation
     if len(split.calibration):
-        parts = [mixed(split.selection)[: MOST // 2], mixed(split.calibration)[: MOST // 2]]
+        parts = [mixed(split.validation)[: MOST // 2], mixed(split.calibration)[: MOST // 2]]
     else:
-        parts = np.array_split(mixed(split.selection)[:MOST], 2)
+        parts = np.array_split(mixed(split.validation)[:MOST], 2)
     return [np.sort(part) for part in parts]
 
 
@@ -180,7 +180,7 @@ class Watch:
         return self.known.judge(sides, other_unit)
 
 
-def watched(run: Trained, device: str = "auto") -> tuple[Answerer, Watch | None]:
+def watched(run: AnyRun, device: str = "auto") -> tuple[Answerer, Watch | None]:
     """What maps raw images to answers, and who then tells how familiar they were.
 
     The latter is None where the run cannot tell, which a line says.
@@ -210,7 +210,7 @@ def write_familiar(path: Path, known: Familiar) -> None:
     for side, cloud in shape.clouds.items():
         tensors |= {f"clouds.{side}.{key}": value for key, value in vars(cloud).items()}
     tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         save_file(tensors, partial, {"format": FORMAT, "version": VERSION})
 
 

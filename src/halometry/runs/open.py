@@ -9,10 +9,10 @@ from halometry.runs.ensemble import SEPARATOR, Ensemble
 from halometry.runs.exported import SUFFIX, ExportedRun, load_exported
 from halometry.runs.run import Run, load_run
 
-Trained = Run | ExportedRun | Ensemble
+AnyRun = Run | ExportedRun | Ensemble
 
 
-def open_trained(run: str | Path | Trained) -> Trained:
+def open_run(run: str | Path | AnyRun) -> AnyRun:
     """A run folder, what was exported from one, or several of these with commas between them.
 
     Raises:

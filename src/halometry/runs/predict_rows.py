@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from halometry.calibration.posterior import Posterior
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabeledImages
 from halometry.log import track
-from halometry.runs.open import Trained
+from halometry.runs.open import AnyRun
 from halometry.runs.run import Answerer
 
 
 def answers_to(
-    answerer: Answerer, data: LabelledImages, rows: np.ndarray, doing: str, batch_size: int = 64
+    answerer: Answerer, data: LabeledImages, rows: np.ndarray, doing: str, batch_size: int = 64
 ) -> np.ndarray:
     """What a network says of some images, as it is.
 
@@ -38,13 +38,13 @@ def answers_to(
     return np.concatenate(answers)[back]
 
 
-def posterior_of(run: Trained, answers: np.ndarray) -> Posterior | None:
+def posterior_of(run: AnyRun, answers: np.ndarray) -> Posterior | None:
     """A run's answers (N, G) as posteriors; None where its answers are something else."""
     grid = run.config.grid
     return None if grid is None else Posterior(grid, answers)
 
 
-def points_of(run: Trained, answers: np.ndarray) -> np.ndarray:
+def points_of(run: AnyRun, answers: np.ndarray) -> np.ndarray:
     """A run's answers with each posterior replaced by its mean (N,); others as they are."""
     posterior = posterior_of(run, answers)
     return answers if posterior is None else posterior.mean

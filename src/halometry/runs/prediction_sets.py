@@ -6,10 +6,10 @@ from halometry.calibration.conformal import LEVEL
 from halometry.calibration.prediction_sets import Regions
 from halometry.errors import RunError
 from halometry.runs.ensemble import Ensemble
-from halometry.runs.open import Trained
+from halometry.runs.open import AnyRun
 
 
-def regions_of(run: Trained, level: float | None) -> Regions | None:
+def regions_of(run: AnyRun, level: float | None) -> Regions | None:
     """What makes a run's regions; None of a run without scores, where no level is asked for.
 
     Raises:

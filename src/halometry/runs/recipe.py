@@ -13,7 +13,7 @@ from halometry.errors import ConfigError, UsageError, did_you_mean
 from halometry.models.backbones import PLAIN_NAMES, FirstConvolution, timm_name
 from halometry.models.heads import Family
 from halometry.models.preprocessing import Scale, Stretch
-from halometry.resources import called, located, names
+from halometry.resources import names, resource_label, resource_path
 
 FOLDER = "runs/recipes"
 
@@ -25,31 +25,31 @@ class Recipe(Strict):
         size: side of the network's input in pixels; None keeps the images' own.
         channels: of the network's input; None as the images have.
         scale, stretch: of pixel values, see `PreprocessingConfig`.
-        standardise: subtract the mean and divide by the standard deviation of the training
+        standardize: subtract the mean and divide by the standard deviation of the training
             images, after scale and stretch.
         flip_probability: of a left-right and, independently, an up-down flip of a training image.
-        quarter_turns: turn training images by a random multiple of 90 degrees.
-        pretrained, first_convolution: begin from ImageNet weights, see `create_backbone`.
+        rot90: turn training images by a random multiple of 90 degrees.
+        pretrained, stem_init: begin from ImageNet weights, see `create_backbone`.
         zero_init_residual: begin with residual branches switched off.
         head_hidden, head_activation, head_dropout: see `Network`.
-        average_symmetries: an answer is the mean over the image's eight flips and quarter turns
+        tta: an answer is the mean over the image's eight flips and quarter turns
             (four where it is not square); takes eight times as long.
         fresh: share of each batch that is simulated anew, by the preset the set was simulated
             from; images of other origin have none.
         heaviest: how many times as heavy the substructure of fresh images is at first; it falls
-            to the preset's own, geometrically, over the first `fading` of the steps.
+            to the preset's own, geometrically, over the first `curriculum_fraction` of the steps.
         auxiliary: weight of a second loss in training: the error of a map of the mass in
             substructure, which only simulated images have, read from the network's features.
         averaging: the weights that are judged and kept are a running mean of those of the
             steps, that forgets a step's by this factor with each that follows; 0 is none.
         target: what a regression network learns: the mass fraction or its natural logarithm.
         posterior: what it puts out: the mass itself, or its probability density, a `gaussian` or a
-            normalising `flow`, which is trained by likelihood (`huber` has no part in it).
+            normalizing `flow`, which is trained by likelihood (`huber_delta` has no part in it).
         freeze_backbone: let only the head learn, from the features of the run it begins from.
         huber: errors of a regression beyond this count linearly, in units of what is learnt (the
-            labels' standard deviation where they are standardised); None squares them all.
-        standardise_target: by mean and standard deviation of the training labels.
-        optimiser, learning_rate, weight_decay: of the optimiser; `learning_rate` is the peak.
+            labels' standard deviation where they are standardized); None squares them all.
+        standardize_target: by mean and standard deviation of the training labels.
+        optimizer, learning_rate, weight_decay: of the optimizer; `learning_rate` is the peak.
         schedule: `plateau` multiplies the rate by `plateau_factor` after more than
             `plateau_patience` validations without a better selection loss; `cosine` rises over
             the first `warmup` fraction of the steps and falls to zero; `trapezoid` rises like it,
@@ -59,10 +59,10 @@ class Recipe(Strict):
         epochs: passes over the training images, at most.
         max_seconds: reduces the number of steps at the start, by the measured speed, so that
             training takes about this long.
-        validations_per_epoch: how often the selection set is looked at.
-        select_by: the best checkpoint has the lowest selection loss, or the best selection
+        val_checks_per_epoch: how often the selection set is looked at.
+        monitor: the best checkpoint has the lowest selection loss, or the best selection
             metric (AUC or R²).
-        early_stopping: validations without a better selection loss before training ends.
+        early_stopping_patience: validations without a better selection loss before training ends.
         precision: `auto` chooses by a short measurement.
         channels_last: memory format; None chooses by a short measurement.
     """
@@ -73,27 +73,27 @@ class Recipe(Strict):
     channels: Literal[1, 3] | None = None
     scale: Scale = "none"
     stretch: Stretch = "none"
-    standardise: bool = False
+    standardize: bool = False
     flip_probability: float = Field(default=0.0, ge=0, le=1)
-    quarter_turns: bool = False
+    rot90: bool = False
     pretrained: bool = False
-    first_convolution: FirstConvolution = "summed"
+    stem_init: FirstConvolution = "summed"
     zero_init_residual: bool = False
     head_hidden: tuple[int, ...] = ()
     head_activation: Literal["none", "relu"] = "none"
     head_dropout: float = Field(default=0.0, ge=0, lt=1)
-    average_symmetries: bool = False
-    fresh: float = Field(default=0.0, ge=0, le=1)
-    heaviest: float = Field(default=1.0, ge=1, le=20)
-    fading: float = Field(default=0.5, gt=0, le=1)
-    auxiliary: float = Field(default=0.0, ge=0)
-    averaging: float = Field(default=0.0, ge=0, lt=1)
-    target: Literal["none", "log"] = "none"
+    tta: bool = False
+    online_fraction: float = Field(default=0.0, ge=0, le=1)
+    curriculum_mass_factor: float = Field(default=1.0, ge=1, le=20)
+    curriculum_fraction: float = Field(default=0.5, gt=0, le=1)
+    aux_loss_weight: float = Field(default=0.0, ge=0)
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)
+    target: Literal["linear", "log"] = "linear"
     posterior: Family = "none"
     freeze_backbone: bool = False
-    huber: float | None = Field(default=None, gt=0)
-    standardise_target: bool = False
-    optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
+    huber_delta: float | None = Field(default=None, gt=0)
+    standardize_target: bool = False
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
     weight_decay: float = Field(default=0.0, ge=0, le=1)
     schedule: Literal["plateau", "cosine", "trapezoid", "constant"] = "cosine"
@@ -105,9 +105,9 @@ class Recipe(Strict):
     batch_size: int = Field(default=64, ge=1)
     epochs: int = Field(default=20, ge=1)
     max_seconds: float | None = Field(default=None, gt=0)
-    validations_per_epoch: int = Field(default=1, ge=1)
-    select_by: Literal["loss", "metric"] = "loss"
-    early_stopping: int | None = Field(default=None, ge=1)
+    val_checks_per_epoch: int = Field(default=1, ge=1)
+    monitor: Literal["val_loss", "val_metric"] = "val_loss"
+    early_stopping_patience: int | None = Field(default=None, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     channels_last: bool | None = None
 
@@ -176,7 +176,7 @@ class RecipeFile:
         return self._backbones_in(self._section(self.content, task))
 
 
-def recipes() -> list[str]:
+def list_recipes() -> list[str]:
     """The recipes that come with the package."""
     return names(FOLDER)
 
@@ -192,16 +192,16 @@ def load_recipe(name: str | Path) -> RecipeFile:
         >>> load_recipe("baseline").resolve("classification", "resnet18").learning_rate
         0.001
     """
-    with located(FOLDER, name) as path:
-        return RecipeFile(read_yaml(path), called(FOLDER, name))
+    with resource_path(FOLDER, name) as path:
+        return RecipeFile(read_yaml(path), resource_label(FOLDER, name))
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
     """Turn `key=value` strings into recipe values, reading each value as YAML.
 
     Example:
-        >>> parse_overrides(["epochs=3", "quarter_turns=true", "size=null"])
-        {'epochs': 3, 'quarter_turns': True, 'size': None}
+        >>> parse_overrides(["epochs=3", "rot90=true", "size=null"])
+        {'epochs': 3, 'rot90': True, 'size': None}
     """
     import yaml
 

@@ -21,13 +21,13 @@ from halometry.calibration.conformal import Conformal, parse_conformal
 from halometry.config import Task, read_yaml, validate
 from halometry.datasets.splits import Split
 from halometry.errors import ConfigError, RunError, UsageError, did_you_mean
-from halometry.io import whole_file, write_text
+from halometry.io import atomic_write, write_text
 from halometry.log import say
 from halometry.models.predictor import Predictor
 from halometry.parallel import find_device
-from halometry.resources import weights, weights_folder
+from halometry.resources import list_weights, weights_folder
 from halometry.runs.config import FORMAT, RunConfig
-from halometry.runs.lineage import Lesson, lessons_from_json
+from halometry.runs.lineage import LineageEntry, lineage_from_json
 
 CONFIG, WEIGHTS, SPLIT, HISTORY = "config.yaml", "weights.safetensors", "split.json", "history.csv"
 METRICS, RESUME, CONFORMAL = "metrics.json", "resume.ckpt", "conformal.json"
@@ -78,14 +78,14 @@ class Run:
         except (OSError, ValueError, KeyError) as error:
             raise RunError(f"{self.path / SPLIT}: cannot be read ({error}); train again") from error
 
-    def earlier(self) -> list[Lesson]:
+    def earlier(self) -> list[LineageEntry]:
         """What the runs that it was begun from had learnt from; nothing of those of old versions.
 
         Raises:
             RunError: `earlier.json` is damaged.
         """
         path = self.path / EARLIER
-        return lessons_from_json(path.read_text("utf-8"), path) if path.is_file() else []
+        return lineage_from_json(path.read_text("utf-8"), path) if path.is_file() else []
 
     def conformal(self) -> Conformal | None:
         """What sets and intervals with a guarantee are made from; None of runs without it.
@@ -184,7 +184,7 @@ def load_run(path: str | Path, task: Task | None = None) -> Run:
 
     Args:
         path: the folder that `train` or `publish` wrote; the name of weights that come with the
-            package (`halometry.weights()`), unless there is such a folder here; or
+            package (`halometry.list_weights()`), unless there is such a folder here; or
             `hf://USER/REPO`, on the Hugging Face Hub.
         task: raise if the run is of another task.
 
@@ -213,7 +213,7 @@ def _find(source: str) -> Path:
     """
     if hub.is_address(source):
         return hub.fetch(source)
-    path, known = Path(source), weights()
+    path, known = Path(source), list_weights()
     if path.is_dir():
         if path.as_posix() in known:
             say(f"{source}: the folder here, not the weights of that name that come with halometry")
@@ -280,12 +280,12 @@ def write_weights(path: Path, network: nn.Module) -> None:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors as safetensors, whole or not at all."""
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         save_file(
             {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial
         )
 
 
-def lessons_of(start: Run) -> list[Lesson]:
+def lineage(start: Run) -> list[LineageEntry]:
     """What a run's weights have learnt from, and those that it was itself begun from."""
-    return [*start.earlier(), Lesson(start.config.data, start.split())]
+    return [*start.earlier(), LineageEntry(start.config.data, start.split())]

@@ -16,13 +16,13 @@ from halometry.errors import ConfigError, RunError
 from halometry.massmaps.mapper import sides_of
 from halometry.massmaps.pool import preset_of_maps
 from halometry.runs.ensemble import Ensemble
-from halometry.runs.open import Trained
-from halometry.simulation import Preset, draw_scenes, load_preset, presets
+from halometry.runs.open import AnyRun
+from halometry.simulation import Preset, draw_scenes, list_presets, load_preset
 
 DRAWN = 4096  # labels that tell the law of a preset's
 
 
-def preset_of_run(run: Trained) -> Preset:
+def preset_of_run(run: AnyRun) -> Preset:
     """The preset that a run's training images were drawn from.
 
     It is read from the set where that is still there, and is otherwise the package's of that name.
@@ -40,7 +40,7 @@ def preset_of_run(run: Trained) -> Preset:
     if store is not None and "preset_yaml" in store[0]:
         content = yaml.safe_load(store[0]["preset_yaml"])
         return validate(Preset, content, f"the preset in {trained.path}")
-    if trained.preset in presets():
+    if trained.preset in list_presets():
         return load_preset(trained.preset)
     raise RunError(
         f"{run.source}: was trained on images of the preset '{trained.preset}', which is none of"
@@ -48,7 +48,7 @@ def preset_of_run(run: Trained) -> Preset:
     )
 
 
-def preset_for(run: Trained, given: str | Path | Preset | None) -> Preset:
+def preset_for(run: AnyRun, given: str | Path | Preset | None) -> Preset:
     """The preset whose images a run is asked about: one that is given, or its own.
 
     Raises:
@@ -79,18 +79,18 @@ def preset_for(run: Trained, given: str | Path | Preset | None) -> Preset:
     return preset
 
 
-def _misfit(run: Trained, shape: tuple[int, int, int]) -> str | None:
+def _misfit(run: AnyRun, shape: tuple[int, int, int]) -> str | None:
     """Why plain images (C, H, W) cannot be given to a run, which may have to map them; or None."""
-    if run.config.data.mapped is None:
-        return run.config.misfit(shape)
-    wanted = preset_of_maps(run.config.data.mapped).image.shape
+    if run.config.data.mass_map_preset is None:
+        return run.config.incompatibility(shape)
+    wanted = preset_of_maps(run.config.data.mass_map_preset).image.shape
     if shape == wanted:
         return None
     return f"is {sides_of(shape)}; to be mapped it must be {sides_of(wanted)}"
 
 
-def labels_of_run(run: Trained) -> np.ndarray:
-    """What a run's training images were labelled with: class indices or mass fractions (n,).
+def labels_of_run(run: AnyRun) -> np.ndarray:
+    """What a run's training images were labeled with: class indices or mass fractions (n,).
 
     Raises:
         RunError: the set is not here, and its preset neither.
@@ -111,14 +111,14 @@ def labels_of_run(run: Trained) -> np.ndarray:
 
 
 def labels_of_preset(preset: Preset, seed: int, count: int) -> np.ndarray:
-    """What a preset's images are labelled with (count,)."""
+    """What a preset's images are labeled with (count,)."""
     if preset.task == "classification":  # in turn
         return np.arange(count) % len(preset.kinds)
     labels: np.ndarray = draw_scenes(preset, seed, 0, count).labels.numpy()
     return labels
 
 
-def _store_of(run: Trained) -> tuple[dict[str, Any], np.ndarray] | None:
+def _store_of(run: AnyRun) -> tuple[dict[str, Any], np.ndarray] | None:
     """Attributes and labels of the simulated set that a run was trained on, if it is here."""
     trained = run.config.data
     if trained.preset is None or not is_store(trained.path):
@@ -131,6 +131,6 @@ def _store_of(run: Trained) -> tuple[dict[str, Any], np.ndarray] | None:
     return (attributes, labels) if len(labels) >= trained.images else None
 
 
-def _split_of(run: Trained) -> Split:
+def _split_of(run: AnyRun) -> Split:
     """How the set was split; of runs that answer together as that one says whose set it is."""
     return (run.strictest if isinstance(run, Ensemble) else run).split()

@@ -14,7 +14,7 @@ from halometry.lensfit.observation import noise_is_known
 from halometry.log import track
 from halometry.parallel import Workers, find_device
 from halometry.runs.mapped_inputs import for_plain_images
-from halometry.runs.open import Trained, open_trained
+from halometry.runs.open import AnyRun, open_run
 from halometry.runs.training_data import preset_for
 from halometry.sensitivity import (
     NOISES,
@@ -36,8 +36,8 @@ FALSE_ALARMS = 20  # smooth lenses above the threshold, which say where it is
 STEP, STEPS = 0.25, 11  # of log10 mass, up to three times the preset's heaviest
 
 
-def sensitivity(
-    run: str | Path | Trained,
+def measure_sensitivity(
+    run: str | Path | AnyRun,
     out: str | Path | None = None,
     preset: str | Path | Preset | None = None,
     count: int = 100,
@@ -76,7 +76,7 @@ def sensitivity(
         >>> str(seen.outcomes["on the ring"].mass("network", 0.5))  # doctest: +SKIP
         '9.51 [9.46, 9.57]'
     """
-    run = open_trained(run)
+    run = open_run(run)
     _check_options(count, seed, false_positives, lens, grid)
     chosen = _preset_for(run, preset)
     if out is not None:
@@ -139,7 +139,7 @@ def _masses(preset: Preset) -> np.ndarray:
     return last - STEP * np.arange(STEPS)[::-1]
 
 
-def _preset_for(run: Trained, given: str | Path | Preset | None) -> Preset:
+def _preset_for(run: AnyRun, given: str | Path | Preset | None) -> Preset:
     """The preset to try a run with.
 
     Raises:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from halometry.evaluation.bootstrap import LEVEL, Estimate, bootstrap, share
+from halometry.evaluation.bootstrap import LEVEL, Interval, binomial_interval, bootstrap
 
 NETWORK = "network"
 LEVELS = (0.5, 0.9)  # completeness at which masses are told
@@ -39,21 +39,21 @@ class Outcomes:
         """The network, and the others."""
         return NETWORK, *self.chances
 
-    def completeness(self, observer: str) -> list[Estimate]:
+    def completeness(self, observer: str) -> list[Interval]:
         """The share found of each mass, with its 95 % interval: binomial for the network."""
         if observer == NETWORK:
             hits = self.scores > cut(self.smooth, self.false_positives)
-            return [share(int(one.sum()), one.size) for one in hits]
+            return [binomial_interval(int(one.sum()), one.size) for one in hits]
         return [_mean(chances) for chances in self.chances[observer]]
 
-    def mass(self, observer: str, level: float, resamples: int = 1000) -> Estimate:
+    def mass(self, observer: str, level: float, resamples: int = 1000) -> Interval:
         """log10 of the mass of which a share is found, bootstrapped over lenses.
 
         Where so many are not found of the heaviest, that is given: see `reached`.
         """
         return self._bootstrap(lambda rows: self._mass(observer, level, rows), resamples)
 
-    def behind(self, observer: str, other: str, level: float, resamples: int = 1000) -> Estimate:
+    def behind(self, observer: str, other: str, level: float, resamples: int = 1000) -> Interval:
         """How much heavier (dex) subhalos must be for one observer than for another, paired."""
         return self._bootstrap(
             lambda rows: self._mass(observer, level, rows) - self._mass(other, level, rows),
@@ -84,7 +84,7 @@ class Outcomes:
     def _all(self) -> np.ndarray:
         return np.concatenate(self._groups())[None]
 
-    def _bootstrap(self, statistic: Statistic, resamples: int) -> Estimate:
+    def _bootstrap(self, statistic: Statistic, resamples: int) -> Interval:
         return bootstrap(statistic, self._groups(), float(statistic(self._all())[0]), resamples)
 
 
@@ -133,8 +133,8 @@ def crossing(level: float, at: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(above.any(axis=1), found, np.inf)
 
 
-def _mean(chances: np.ndarray) -> Estimate:
+def _mean(chances: np.ndarray) -> Interval:
     """A mean over lenses, with the interval of a normal law."""
     mean = float(chances.mean())
     error = float(ndtri((1 + LEVEL) / 2)) * float(chances.std()) / len(chances) ** 0.5
-    return Estimate(mean, max(mean - error, 0.0), min(mean + error, 1.0))
+    return Interval(mean, max(mean - error, 0.0), min(mean + error, 1.0))

@@ -9,14 +9,14 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from halometry.evaluation.bootstrap import Estimate
-from halometry.plotting import GRID, INK, LENS_MAP, MUTED, bare, colours, figure, stretched, styled
+from halometry.evaluation.bootstrap import Interval
+from halometry.plotting import GRID, INK, LENS_MAP, MUTED, bare, colors, figure, stretched, styled
 
 
 @styled
 def completeness_figure(
     masses: np.ndarray,
-    panels: Mapping[str, Mapping[str, Sequence[Estimate]]],
+    panels: Mapping[str, Mapping[str, Sequence[Interval]]],
     false_positives: float,
 ) -> Figure:
     """The share of subhalos that are found against their mass, a panel a place, a line an observer.
@@ -27,13 +27,13 @@ def completeness_figure(
         false_positives: drawn as a line that all begin from.
     """
     observers = list(next(iter(panels.values())))
-    colour = colours(observers)
+    color = colors(observers)
     made, axes = figure(4.6 * len(panels), 3.9, 1, len(panels), sharey=True)
     for panel, (place, lines) in zip(axes[0], panels.items(), strict=True):
         for observer, shares in lines.items():
             value, low, high = (np.array([getattr(s, k) for s in shares]) for k in ENDS)
-            panel.fill_between(masses, low, high, color=colour[observer], alpha=0.18, lw=0)
-            panel.plot(masses, value, color=colour[observer], lw=2, label=observer)
+            panel.fill_between(masses, low, high, color=color[observer], alpha=0.18, lw=0)
+            panel.plot(masses, value, color=color[observer], lw=2, label=observer)
         panel.axhline(false_positives, color=MUTED, lw=1, ls=":")
         panel.set_title(f"one subhalo {place}")
         panel.set_xlabel("its mass, log10 of solar masses")
@@ -65,7 +65,7 @@ def map_figure(
         pixel_scale: arcsec.
         x, y: places on a square grid (n,), arcsec.
         maps: by observer, log10 of solar masses (n,), infinite where none is found.
-        masses: ends of the colours.
+        masses: ends of the colors.
         einstein_radius: drawn as a circle, arcsec.
     """
     made, axes = figure(2.7 * (len(maps) + 1) + 0.5, 3.0, 1, len(maps) + 1)

@@ -29,7 +29,7 @@ class SmoothLenses:
         scene: B lenses, float64.
         expected: counts of their images (B, N).
         extra: variance of the Gaussian noise (B, 1), counts squared.
-        derivatives: of the images by all that varies in the preset, as `fit` parametrises it, in
+        derivatives: of the images by all that varies in the preset, as `fit` parametrizes it, in
             units of the noise (B, P, N).
     """
 
@@ -47,7 +47,7 @@ class SmoothLenses:
         scene = smooth_scenes(preset, seed, start, count, device)
         layout = layout_of(preset, scene.rows(slice(0, 1)))
         theta = layout.coordinates(values_of(preset, scene))
-        expected, derivatives = Model(preset, layout).linearised(theta)
+        expected, derivatives = Model(preset, layout).linearized(theta)
         extra = scene.background_rms[:, None] ** 2
         noise = (expected + extra).sqrt()
         return cls(preset, scene, expected, extra, derivatives / noise[:, None])

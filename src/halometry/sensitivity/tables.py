@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from halometry.evaluation.bootstrap import Estimate, rounded
+from halometry.evaluation.bootstrap import Interval, rounded
 from halometry.io import write_table, write_text
 from halometry.plotting import save
 from halometry.provenance import command, provenance
@@ -210,5 +210,5 @@ def _lines(seen: Sensitivity) -> Iterator[list[str]]:
                 yield [place, _called(seen, observer), f"{mass:g}", *_numbers(share)]
 
 
-def _numbers(share: Estimate) -> list[str]:
+def _numbers(share: Interval) -> list[str]:
     return [f"{value:.4f}" for value in (share.value, share.low, share.high)]

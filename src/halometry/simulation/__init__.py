@@ -1,10 +1,10 @@
 """What an image shows: presets, scenes drawn from them, and their rendering."""
 
 from halometry.simulation.cosmology import einstein_radius
-from halometry.simulation.instrument import instruments, load_instrument
+from halometry.simulation.instrument import list_instruments, load_instrument
 from halometry.simulation.noise import observe
 from halometry.simulation.online import FreshImages
-from halometry.simulation.preset import Preset, load_preset, preset_text, presets
+from halometry.simulation.preset import Preset, list_presets, load_preset, preset_text
 from halometry.simulation.render import render, sample
 from halometry.simulation.sampling import draw_scenes, units_of
 from halometry.simulation.scene import UNITS, Scene
@@ -16,12 +16,12 @@ __all__ = [
     "Scene",
     "draw_scenes",
     "einstein_radius",
-    "instruments",
+    "list_instruments",
+    "list_presets",
     "load_instrument",
     "load_preset",
     "observe",
     "preset_text",
-    "presets",
     "render",
     "sample",
     "units_of",

@@ -35,7 +35,7 @@ class Multipole(Strict):
 
 
 class Lens(Strict):
-    """The main lens at the centre: an elliptical power law with external shear and multipoles.
+    """The main lens at the center: an elliptical power law with external shear and multipoles.
 
     Attributes:
         mass: within the Einstein radius; or
@@ -66,7 +66,7 @@ class Lens(Strict):
 
 
 class LensLight(Strict):
-    """The lens galaxy's own light, a Sersic profile at the centre.
+    """The lens galaxy's own light, a Sersic profile at the center.
 
     Its axis ratio and position angle are the mass's where they are not given. `brightness` is
     that at `radius`, which is of the intermediate axis.
@@ -88,7 +88,7 @@ class LensLight(Strict):
 class Source(Strict):
     """An elliptical Sersic profile, or pictures of galaxies.
 
-    Its centre is drawn from `offset` and `offset_angle`, or from `x` and `y`.
+    Its center is drawn from `offset` and `offset_angle`, or from `x` and `y`.
 
     Attributes:
         sersic_index, axis_ratio: of a Sersic profile.
@@ -143,7 +143,7 @@ class Source(Strict):
         return np.stack([_isolated(one, self.picture.file) for one in pictures])
 
     def draw_position(self, rng: np.random.Generator) -> tuple[float, float]:
-        """Where the source's centre is, (x, y) in arcsec from the lens."""
+        """Where the source's center is, (x, y) in arcsec from the lens."""
         if self.x is not None and self.y is not None:
             return self.x.draw(rng), self.y.draw(rng)
         assert self.offset is not None
@@ -166,14 +166,14 @@ def _isolated(picture: np.ndarray, file: str) -> np.ndarray:
 
 
 class Subhalos(Strict):
-    """Subhalos in the lens plane, in a circle around the centre (class `sphere`).
+    """Subhalos in the lens plane, in a circle around the center (class `sphere`).
 
     Attributes:
         profile: `point` masses, as the published sets have them, or `tnfw`, truncated NFW halos
             (Baltz, Marshall & Oguri 2009).
         number: how many; rounded to a whole number.
         mass: of a point; of a truncated halo, M200 before it is truncated.
-        radius, angle: where, from the centre.
+        radius, angle: where, from the center.
         concentration_scatter: about the relation of Dutton & Maccio (2014), for `tnfw`.
         truncation: radius of truncation over scale radius, for `tnfw`.
     """

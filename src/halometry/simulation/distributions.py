@@ -90,7 +90,7 @@ class Quantity(Strict):
         truncated_normal, log_normal: see `TruncatedNormal` and `LogNormal`.
         poisson: a count with this mean.
         power_law: see `PowerLaw`.
-        disc: distance from the centre of a point uniform in a disc of this radius.
+        disc: distance from the center of a point uniform in a disc of this radius.
         unit: as the parameter's `Range` asks for.
         source: publication, fit, or reason.
     """

@@ -12,7 +12,7 @@ from pydantic import Field, field_serializer, model_validator
 
 from halometry.config import Strict
 from halometry.errors import UsageError
-from halometry.resources import is_own, names
+from halometry.resources import is_user_file, names
 from halometry.simulation.distributions import Quantity, within
 from halometry.simulation.file_ref import Asset
 from halometry.simulation.yaml_files import load, text
@@ -128,7 +128,7 @@ class ImageSpec(Strict):
     @field_serializer("instrument", when_used="json")
     def _by_name(self, instrument: str | None) -> str | None:
         """A file of the user's own is written down by its name."""
-        return Path(instrument).name if instrument and is_own(instrument) else instrument
+        return Path(instrument).name if instrument and is_user_file(instrument) else instrument
 
     @model_validator(mode="before")
     @classmethod
@@ -207,7 +207,7 @@ class ImageSpec(Strict):
         return 2 * math.sqrt(above / math.pi) * self.pixel_scale
 
 
-def instruments() -> list[str]:
+def list_instruments() -> list[str]:
     """The instruments that come with the package."""
     return names(FOLDER)
 

@@ -22,7 +22,7 @@ from halometry.simulation.profiles import (
 )
 from halometry.simulation.scene import TINY, Scene
 
-SOFTENING = 1e-5  # arcsec; keeps the centres of singular profiles finite
+SOFTENING = 1e-5  # arcsec; keeps the centers of singular profiles finite
 ROUND = 0.9999  # axis ratio above which an ellipsoid is taken as a sphere
 FEWEST_TERMS = 8  # of the power law's series
 AT_ONCE = 20_000  # differences between positions and subhalos; more would not fit caches

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from halometry.simulation.scene import Scene
 
-SOFTENING = 1e-6  # arcsec; keeps the gradient at a profile's centre finite
+SOFTENING = 1e-6  # arcsec; keeps the gradient at a profile's center finite
 
 
 def source_light(scene: Scene, x: Tensor, y: Tensor, pictures: Tensor | None) -> Tensor:

@@ -109,7 +109,7 @@ def _generator(rng: np.random.Generator, device: torch.device) -> torch.Generato
 
 
 def as_jpeg(images: Tensor, quality: int) -> Tensor:
-    """What is left of images in grey JPEG files.
+    """What is left of images in gray JPEG files.
 
     Args:
         images: (N, 1, H, W), each with something above zero.

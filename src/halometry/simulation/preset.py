@@ -27,7 +27,7 @@ class Preset(Strict):
     Attributes:
         name, description: for people.
         task: `classification` draws its classes in turn; `regression` draws subhalos always,
-            labelled with their share of the halo's mass.
+            labeled with their share of the halo's mass.
         classes: of a classification, by name, with what they have: `no` substructure, subhalos
             (`sphere`) or a line (`vort`).
         cosmology: in which distances are taken.
@@ -112,7 +112,7 @@ class Preset(Strict):
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def presets() -> list[str]:
+def list_presets() -> list[str]:
     """The presets that come with the package."""
     return names(FOLDER)
 

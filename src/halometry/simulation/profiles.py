@@ -14,7 +14,7 @@ def reduced_deflection_angle_sis(
     """The deflection of a singular isothermal sphere.
 
     Args:
-        x0, y0: its centre, arcsec.
+        x0, y0: its center, arcsec.
         Rein: Einstein radius, arcsec.
         x, y: where, arcsec; all arguments broadcast, so that an axis may be a row or a column.
         s: softening, added to the distance in quadrature, arcsec.
@@ -44,7 +44,7 @@ def reduced_deflection_angle_sie(
     factors are joined.
 
     Args:
-        x0, y0: its centre, arcsec.
+        x0, y0: its center, arcsec.
         q: axis ratio, below 1.
         phi: of the major axis, radians from the x axis.
         Rein: Einstein radius, arcsec.
@@ -85,7 +85,7 @@ def reduced_deflection_angle_epl(
     as one of cosines and sines and summed by Clenshaw's recurrence, without complex numbers.
 
     Args:
-        x0, y0: its centre, arcsec.
+        x0, y0: its center, arcsec.
         q: axis ratio.
         phi: of the major axis, radians from the x axis.
         Rein: Einstein radius of the intermediate axis, arcsec.
@@ -139,7 +139,7 @@ def reduced_deflection_angle_line(
     with the line along x. For L much below |z| this becomes the point mass.
 
     Args:
-        x0, y0: the line's centre, arcsec.
+        x0, y0: the line's center, arcsec.
         phi: its direction, radians from the x axis.
         length: arcsec, above zero.
         Rein: Einstein radius that its mass would have as a point, arcsec.
@@ -167,12 +167,12 @@ def reduced_deflection_angle_multipole(
     """A multipole of an isothermal lens, of potential r a_m / (1 - m^2) cos(m (phi - phi_m)).
 
     Args:
-        x0, y0: the centre, arcsec.
+        x0, y0: the center, arcsec.
         m: its order, above 1.
         a_m: its amplitude, arcsec.
         phi_m: towards its first maximum, radians.
         x, y: where, arcsec; all arguments broadcast.
-        s: softening at the centre, arcsec.
+        s: softening at the center, arcsec.
 
     Returns:
         Both components of the reduced deflection, arcsec (Xu et al. 2015, eq. B11 and B12).

@@ -69,7 +69,7 @@ def images_together(spec: ImageSpec) -> int:
 
 
 def pixel_axes(spec: ImageSpec, like: Tensor) -> tuple[Tensor, Tensor]:
-    """x of the subpixels' columns (1, W) and y of their rows (H, 1), arcsec from the centre."""
+    """x of the subpixels' columns (1, W) and y of their rows (H, 1), arcsec from the center."""
     count = spec.pixels * spec.supersampling
     step = spec.pixel_scale / spec.supersampling
     axis = (torch.arange(count, device=like.device, dtype=like.dtype) - (count - 1) / 2) * step
@@ -77,7 +77,7 @@ def pixel_axes(spec: ImageSpec, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pixel_grid(spec: ImageSpec, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions of the subpixels' centres, arcsec from the image's centre, each (H, W)."""
+    """Positions of the subpixels' centers, arcsec from the image's center, each (H, W)."""
     x, y = pixel_axes(spec, like)
     return x.expand(y.shape[0], -1), y.expand(-1, x.shape[1])
 
@@ -120,13 +120,13 @@ def blur(images: Tensor, sigma: float) -> Tensor:
 def gaussian_kernel(sigma: Tensor, farthest: int) -> Tensor:
     """Weights of pixels in Gaussian kernels of sum 1, differentiable in their widths.
 
-    Values at the pixels' centres, as usual; where these are too few for the right width, the
+    Values at the pixels' centers, as usual; where these are too few for the right width, the
     discrete Gaussian (Lindeberg 1990), whose variance is sigma^2 whatever the width: the kernel
     with the Fourier transform exp(sigma^2 (cos w - 1)).
 
     Args:
         sigma: pixels (B,), above 0.
-        farthest: pixels that a kernel may reach from its centre.
+        farthest: pixels that a kernel may reach from its center.
 
     Returns:
         (B, 2 n + 1), n being four times the widest sigma or what a narrow one needs.
@@ -156,7 +156,7 @@ def sample(
 ) -> tuple[Tensor, Scene]:
     """Draw, render and observe images `start` to `start + count`.
 
-    On a CPU it uses one thread and always the same groups of neighbours, so that an image is the
+    On a CPU it uses one thread and always the same groups of neighbors, so that an image is the
     same to the byte however a set is divided; run several processes for speed, or see
     `sample_quickly`.
 

@@ -34,7 +34,7 @@ def substructure_convergence(scene: Scene, x: Tensor, y: Tensor, smoothing: floa
     """The convergence of subhalos and lines, convolved with a Gaussian.
 
     Points and lines are smoothed exactly; a truncated NFW halo is taken as it is, but no nearer to
-    its centre than the smoothing. Halos at other redshifts are drawn as if they were in the lens
+    its center than the smoothing. Halos at other redshifts are drawn as if they were in the lens
     plane with the same mass.
 
     Args:

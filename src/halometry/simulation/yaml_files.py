@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from halometry.config import Model, read_yaml, validate
-from halometry.resources import called, is_own, located
+from halometry.resources import is_user_file, resource_label, resource_path
 
 
 def load(folder: str, model: type[Model], name: str | Path) -> Model:
@@ -16,9 +16,9 @@ def load(folder: str, model: type[Model], name: str | Path) -> Model:
         UsageError: unknown name.
         ConfigError: the file is missing or wrong; the key, its value and range are named.
     """
-    with located(folder, name) as path:
+    with resource_path(folder, name) as path:
         content = _seen_from(path.absolute().parent, read_yaml(path))
-    return validate(model, content, called(folder, name))
+    return validate(model, content, resource_label(folder, name))
 
 
 def text(folder: str, model: type[Model], name: str | Path) -> str:
@@ -28,7 +28,7 @@ def text(folder: str, model: type[Model], name: str | Path) -> str:
         UsageError, ConfigError: as `load`.
     """
     load(folder, model, name)
-    with located(folder, name) as path:
+    with resource_path(folder, name) as path:
         return path.read_text(encoding="utf-8")
 
 
@@ -38,6 +38,6 @@ def _seen_from(folder: Path, content: Any) -> Any:
         return content
     seen = {key: _seen_from(folder, value) for key, value in content.items()}
     for key in ("file", "instrument"):
-        if isinstance(seen.get(key), str) and (key == "file" or is_own(seen[key])):
+        if isinstance(seen.get(key), str) and (key == "file" or is_user_file(seen[key])):
             seen[key] = str(folder / seen[key])
     return seen

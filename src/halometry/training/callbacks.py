@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import distributed
 
 from halometry.errors import DataError
-from halometry.io import whole_file, write_table
+from halometry.io import atomic_write, write_table
 from halometry.log import Tracker
 from halometry.runs.run import HISTORY, RESUME, WEIGHTS, write_weights
 from halometry.training.module import Learner
@@ -70,8 +70,8 @@ class Keeper(L.Callback):
             "images": sum(learner.batches.seen(step)),
             "seconds": round(self.seconds, 2),
             "loss": loss,
-            "selection_loss": float(metrics["selection_loss"]),
-            "selection_metric": float(metrics["selection_metric"]),
+            "val_loss": float(metrics["val_loss"]),
+            "val_metric": float(metrics["val_metric"]),
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
         }
         if not math.isfinite(loss):
@@ -90,9 +90,9 @@ class Keeper(L.Callback):
     def _better(self, row: dict[str, float], learner: Learner) -> bool:
         if self.best is None:
             return True
-        if learner.config.recipe.select_by == "metric":
-            return improves(row["selection_metric"], self.best["selection_metric"])
-        return improves(-row["selection_loss"], -self.best["selection_loss"])
+        if learner.config.recipe.monitor == "val_metric":
+            return improves(row["val_metric"], self.best["val_metric"])
+        return improves(-row["val_loss"], -self.best["val_loss"])
 
     def _write_history(self) -> None:
         write_table(self.path / HISTORY, list(self.history[0]), self.history)
@@ -102,7 +102,7 @@ class Keeper(L.Callback):
         if not trainer.is_global_zero:
             trainer.save_checkpoint(self.path / RESUME)  # takes part, but writes nothing
             return
-        with whole_file(self.path / RESUME) as partial:
+        with atomic_write(self.path / RESUME) as partial:
             trainer.save_checkpoint(partial)
 
     def _stacked(self, device: torch.device) -> torch.Tensor:
@@ -120,7 +120,7 @@ class Keeper(L.Callback):
 class Statistics(L.Callback):
     """Let all processes judge the network that the first one keeps.
 
-    Running statistics of batch normalisation may differ, and Lightning makes them equal only
+    Running statistics of batch normalization may differ, and Lightning makes them equal only
     when training goes on.
     """
 
@@ -161,5 +161,5 @@ class Watcher(L.Callback):
         self.tracker.advance(1, f"{self._loss}{self._selection}")
 
     def on_validation_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
-        value = float(trainer.callback_metrics["selection_metric"])
+        value = float(trainer.callback_metrics["val_metric"])
         self._selection = f", {self.metric} {value:.3f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from halometry.config import Task
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.splits import Split
 from halometry.errors import DataError, UsageError
 from halometry.runs.recipe import Recipe
@@ -18,7 +18,7 @@ def check_shares(processes: int, split: Split, recipe: Recipe) -> None:
         UsageError: a batch, or the selection set, has fewer images than there are processes.
     """
     batch = min(recipe.batch_size, len(split.train))
-    for what, count in (("a batch", batch), ("the selection set", len(split.selection))):
+    for what, count in (("a batch", batch), ("the selection set", len(split.validation))):
         if processes > count:
             raise UsageError(
                 f"--devices, --nodes: {processes} processes cannot share the {count} images of"
@@ -26,7 +26,7 @@ def check_shares(processes: int, split: Split, recipe: Recipe) -> None:
             )
 
 
-def check_labels(labelled: LabelledImages, task: Task, recipe: Recipe) -> None:
+def check_labels(labeled: LabeledImages, task: Task, recipe: Recipe) -> None:
     """Refuse labels that this task or recipe cannot learn.
 
     Raises:
@@ -34,21 +34,21 @@ def check_labels(labelled: LabelledImages, task: Task, recipe: Recipe) -> None:
         DataError: a class without images, or masses that are all equal, or not positive where
             their logarithm is wanted.
     """
-    if labelled.task != task:
-        other = "mass fractions" if labelled.task == "regression" else "classes"
-        raise UsageError(f"{labelled.source}: holds {other}; use --task {labelled.task}")
+    if labeled.task != task:
+        other = "mass fractions" if labeled.task == "regression" else "classes"
+        raise UsageError(f"{labeled.source}: holds {other}; use --task {labeled.task}")
     if task == "classification" and recipe.posterior != "none":
         raise UsageError(
             f"posterior={recipe.posterior} is for --task regression; probabilities of classes are"
             " what a classification answers anyway"
         )
-    for k, name in enumerate(labelled.class_names or ()):
-        if not (labelled.labels == k).any():
+    for k, name in enumerate(labeled.class_names or ()):
+        if not (labeled.labels == k).any():
             raise DataError(
-                f"{labelled.source}: has no image of class '{name}'; add some, or remove the class"
+                f"{labeled.source}: has no image of class '{name}'; add some, or remove the class"
             )
     if task == "regression":
-        if np.ptp(labelled.labels) == 0:
-            raise DataError(f"{labelled.source}: all labels are {labelled.labels[0]:g}")
-        if recipe.target == "log" and labelled.labels.min() <= 0:
-            raise DataError(f"{labelled.source}: --target log needs labels above zero")
+        if np.ptp(labeled.labels) == 0:
+            raise DataError(f"{labeled.source}: all labels are {labeled.labels[0]:g}")
+        if recipe.target == "log" and labeled.labels.min() <= 0:
+            raise DataError(f"{labeled.source}: --target log needs labels above zero")

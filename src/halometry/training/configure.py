@@ -11,7 +11,7 @@ import torch
 
 from halometry.calibration.posterior import Grid
 from halometry.config import Task
-from halometry.datasets.dataset import LabelledImages, preset_of, take
+from halometry.datasets.dataset import LabeledImages, preset_of, take
 from halometry.datasets.splits import Split
 from halometry.errors import UsageError
 from halometry.models.predictor import TargetConfig
@@ -31,7 +31,7 @@ SUSTAINED = 0.75  # of the speed measured on bare steps, what is left with all t
 
 def configure(
     task: Task,
-    data: LabelledImages,
+    data: LabeledImages,
     split: Split,
     backbone: str,
     recipe: Recipe,
@@ -56,15 +56,15 @@ def configure(
     wanted = recipe.channels or channels
     if channels == 3 and wanted == 1:
         raise UsageError(f"{data.source}: has three channels; use --set channels=3")
-    mapped = data.attributes.get("mapped")
+    mapped = data.attributes.get("mass_map_preset")
     preprocessing = PreprocessingConfig(
         scale="none" if mapped else recipe.scale,  # maps of mass have units, and two signs
         stretch="none" if mapped else recipe.stretch,
         size=recipe.size,
         channels=wanted,
     )
-    if recipe.standardise:
-        preprocessing = _standardised(preprocessing, data, split)
+    if recipe.standardize:
+        preprocessing = _standardized(preprocessing, data, split)
     config = RunConfig(
         task=task,
         backbone=backbone,
@@ -81,7 +81,7 @@ def configure(
             shape=(channels, height, width),
             preset=data.attributes.get("preset"),
             seed=data.attributes.get("seed"),
-            mapped=mapped,
+            mass_map_preset=mapped,
         ),
         execution=Execution(device=device),
         steps=1,
@@ -114,9 +114,11 @@ def stretch_of(execution: Execution, batch_size: int) -> int:
     return max(1, int(STRETCH * (execution.images_per_second or 0.0) / batch_size))
 
 
-def _seconds_of_fresh(data: LabelledImages, recipe: Recipe, batch: int, device: str) -> float:
+def _seconds_of_fresh(data: LabeledImages, recipe: Recipe, batch: int, device: str) -> float:
     """How long it takes to make a step's fresh images."""
-    fresh = curriculum(data, preset_of(data) if recipe.fresh else None, recipe, 1, batch, 0, device)
+    fresh = curriculum(
+        data, preset_of(data) if recipe.online_fraction else None, recipe, 1, batch, 0, device
+    )
     if fresh is None:
         return 0.0
     fresh.images(0)  # what is made once is no matter
@@ -138,8 +140,8 @@ def _try_out(config: RunConfig, example: torch.Tensor) -> None:
         ) from error
 
 
-def _standardised(
-    config: PreprocessingConfig, data: LabelledImages, split: Split
+def _standardized(
+    config: PreprocessingConfig, data: LabeledImages, split: Split
 ) -> PreprocessingConfig:
     """Mean and standard deviation of up to 1,000 training images, after scale and stretch.
 
@@ -149,7 +151,7 @@ def _standardised(
     images = Preprocessing(config.model_copy(update={"size": None, "channels": 1}))(
         take(data.images, rows)
     )
-    if "mapped" in data.attributes:
+    if "mass_map_preset" in data.attributes:
         means, stds = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3)).clamp_min(1e-12)
         return config.model_copy(
             update={"mean": tuple(means.tolist()), "std": tuple(stds.tolist())}
@@ -158,11 +160,11 @@ def _standardised(
     return config.model_copy(update={"mean": mean, "std": max(std, 1e-12)})
 
 
-def _target(data: LabelledImages, split: Split, recipe: Recipe) -> TargetConfig:
+def _target(data: LabeledImages, split: Split, recipe: Recipe) -> TargetConfig:
     if data.task == "classification":
         return TargetConfig()
     target = TargetConfig(transform=recipe.target)
-    if recipe.standardise_target or recipe.posterior != "none":
+    if recipe.standardize_target or recipe.posterior != "none":
         encoded = target.encode(torch.from_numpy(data.labels[split.train]))
         target = TargetConfig(
             transform=recipe.target, mean=float(encoded.mean()), std=float(encoded.std())

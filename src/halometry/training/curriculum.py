@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halometry.datasets.dataset import LabelledImages, has_parameters
+from halometry.datasets.dataset import LabeledImages, has_parameters
 from halometry.datasets.store import open_store
 from halometry.runs.recipe import Recipe
 from halometry.simulation import Preset
@@ -64,7 +64,7 @@ class Curriculum:
 
 
 def curriculum(
-    data: LabelledImages,
+    data: LabeledImages,
     preset: Preset | None,
     recipe: Recipe,
     steps: int,
@@ -83,24 +83,24 @@ def curriculum(
         seed: of the run.
         device: where images are made.
     """
-    count = round(recipe.fresh * batch)
+    count = round(recipe.online_fraction * batch)
     if count == 0 or preset is None or preset.halos is not None:  # halos take seconds an image
         return None
-    if "mapped" in data.attributes:  # to map images takes longer than to learn from them
+    if "mass_map_preset" in data.attributes:  # to map images takes longer than to learn from them
         return None
     # A stream of its own: the set's seed would make the images that are kept for the test.
     kinds = [int(data.attributes.get("seed", 0)), seed, 0xF2E54]
     own = int(np.random.SeedSequence(kinds).generate_state(1)[0])
-    fading = max(1, round(recipe.fading * steps))
-    return Curriculum(preset, own, count, recipe.heaviest, fading, device)
+    fading = max(1, round(recipe.curriculum_fraction * steps))
+    return Curriculum(preset, own, count, recipe.curriculum_mass_factor, fading, device)
 
 
-def has_mass(data: LabelledImages) -> bool:
+def has_mass(data: LabeledImages) -> bool:
     """Whether a set says where the mass in substructure is in its images."""
     return has_parameters(data, KNOWN)
 
 
-def mass_maps(data: LabelledImages, preset: Preset, cells: Sequence[int]) -> Tensor:
+def mass_maps(data: LabeledImages, preset: Preset, cells: Sequence[int]) -> Tensor:
     """Where the mass in substructure is in each image of a set that `has_mass`.
 
     Args:

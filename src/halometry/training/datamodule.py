@@ -45,12 +45,12 @@ class Stretches:
     Args:
         order: of the training images.
         steps: in all.
-        validations_per_epoch: how often in a pass.
+        val_checks_per_epoch: how often in a pass.
         longest: steps of a stretch, at most.
     """
 
-    def __init__(self, order: Order, steps: int, validations_per_epoch: int, longest: int) -> None:
-        between = max(1, min(order.steps_per_epoch // validations_per_epoch, steps))
+    def __init__(self, order: Order, steps: int, val_checks_per_epoch: int, longest: int) -> None:
+        between = max(1, min(order.steps_per_epoch // val_checks_per_epoch, steps))
         self.per_validation = -(-between // longest)
         validations = -(-steps // between)
         ends = np.linspace(0, steps, validations * self.per_validation + 1).round().astype(int)

@@ -74,7 +74,7 @@ class MassMap(nn.Module):
     def _read(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self._features = output
 
-    def standardise(self, maps: Tensor) -> None:
+    def standardize(self, maps: Tensor) -> None:
         """Let the loss of the mean of some maps (N, h, w) be one."""
         some = maps[maps > 0]
         if len(some):

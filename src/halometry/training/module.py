@@ -1,4 +1,4 @@
-"""The Lightning module: one network, its loss, optimiser and schedule."""
+"""The Lightning module: one network, its loss, optimizer and schedule."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Learner(L.LightningModule):
         self.predictor = predictor
         self.mass_map = mass_map
         self.averaged = (
-            deepcopy(predictor.network).requires_grad_(False) if config.recipe.averaging else None
+            deepcopy(predictor.network).requires_grad_(False) if config.recipe.ema_decay else None
         )
         if mass_map is not None:  # after the copy, which has no map to be read off
             mass_map.read_from(predictor.network.get_submodule("backbone"))
@@ -65,7 +65,7 @@ class Learner(L.LightningModule):
         if (density := self.predictor.density) is not None:
             losses = -density.log_density(outputs, encoded[:, None])
             return losses.sum() if reduction == "sum" else losses.mean()
-        if (delta := self.config.recipe.huber) is not None:
+        if (delta := self.config.recipe.huber_delta) is not None:
             # Twice Huber's, which is the squared error where that is small.
             return 2 * functional.huber_loss(outputs[:, 0], encoded, reduction, delta)
         return functional.mse_loss(outputs[:, 0], encoded, reduction=reduction)
@@ -90,7 +90,7 @@ class Learner(L.LightningModule):
         weight = share.weight(*parts)
 
         def moved(batch: Tensor) -> Tensor:
-            return augment(batch, recipe.flip_probability, recipe.quarter_turns, seed, share, parts)
+            return augment(batch, recipe.flip_probability, recipe.rot90, seed, share, parts)
 
         images = moved(images)
         torch.manual_seed(seed + share.rank)  # dropout and its kind
@@ -99,7 +99,7 @@ class Learner(L.LightningModule):
         if self.mass_map is not None and maps is not None:
             of_maps = weight * self.mass_map.loss(moved(maps[:, None])[:, 0])
             self.log("map_loss", of_maps)
-            loss = of_labels + recipe.auxiliary * of_maps
+            loss = of_labels + recipe.aux_loss_weight * of_maps
         self.log("loss", of_labels)
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         return {"loss": loss, "of_labels": of_labels.detach()}
@@ -111,7 +111,7 @@ class Learner(L.LightningModule):
     @torch.no_grad()
     def _average(self, averaged: nn.Module) -> None:
         """Let the running mean of weights and statistics follow; its memory is short at first."""
-        factor = min(self.config.recipe.averaging, (self.global_step - 1) / (self.global_step + 8))
+        factor = min(self.config.recipe.ema_decay, (self.global_step - 1) / (self.global_step + 8))
         kept, new = averaged.state_dict().values(), self.predictor.network.state_dict().values()
         pairs = list(zip(kept, new, strict=True))
         real = [pair for pair in pairs if pair[0].is_floating_point()]
@@ -136,32 +136,32 @@ class Learner(L.LightningModule):
         found = torch.tensor([self._selection_loss, self._selection_count], dtype=torch.float64)
         total = self.trainer.strategy.reduce(found.to(self.device), reduce_op="sum")
         loss = float(total[0] / total[1].clamp_min(1))
-        self.log("selection_loss", loss if math.isfinite(loss) else float("inf"))
-        self.log("selection_metric", float(self.quality.compute()))
+        self.log("val_loss", loss if math.isfinite(loss) else float("inf"))
+        self.log("val_metric", float(self.quality.compute()))
 
     def on_validation_end(self) -> None:
         # Lightning would step it after the point a stopped run goes on from was written.
         if self.plateau is not None:
-            self.plateau.step(self.trainer.callback_metrics["selection_loss"])
+            self.plateau.step(self.trainer.callback_metrics["val_loss"])
 
     def configure_optimizers(self) -> Any:
         recipe = self.config.recipe
         kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
         options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
         options["fused"] = True  # one pass over each weight; otherwise ten and more
-        if recipe.optimiser == "sgd":
+        if recipe.optimizer == "sgd":
             options["momentum"] = 0.9
         learning = [p for p in self.parameters() if p.requires_grad]
-        optimiser = kinds[recipe.optimiser](learning, **options)
+        optimizer = kinds[recipe.optimizer](learning, **options)
         if recipe.schedule == "plateau":
             self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimiser, factor=recipe.plateau_factor, patience=recipe.plateau_patience
+                optimizer, factor=recipe.plateau_factor, patience=recipe.plateau_patience
             )
-            kept = {"scheduler": self.plateau, "monitor": "selection_loss", "strict": False}
-            return {"optimizer": optimiser, "lr_scheduler": kept}
-        shape = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate_at)
+            kept = {"scheduler": self.plateau, "monitor": "val_loss", "strict": False}
+            return {"optimizer": optimizer, "lr_scheduler": kept}
+        shape = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate_at)
         return {
-            "optimizer": optimiser,
+            "optimizer": optimizer,
             "lr_scheduler": {"scheduler": shape, "interval": "step"},
         }
 

@@ -68,7 +68,7 @@ class Order:
     Args:
         count: number of training images.
         batch_size: images a step. The last batch of a pass may be smaller; where it would
-            hold a single image, which batch normalisation cannot use, it is left out.
+            hold a single image, which batch normalization cannot use, it is left out.
         seed: of the permutations.
     """
 
@@ -192,7 +192,7 @@ class Steps:
 def augment(
     images: Tensor,
     flip_probability: float,
-    quarter_turns: bool,
+    rot90: bool,
     seed: int,
     share: Share = ALL,
     counts: tuple[int, ...] = (),
@@ -202,7 +202,7 @@ def augment(
     Args:
         images: (B, C, H, W).
         flip_probability: of a left-right and, independently, of an up-down flip.
-        quarter_turns: turn by 0, 90, 180 or 270 degrees with equal chances; images that are
+        rot90: turn by 0, 90, 180 or 270 degrees with equal chances; images that are
             not square are turned by 0 or 180 degrees.
         seed: of this batch.
         share, counts: which images of a batch these are, and how many it has, see `Share.of`.
@@ -210,13 +210,13 @@ def augment(
     Returns:
         (B, C, H, W); each image in one of its eight symmetric forms.
     """
-    if not (flip_probability or quarter_turns):
+    if not (flip_probability or rot90):
         return images
     counts = counts or (len(images),)
     # Drawn for all the batch: an image is flipped the same way, whoever has it.
     every = torch.rand(3, sum(counts), generator=torch.Generator().manual_seed(seed))
     draw = every[:, torch.from_numpy(share.positions(*counts))]
-    turns = (draw[2] * 4 * quarter_turns).long()
+    turns = (draw[2] * 4 * rot90).long()
     half = turns >= 2  # a half turn is both flips
     quarter = turns % 2 if images.shape[-1] == images.shape[-2] else 0 * turns
     left_right, up_down = (draw[:2] < flip_probability) ^ half

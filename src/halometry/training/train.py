@@ -1,4 +1,4 @@
-"""Train one network on one labelled set into a run folder."""
+"""Train one network on one labeled set into a run folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from halometry.config import Task
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import split_dataset
 from halometry.errors import RunError, UsageError
@@ -37,7 +37,7 @@ from halometry.training.warm_start import (
 
 def train(
     task: Task,
-    data: str | Path | LabelledImages,
+    data: str | Path | LabeledImages,
     backbone: str,
     out: str | Path,
     recipe: str | Path | RecipeFile = "default",
@@ -53,8 +53,8 @@ def train(
 
     Args:
         task: classification or regression.
-        data: a labelled set, or the path of one (a store, or a folder of images).
-        backbone: a plain name, such as `resnet18` or `d4net` (`halometry.backbones()`), or any
+        data: a labeled set, or the path of one (a store, or a folder of images).
+        backbone: a plain name, such as `resnet18` or `d4net` (`halometry.list_backbones()`), or any
             name of timm's.
         out: the run folder. A finished run in it is returned as it is if it is the same run.
         recipe: `baseline`, `default`, or a YAML file.
@@ -89,26 +89,26 @@ def train(
         raise RunError(f"{out}: is not empty and not a run folder; choose another --out")
     together = devices * nodes
     with group.joined(where):
-        labelled = (
+        labeled = (
             data
-            if isinstance(data, LabelledImages)
+            if isinstance(data, LabeledImages)
             else group.in_turn(lambda: open_dataset(data, task=task))
         )
-        check_labels(labelled, task, resolved)
-        split = split_dataset(labelled, seed=seed)
+        check_labels(labeled, task, resolved)
+        split = split_dataset(labeled, seed=seed)
         check_shares(together, split, resolved)
         start_run = load_start(start, task, backbone, out) if start is not None else None
         check_frozen(resolved, start_run)
         if start_run is not None:
-            check_start(start_run, labelled, split)
+            check_start(start_run, labeled, split)
             say_differences(start_run, resolved)
 
         def settle() -> RunConfig | None:
             if _is_there(out) and not overwrite:
-                config = _same_run(out, task, backbone, resolved, labelled, seed, start_run)
+                config = _same_run(out, task, backbone, resolved, labeled, seed, start_run)
                 return None if folder.is_finished(out) else config
             config = configure(
-                task, labelled, split, backbone, resolved, seed, where, start_run, together
+                task, labeled, split, backbone, resolved, seed, where, start_run, together
             )
             if _is_there(out):
                 network_at_first(config, start_run)  # before what is there is thrown away
@@ -129,7 +129,7 @@ def train(
                 say(f"{out}: was begun on {config.execution.device}, and goes on on {where}")
                 execution = config.execution.model_copy(update={"device": where})
                 config = config.model_copy(update={"execution": execution})
-            job = Job(out, config, labelled, split, start_run)
+            job = Job(out, config, labeled, split, start_run)
             if starting:
                 run_in_processes(devices, config.execution.device, threads, fit, job)
             else:
@@ -148,7 +148,7 @@ def _same_run(
     task: Task,
     backbone: str,
     recipe: Recipe,
-    data: LabelledImages,
+    data: LabeledImages,
     seed: int,
     start: Run | None,
 ) -> RunConfig:

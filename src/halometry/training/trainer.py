@@ -20,7 +20,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from halometry.datasets.dataset import LabelledImages, preset_of, take
+from halometry.datasets.dataset import LabeledImages, preset_of, take
 from halometry.datasets.splits import Split
 from halometry.io import write_text
 from halometry.log import duration, say, track
@@ -30,10 +30,10 @@ from halometry.runs import run as folder
 from halometry.runs.calibration_fit import calibrate_on, reserved
 from halometry.runs.config import RunConfig
 from halometry.runs.execution import pinned_threads
-from halometry.runs.lineage import lessons_to_json
+from halometry.runs.lineage import lineage_to_json
 from halometry.runs.ood import learn
 from halometry.runs.recipe import Recipe
-from halometry.runs.run import Run, lessons_of
+from halometry.runs.run import Run, lineage
 from halometry.simulation import Preset
 from halometry.training.callbacks import Keeper, Patience, Statistics, Watcher
 from halometry.training.curriculum import curriculum, has_mass, mass_maps
@@ -61,7 +61,7 @@ class Job:
 
     out: Path
     config: RunConfig
-    data: LabelledImages
+    data: LabeledImages
     split: Split
     start: Run | None
 
@@ -77,7 +77,9 @@ def fit(job: Job, group: Group) -> None:
 def _fit(job: Job, group: Group) -> None:
     config, recipe = job.config, job.config.recipe
     order = Order(len(job.split.train), recipe.batch_size, config.seed)
-    stretches = Stretches(order, config.steps, recipe.validations_per_epoch, config.stretch)
+    stretches = Stretches(
+        order, config.steps, recipe.val_checks_per_epoch, config.checkpoint_every_n_steps
+    )
     resume = job.out / folder.RESUME
     goes_on = group.agreed(resume.exists)  # other machines may see it later
     network = _network(job, group, goes_on)
@@ -85,15 +87,15 @@ def _fit(job: Job, group: Group) -> None:
         folder.write_config(job.out, config)
         write_text(job.out / folder.SPLIT, job.split.to_json())
         if job.start is not None:
-            write_text(job.out / folder.EARLIER, lessons_to_json(lessons_of(job.start)))
+            write_text(job.out / folder.EARLIER, lineage_to_json(lineage(job.start)))
 
     device, steps = config.execution.device, config.steps
     images, labels = _on_device(job.data, device)
-    preset = preset_of(job.data) if recipe.fresh or recipe.auxiliary else None
+    preset = preset_of(job.data) if recipe.online_fraction or recipe.aux_loss_weight else None
     mass_map, maps = _mass_map(network, job, preset, images)
     fresh = curriculum(job.data, preset, recipe, steps, order.batch_size, config.seed, device)
     batches = Batches(images, labels, job.split.train, order, maps, fresh, group.share)
-    rows = np.sort(job.split.selection)
+    rows = np.sort(job.split.validation)
     selection = Selection(images, labels, rows, max(64, order.batch_size), group.share)
     learner = Learner(config.predictor(network), config, batches, mass_map)
     keeper = Keeper(job.out)
@@ -146,7 +148,7 @@ def _mass_map(
     network: Network, job: Job, preset: Preset | None, images: Any
 ) -> tuple[MassMap | None, Tensor | None]:
     """What reads maps of the mass off the network, and the true maps, where there are any."""
-    if not job.config.recipe.auxiliary or preset is None or not has_mass(job.data):
+    if not job.config.recipe.aux_loss_weight or preset is None or not has_mass(job.data):
         return None, None
     example = take(images, np.sort(job.split.train[:1])).cpu()
     mass_map = MassMap.of(network.backbone, Preprocessing(job.config.preprocessing)(example))
@@ -154,7 +156,7 @@ def _mass_map(
         say(f"{job.config.backbone}: has no maps of features; it learns no map of the mass beside")
         return None, None
     maps = mass_maps(job.data, preset, mass_map.cells)
-    mass_map.standardise(maps[torch.from_numpy(job.split.train)])
+    mass_map.standardize(maps[torch.from_numpy(job.split.train)])
     return mass_map, maps.to(job.config.execution.device)
 
 
@@ -217,7 +219,7 @@ def interruptible(trainer: L.Trainer) -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
-def _on_device(data: LabelledImages, device: str) -> tuple[Any, Tensor]:
+def _on_device(data: LabeledImages, device: str) -> tuple[Any, Tensor]:
     """Images where they are needed: on the device if they fit there, else as they are kept."""
     labels = torch.from_numpy(data.labels).to(device)
     if not isinstance(data.images, np.ndarray):
@@ -231,13 +233,11 @@ def _on_device(data: LabelledImages, device: str) -> tuple[Any, Tensor]:
 
 
 def _stopping(recipe: Recipe) -> list[L.Callback]:
-    if recipe.early_stopping is None:
+    if recipe.early_stopping_patience is None:
         return []
-    patience = recipe.early_stopping
+    patience = recipe.early_stopping_patience
     return [
-        Patience(
-            "selection_loss", patience=patience, check_on_train_epoch_end=False, check_finite=False
-        )
+        Patience("val_loss", patience=patience, check_on_train_epoch_end=False, check_finite=False)
     ]
 
 
@@ -251,12 +251,12 @@ def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, batches: Batches) -> N
     steps = trainer.global_step
     stored, fresh = batches.seen(steps)
     record = {
-        "selection": {"loss": keeper.best["selection_loss"], "metric": METRICS[config.task]}
-        | {"value": keeper.best["selection_metric"]},
+        "selection": {"loss": keeper.best["val_loss"], "metric": METRICS[config.task]}
+        | {"value": keeper.best["val_metric"]},
         "best_step": int(keeper.best["step"]),
         "steps": steps,
         "images": stored + fresh,
-        "fresh_images": fresh,
+        "online_images": fresh,
         "epochs": round(stored / batches.order.count, 2),
         "seconds": round(seconds, 1),
         "images_per_second": round((stored + fresh) / seconds, 1),
@@ -267,7 +267,7 @@ def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, batches: Batches) -> N
     }
     write_text(out / folder.METRICS, json.dumps(record, indent=1) + "\n")
     (out / folder.RESUME).unlink(missing_ok=True)
-    best = f"{METRICS[config.task]} {keeper.best['selection_metric']:.3f}"
+    best = f"{METRICS[config.task]} {keeper.best['val_metric']:.3f}"
     say(f"{config.backbone}: {duration(seconds)}, selection {best} -> {out}")
 
 

@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 
 from halometry.config import Task
-from halometry.datasets.dataset import LabelledImages
+from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.splits import Split
 from halometry.errors import RunError, UsageError
 from halometry.log import say
 from halometry.models.backbones import SHALLOWER, check_pretrained, pretraining_note
 from halometry.runs.lineage import START
 from halometry.runs.recipe import Recipe
-from halometry.runs.run import Run, lessons_of, load_run
+from halometry.runs.run import Run, lineage, load_run
 
 DEEPER = ", with further blocks"
 ANEW = ", with a new head"
 # How images and masses come to a network.
-LOOKED_AT = ("size", "channels", "scale", "stretch", "standardise", "target", "standardise_target")
+LOOKED_AT = ("size", "channels", "scale", "stretch", "standardize", "target", "standardize_target")
 
 
 def load_start(path: str | Path, task: Task, backbone: str, out: Path) -> Run:
@@ -37,19 +37,19 @@ def load_start(path: str | Path, task: Task, backbone: str, out: Path) -> Run:
     return run
 
 
-def check_start(start: Run, data: LabelledImages, split: Split) -> None:
+def check_start(start: Run, data: LabeledImages, split: Split) -> None:
     """Refuse to begin from weights that know images which this run is to be settled or judged by.
 
     Raises:
         UsageError: the start, or what that was begun from, learnt from some of them.
     """
     judges = np.concatenate([split.calibration, split.test])
-    kept = len(split.selection) + len(judges)
-    for one in lessons_of(start):
-        if not one.data.begins_like(data):
+    kept = len(split.validation) + len(judges)
+    for one in lineage(start):
+        if not one.data.shares_images_with(data):
             continue
         both = np.union1d(
-            np.intersect1d(one.known, judges), np.intersect1d(one.split.train, split.selection)
+            np.intersect1d(one.seen_rows, judges), np.intersect1d(one.split.train, split.validation)
         )
         if len(both):
             seed = one.split.seed
@@ -88,7 +88,7 @@ def start_note(backbone: str, recipe: Recipe, channels: int, start: Run | None) 
         return note + ANEW if has_other_head(start, recipe) else note
     if recipe.pretrained:
         check_pretrained(backbone)
-        return pretraining_note(backbone, channels, recipe.first_convolution)
+        return pretraining_note(backbone, channels, recipe.stem_init)
     return "random weights"
 
 

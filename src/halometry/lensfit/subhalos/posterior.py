@@ -12,7 +12,7 @@ from torch import Tensor
 from halometry.errors import UsageError
 from halometry.lensfit.likelihood import Scale
 from halometry.lensfit.observation import Data, noise_is_known
-from halometry.lensfit.optimize import Optimum, maximise
+from halometry.lensfit.optimize import Optimum, maximize
 from halometry.lensfit.parametrization import Layout, with_points
 from halometry.lensfit.subhalos.mcmc import Chains
 from halometry.lensfit.subhalos.priors import Laws
@@ -114,7 +114,7 @@ def sample_subhalos(
     for number, steps in enumerate(ROUNDS):
         if number:
             layout = _with(layout, chains, int(chains.likelihood().argmax()))
-            optimum = maximise(full.model(layout), data.at(1), optimum.theta)
+            optimum = maximize(full.model(layout), data.at(1), optimum.theta)
         effects = effects_of(full.model(layout), data, optimum, laws)
         chains.look(effects)
         if number + 1 < len(ROUNDS):

@@ -26,7 +26,7 @@ from halometry.simulation.render import bin_down, pixel_axes, spread
 from halometry.simulation.scene import Scene
 
 SPACING = 0.1  # arcsec, of the grid of places at which effects are rendered
-RATIO = 4.0  # of neighbouring masses at which they are
+RATIO = 4.0  # of neighboring masses at which they are
 WEAK = 0.5  # Einstein radius over the width of a point's image: lighter ones act alike
 BROAD = 1.2  # pixels are binned in pairs where two are no wider than so many of these widths
 LEAST = 1e-2  # of what pixels know of where their light comes from: left out with the outer ones
