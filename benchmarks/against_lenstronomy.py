@@ -63,11 +63,11 @@ class Published:
 
     def _point_masses(self, scene: Scene, points: int) -> list[tuple[float, float, float]]:
         v = self.values
-        if v["line_mass"] > 0:
-            along = np.linspace(-1, 1, points) * v["line_length"] / 2
-            radius = float(scene.line_radius[0]) / math.sqrt(points)
-            x = v["line_x"] + along * np.cos(v["line_angle"])
-            y = v["line_y"] + along * np.sin(v["line_angle"])
+        if v["vortex_mass"] > 0:
+            along = np.linspace(-1, 1, points) * v["vortex_length"] / 2
+            radius = float(scene.vortex_radius[0]) / math.sqrt(points)
+            x = v["vortex_x"] + along * np.cos(v["vortex_angle"])
+            y = v["vortex_y"] + along * np.sin(v["vortex_angle"])
             return [(radius, a, b) for a, b in zip(x, y, strict=True)]
         there = v["subhalo_mass"] > 0
         radii = scene.subhalo_radius[0].numpy()[there]

@@ -15,7 +15,7 @@ LEVELS = {"68": 0.6827, "95": 0.9545}
 TURN = np.radians(6.28)  # the published range of angles, taken as degrees
 WELL_KNOWN = 0.02  # rad; directions of small shears and ellipticities are not
 INNER = 0.1  # arcsec, within which radii are taken as this
-PLACE = ("line_x", "line_y", "line_length", "line_fraction", "line_density")
+PLACE = ("vortex_x", "vortex_y", "vortex_length", "vortex_fraction", "vortex_density")
 
 Fits = dict[str, dict[str, Any]]
 
@@ -143,24 +143,24 @@ def _smooth_laws(fits: Fits) -> dict[str, Any]:
 
 
 def _line(real: Fits, simulated: Fits, seed: int) -> dict[str, Any]:
-    offset = np.hypot(values(real, "line_x"), values(real, "line_y"))
+    offset = np.hypot(values(real, "vortex_x"), values(real, "vortex_y"))
     preset = load_preset(PRESET)
-    assert preset.line is not None
-    laws = {"mass_fraction": preset.line.mass_fraction, "length": preset.line.length}
-    drawn = {name: values(real, f"line_{name.removeprefix('mass_')}") for name in laws}
+    assert preset.vortex is not None
+    laws = {"mass_fraction": preset.vortex.mass_fraction, "length": preset.vortex.length}
+    drawn = {name: values(real, f"vortex_{name.removeprefix('mass_')}") for name in laws}
     uniform = {
         name: uniform_law(drawn[name]) | _against(drawn[name], *law.support)
         for name, law in laws.items()
     }
     return {
         "each": {
-            key: {name: fit["parameters"][name] for name in (*PLACE, "line_angle")}
+            key: {name: fit["parameters"][name] for name in (*PLACE, "vortex_angle")}
             | {"gain": fit["gain"]}
             for key, fit in real.items()
         },
         **uniform,
-        "density": uniform_law(values(real, "line_density")),
-        "offset": disc_law(offset) | {"preset": preset.line.offset.support[1]},
+        "density": uniform_law(values(real, "vortex_density")),
+        "offset": disc_law(offset) | {"preset": preset.vortex.offset.support[1]},
         "simulated": _line_control(simulated, seed),
     }
 
@@ -176,9 +176,12 @@ def _line_control(fits: Fits, seed: int) -> dict[str, Any]:
     pulls: dict[str, list[float]] = {name: [] for name in PLACE}
     for key, fit in fits.items():
         scene = draw_scenes(load_preset(PRESET), seed, int(key.rsplit("/", 1)[1]), 1)
-        fraction = float(scene.line_mass / scene.halo_mass)
+        fraction = float(scene.vortex_mass / scene.halo_mass)
         truth = {name: float(getattr(scene, name)) for name in PLACE[:3]}
-        truth |= {"line_fraction": fraction, "line_density": fraction / float(scene.line_length)}
+        truth |= {
+            "vortex_fraction": fraction,
+            "vortex_density": fraction / float(scene.vortex_length),
+        }
         for name in PLACE:
             one = fit["parameters"][name]
             pulls[name].append((one["value"] - truth[name]) / one["error"])

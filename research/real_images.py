@@ -46,7 +46,7 @@ CONSTANTS = (
 ADDED: dict[str, dict[str, Any]] = {
     "no": {},
     "sphere": {"subhalos": "auto"},
-    "vort": {"line": True},
+    "vort": {"vortex": True},
     "false_alarms": {"subhalos": 1},
 }
 CLASS = {"no": 0, "sphere": 1, "vort": 2, "false_alarms": 0}

@@ -93,7 +93,7 @@ def fits(data: Path) -> dict[str, dict[str, list[float]]]:
     files = [data / name for name in FITTED]
     ways: dict[str, dict[str, Any]] = {
         "smooth": {"mass_map": True},
-        "line": {"line": True},
+        "line": {"vortex": True},
         "points": {"subhalos": 2},
         "sampled": {"subhalos": "sampled"},
     }

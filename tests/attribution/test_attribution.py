@@ -93,11 +93,11 @@ def test_distances_are_from_the_heaviest_subhalo() -> None:
 def test_distances_are_from_the_nearest_part_of_a_line() -> None:
     two = torch.ones(2, dtype=torch.float64)
     scene = lenses_with(
-        line_mass=1e10 * two,
-        line_x=0 * two,
-        line_y=two,
-        line_length=2 * two,
-        line_angle=torch.tensor([0, np.pi / 2], dtype=torch.float64),
+        vortex_mass=1e10 * two,
+        vortex_x=0 * two,
+        vortex_y=two,
+        vortex_length=2 * two,
+        vortex_angle=torch.tensor([0, np.pi / 2], dtype=torch.float64),
     )
     apart = distances(scene, np.array([0.5, 4.0]), np.array([0.0, 5.0]))
     np.testing.assert_allclose(apart, [[1, 5], [0.5, 5]])

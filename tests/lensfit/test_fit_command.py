@@ -94,7 +94,7 @@ def test_scaling_an_image_changes_nothing_but_its_lost_constant(fitter: Fitter) 
 @pytest.mark.parametrize("k", [2, 5])
 def test_the_lost_constant_is_set_right_when_the_line_is_added(fitter: Fitter, k: int) -> None:
     counts, _ = simulated(k)
-    assert fitter.fit(as_image(scaled(counts)), line=True).data.min() == counts.min()
+    assert fitter.fit(as_image(scaled(counts)), vortex=True).data.min() == counts.min()
 
 
 def test_an_image_that_lost_its_counts_is_fitted_with_noise_from_itself(fitter: Fitter) -> None:
@@ -107,12 +107,12 @@ def test_an_image_that_lost_its_counts_is_fitted_with_noise_from_itself(fitter: 
 
 def test_a_line_is_found_where_it_is(fitter: Fitter) -> None:
     counts, scene = simulated(2)
-    found = fitter.fit(as_image(counts), line=True)
+    found = fitter.fit(as_image(counts), vortex=True)
     assert found.taken.gain > 100
-    fraction = float(scene.line_mass / scene.halo_mass)
-    estimate = found.estimate("line_fraction")
+    fraction = float(scene.vortex_mass / scene.halo_mass)
+    estimate = found.estimate("vortex_fraction")
     assert abs(estimate.value - fraction) < 4 * estimate.error
-    for name in ("line_length", "line_x", "line_y"):
+    for name in ("vortex_length", "vortex_x", "vortex_y"):
         estimate = found.estimate(name)
         assert abs(estimate.value - float(getattr(scene, name))) < 4 * estimate.error + 0.05
 
@@ -236,7 +236,7 @@ def test_a_folder_is_answered_file_by_file_bad_ones_included(tmp_path: Path) -> 
 
 def test_a_fit_has_a_figure(tmp_path: Path) -> None:
     np.save(tmp_path / "1.npy", simulated(2)[0])
-    fit_lens(tmp_path / "1.npy", PRESET, tmp_path / "out", line=True)
+    fit_lens(tmp_path / "1.npy", PRESET, tmp_path / "out", vortex=True)
     with Picture.open(tmp_path / "out/0001-1.png") as picture:
         assert picture.width > 1000
 

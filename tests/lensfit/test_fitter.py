@@ -12,7 +12,7 @@ from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from halometry.datasets.readers import Image
-from halometry.lensfit.blocks import Block, line, subhalo
+from halometry.lensfit.blocks import Block, subhalo, vortex
 from halometry.lensfit.detection import scores_of
 from halometry.lensfit.fitter import Fitter
 from halometry.lensfit.likelihood import Counts, Model, coarser
@@ -96,18 +96,18 @@ def test_coordinates_are_the_scene_again(fitter: Fitter) -> None:
 
 def test_a_line_told_again_is_the_same() -> None:
     values = {
-        "line_fraction": 0.03,
-        "line_length": 1.5,
-        "line_angle": 0.4,
-        "line_x": 0.2,
-        "line_y": -0.6,
+        "vortex_fraction": 0.03,
+        "vortex_length": 1.5,
+        "vortex_angle": 0.4,
+        "vortex_x": 0.2,
+        "vortex_y": -0.6,
     }
     tensors = {k: torch.tensor([v], dtype=torch.float64) for k, v in values.items()}
-    block = line()
+    block = vortex()
     told = block.tell(block.coordinates(tensors.__getitem__))
     for name, value in values.items():
         assert float(told[name]) == pytest.approx(value, rel=1e-6)
-    assert float(told["line_density"]) == pytest.approx(0.03 / 1.5, rel=1e-6)
+    assert float(told["vortex_density"]) == pytest.approx(0.03 / 1.5, rel=1e-6)
 
 
 def test_the_model_is_the_renderer(fitter: Fitter) -> None:
@@ -142,9 +142,9 @@ def test_derivatives_are_those_of_automatic_differentiation(
         assert float(apart.max()) < 3e-4
 
 
-@pytest.mark.parametrize("block", [line(), subhalo(1)])
+@pytest.mark.parametrize("block", [vortex(), subhalo(1)])
 def test_derivatives_of_substructure_are_those_of_many_rays(fitter: Fitter, block: Block) -> None:
-    at = {"line": (-4.0, 0.1, 0.4, 0.9, -0.3)}.get(block.name, (-5.0, 0.62, 1.07))
+    at = {"vortex": (-4.0, 0.1, 0.4, 0.9, -0.3)}.get(block.name, (-5.0, 0.62, 1.07))
     added = torch.tensor([at], dtype=torch.float64)
     theta = torch.cat([truth(fitter.layout, 0), added], dim=1)
     layout = fitter.layout.with_blocks(block)

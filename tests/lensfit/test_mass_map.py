@@ -32,8 +32,8 @@ def imager_of(preset: Preset, scene: Scene) -> tuple[Imager, Tensor]:
 def smooth_scenes(count: int) -> Scene:
     """Lenses of the small preset without substructure."""
     scene = draw_scenes(load_preset(SMALL), SEED, 0, count)
-    nothing = torch.zeros_like(scene.line_mass)
-    return replace(scene, subhalo_mass=0 * scene.subhalo_mass, line_mass=nothing)
+    nothing = torch.zeros_like(scene.vortex_mass)
+    return replace(scene, subhalo_mass=0 * scene.subhalo_mass, vortex_mass=nothing)
 
 
 def test_conjugate_gradients_solve_each_of_a_batch() -> None:
@@ -115,7 +115,7 @@ def test_mass_is_expected_where_a_preset_has_it() -> None:
 
 def test_a_preset_without_substructure_has_no_maps() -> None:
     preset = load_preset(SMALL).model_copy(
-        update={"classes": {"no": "no"}, "subhalos": None, "line": None}
+        update={"classes": {"no": "no"}, "subhalos": None, "vortex": None}
     )
     with pytest.raises(UsageError, match="no substructure"):
         Mapper(preset)

@@ -253,7 +253,7 @@ SMOOTH = {"task": "classification", "classes": {"no": "no"}}
         (PRESET, {"device": "cuda"}, "runs on the CPU; give --device cpu, not cuda"),
         ("model_1_as_run", {}, "sampling takes"),
         ("euclid", {}, "a Poisson number, uniform in distance and angle, in a halo of one mass"),
-        (PRESET, {"line": True}, "takes no --line of mass beside them"),
+        (PRESET, {"vortex": True}, "takes no --vortex beside them"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(

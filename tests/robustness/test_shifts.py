@@ -149,7 +149,7 @@ def test_a_preset_with_files_of_its_own_can_be_moved(tmp_path: Path) -> None:
         Quantity(truncated_normal=TruncatedNormal(mean=1, sigma=2, low=0, high=3)),
         Quantity(log_normal=LogNormal(median=1, sigma=2, low=0.1, high=3)),
         Quantity(power_law=PowerLaw(slope=-1.9, low=1, high=9)),
-        Quantity(disc=3),
+        Quantity(uniform_disk=3),
     ],
 )
 def test_a_law_times_a_factor_draws_its_draws_times_it(law: Quantity) -> None:

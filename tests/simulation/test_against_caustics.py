@@ -46,7 +46,7 @@ def test_whole_deflections_are_those_of_caustics(
         at = column(scenes.subhalo_x[:, i]), column(scenes.subhalo_y[:, i])
         point = column(scenes.subhalo_radius[:, i])
         expected += torch.stack(func.reduced_deflection_angle_point(*at, point, x, y))
-    no_line = scenes.line_mass == 0
+    no_line = scenes.vortex_mass == 0
     ours = torch.stack(deflection(scenes, x, y))
     torch.testing.assert_close(ours[:, no_line], expected[:, no_line], **CLOSE)
     assert not torch.allclose(ours[:, ~no_line], expected[:, ~no_line], atol=1e-3)

@@ -138,7 +138,7 @@ def test_blurring_is_a_convolution(sigma: float) -> None:
     torch.testing.assert_close(blur(images, sigma), expected)
 
 
-PARAMETERS = ("einstein_radius", "shear", "source_x", "subhalo_x", "line_x", "line_length")
+PARAMETERS = ("einstein_radius", "shear", "source_x", "subhalo_x", "vortex_x", "vortex_length")
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

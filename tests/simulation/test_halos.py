@@ -27,12 +27,12 @@ def smoothed(scene: Scene, x: Tensor, y: Tensor) -> tuple[Tensor, float]:
     return kappa, step**2
 
 
-@pytest.mark.parametrize(("kind", "at"), [(1, "subhalo"), (2, "line")])
+@pytest.mark.parametrize(("kind", "at"), [(1, "subhalo"), (2, "vortex")])
 def test_the_convergence_map_holds_the_mass(kind: int, at: str) -> None:
     scene = draw_scenes(load_preset("common_test_1"), 3, kind, 1)
     x, y = grid(6, 600)
     kappa, area = smoothed(scene, x, y)
-    radius = scene.subhalo_radius[0] if at == "subhalo" else scene.line_radius
+    radius = scene.subhalo_radius[0] if at == "subhalo" else scene.vortex_radius
     total = math.pi * float((radius**2).sum())
     assert float(kappa.sum()) * area == pytest.approx(total, rel=1e-3)
 
@@ -168,7 +168,7 @@ def test_halos_have_their_own_numbers(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'half_mode_mass' belongs to 'wdm'"):
         halos_preset(tmp_path, dark_matter="wdm")
     with pytest.raises(ConfigError, match="need 'distances: angular_diameter'"):
-        own_preset(tmp_path, subhalos=None, distances="published", halos=HALOS)
+        own_preset(tmp_path, subhalos=None, distances="luminosity_as_published", halos=HALOS)
 
 
 def test_without_pyhalo_its_halos_are_refused(

@@ -181,7 +181,7 @@ def test_rendering_is_differentiable_everywhere() -> None:
 
     watched: dict[str, Tensor] = tensors
     render(replace(scene, **watched), preset).sum().backward()
-    for name in ("einstein_radius", "shear", "source_x", "subhalo_mass", "line_mass", "line_x"):
+    for name in ("einstein_radius", "shear", "source_x", "subhalo_mass", "vortex_mass", "vortex_x"):
         gradient = tensors[name].grad
         assert gradient is not None, name
         assert gradient.isfinite().all(), name

@@ -74,7 +74,7 @@ def test_an_unknown_preset_gets_the_nearest_name() -> None:
         ({"image__pixels": 5}, "'image.pixels' = 5: input should be greater than or equal to 16"),
         ({"lens__z_lens": {"value": 0.9}}, "'z_lens' must always be below 'z_source'"),
         ({"task": "clasification"}, "'task' = 'clasification': input should be"),
-        ({"line": None}, "a class 'vort' needs a 'line'"),
+        ({"vortex": None}, "a class 'vort' needs a 'vortex'"),
         ({"subhalos": None}, "'subhalos' or 'halos' is missing"),
         ({"classes": {"a": "no", "b": "no"}}, "'classes' must be of different kinds"),
         ({"classes": {"a": "nothing"}}, "'classes.a' = 'nothing'"),
@@ -91,8 +91,11 @@ def test_an_unknown_preset_gets_the_nearest_name() -> None:
         ),
         ({"source__x": {"value": 0, "unit": "arcsec"}}, "give either 'offset' and"),
         ({"mass_scale": float("nan")}, "'mass_scale'"),
-        ({"image__uncertain": ["psf"]}, "'image.uncertain.0' = 'psf': input should be 'psf_sigma'"),
-        ({"image__uncertain": ["sky"], "image__sky": 0}, "names 'sky', which must be above 0"),
+        (
+            {"image__fit_per_image": ["psf"]},
+            "'image.fit_per_image.0' = 'psf': input should be 'psf_sigma'",
+        ),
+        ({"image__fit_per_image": ["sky"], "image__sky": 0}, "names 'sky', which must be above 0"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(
@@ -151,7 +154,7 @@ def test_a_power_law_has_its_mean() -> None:
 
 
 def test_a_disc_is_uniform_in_area() -> None:
-    drawn = Quantity(disc=2.0).draw(np.random.default_rng(0), 100_000)
+    drawn = Quantity(uniform_disk=2.0).draw(np.random.default_rng(0), 100_000)
     assert np.mean(drawn < 1.0) == pytest.approx(0.25, abs=0.01)
 
 

@@ -119,6 +119,6 @@ def test_deeplensesims_convention_weakens_all_deflections_alike() -> None:
         scene = draw_scenes(load_preset(name), 0, 0, 3)
         heaviest = scene.subhalo_radius[1, 0] ** 2 / (scene.subhalo_mass[1, 0] / 0.634)
         assert float(heaviest) == pytest.approx(published**2 * weaker / 1e12, rel=0.01)
-        assert float(scene.line_radius[2] ** 2) == pytest.approx(
+        assert float(scene.vortex_radius[2] ** 2) == pytest.approx(
             published**2 * weaker * 0.03, rel=0.01
         )

@@ -66,7 +66,7 @@ def test_every_preset_makes_finite_whole_counts(name: str) -> None:
     images, scene = sample(preset, seed=0, start=0, count=3)
     assert images.shape == (3, *preset.image.shape)
     assert images.isfinite().all()
-    if "no_noise" not in preset.image.defects:
+    if "no_noise" not in preset.image.reproduce_bugs:
         assert torch.equal(images, images.round())
         assert images.flatten(1).std(dim=1).min() > 1
     assert len(scene) == 3
@@ -85,7 +85,7 @@ def test_classes_go_round_and_have_what_they_are_called() -> None:
     assert scene.labels.tolist() == [1, 2, 0, 1, 2, 0]
     has_subhalos = (scene.subhalo_mass > 0).any(dim=1)
     assert has_subhalos.tolist() == [k == 1 for k in scene.labels]
-    assert (scene.line_mass > 0).tolist() == [k == 2 for k in scene.labels]
+    assert (scene.vortex_mass > 0).tolist() == [k == 2 for k in scene.labels]
 
 
 def test_mass_labels_are_the_subhalos_share() -> None:

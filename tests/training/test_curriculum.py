@@ -128,13 +128,13 @@ def test_the_mass_of_a_line_lies_along_it() -> None:
     scene = draw_scenes(preset, seed=3, start=0, count=3).rows(slice(2, 3))
     scene = replace(
         scene,
-        line_x=torch.tensor([0.0]),
-        line_y=torch.tensor([1.0]),
-        line_angle=torch.tensor([0.0]),
-        line_length=torch.tensor([2.0]),
+        vortex_x=torch.tensor([0.0]),
+        vortex_y=torch.tensor([1.0]),
+        vortex_angle=torch.tensor([0.0]),
+        vortex_length=torch.tensor([2.0]),
     )
     total = substructure_mass(scene.parameters(), side=7.5, cells=(15, 15))[0]
-    share = float(scene.line_mass / scene.halo_mass)
+    share = float(scene.vortex_mass / scene.halo_mass)
     assert total.sum() == pytest.approx(share, rel=1e-5)
     assert np.flatnonzero(total.sum(axis=1)).tolist() == [9]  # 1.0" up is row 7.5 + 2
     assert np.flatnonzero(total.sum(axis=0)).tolist() == [5, 6, 7, 8, 9]

@@ -204,7 +204,7 @@ def _pointing(looks: list[Look], scenes: Scene, spec: ImageSpec) -> Iterator[Poi
     x, y = ((at - (spec.pixels - 1) / 2) * spec.pixel_scale for at in (column, row))
     kinds = {
         "the heaviest subhalo": (scenes.subhalo_mass > 0).any(dim=1),
-        "the line of mass": scenes.line_mass > 0,
+        "the line of mass": scenes.vortex_mass > 0,
     }
     for what, those in kinds.items():
         if int(those.sum()) > 1:

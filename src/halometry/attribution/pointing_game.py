@@ -33,13 +33,13 @@ def distances(scene: Scene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     rows = np.arange(len(scene))
     heaviest = of["subhalo_mass"].argmax(axis=1)
     lumps = of["subhalo_mass"][rows, heaviest] > 0
-    lines = of["line_mass"] > 0
+    lines = of["vortex_mass"] > 0
     to_lump = np.hypot(
         x - of["subhalo_x"][rows, heaviest, None], y - of["subhalo_y"][rows, heaviest, None]
     )
-    cos, sin = np.cos(of["line_angle"])[:, None], np.sin(of["line_angle"])[:, None]
-    dx, dy = x - of["line_x"][:, None], y - of["line_y"][:, None]
-    beyond = np.abs(dx * cos + dy * sin) - of["line_length"][:, None] / 2
+    cos, sin = np.cos(of["vortex_angle"])[:, None], np.sin(of["vortex_angle"])[:, None]
+    dx, dy = x - of["vortex_x"][:, None], y - of["vortex_y"][:, None]
+    beyond = np.abs(dx * cos + dy * sin) - of["vortex_length"][:, None] / 2
     to_line = np.hypot(beyond.clip(0), dy * cos - dx * sin)
     none = np.full_like(to_lump, np.nan)
     return np.where(lumps[:, None], to_lump, np.where(lines[:, None], to_line, none))

@@ -18,7 +18,9 @@ def fit(
     out: Annotated[
         Path | None, typer.Option(help="A folder for fits.csv, fits.json and figures.")
     ] = None,
-    line: Annotated[bool, typer.Option("--line", help="Add a line of mass.")] = False,
+    vortex: Annotated[
+        bool, typer.Option("--vortex", help="Add a vortex (a line of mass) to the model.")
+    ] = False,
     subhalos: Annotated[
         str, typer.Option(help="Point masses to add: a number, auto, or sampled: all, by the laws.")
     ] = "0",
@@ -37,7 +39,7 @@ def fit(
 
     if map_ and out is None:
         raise UsageError("--map: say with --out FOLDER where the maps are to be written")
-    answers = run(files, preset, out, line, subhalos, free or (), figures, device, map_)
+    answers = run(files, preset, out, vortex, subhalos, free or (), figures, device, map_)
     if not print_fits(answers, out_console):
         raise typer.Exit(1)
     if out is not None:

@@ -112,37 +112,40 @@ def ellipticity(of: str) -> Block:
     )
 
 
-def line() -> Block:
+def vortex() -> Block:
     """A line of mass, by the logarithm of its mass fraction an arcsec and by its two ends."""
 
     def fields(c: Tensor) -> Fields:
         dx, dy = c[:, 3] - c[:, 1], c[:, 4] - c[:, 2]
         length = (dx**2 + dy**2 + TINY).sqrt()
         return {
-            "line_fraction": c[:, 0].exp() * length,
-            "line_length": length,
-            "line_angle": torch.atan2(dy, dx),
-            "line_x": (c[:, 1] + c[:, 3]) / 2,
-            "line_y": (c[:, 2] + c[:, 4]) / 2,
+            "vortex_fraction": c[:, 0].exp() * length,
+            "vortex_length": length,
+            "vortex_angle": torch.atan2(dy, dx),
+            "vortex_x": (c[:, 1] + c[:, 3]) / 2,
+            "vortex_y": (c[:, 2] + c[:, 4]) / 2,
         }
 
     def coordinates(get: Callable[[str], Tensor]) -> Tensor:
-        length, angle = get("line_length"), get("line_angle")
+        length, angle = get("vortex_length"), get("vortex_angle")
         dx, dy = length * angle.cos() / 2, length * angle.sin() / 2
-        density = (get("line_fraction").clamp_min(TINY) / length).log()
-        x, y = get("line_x"), get("line_y")
+        density = (get("vortex_fraction").clamp_min(TINY) / length).log()
+        x, y = get("vortex_x"), get("vortex_y")
         return torch.stack([density, x - dx, y - dy, x + dx, y + dy], dim=1)
 
     def tell(c: Tensor) -> Fields:
         told = fields(c)
-        told["line_angle"] = torch.remainder(told["line_angle"], torch.pi)
-        return told | {"line_density": c[:, 0].exp()}
+        told["vortex_angle"] = torch.remainder(told["vortex_angle"], torch.pi)
+        return told | {"vortex_density": c[:, 0].exp()}
 
-    units = {"line_fraction": "line mass over halo mass", "line_density": "line_fraction/arcsec"}
-    units |= {f"line_{k}": UNITS[f"line_{k}"] for k in ("length", "angle", "x", "y")}
+    units = {
+        "vortex_fraction": "vortex mass over halo mass",
+        "vortex_density": "vortex_fraction/arcsec",
+    }
+    units |= {f"vortex_{k}": UNITS[f"vortex_{k}"] for k in ("length", "angle", "x", "y")}
     # Across the line the deflection jumps, and with it the image.
     rough = tuple((i, None) for i in (1, 2, 3, 4))
-    return Block("line", (0.5, 0.3, 0.3, 0.3, 0.3), fields, coordinates, tell, units, rough)
+    return Block("vortex", (0.5, 0.3, 0.3, 0.3, 0.3), fields, coordinates, tell, units, rough)
 
 
 def subhalo(number: int) -> Block:

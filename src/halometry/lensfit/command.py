@@ -25,7 +25,7 @@ def fit_lens(
     files: Given,
     preset: str | Preset,
     out: str | Path | None = None,
-    line: bool = False,
+    vortex: bool = False,
     subhalos: int | str = 0,
     free: Iterable[str] = (),
     figures: bool = True,
@@ -59,15 +59,15 @@ def fit_lens(
         StorageError: no room or no permission.
 
     Example:
-        >>> fits = fit("image.npy", "common_test_1", line=True)  # doctest: +SKIP
-        >>> fits[0].estimate("line_fraction").value  # doctest: +SKIP
+        >>> fits = fit("image.npy", "common_test_1", vortex=True)  # doctest: +SKIP
+        >>> fits[0].estimate("vortex_fraction").value  # doctest: +SKIP
         0.0349
     """
     number = _number(subhalos)
     preset = preset if isinstance(preset, Preset) else load_preset(preset)
     if number == "sampled":
         device = "cpu" if device == "auto" else device
-        check_sampling(preset, line, device)
+        check_sampling(preset, vortex, device)
     images, total = given_images(files, 1)
     fitter = Fitter(preset, free, find_device(device))
     folder = None if out is None else Path(out)
@@ -77,7 +77,7 @@ def fit_lens(
     try:
         with track(f"fitting {fitter.preset.name}", total) as progress:
             for image in images:
-                answers.append(last := _one(fitter, image, line, number, mass_map))
+                answers.append(last := _one(fitter, image, vortex, number, mass_map))
                 if folder is not None and isinstance(last, Fit):
                     picture = folder / figure_name(len(answers), last)
                     if figures:
@@ -95,9 +95,10 @@ def panel(of: Fit) -> Panel:
     """A fit as its figure takes it."""
     scene = of.scene
     lines: list[tuple[float, float, float, float]] = []
-    if float(scene.line_mass[0]) > 0:
+    if float(scene.vortex_mass[0]) > 0:
         x, y, length, angle = (
-            float(v[0]) for v in (scene.line_x, scene.line_y, scene.line_length, scene.line_angle)
+            float(v[0])
+            for v in (scene.vortex_x, scene.vortex_y, scene.vortex_length, scene.vortex_angle)
         )
         dx, dy = length * np.cos(angle) / 2, length * np.sin(angle) / 2
         lines.append((x - dx, y - dy, x + dx, y + dy))
@@ -160,12 +161,12 @@ def figure_name(number: int, of: Fit) -> str:
 
 
 def _one(
-    fitter: Fitter, image: Image | ReadError, line: bool, subhalos: Number, mass_map: bool
+    fitter: Fitter, image: Image | ReadError, vortex: bool, subhalos: Number, mass_map: bool
 ) -> Fitted:
     if isinstance(image, ReadError):
         return image
     try:
-        return fitter.fit(image, line, subhalos, mass_map)
+        return fitter.fit(image, vortex, subhalos, mass_map)
     except ReadError as error:
         return error
 

@@ -23,7 +23,7 @@ from halometry.lensfit.optimize import Optimum, maximize
 from halometry.lensfit.parametrization import INSTRUMENT, Layout, layout_of, values_of
 from halometry.lensfit.result import Fit, Taken, report
 from halometry.lensfit.subhalos.posterior import Sampled, check_sampling, sample_subhalos
-from halometry.lensfit.substructure import with_line, with_subhalos
+from halometry.lensfit.substructure import with_subhalos, with_vortex
 from halometry.simulation import Preset, draw_scenes, load_preset
 from halometry.simulation.render import at_most_threads
 
@@ -92,7 +92,7 @@ class Fitter:
             self.drawn = self.coarse.model(self.layout).expected(theta)
 
     def fit(
-        self, image: Image, line: bool = False, subhalos: Number = 0, mass_map: bool = False
+        self, image: Image, vortex: bool = False, subhalos: Number = 0, mass_map: bool = False
     ) -> Fit:
         """Fit one image.
 
@@ -110,7 +110,7 @@ class Fitter:
                 substructure.
         """
         if subhalos == "sampled":
-            check_sampling(self.preset, line, self.device)
+            check_sampling(self.preset, vortex, self.device)
         allowed = self.allowed if mass_map else None  # refused before the work
         begin = time.perf_counter()
         data = self.read(image)
@@ -124,8 +124,8 @@ class Fitter:
             data, layout, optimum, starts = self._smooth_fit(data)
             bare, smooth, gains = layout, optimum, []
             sampled: Sampled | None = None
-            if line:
-                layout, optimum = with_line(self.full, self.native, data, layout, optimum)
+            if vortex:
+                layout, optimum = with_vortex(self.full, self.native, data, layout, optimum)
                 gains.append(float(smooth.deviance - optimum.deviance))
             if subhalos == "sampled":
                 layout, optimum, sampled = sample_subhalos(
@@ -303,7 +303,7 @@ class Fitter:
 
 def without_substructure(preset: Preset) -> Preset:
     """A preset of the same lenses without substructure."""
-    none = dict.fromkeys(("subhalos", "halos", "line"))
+    none = dict.fromkeys(("subhalos", "halos", "vortex"))
     update = {"task": "classification", "classes": {"no": "no"}} | none
     return preset.model_copy(update=update)
 

@@ -83,7 +83,7 @@ def data_of(pixels: Pixels, spec: ImageSpec, device: str) -> Data:
 
 def noise_is_known(spec: ImageSpec) -> bool:
     """Whether an image's noise is Poisson's and a Gaussian one whose size the model has."""
-    return spec.shot_noise and not spec.defects and spec.background is None
+    return spec.shot_noise and not spec.reproduce_bugs and spec.background is None
 
 
 MOST_LEVELS = 100_000  # between the darkest and the brightest pixel; float32 tells no more apart

@@ -97,8 +97,8 @@ class Layout:
         changes: dict[str, Any] = {
             k: v for k, v in fields.items() if hasattr(base, k) and k not in INSTRUMENT
         }
-        if "line_fraction" in fields:
-            changes["line_mass"] = fields["line_fraction"] * base.halo_mass
+        if "vortex_fraction" in fields:
+            changes["vortex_mass"] = fields["vortex_fraction"] * base.halo_mass
         places = [b.name for b in self.blocks if b.name.startswith("subhalo_")]
         if places:
             share, x, y = (
@@ -144,7 +144,7 @@ def layout_of(preset: Preset, template: Scene, free: Iterable[str] = ()) -> Layo
     Raises:
         UsageError: a name that is not known.
     """
-    wanted = {*free, *(preset.image.uncertain or ())}
+    wanted = {*free, *(preset.image.fit_per_image or ())}
     for name in wanted:
         if name not in KNOWN:
             raise UsageError(f"--free {name}: not a parameter; {did_you_mean(name, KNOWN)}")

@@ -9,7 +9,7 @@ import torch
 from caustics.lenses.func import reduced_deflection_angle_point
 from torch import Tensor
 
-from halometry.lensfit.blocks import line, subhalo
+from halometry.lensfit.blocks import subhalo, vortex
 from halometry.lensfit.detection import Scores, scores_of
 from halometry.lensfit.likelihood import Scale
 from halometry.lensfit.observation import Data
@@ -29,7 +29,7 @@ ENOUGH = 20.0  # gain in 2 ln L below which `auto` adds no further point mass; s
 MOST_POINTS = 30
 
 
-def with_line(
+def with_vortex(
     full: Scale, native: Scale, data: Data, layout: Layout, optimum: Optimum
 ) -> tuple[Layout, Optimum]:
     """Add a line of mass.
@@ -50,8 +50,8 @@ def with_line(
         gain, fraction = scores.map(_line_kernel(scores, length, angle))
         found += [(g, f, x, y, length, angle) for g, f, x, y in _peaks(scores, gain, fraction, 1)]
     found.sort(reverse=True)
-    block = line()
-    names = ("line_fraction", "line_x", "line_y", "line_length", "line_angle")
+    block = vortex()
+    names = ("vortex_fraction", "vortex_x", "vortex_y", "vortex_length", "vortex_angle")
     starts = torch.tensor([one[1:] for one in found[:LINE_STARTS]]).to(optimum.theta)
     more = block.coordinates(dict(zip(names, starts.T, strict=True)).__getitem__)
     layout = layout.with_blocks(block)
@@ -130,9 +130,9 @@ def _line_kernel(scores: Scores, length: float, angle: float) -> tuple[Tensor, T
 
 def _line_lengths(preset: Preset) -> tuple[float, ...]:
     """Lengths to begin with: across the range of the preset's law, or of a ring's size."""
-    if preset.line is None:
+    if preset.vortex is None:
         return 0.6, 1.2, 2.0
-    low, high = preset.line.length.support
+    low, high = preset.vortex.length.support
     return tuple(low + share * (high - low) for share in (0.1, 0.5, 0.9))
 
 

@@ -84,7 +84,7 @@ class Mapper:
         smooth = replace(
             scene,
             subhalo_mass=torch.zeros_like(scene.subhalo_mass),
-            line_mass=torch.zeros_like(scene.line_mass),
+            vortex_mass=torch.zeros_like(scene.vortex_mass),
         )
         with torch.no_grad(), at_most_threads(THREADS):
             theta = self.fitter.layout.coordinates(values_of(self.preset, smooth))

@@ -175,7 +175,7 @@ def scaled(law: Quantity, factor: float) -> Quantity:
     if law.poisson is not None:
         raise UsageError("a Poisson law times a factor is no Poisson law; give another")
     changes: dict[str, Any] = {}
-    for key in ("value", "disc"):
+    for key in ("value", "uniform_disk"):
         if (number := getattr(law, key)) is not None:
             changes[key] = factor * number
     for key in ("uniform", "log_uniform", "normal"):

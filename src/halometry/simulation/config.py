@@ -196,7 +196,7 @@ class Subhalos(Strict):
         return self
 
     @property
-    def places(self) -> int:
+    def max_halos(self) -> int:
         """Room kept in a batch and in a store: ten sigma above the mean."""
         return int(self.number.support[1]) + 1
 
@@ -222,8 +222,8 @@ class Halos(Strict):
     half_mode_mass: Annotated[Quantity, within("Msun", 1e4, 1e11)] | None = None
     lowest_mass: float = Field(default=1e7, ge=1e5, le=1e9)
     highest_mass: float = Field(default=1e10, ge=1e7, le=1e11)
-    field: float = Field(default=6.0, gt=0, le=60)
-    places: int = Field(default=1500, ge=1, le=20000)
+    cone_diameter: float = Field(default=6.0, gt=0, le=60)
+    max_halos: int = Field(default=1500, ge=1, le=20000)
 
     @model_validator(mode="after")
     def _whole(self) -> Halos:
@@ -234,7 +234,7 @@ class Halos(Strict):
         return self
 
 
-class Line(Strict):
+class Vortex(Strict):
     """A straight uniform line of mass, a vortex (class `vort`)."""
 
     mass_fraction: Annotated[Quantity, within("", 0, 1)]

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from halometry.config import Strict
 from halometry.errors import did_you_mean
 
-Distances = Literal["angular_diameter", "published"]
+Distances = Literal["angular_diameter", "luminosity_as_published"]
 Z_MAX = 10.0
 ARCSEC = float(np.radians(1 / 3600))
 
@@ -88,7 +88,7 @@ def distances(
 
     Args:
         z_lens, z_source: redshifts up to 10.
-        kind: `angular_diameter`, or `published`: see `einstein_radius`.
+        kind: `angular_diameter`, or `luminosity_as_published`: see `einstein_radius`.
         which: the universe.
 
     Returns:
@@ -97,7 +97,7 @@ def distances(
     z, comoving = _table(which)
     to_lens, to_source = np.interp(z_lens, z, comoving), np.interp(z_source, z, comoving)
     z_lens, z_source = np.asarray(z_lens), np.asarray(z_source)
-    if kind == "published":
+    if kind == "luminosity_as_published":
         lens, source = to_lens * (1 + z_lens), to_source * (1 + z_source)
         return Lengths(lens, source, source - lens)
     lens, source = to_lens / (1 + z_lens), to_source / (1 + z_source)
@@ -118,7 +118,7 @@ def einstein_radius(
         z_lens: redshift of the lens, up to 10.
         z_source: redshift of the source, above the lens's.
         kind: `angular_diameter` is the physics (Schneider, Ehlers & Falco 1992, eq. 2.6).
-            `published` takes luminosity distances and D_LS = D_S - D_L, as the published sets
+            `luminosity_as_published` takes luminosity distances and D_LS = D_S - D_L, as the published sets
             did: it is wrong, and needed to reproduce them.
         which: the universe; flat with H0 = 70 km/s/Mpc and Om0 = 0.3 unless told otherwise.
 
@@ -128,7 +128,7 @@ def einstein_radius(
     Example:
         >>> print(f"{einstein_radius(1e12, 0.5, 1.0):.4f}")
         1.6645
-        >>> print(f"{einstein_radius(1e12, 0.5, 1.0, 'published'):.4f}")
+        >>> print(f"{einstein_radius(1e12, 0.5, 1.0, "luminosity_as_published"):.4f}")
         1.2815
     """
     lengths = distances(z_lens, z_source, kind, which)

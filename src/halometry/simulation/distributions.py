@@ -76,7 +76,7 @@ LAWS = (
     "log_normal",
     "poisson",
     "power_law",
-    "disc",
+    "uniform_disk",
 )
 
 
@@ -90,7 +90,7 @@ class Quantity(Strict):
         truncated_normal, log_normal: see `TruncatedNormal` and `LogNormal`.
         poisson: a count with this mean.
         power_law: see `PowerLaw`.
-        disc: distance from the center of a point uniform in a disc of this radius.
+        uniform_disk: distance from the center of a point uniform in a disk of this radius.
         unit: as the parameter's `Range` asks for.
         source: publication, fit, or reason.
     """
@@ -103,7 +103,7 @@ class Quantity(Strict):
     log_normal: LogNormal | None = None
     poisson: float | None = Field(default=None, ge=0)
     power_law: PowerLaw | None = None
-    disc: float | None = Field(default=None, gt=0)
+    uniform_disk: float | None = Field(default=None, gt=0)
     unit: str = ""
     source: str = ""
 
@@ -145,8 +145,8 @@ class Quantity(Strict):
             return 0.0, self.poisson + 10 * math.sqrt(self.poisson)
         if self.power_law is not None:
             return self.power_law.low, self.power_law.high
-        if self.disc is not None:
-            return 0.0, self.disc
+        if self.uniform_disk is not None:
+            return 0.0, self.uniform_disk
         pair = self.uniform or self.log_uniform
         assert pair is not None
         return pair
@@ -171,8 +171,8 @@ class Quantity(Strict):
             return np.exp(_within(rng, math.log(one.median), one.sigma, *ends, size))
         if self.poisson is not None:
             return rng.poisson(self.poisson, size)
-        if self.disc is not None:
-            return self.disc * np.sqrt(rng.uniform(0, 1, size))
+        if self.uniform_disk is not None:
+            return self.uniform_disk * np.sqrt(rng.uniform(0, 1, size))
         assert self.power_law is not None
         low, high, exponent = self.power_law.low, self.power_law.high, self.power_law.slope + 1
         share = rng.uniform(0, 1, size)

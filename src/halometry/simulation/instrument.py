@@ -122,8 +122,8 @@ class ImageSpec(Strict):
     exposure: Annotated[Quantity, within("s", 0.001, 1e7)] | None = None
     shot_noise: bool = True
     jpeg_quality: int | None = Field(default=None, ge=1, le=95)
-    defects: tuple[Defect, ...] = ()
-    uncertain: tuple[Uncertain, ...] | None = None
+    reproduce_bugs: tuple[Defect, ...] = ()
+    fit_per_image: tuple[Uncertain, ...] | None = None
 
     @field_serializer("instrument", when_used="json")
     def _by_name(self, instrument: str | None) -> str | None:
@@ -170,9 +170,9 @@ class ImageSpec(Strict):
 
     @model_validator(mode="after")
     def _something_uncertain(self) -> ImageSpec:
-        for name in self.uncertain or ():
+        for name in self.fit_per_image or ():
             if not getattr(self, name):
-                raise ValueError(f"'uncertain' names '{name}', which must be above 0 for that")
+                raise ValueError(f"'fit_per_image' names '{name}', which must be above 0 for that")
         return self
 
     @property

@@ -51,7 +51,7 @@ def deflection(scene: Scene, x: Tensor, y: Tensor, cosmology: Cosmology = DEFAUL
     ax, ay = _main_plane(scene, x, y)
     for chosen, part in (
         ((scene.subhalo_mass > 0).any(dim=1), _subhalos),
-        (scene.line_mass > 0, _line),
+        (scene.vortex_mass > 0, _line),
     ):
         ax, ay = _add_where(chosen, part, scene, x, y, (ax, ay))
     return ax, ay
@@ -167,11 +167,11 @@ def _share_of_halo(r2: Tensor, scale: Tensor, cut: Tensor) -> Tensor:
 
 def _line(scene: Scene, x: Tensor, y: Tensor) -> Deflection:
     return reduced_deflection_angle_line(
-        _column(scene.line_x),
-        _column(scene.line_y),
-        _column(scene.line_angle),
-        _column(scene.line_length),
-        _column(scene.line_radius),
+        _column(scene.vortex_x),
+        _column(scene.vortex_y),
+        _column(scene.vortex_angle),
+        _column(scene.vortex_length),
+        _column(scene.vortex_radius),
         x,
         y,
         SOFTENING,
@@ -199,7 +199,7 @@ def _through_planes(scene: Scene, x: Tensor, y: Tensor, cosmology: Cosmology) ->
         ax, ay = torch.zeros_like(at_x), torch.zeros_like(at_y)
         if plane == round(z_lens, 6):
             ax, ay = _main_plane(scene, at_x, at_y)
-            ax, ay = _add_where(scene.line_mass > 0, _line, scene, at_x, at_y, (ax, ay))
+            ax, ay = _add_where(scene.vortex_mass > 0, _line, scene, at_x, at_y, (ax, ay))
         here = torch.from_numpy(present & (z == plane)).to(x.device)
         if bool(here.any()):
             bx, by = _halos_of_a_plane(scene, here, plane, at_x, at_y, cosmology)

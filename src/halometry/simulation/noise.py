@@ -43,7 +43,7 @@ def observe(
     expected, spec = expected.float(), preset.image
     _check(expected, start)
     noisy = expected
-    if "no_noise" not in spec.defects:
+    if "no_noise" not in spec.reproduce_bugs:
         noisy = _with_noise(expected, preset, seed, start, background)
     return noisy.round() if spec.jpeg_quality is None else as_jpeg(noisy, spec.jpeg_quality)
 
@@ -56,11 +56,11 @@ def _with_noise(
         background = draw_scenes(preset, seed, start, len(expected)).background_rms
     counts = torch.empty_like(expected)
     add = _add_noise if spec.shot_noise else _add_gaussian
-    add = _add_noise_twice if "noise_twice" in spec.defects else add
+    add = _add_noise_twice if "noise_twice" in spec.reproduce_bugs else add
     for i, (image, rms) in enumerate(zip(expected, background.tolist(), strict=True)):
         rng = stream(seed, start + i, Purpose.NOISE)
         counts[i] = add(image, rms, rng)
-    return counts.abs() if "absolute_value" in spec.defects else counts
+    return counts.abs() if "absolute_value" in spec.reproduce_bugs else counts
 
 
 def _check(expected: Tensor, start: int) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from halometry.config import Strict
 from halometry.resources import names
-from halometry.simulation.config import Halos, Lens, LensLight, Line, Source, Subhalos
+from halometry.simulation.config import Halos, Lens, LensLight, Source, Subhalos, Vortex
 from halometry.simulation.cosmology import DEFAULT, Cosmology, Distances
 from halometry.simulation.instrument import ImageSpec
 from halometry.simulation.yaml_files import load, text
@@ -31,7 +31,7 @@ class Preset(Strict):
         classes: of a classification, by name, with what they have: `no` substructure, subhalos
             (`sphere`) or a line (`vort`).
         cosmology: in which distances are taken.
-        distances: `angular_diameter`, or `published` for the formula of the published sets.
+        distances: `angular_diameter`, or `luminosity_as_published` for the formula of the published sets.
         mass_scale: multiplies all substructure masses; 1 for anything meant to be realistic.
         image, lens, lens_light, source: the parts.
         subhalos, or halos: substructure in the lens plane, or also along the line of sight.
@@ -51,7 +51,7 @@ class Preset(Strict):
     source: Source
     subhalos: Subhalos | None = None
     halos: Halos | None = None
-    line: Line | None = None
+    vortex: Vortex | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Preset:
@@ -61,12 +61,12 @@ class Preset(Strict):
             raise ValueError("give either 'subhalos' or 'halos'")
         if "sphere" in self.kinds and self.subhalos is None and self.halos is None:
             raise ValueError("its images have subhalos: 'subhalos' or 'halos' is missing")
-        if "vort" in self.kinds and self.line is None:
-            raise ValueError("a class 'vort' needs a 'line'")
+        if "vort" in self.kinds and self.vortex is None:
+            raise ValueError("a class 'vort' needs a 'vortex'")
         physical = self.halos is not None or (
             self.subhalos is not None and self.subhalos.profile == "tnfw"
         )
-        if physical and self.distances == "published":
+        if physical and self.distances == "luminosity_as_published":
             raise ValueError("'halos' and 'tnfw' need 'distances: angular_diameter'")
         if self.halos is not None and self.mass_scale != 1:
             raise ValueError("'mass_scale' must be 1 with 'halos', which have their own numbers")
@@ -101,10 +101,10 @@ class Preset(Strict):
         return tuple(self.classes) if self.task == "classification" else None
 
     @property
-    def places(self) -> int:
+    def max_halos(self) -> int:
         """Room kept for subhalos in a batch and in a store."""
         part = self.subhalos or self.halos
-        return part.places if part else 1
+        return part.max_halos if part else 1
 
     def to_yaml(self) -> str:
         """The preset as YAML, ready to be changed and used."""

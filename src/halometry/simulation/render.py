@@ -59,7 +59,7 @@ def _render(scene: Scene, preset: Preset, pictures: Tensor | None) -> Tensor:
     if spec.supersampling > 1:
         light = bin_down(light, spec.supersampling)
     light = (spread(light[:, None], spec) + spec.sky) * scene.exposure[:, None, None, None]
-    return 2 * light if "light_twice" in spec.defects else light
+    return 2 * light if "light_twice" in spec.reproduce_bugs else light
 
 
 def images_together(spec: ImageSpec) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from halometry.errors import UsageError
-from halometry.simulation.config import LensLight, Line, Multipole, Source
+from halometry.simulation.config import LensLight, Multipole, Source, Vortex
 from halometry.simulation.cosmology import einstein_radius, mass_within
 from halometry.simulation.distributions import Quantity
 from halometry.simulation.instrument import ImageSpec
@@ -46,7 +46,7 @@ def draw_scenes(preset: Preset, seed: int, start: int, count: int) -> Scene:
         columns["einstein_radius"] = einstein_radius(columns["halo_mass"], *redshifts)
     else:
         columns["halo_mass"] = mass_within(columns["einstein_radius"], *redshifts)
-    columns["line_mass"] = columns.pop("line_mass") * columns["halo_mass"]
+    columns["vortex_mass"] = columns.pop("vortex_mass") * columns["halo_mass"]
     at_the_lens = np.isclose(columns["subhalo_z"], columns["z_lens"][:, None], rtol=0, atol=1e-6)
     in_subhalos = np.where(at_the_lens, columns["subhalo_mass"], 0).sum(axis=1)
     columns["f_sub"] = in_subhalos / columns["halo_mass"]
@@ -70,11 +70,11 @@ def _draw(preset: Preset, seed: int, image: int) -> Drawn:
     one |= _draw_source(preset.source, preset.image, rng)
     one |= _draw_lens_light(preset.lens_light, preset.image, one, rng)
     one |= _draw_detector(preset.image, rng)
-    population = Population.none(preset.places)
+    population = Population.none(preset.max_halos)
     if kind == "sphere":
         population = draw_population(preset, one["z_lens"], one["z_source"], rng)
     one |= population.columns()
-    return one | _draw_line(preset.line if kind == "vort" else None, preset.mass_scale, rng)
+    return one | _draw_line(preset.vortex if kind == "vort" else None, preset.mass_scale, rng)
 
 
 def _draw_lens(preset: Preset, rng: np.random.Generator) -> Drawn:
@@ -189,17 +189,17 @@ def _draw_detector(spec: ImageSpec, rng: np.random.Generator) -> Drawn:
     return {"exposure": exposure, "background_rms": rms * exposure}
 
 
-def _draw_line(law: Line | None, mass_scale: float, rng: np.random.Generator) -> Drawn:
+def _draw_line(law: Vortex | None, mass_scale: float, rng: np.random.Generator) -> Drawn:
     """A line; its mass is a share of the halo's as yet."""
     if law is None:
-        return dict.fromkeys(("line_mass", "line_angle", "line_x", "line_y"), 0.0) | {
-            "line_length": 1.0
+        return dict.fromkeys(("vortex_mass", "vortex_angle", "vortex_x", "vortex_y"), 0.0) | {
+            "vortex_length": 1.0
         }
     offset, towards = law.offset.draw(rng), law.offset_angle.draw(rng)
     return {
-        "line_mass": mass_scale * law.mass_fraction.draw(rng),
-        "line_length": law.length.draw(rng),
-        "line_angle": law.angle.draw(rng),
-        "line_x": offset * np.cos(towards),
-        "line_y": offset * np.sin(towards),
+        "vortex_mass": mass_scale * law.mass_fraction.draw(rng),
+        "vortex_length": law.length.draw(rng),
+        "vortex_angle": law.angle.draw(rng),
+        "vortex_x": offset * np.cos(towards),
+        "vortex_y": offset * np.sin(towards),
     }

@@ -47,11 +47,11 @@ UNITS = {
     "subhalo_z": "",
     "subhalo_scale_radius": "arcsec",
     "subhalo_truncation_radius": "arcsec",
-    "line_mass": "Msun",
-    "line_length": "arcsec",
-    "line_angle": "rad",
-    "line_x": "arcsec",
-    "line_y": "arcsec",
+    "vortex_mass": "Msun",
+    "vortex_length": "arcsec",
+    "vortex_angle": "rad",
+    "vortex_x": "arcsec",
+    "vortex_y": "arcsec",
 }
 
 
@@ -111,11 +111,11 @@ class Scene:
     subhalo_z: Tensor
     subhalo_scale_radius: Tensor
     subhalo_truncation_radius: Tensor
-    line_mass: Tensor
-    line_length: Tensor
-    line_angle: Tensor
-    line_x: Tensor
-    line_y: Tensor
+    vortex_mass: Tensor
+    vortex_length: Tensor
+    vortex_angle: Tensor
+    vortex_x: Tensor
+    vortex_y: Tensor
     task: str = "classification"
 
     def __len__(self) -> int:
@@ -133,9 +133,9 @@ class Scene:
         return self.einstein_radius[:, None] * share.clamp_min(TINY).sqrt()
 
     @property
-    def line_radius(self) -> Tensor:
+    def vortex_radius(self) -> Tensor:
         """Einstein radius that the line's mass would have as a point (N,), arcsec."""
-        return self.einstein_radius * (self.line_mass / self.halo_mass).clamp_min(TINY).sqrt()
+        return self.einstein_radius * (self.vortex_mass / self.halo_mass).clamp_min(TINY).sqrt()
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Scene:
         """The same scene on a device, its real numbers in a precision."""

@@ -72,7 +72,7 @@ def draw_population(
         assert preset.subhalos is not None
         drawn = _in_the_lens_plane(preset.subhalos, preset, z_lens, rng)
     # More than the places kept come once in 1e20 images of `subhalos`.
-    return drawn.heaviest(preset.places)
+    return drawn.heaviest(preset.max_halos)
 
 
 def _in_the_lens_plane(
@@ -142,7 +142,7 @@ def _from_pyhalo(
         "log_m_host": math.log10(law.host_mass.draw(rng)),
         "log_mlow": math.log10(law.lowest_mass),
         "log_mhigh": math.log10(law.highest_mass),
-        "cone_opening_angle_arcsec": law.field,
+        "cone_opening_angle_arcsec": law.cone_diameter,
         "kwargs_cosmo": {"H0": flat.H0.value, "Om0": flat.Om0, "Ob0": flat.Ob0 or BARYONS},
     }
     if law.half_mode_mass is not None:

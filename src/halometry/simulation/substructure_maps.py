@@ -61,7 +61,7 @@ def _of_one(scene: Scene, x: Tensor, y: Tensor, smoothing: float) -> Tensor:
         else:
             tau = float(scene.subhalo_truncation_radius[0, i]) / scale
             total = total + radius[i] ** 2 * _tnfw((r2 + smoothing**2).sqrt(), scale, tau)
-    if float(scene.line_mass[0]) > 0:
+    if float(scene.vortex_mass[0]) > 0:
         total = total + _line(scene, x, y, smoothing)
     return total
 
@@ -72,13 +72,13 @@ def _bell(r2: Tensor, sigma: float) -> Tensor:
 
 def _line(scene: Scene, x: Tensor, y: Tensor, sigma: float) -> Tensor:
     """A segment smeared by a Gaussian: a bell across, two error functions along."""
-    cos, sin = torch.cos(scene.line_angle[0]), torch.sin(scene.line_angle[0])
-    dx, dy = x - scene.line_x[0], y - scene.line_y[0]
+    cos, sin = torch.cos(scene.vortex_angle[0]), torch.sin(scene.vortex_angle[0])
+    dx, dy = x - scene.vortex_x[0], y - scene.vortex_y[0]
     along, across = dx * cos + dy * sin, dy * cos - dx * sin
-    half, length = scene.line_length[0] / 2, scene.line_length[0]
+    half, length = scene.vortex_length[0] / 2, scene.vortex_length[0]
     root = math.sqrt(2) * sigma
     ends = torch.erf((along + half) / root) - torch.erf((along - half) / root)
-    per_length = math.pi * scene.line_radius[0] ** 2 / length
+    per_length = math.pi * scene.vortex_radius[0] ** 2 / length
     return per_length * ends / 2 * _bell(across**2, sigma) / (math.sqrt(2 * math.pi) * sigma)
 
 
@@ -116,11 +116,15 @@ def substructure_mass(
     """
     halo = parameters["halo_mass"][:, None]
     steps = (np.arange(ALONG) + 0.5) / ALONG - 0.5
-    along = parameters["line_length"][:, None] * steps
-    angle = parameters["line_angle"][:, None]
-    line = np.broadcast_to(parameters["line_mass"][:, None] / ALONG, along.shape)
-    x = np.hstack([parameters["subhalo_x"], parameters["line_x"][:, None] + along * np.cos(angle)])
-    y = np.hstack([parameters["subhalo_y"], parameters["line_y"][:, None] + along * np.sin(angle)])
+    along = parameters["vortex_length"][:, None] * steps
+    angle = parameters["vortex_angle"][:, None]
+    line = np.broadcast_to(parameters["vortex_mass"][:, None] / ALONG, along.shape)
+    x = np.hstack(
+        [parameters["subhalo_x"], parameters["vortex_x"][:, None] + along * np.cos(angle)]
+    )
+    y = np.hstack(
+        [parameters["subhalo_y"], parameters["vortex_y"][:, None] + along * np.sin(angle)]
+    )
     share = np.hstack([parameters["subhalo_mass"], line]) / halo
     rows, columns = cells
     cell = side / columns

@@ -18,7 +18,7 @@ from halometry.simulation.substructure_maps import substructure_mass
 
 KNOWN = (  # parameters that say where the mass is
     *("halo_mass", "subhalo_mass", "subhalo_x", "subhalo_y"),
-    *("line_mass", "line_length", "line_angle", "line_x", "line_y"),
+    *("vortex_mass", "vortex_length", "vortex_angle", "vortex_x", "vortex_y"),
 )
 
 

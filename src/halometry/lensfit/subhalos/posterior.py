@@ -66,7 +66,7 @@ class Sampled:
         }
 
 
-def check_sampling(preset: Preset, line: bool, device: str) -> None:
+def check_sampling(preset: Preset, vortex: bool, device: str) -> None:
     """Whether the subhalos of a preset's images can be sampled at all.
 
     Raises:
@@ -81,8 +81,8 @@ def check_sampling(preset: Preset, line: bool, device: str) -> None:
         )
     if device != "cpu":
         raise UsageError(f"--subhalos sampled: runs on the CPU; give --device cpu, not {device}")
-    if line:
-        raise UsageError("--subhalos sampled: takes no --line of mass beside them")
+    if vortex:
+        raise UsageError("--subhalos sampled: takes no --vortex beside them")
 
 
 def sample_subhalos(
