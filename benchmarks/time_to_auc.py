@@ -30,7 +30,6 @@ import numpy as np
 from measuring import arguments, begin, write
 from scipy import stats
 
-from halometry.log import say
 from halometry.runs.run import CONFIG, HISTORY, is_finished
 
 BAR = 5.0
@@ -170,7 +169,7 @@ def main() -> None:
                 words += ENDLESS if recipe == "baseline" else []
                 race = Race(run, words, options.threshold, options.limit, spent)
                 runs[-1][recipe] = race.result()
-                say(f"{name}, {recipe}, seed {seed}: {runs[-1][recipe]}")
+                print(f"{name}, {recipe}, seed {seed}: {runs[-1][recipe]}", file=sys.stderr)
         ratio = {one: compared(runs, one) for one in others}
         record["networks"][name] = {"runs": runs, "ratio": ratio}
         record["rows"].append(row_of(name, runs, recipes, ratio))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ import halometry
 from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
-from halometry.log import say
 from halometry.provenance import command, provenance
 from halometry.runs.recipe import load_recipe, parse_overrides
 from halometry.runs.run import Run
@@ -48,7 +48,7 @@ def main() -> None:
     asked = load_recipe(WHOLE).resolve(task, options.backbone, overrides)
     evaluations: dict[str, Evaluation] = {}
     for number, (name, left_out) in enumerate(WITHOUT.items()):
-        say(f"[{number + 1}/{len(WITHOUT)}] {name}")
+        print(f"[{number + 1}/{len(WITHOUT)}] {name}", file=sys.stderr)
         run = halometry.train(
             task, data, options.backbone, options.out / f"{number}", WHOLE,
             overrides | left_out, options.seed, options.device,

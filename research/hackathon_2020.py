@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,6 @@ from scipy.optimize import OptimizeResult, least_squares
 from scipy.special import erf
 from scipy.stats import kstest
 
-from halometry.log import say
 from halometry.provenance import machine
 from halometry.simulation import Preset, Scene, draw_scenes, render
 from halometry.training.configure import versions
@@ -240,7 +240,7 @@ def _all(images: np.ndarray, model: Model, starts: np.ndarray) -> list[Fit]:
     for k, image in enumerate(images):
         fits.append(fit(image, model, starts))
         if k % 10 == 9:
-            say(f"  {k + 1} of {len(images)} images fitted")
+            print(f"  {k + 1} of {len(images)} images fitted", file=sys.stderr)
     return fits
 
 

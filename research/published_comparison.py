@@ -25,13 +25,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import halometry
 from halometry.errors import UnavailableError
-from halometry.log import duration, say
+from halometry.log import duration
 from halometry.models.predictor import Task
 from halometry.runs.recipe import parse_overrides
 
@@ -83,7 +84,10 @@ def main() -> None:
             )
             for kept in ("results.json", "report.html"):
                 shutil.copyfile(comparison.out / kept, results / f"{name}{Path(kept).suffix}")
-            say(f"{name}, {options.backbones[count - 1]}: {duration(time.monotonic() - begin)} in")
+            print(
+                f"{name}, {options.backbones[count - 1]}: {duration(time.monotonic() - begin)} in",
+                file=sys.stderr,
+            )
 
 
 def _simulated(experiment: Experiment, out: Path, options: argparse.Namespace) -> Path:

@@ -3,7 +3,7 @@
     python research/real_images.py --data ../shared/data/common_test_1 \
         --work runs/real_images.jsonl --out results/real_images.json --figures docs/images
 
-Every published image is fitted by `halometry.fit_lens`: `no` with the constants of the preset held and
+Every published image is fitted by `halometry.fit_lens`: `no` with the preset's constants held and
 free, `vort` with a line of mass, `sphere` with as many point masses as the data ask for. The
 identical fits of simulated images of the preset are the measure of what is found in the real ones,
 and those of simulated images without substructure give the rate of false alarms. Repeat the command

@@ -25,7 +25,6 @@ from halometry.config import Task
 from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
-from halometry.log import say
 from halometry.provenance import machine
 from halometry.runs.run import Run
 from halometry.training.configure import versions
@@ -63,7 +62,7 @@ def main() -> None:
         for task, preset in SETS.items():
             store = options.out / f"{preset}.h5"
             halometry.simulate(preset, options.count, options.seed, store, test=options.test)
-            say(f"{backbone}, {task}")
+            print(f"{backbone}, {task}", file=sys.stderr)
             judged = {recipe: judge(task, store, backbone, recipe, options) for recipe in RECIPES}
             record["pairs"].append(compared(task, backbone, judged))
             record["rows"] = [HEAD, *map(row, record["pairs"])]

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,7 +36,6 @@ from torch import Tensor, nn
 
 from halometry.evaluation.bootstrap import Interval, bootstrap
 from halometry.evaluation.metrics import area_under_roc
-from halometry.log import say
 from halometry.provenance import machine
 from halometry.training.configure import versions
 
@@ -124,7 +124,7 @@ def network_scores(
         auc = float(area_under_roc(_scores(network, chosen_by), kinds.numpy() > 0.5))
         if auc > best:
             best, kept = auc, {k: v.clone() for k, v in network.state_dict().items()}
-        say(f"  epoch {epoch + 1}: AUC {auc:.3f} on the selection")
+        print(f"  epoch {epoch + 1}: AUC {auc:.3f} on the selection", file=sys.stderr)
     network.load_state_dict(kept)
     return _scores(network, test)
 
@@ -244,10 +244,10 @@ WRONG = {"psf_sigma": 0.1}  # blurred by a seventh too much: no eye sees it
 def _said(
     name: str, real: Sample, other: Sample, sizes: Sizes, options: argparse.Namespace
 ) -> dict[str, Any]:
-    say(f"real against {name}")
+    print(f"real against {name}", file=sys.stderr)
     found = judged(real, other, sizes, options.seed, options.epochs)
     for kind in ("network", "forest"):
-        say(f"  {kind}: AUC {Interval(**found[f'{kind}_auc'])}")
+        print(f"  {kind}: AUC {Interval(**found[f'{kind}_auc'])}", file=sys.stderr)
     return found
 
 

@@ -20,7 +20,7 @@ from halometry.datasets.store import open_store
 from halometry.errors import UsageError
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import TITLES, key_metric
-from halometry.log import duration, say
+from halometry.log import duration, logger
 from halometry.massmaps.dataset import map_mass
 from halometry.models.backbones import PUBLISHED
 from halometry.resources import list_weights, weights_folder
@@ -65,10 +65,10 @@ def run_demo(
     """
     out, names, recipe_file = Path(out), list(NETWORKS), load_recipe(recipe)
     begin = time.monotonic()
-    say(f"Both experiments in small, {len(names)} networks each; everything goes to {out}/")
+    logger.info(f"Both experiments in small, {len(names)} networks each; everything goes to {out}/")
     comparisons = []
     for i, (task, preset) in enumerate(PRESETS.items()):
-        say(f"{task}, {i + 1} of {len(PRESETS)}{_time_left(recipe_file, [*PRESETS][i:])}")
+        logger.info(f"{task}, {i + 1} of {len(PRESETS)}{_time_left(recipe_file, [*PRESETS][i:])}")
         store = out / f"{task}.h5"
         if not store.exists():
             simulate(preset, count, seed=seed, out=store, device=device)
@@ -89,7 +89,7 @@ def run_demo(
         INTRO,
         trained,
     )
-    say(f"done in {duration(time.monotonic() - begin)}")
+    logger.info(f"done in {duration(time.monotonic() - begin)}")
     return Demo(comparisons, [record for record, _ in trained], report)
 
 
@@ -144,7 +144,7 @@ def at_work(
     seed += LATER
     store = out / f"{preset}_{seed}.h5"
     if not store.exists():
-        say(f"{COUNT} new images of {preset} for the weights that come with halometry")
+        logger.info(f"{COUNT} new images of {preset} for the weights that come with halometry")
         simulate(preset, COUNT, seed=seed, out=store, device=device)
     data, mapped = open_dataset(store), store.with_stem(f"{store.stem}_mapped")
     evaluations = {}

@@ -1,4 +1,4 @@
-"""One tree of errors: every message says what is wrong, where, and what to do about it."""
+"""Exceptions: each message says what is wrong, where, and what to do about it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ class HalometryError(Exception):
     """Something a user can mend; the command prints its message as one line, no traceback."""
 
     exit_code = 1
+
+
+class HalometryWarning(UserWarning):
+    """A result that is given, and the reason why it may not be what the user wants."""
 
 
 class UsageError(HalometryError):
@@ -46,6 +50,10 @@ class ReadError(DataError):
 
 class RunError(HalometryError):
     """A run folder that is missing, incomplete, or made for something else."""
+
+
+class FormatError(HalometryError):
+    """A file that is not of the expected format, or of a version that is not read here."""
 
 
 class StorageError(HalometryError):

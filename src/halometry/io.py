@@ -1,9 +1,14 @@
-"""Files that are written whole or not at all."""
+"""Writing and checking files: each is written completely or not at all, and says its format.
+
+Every file that halometry writes carries the keys `format`, `format_version` and
+`halometry_version`; see `header`.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -13,7 +18,73 @@ from uuid import uuid4
 
 from safetensors import SafetensorError
 
-from halometry.errors import StorageError
+from halometry import __version__
+from halometry.errors import FormatError, StorageError
+
+FORMATS = {  # version of each format; a change that older code cannot read raises it
+    "run": 1,
+    "split": 1,
+    "lineage": 1,
+    "conformal": 1,
+    "ood": 1,
+    "weights": 1,
+    "training": 1,
+    "history": 1,
+    "checkpoint": 1,
+    "dataset": 1,
+    "shard": 1,
+    "manifest": 1,
+    "predictions": 1,
+    "evaluation": 1,
+    "comparison": 1,
+    "fits": 1,
+    "robustness": 1,
+    "attribution": 1,
+    "sensitivity": 1,
+    "population": 1,
+    "onnx": 1,
+    "measurement": 1,
+}
+PREFIX = "halometry-"
+
+
+def header(name: str) -> dict[str, Any]:
+    """The keys that say what a file is and what wrote it.
+
+    Args:
+        name: a format of `FORMATS`.
+
+    Example:
+        >>> header("run")["format"], header("run")["format_version"]
+        ('halometry-run', 1)
+    """
+    return {
+        "format": f"{PREFIX}{name}",
+        "format_version": FORMATS[name],
+        "halometry_version": __version__,
+    }
+
+
+def check_header(content: Mapping[str, Any], name: str, where: str | Path) -> None:
+    """Check that a file is of a format and of the version that this package reads.
+
+    Args:
+        content: its keys; values may be text, as in the metadata of safetensors files.
+        name: the expected format, one of `FORMATS`.
+        where: the file, for the message.
+
+    Raises:
+        FormatError: it is of another format or version.
+    """
+    expected = header(name)
+    if content.get("format") != expected["format"]:
+        found = content.get("format", "no format")
+        raise FormatError(f"{where}: is not a {expected['format']} file (it says: {found})")
+    if str(content.get("format_version")) != str(expected["format_version"]):
+        raise FormatError(
+            f"{where}: has format version {content.get('format_version')}, this halometry reads"
+            f" version {expected['format_version']}"
+        )
 
 
 @contextmanager
@@ -53,14 +124,48 @@ def write_text(path: Path, content: str) -> None:
         partial.write_text(content, encoding="utf-8")
 
 
-def write_table(
-    path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any] | Mapping[str, Any]]
-) -> None:
-    """Write a whole CSV file or nothing.
+def write_json(path: Path, name: str, content: Mapping[str, Any]) -> None:
+    """Write a JSON file that begins with its `header`.
 
     Args:
         path: the file.
-        columns: their names.
+        name: its format, one of `FORMATS`.
+        content: its other keys.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    write_text(path, json.dumps(header(name) | dict(content), indent=1) + "\n")
+
+
+def read_json(path: Path, name: str) -> dict[str, Any]:
+    """Read a JSON file that `write_json` wrote.
+
+    Raises:
+        FormatError: it cannot be read, or is of another format or version.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise FormatError(f"{path}: is not a {PREFIX}{name} file")
+    check_header(content, name, path)
+    return content
+
+
+def write_table(
+    path: Path,
+    name: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any] | Mapping[str, Any]],
+) -> None:
+    """Write a CSV file, and its `header` into a JSON file of the same name with `.json` added.
+
+    Args:
+        path: the CSV file.
+        name: its format, one of `FORMATS`.
+        columns: their names, the first line of the file.
         rows: cells in that order, or by column; what a row has nothing in stays empty.
 
     Raises:
@@ -73,6 +178,7 @@ def write_table(
         cells = [row.get(name, "") for name in columns] if isinstance(row, Mapping) else row
         writer.writerow(cells)
     write_text(path, text.getvalue())
+    write_json(path.with_name(f"{path.name}.json"), name, {"columns": list(columns)})
 
 
 def check_writable(path: Path) -> None:

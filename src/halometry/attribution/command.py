@@ -19,7 +19,7 @@ from halometry.datasets.inputs import count_images, iter_images
 from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, UsageError
 from halometry.io import atomic_write, check_writable, write_table, write_text
-from halometry.log import say, track
+from halometry.log import logger, track
 from halometry.parallel import Workers
 from halometry.plotting import save
 from halometry.provenance import command, provenance
@@ -149,11 +149,11 @@ def _of_files(
     ):
         for item in images:
             if isinstance(item, ReadError):
-                say(f"left out: {item}")
+                logger.info(f"left out: {item}")
             elif (
                 reason := run.config.incompatibility(item.pixels.shape, item.mass_map_preset)
             ) is not None:
-                say(f"left out: {item.path}: {reason}")
+                logger.info(f"left out: {item.path}: {reason}")
             else:
                 good += 1
                 yield explainer.look(str(item.path), item.pixels)
@@ -235,7 +235,9 @@ def write_attribution(made: Attribution, out: Path) -> None:
     }
     write_text(out / "attribution.json", json.dumps(record, indent=1) + "\n")
     lines = [[one.name, one.said, *reversed(one.peak)] for one in made.looks]
-    write_table(out / "attribution.csv", ["image", "said", "peak_column", "peak_row"], lines)
+    write_table(
+        out / "attribution.csv", "attribution", ["image", "said", "peak_column", "peak_row"], lines
+    )
     with atomic_write(out / "maps.npz") as partial, partial.open("wb") as file:
         np.savez_compressed(file, *(one.map.astype(np.float32) for one in made.looks))
     save(figure_of(shown), out / "maps.png")

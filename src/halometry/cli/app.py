@@ -113,7 +113,10 @@ def processes(workers: str) -> Workers:
 @app.callback(invoke_without_command=True)
 def options(
     version: Annotated[bool, typer.Option("--version", help="Say the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # see main
+    # These three are read by `main`, so that they are accepted anywhere on the line.
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print debug messages too.")] = False,
 ) -> None:
     if version:
         tell(f"halometry {__version__}")

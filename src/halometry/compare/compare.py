@@ -29,7 +29,7 @@ from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import key_metric, roc_curves
 from halometry.evaluation.posterior_checks import posterior_record
 from halometry.io import write_text
-from halometry.log import say
+from halometry.log import logger
 from halometry.models.backbones import check_pretrained, timm_name
 from halometry.models.predictor import Predictor
 from halometry.parallel import find_device
@@ -116,7 +116,7 @@ def compare_networks(
     labeled = data if isinstance(data, LabeledImages) else open_dataset(data, task=task)
     evaluations = []
     for i, name in enumerate(backbones):
-        say(f"[{i + 1}/{len(backbones)}] {name}: training for {task}")
+        logger.info(f"[{i + 1}/{len(backbones)}] {name}: training for {task}")
         run = train(
             task,
             labeled,
@@ -130,7 +130,7 @@ def compare_networks(
             devices=devices,
         )
         evaluations.append(evaluate(run, labeled, out / "evaluations" / name, device))
-    say(f"timing {len(backbones)} networks, one image and batches, in turns")
+    logger.info(f"timing {len(backbones)} networks, one image and batches, in turns")
     record = _record(task, labeled, recipe_file, evaluations, out, seed, device, note)
     named = {e.run.name: e for e in evaluations}
     gallery = gallery_of(labeled, named, seed, best_of(record)["name"], device)
@@ -148,7 +148,7 @@ def write_comparison(comparison: Comparison) -> None:
     figures.save(pareto(record), out / "accuracy_against_latency.png")
     title = f"{len(record['models'])} networks compared: {record['task']}"
     write_report(comparison.report, [(record, comparison.gallery)], title)
-    say(f"results and report -> {out}")
+    logger.info(f"results and report -> {out}")
 
 
 def _record(
@@ -325,7 +325,7 @@ def gallery_of(
         try:
             seen = look_at(evaluations[explain].run, data, rows[few], device)
         except (HalometryError, RuntimeError, ImportError) as error:  # such as no memory for it
-            say(f"the report will not show where {explain} looks: {error}")
+            logger.info(f"the report will not show where {explain} looks: {error}")
             return []
         return [replace(one, name=f"truly {label(i)}") for one, i in zip(seen, few, strict=True)]
 

@@ -103,7 +103,7 @@ def write_csv(path: Path, record: dict[str, Any]) -> None:
             row |= _flat(f"training_{key}", value)
         rows.append(row | {"start": model["start"], "run": model["run"]})
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    write_table(path, columns, rows)
+    write_table(path, "comparison", columns, rows)
 
 
 def print_differences(record: dict[str, Any], console: Console) -> None:
@@ -128,7 +128,7 @@ def print_differences(record: dict[str, Any], console: Console) -> None:
 def write_differences(path: Path, record: dict[str, Any]) -> None:
     """One row for every two networks and each metric that they are compared by."""
     columns = ["metric", "first", "second", "value", "low", "high", "better"]
-    write_table(path, columns, record["differences"])
+    write_table(path, "comparison", columns, record["differences"])
 
 
 def _flat(key: str, value: Any) -> dict[str, Any]:

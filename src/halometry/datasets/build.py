@@ -10,7 +10,7 @@ from halometry.datasets.index import is_index_of, write_index
 from halometry.datasets.manifest import Ledger
 from halometry.datasets.shards import Shard, shard_folder
 from halometry.errors import StorageError
-from halometry.log import Tracker, say, track
+from halometry.log import Tracker, logger, track
 
 MOST_SHARDS = 200  # HDF5 may hold all of them open, and some systems allow 256 open files
 
@@ -78,7 +78,7 @@ def make_shards(
         done = {shard.file: shard for shard in good}
         left = [shard for shard in plan if shard.file not in done]
         if not left and is_index_of(out, good, test_from):
-            say(f"{out}: complete already; its shards are as they were written")
+            logger.info(f"{out}: complete already; its shards are as they were written")
             return out
         ledger.rewrite(good)
 

@@ -17,7 +17,7 @@ from halometry.config import Task
 from halometry.datasets.readers import Image, read_image
 from halometry.datasets.store import StoreWriter, open_store
 from halometry.errors import DataError, ReadError, StorageError
-from halometry.log import say, track
+from halometry.log import logger, track
 
 LOOKED_AT = 20  # files that may tell what a set is like
 PACK = 256  # images written at a time
@@ -130,7 +130,9 @@ def _pack(store: Path, root: Path, entries: Sequence[Entry], task: Task) -> None
             progress.advance(len(part))
         if bad:
             raise DataError(_complaint(bad))
-    say(f"packed {len(entries):,} files of {root} once, into the cache; they are not read again")
+    logger.info(
+        f"packed {len(entries):,} files of {root} once, into the cache; they are not read again"
+    )
 
 
 def _complaint(bad: list[ReadError]) -> str:

@@ -13,7 +13,7 @@ from halometry.datasets.build import Finished
 from halometry.datasets.shards import Shard
 from halometry.datasets.workers import ShardTask, make_shard
 from halometry.errors import DataError, UnavailableError, UsageError
-from halometry.log import Tracker, say
+from halometry.log import Tracker, logger
 from halometry.parallel import find_device
 from halometry.provenance import versions
 
@@ -46,7 +46,7 @@ def make_on_cluster(
     futures = []
     try:
         if not client.scheduler_info()["workers"]:
-            say(f"{address}: has no workers yet; waiting for them")
+            logger.info(f"{address}: has no workers yet; waiting for them")
         futures = [client.submit(make_on_worker, task, pure=False) for task in tasks]
         with client.as_current():
             for future in distributed.as_completed(futures):

@@ -19,7 +19,7 @@ from torch import Tensor
 from halometry.config import Task, validate
 from halometry.datasets.store import is_store, open_store
 from halometry.errors import ConfigError, DataError
-from halometry.log import say
+from halometry.log import logger
 from halometry.simulation import Preset
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def preset_of(data: LabeledImages) -> Preset | None:
     try:
         return validate(Preset, yaml.safe_load(text), f"the preset in {data.source}")
     except ConfigError as error:  # one that names files which are not here
-        say(f"no fresh images, nor maps of the mass: {error}")
+        logger.info(f"no fresh images, nor maps of the mass: {error}")
         return None
 
 

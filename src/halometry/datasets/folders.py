@@ -14,7 +14,7 @@ from halometry.datasets.inputs import natural
 from halometry.datasets.readers import is_readable, read_image
 from halometry.datasets.store import open_store
 from halometry.errors import DataError, ReadError
-from halometry.log import say
+from halometry.log import logger
 
 PUBLISHED_ORDERS = (("no", "sphere", "vort"), ("no_sub", "sub"))
 TEST_FOLDERS = ("test", "val")  # in the community's sets, val/ is the test set by custom
@@ -33,7 +33,7 @@ def open_folder(path: Path) -> LabeledImages:
     held_out = next((name for name in TEST_FOLDERS if (path / name).is_dir()), None)
     if (path / "train").is_dir() and held_out and _class_folders(path / "train"):
         if held_out == "test" and (path / "val").is_dir():
-            say(
+            logger.info(
                 f"{path}: test/ is the test set; val/ is not used, a tenth of train/ takes its part"
             )
         return _classes(path, ("train", held_out))

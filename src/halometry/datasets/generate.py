@@ -9,7 +9,7 @@ from halometry.datasets.cluster import make_on_cluster
 from halometry.datasets.shards import Shard
 from halometry.datasets.workers import BATCH, ShardTask, make_here, make_in_processes
 from halometry.errors import StorageError, UsageError
-from halometry.log import Tracker, say
+from halometry.log import Tracker, logger
 from halometry.parallel import Workers, check_workers, cores, find_device
 from halometry.provenance import versions
 from halometry.simulation import Preset, load_preset
@@ -90,7 +90,7 @@ def simulate(
         some = [making[shard.file] for shard in left]
         processes = _processes(workers, some)
         if workers != "auto" and processes < workers:
-            say(f"--workers {workers}: {len(some)} shards are left; see --shard")
+            logger.info(f"--workers {workers}: {len(some)} shards are left; see --shard")
         _make(some, processes, scheduler, progress, finished)
 
     title = f"simulating {preset.name}"

@@ -11,7 +11,7 @@ from halometry.datasets.inputs import count_images, iter_images
 from halometry.datasets.open import open_dataset
 from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, UsageError, did_you_mean
-from halometry.log import say
+from halometry.log import logger
 from halometry.plotting import Beneath, montage, save
 from halometry.resources import is_user_file
 from halometry.simulation import list_presets, load_preset, sample
@@ -115,7 +115,7 @@ def _from_files(path: Path, count: int) -> tuple[list[np.ndarray], list[str]]:
     for item in images:
         if isinstance(item, ReadError):
             last = item
-            say(f"left out: {item}")
+            logger.info(f"left out: {item}")
         else:
             good.append(item)
         if len(good) == count:
@@ -123,7 +123,7 @@ def _from_files(path: Path, count: int) -> tuple[list[np.ndarray], list[str]]:
     if not good:
         raise last
     if len(good) == count < total:
-        say(f"the first {len(good)} of {total} images; see --count")
+        logger.info(f"the first {len(good)} of {total} images; see --count")
     return [item.pixels.mean(axis=0) for item in good], [Path(item.path).name for item in good]
 
 

@@ -28,7 +28,7 @@ from halometry.evaluation.metrics import (
 from halometry.evaluation.posterior_checks import posterior_metrics, posterior_record
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.io import check_writable, write_table, write_text
-from halometry.log import say
+from halometry.log import logger
 from halometry.runs.checks import check_compatible
 from halometry.runs.open import AnyRun, open_run
 from halometry.runs.predict_rows import answers_to, points_of, posterior_of
@@ -190,7 +190,7 @@ def write_evaluation(evaluation: Evaluation, out: Path, data: LabeledImages) -> 
         figures.save(posterior_figure(reliability), out / "posterior.png")
     write_text(out / "metrics.json", json.dumps(record_of(evaluation, data), indent=1) + "\n")
     _write_predictions(out / "predictions.csv", evaluation)
-    say(f"{name}: {evaluation.description} -> {out}")
+    logger.info(f"{name}: {evaluation.description} -> {out}")
 
 
 def record_of(evaluation: Evaluation, data: LabeledImages) -> dict[str, Any]:
@@ -242,4 +242,4 @@ def _write_predictions(path: Path, evaluation: Evaluation) -> None:
     for name, truth, values in zip(evaluation.names, evaluation.truth, columns, strict=True):
         label = names[int(truth)] if names else f"{truth:.6g}"
         rows.append([name, label, *(f"{value:.6g}" for value in values)])
-    write_table(path, ["image", "truth", *header], rows)
+    write_table(path, "predictions", ["image", "truth", *header], rows)

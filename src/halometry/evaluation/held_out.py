@@ -9,7 +9,7 @@ import numpy as np
 
 from halometry.datasets.dataset import LabeledImages
 from halometry.errors import DataError
-from halometry.log import say
+from halometry.log import warn
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.exported import ExportedRun
 from halometry.runs.lineage import exclude_seen_rows
@@ -37,7 +37,7 @@ def rows_to_judge(run: AnyRun, data: LabeledImages) -> tuple[np.ndarray, str]:
     conformal = run.conformal()
     its_own = data.fingerprint == run.config.data.fingerprint  # calibrated on those kept for that
     if conformal is not None and conformal.fingerprint == data.fingerprint and not its_own:
-        say(f"warning: {run.source} was calibrated on images of {data.source}; judge it on others")
+        warn(f"{run.source} was calibrated on images of {data.source}; judge it on others")
     return left, what
 
 
@@ -53,8 +53,8 @@ def _rows_apart(run: Run | ExportedRun, data: LabeledImages) -> tuple[np.ndarray
         rows = np.flatnonzero(data.roles == "test")
         return rows, f"the {len(rows):,} test images of {data.source}"
     if Path(data.source).resolve() == Path(trained.path).resolve():
-        say(
-            f"warning: {data.source} has changed since {run.source} was trained on it; images it"
+        warn(
+            f"{data.source} has changed since {run.source} was trained on it; images it"
             " was trained on are among those it is judged on now"
         )
     return np.arange(len(data)), f"all {len(data):,} images of {data.source}"

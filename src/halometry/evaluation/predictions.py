@@ -72,7 +72,9 @@ def write_answers(
         cells = _cells(answer)
         row = [cells[group] or [""] * len(wanted) for group, wanted in columns.items()]
         rows.append([answer.file, *chain.from_iterable(row), answer.error])
-    write_table(path, ["file", *chain.from_iterable(columns.values()), "error"], rows)
+    write_table(
+        path, "predictions", ["file", *chain.from_iterable(columns.values()), "error"], rows
+    )
 
 
 def _ends() -> list[str]:

@@ -34,7 +34,7 @@ def write_fits(folder: Path, answers: Sequence[Fitted]) -> None:
     names = list(dict.fromkeys(e.name for one in fits for e in one.estimates))
     parameters = [column for name in names for column in (name, f"{name}_error")]
     columns = ["file", *QUALITY, *parameters, "error"]
-    write_table(folder / "fits.csv", columns, map(_row, answers))
+    write_table(folder / "fits.csv", "fits", columns, map(_row, answers))
     record = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,

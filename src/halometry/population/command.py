@@ -11,7 +11,7 @@ from pathlib import Path
 from halometry import __version__
 from halometry.errors import UsageError, did_you_mean
 from halometry.io import check_writable, write_table, write_text
-from halometry.log import say
+from halometry.log import logger, warn
 from halometry.plotting import save
 from halometry.population.figure import fractions_figure, masses_figure
 from halometry.population.fractions import Fractions, class_fractions
@@ -78,8 +78,8 @@ def infer_population(
         raise UsageError(f"--law {law}: {did_you_mean(law, LAWS)}")
     answers = read_answers(Path(predictions))
     if answers.unusual:
-        say(
-            f"warning: {answers.unusual} of {len(answers.values)} lenses are unlike the training"
+        warn(
+            f"{answers.unusual} of {len(answers.values)} lenses are unlike the training"
             " set; what they say counts all the same (take them out of the file if it should not)"
         )
     if out is not None:
@@ -123,11 +123,13 @@ def _masses(
     if outside:
         low, high = masses.known
         lenses = "lens" if outside == 1 else "lenses"
-        say(f"{outside} {lenses} left out: the training set tells of {low:.3g} to {high:.3g} only")
+        logger.info(
+            f"{outside} {lenses} left out: the training set tells of {low:.3g} to {high:.3g} only"
+        )
     for end in masses.cut():
-        say(f"warning: only {end} were possible beforehand, and the posterior ends there too")
+        warn(f"only {end} were possible beforehand, and the posterior ends there too")
     if (beyond := masses.beyond()) > MUCH:
-        say(f"warning: {100 * beyond:.0f} % of the population is beyond what the training set"
+        warn(f"{100 * beyond:.0f} % of the population is beyond what the training set"
             " tells of; its law there is the assumed one")  # fmt: skip
     summaries = dict(zip(("mean", "spread"), masses.summaries(), strict=True))
     return Population(path, count, answers.left_out + outside, told, summaries, None, masses)
@@ -145,7 +147,7 @@ def write_population(found: Population, out: Path, answers: Answers) -> None:
         [name, *(f"{value:.6g}" for value in summary.to_dict().values())]
         for name, summary in found.summaries.items()
     ]
-    write_table(out / "population.csv", columns, rows)
+    write_table(out / "population.csv", "population", columns, rows)
     if isinstance(found.posterior, Fractions):
         drawn = fractions_figure(
             found.posterior.draws, found.posterior.weights, list(found.summaries)

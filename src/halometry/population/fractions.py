@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halometry.log import say
+from halometry.log import warn
 from halometry.population.summary import Summary, summarize
 
 EM_STEPS, EM_CHANGE = 5000, 1e-6
@@ -94,7 +94,7 @@ def class_fractions(
         spread = (logits - center).T @ ((logits - center) * weights[:, None])
         spread += 1e-9 * np.eye(len(center))
     if found.effective < DOUBTFUL:
-        say(f"warning: {found.effective:.0f} of {draws} draws count; the intervals are rough")
+        warn(f"{found.effective:.0f} of {draws} draws count; the intervals are rough")
     return found
 
 

@@ -22,7 +22,7 @@ from halometry.errors import (
     did_you_mean,
 )
 from halometry.io import atomic_write, check_writable
-from halometry.log import say
+from halometry.log import logger
 from halometry.models.onnx import INPUT, INSTALL, OUTPUT, OnnxPredictor, to_onnx
 from halometry.runs.config import RunConfig
 from halometry.runs.exported import FORMAT, FORMAT_VERSION, SUFFIX
@@ -89,7 +89,7 @@ def export(
     check_writable(out)
     images, described = _images(run, check)
     content = _content(run)
-    say(f"{run.name}: comparing with PyTorch on {described}")
+    logger.info(f"{run.name}: comparing with PyTorch on {described}")
     difference = _difference(run, content, images, str(out))
     if not difference <= TOLERANCE:
         raise RunError(

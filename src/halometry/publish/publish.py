@@ -22,7 +22,7 @@ from halometry.datasets.splits import LETTERS
 from halometry.errors import StorageError
 from halometry.evaluation.evaluate import Evaluation, evaluate, outputs_of, record_of
 from halometry.io import check_writable, partial_path, write_text
-from halometry.log import say
+from halometry.log import logger
 from halometry.publish.card import CARD, card
 from halometry.resources import weights_name
 from halometry.runs.lineage import dataset_label, lineage_to_json, without_path, without_paths
@@ -108,7 +108,9 @@ def publish_run(
         before = outputs_of(run, labeled, after.rows, device)
         change: float | None = _change(before, after)
         if not (change is not None and change <= LARGEST_CHANGE):  # nor where it is no number
-            say(f"half precision would change an answer by {change:.2g}: weights stay as they are")
+            logger.info(
+                f"half precision would change an answer by {change:.2g}: weights stay as they are"
+            )
             write_tensors(folder / WEIGHTS, tensors)
             after, change = evaluate(load_run(folder), labeled, device=device), None
         name = str(to) if hub.is_address(to) else weights_name(Path(to))

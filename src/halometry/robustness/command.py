@@ -8,7 +8,7 @@ from pathlib import Path
 from halometry.errors import UsageError, did_you_mean
 from halometry.evaluation.differences import differences
 from halometry.io import check_writable
-from halometry.log import say, track
+from halometry.log import logger, track
 from halometry.parallel import Workers, find_device
 from halometry.robustness.core import Robustness, Step, judge, metrics_of
 from halometry.robustness.shifts import SHIFTS, shifted
@@ -114,7 +114,7 @@ def _plan(preset: Preset, shifts: Sequence[str] | None) -> Iterator[tuple[str, f
             try:
                 moved = shifted(preset, name, factor)
             except UsageError as error:  # out of its range, or a law that has no multiple
-                say(f"left out: {error}")
+                logger.info(f"left out: {error}")
                 continue
             if moved is not None:
                 yield name, factor, moved

@@ -118,7 +118,7 @@ def _write_csv(path: Path, found: Robustness) -> None:
         for estimate in (*(step.metrics[key] for key in metrics), step.change):
             cells += _cells(estimate)
         rows.append([step.shift or "none", f"{step.factor:g}", *cells])
-    write_table(path, ["shift", "factor", *ends], rows)
+    write_table(path, "robustness", ["shift", "factor", *ends], rows)
 
 
 def _cells(estimate: Interval | None) -> list[str]:

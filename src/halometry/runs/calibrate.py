@@ -12,7 +12,7 @@ from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, UsageError
 from halometry.io import check_writable
-from halometry.log import say
+from halometry.log import logger
 from halometry.runs.calibration_fit import Reserved, calibrate_on, halves, reserved, thinned
 from halometry.runs.checks import check_compatible
 from halometry.runs.exported import SUFFIX
@@ -73,9 +73,11 @@ def calibrate(
     fewest = min(len(scores) for scores in conformal.scores)
     if fewest < FEW:
         of = " of one class" if run.config.class_names else ""
-        say(f"{run.source}: calibrated on {fewest} images{of}; that few tell little, give {FEW}")
+        logger.info(
+            f"{run.source}: calibrated on {fewest} images{of}; that few tell little, give {FEW}"
+        )
     if (run.path / "README.md").is_file():
-        say(f"{run.source}: its card is of before; 'halometry publish' writes another")
+        logger.info(f"{run.source}: its card is of before; 'halometry publish' writes another")
     made = load_run(run.path)
     return Calibration(made, made.config.temperature, made.config.bias, conformal)
 

@@ -17,7 +17,7 @@ from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import Split
 from halometry.errors import DataError, RunError
 from halometry.io import atomic_write
-from halometry.log import say, track
+from halometry.log import logger, track
 from halometry.models.predictor import Predictor
 from halometry.ood.detector import (
     FEATURES,
@@ -100,7 +100,7 @@ def learn(run: Run, data: LabeledImages, split: Split, device: str) -> Familiar 
     parts = _parts(split, run.config.seed)
     count = sum(map(len, parts))
     if len(parts[1]) < FEWEST:
-        say(
+        logger.info(
             f"{run.name}: will not tell which images are unusual, since {count} images that it"
             f" has not learnt from are too few to know; {2 * FEWEST} are needed"
         )
@@ -191,11 +191,11 @@ def watched(run: AnyRun, device: str = "auto") -> tuple[Answerer, Watch | None]:
     """
     if not isinstance(run, Run):
         what = "several together" if isinstance(run, Ensemble) else "an exported file"
-        say(f"{run.source}: {what} cannot tell which images are unusual; a single run can")
+        logger.info(f"{run.source}: {what} cannot tell which images are unusual; a single run can")
         return run.answerer(device), None
     known = read_familiar(run.path)
     if known is None:
-        say(f"{run.source}: cannot tell which images are unusual; {ANEW}")
+        logger.info(f"{run.source}: cannot tell which images are unusual; {ANEW}")
         return run.answerer(device), None
     watch = Watch(known)
     return run.answerer(device, watch.over), watch

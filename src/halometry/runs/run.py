@@ -22,7 +22,7 @@ from halometry.config import Task, read_yaml, validate
 from halometry.datasets.splits import Split
 from halometry.errors import ConfigError, RunError, UsageError, did_you_mean
 from halometry.io import atomic_write, write_text
-from halometry.log import say
+from halometry.log import logger
 from halometry.models.predictor import Predictor
 from halometry.parallel import find_device
 from halometry.resources import list_weights, weights_folder
@@ -216,7 +216,9 @@ def _find(source: str) -> Path:
     path, known = Path(source), list_weights()
     if path.is_dir():
         if path.as_posix() in known:
-            say(f"{source}: the folder here, not the weights of that name that come with halometry")
+            logger.info(
+                f"{source}: the folder here, not the weights of that name that come with halometry"
+            )
         return path
     if path.as_posix() in known:
         return weights_folder(path.as_posix())

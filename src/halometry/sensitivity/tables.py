@@ -189,7 +189,7 @@ def write_sensitivity(folder: Path, seen: Sensitivity) -> None:
     """
     write_text(folder / "sensitivity.json", json.dumps(seen.record, indent=1) + "\n")
     columns = ["place", "observer", "log10_mass", "share", "low", "high"]
-    write_table(folder / "sensitivity.csv", columns, _lines(seen))
+    write_table(folder / "sensitivity.csv", "sensitivity", columns, _lines(seen))
     panels = {
         place: {_called(seen, name): of.completeness(name) for name in of.observers}
         for place, of in seen.outcomes.items()

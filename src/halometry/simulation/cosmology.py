@@ -118,8 +118,8 @@ def einstein_radius(
         z_lens: redshift of the lens, up to 10.
         z_source: redshift of the source, above the lens's.
         kind: `angular_diameter` is the physics (Schneider, Ehlers & Falco 1992, eq. 2.6).
-            `luminosity_as_published` takes luminosity distances and D_LS = D_S - D_L, as the published sets
-            did: it is wrong, and needed to reproduce them.
+            `luminosity_as_published` takes luminosity distances and D_LS = D_S - D_L. This is
+            wrong; it reproduces the published sets.
         which: the universe; flat with H0 = 70 km/s/Mpc and Om0 = 0.3 unless told otherwise.
 
     Returns:

@@ -31,7 +31,7 @@ class Preset(Strict):
         classes: of a classification, by name, with what they have: `no` substructure, subhalos
             (`sphere`) or a line (`vort`).
         cosmology: in which distances are taken.
-        distances: `angular_diameter`, or `luminosity_as_published` for the formula of the published sets.
+        distances: `angular_diameter`, or `luminosity_as_published`: the published sets' formula.
         mass_scale: multiplies all substructure masses; 1 for anything meant to be realistic.
         image, lens, lens_light, source: the parts.
         subhalos, or halos: substructure in the lens plane, or also along the line of sight.

@@ -95,7 +95,7 @@ class Keeper(L.Callback):
         return improves(-row["val_loss"], -self.best["val_loss"])
 
     def _write_history(self) -> None:
-        write_table(self.path / HISTORY, list(self.history[0]), self.history)
+        write_table(self.path / HISTORY, "history", list(self.history[0]), self.history)
 
     def on_train_epoch_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
         self._share_losses(trainer, learner)

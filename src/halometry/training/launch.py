@@ -138,7 +138,7 @@ def _begin(seat: _Seat, line: connection.Connection) -> None:
     begin_as_child()
     torch.set_num_threads(seat.threads)
     if seat.rank:
-        progress.hush()
+        progress.silence()
     try:
         work, args = line.recv()
         group = local_group(seat.rank, seat.devices)

@@ -13,7 +13,7 @@ from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import split_dataset
 from halometry.errors import RunError, UsageError
-from halometry.log import hush, say
+from halometry.log import logger, silence
 from halometry.parallel import check_devices, find_device
 from halometry.runs import run as folder
 from halometry.runs.config import RunConfig
@@ -81,7 +81,7 @@ def train(
     out = Path(out)
     group = find_group(devices, nodes)
     if not group.is_first:
-        hush()
+        silence()
     where = check_devices(find_device(device), devices, nodes)
     recipe_file = recipe if isinstance(recipe, RecipeFile) else load_recipe(recipe)
     resolved = recipe_file.resolve(task, backbone, overrides)
@@ -126,7 +126,9 @@ def train(
                     " --device as it was, or with --devices 1"
                 )
             if config.execution.device != where:
-                say(f"{out}: was begun on {config.execution.device}, and goes on on {where}")
+                logger.info(
+                    f"{out}: was begun on {config.execution.device}, and goes on on {where}"
+                )
                 execution = config.execution.model_copy(update={"device": where})
                 config = config.model_copy(update={"execution": execution})
             job = Job(out, config, labeled, split, start_run)

@@ -23,7 +23,7 @@ from torch import Tensor
 from halometry.datasets.dataset import LabeledImages, preset_of, take
 from halometry.datasets.splits import Split
 from halometry.io import write_text
-from halometry.log import duration, say, track
+from halometry.log import duration, logger, track
 from halometry.models import Network, Preprocessing
 from halometry.models.d4net import FURTHER
 from halometry.runs import run as folder
@@ -99,8 +99,10 @@ def _fit(job: Job, group: Group) -> None:
     selection = Selection(images, labels, rows, max(64, order.batch_size), group.share)
     learner = Learner(config.predictor(network), config, batches, mass_map)
     keeper = Keeper(job.out)
-    say(f"{config.backbone}: {config.execution.summary()}; {steps} steps of {order.batch_size}")
-    say(f"{config.backbone}: from {config.start}")
+    logger.info(
+        f"{config.backbone}: {config.execution.summary()}; {steps} steps of {order.batch_size}"
+    )
+    logger.info(f"{config.backbone}: from {config.start}")
     with track(f"training {config.backbone}", config.steps) as tracker, _quiet():
         callbacks = [Statistics(), keeper, Watcher(tracker, METRICS[config.task])]
         trainer = _trainer(job, group, stretches, callbacks)
@@ -153,7 +155,9 @@ def _mass_map(
     example = take(images, np.sort(job.split.train[:1])).cpu()
     mass_map = MassMap.of(network.backbone, Preprocessing(job.config.preprocessing)(example))
     if mass_map is None:
-        say(f"{job.config.backbone}: has no maps of features; it learns no map of the mass beside")
+        logger.info(
+            f"{job.config.backbone}: has no maps of features; it learns no map of the mass beside"
+        )
         return None, None
     maps = mass_maps(job.data, preset, mass_map.cells)
     mass_map.standardize(maps[torch.from_numpy(job.split.train)])
@@ -268,7 +272,7 @@ def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, batches: Batches) -> N
     write_text(out / folder.METRICS, json.dumps(record, indent=1) + "\n")
     (out / folder.RESUME).unlink(missing_ok=True)
     best = f"{METRICS[config.task]} {keeper.best['val_metric']:.3f}"
-    say(f"{config.backbone}: {duration(seconds)}, selection {best} -> {out}")
+    logger.info(f"{config.backbone}: {duration(seconds)}, selection {best} -> {out}")
 
 
 class _quiet:  # noqa: N801  (a context manager, used like a function)

@@ -10,7 +10,7 @@ from halometry.config import Task
 from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.splits import Split
 from halometry.errors import RunError, UsageError
-from halometry.log import say
+from halometry.log import logger
 from halometry.models.backbones import SHALLOWER, check_pretrained, pretraining_note
 from halometry.runs.lineage import START
 from halometry.runs.recipe import Recipe
@@ -67,7 +67,7 @@ def say_differences(start: Run, recipe: Recipe) -> None:
     differing = [key for key in LOOKED_AT if getattr(there, key) != getattr(recipe, key)]
     if differing:
         told = ", ".join(f"{key}={getattr(there, key)}" for key in differing)
-        say(f"--start {start.source}: has learnt with {told}; here it is otherwise")
+        logger.info(f"--start {start.source}: has learnt with {told}; here it is otherwise")
 
 
 def check_frozen(recipe: Recipe, start: Run | None) -> None:
