@@ -125,7 +125,7 @@ class Way:
 
 
 def record_run(device: str, network: str, count: int, folder: Path) -> dict[str, Any]:
-    """Seconds from nothing to the published AUC on the selection images; None if not reached."""
+    """Seconds from nothing to the published AUC on the validation images; None if not reached."""
     start = time.perf_counter()
     store = halometry.simulate(PRESET, count, 0, folder / "images.h5", device)
     rendered = time.perf_counter() - start

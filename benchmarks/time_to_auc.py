@@ -2,7 +2,7 @@
 
     python benchmarks/time_to_auc.py --out results/time_to_auc.json
 
-`halometry train` with each recipe, until the AUC of the selection images passes a threshold.
+`halometry train` with each recipe, until the AUC of the validation images passes a threshold.
 These are the same for all, and no network learns from them. The seconds begin with the command:
 they hold the start of Python, the choice of precision, validation and everything else. A run that
 does not get there ends at the limit, and the ratio is then a lower one. The published recipe may
@@ -44,7 +44,7 @@ class Race:
     Args:
         run: the folder.
         words: the command that trains into it.
-        threshold: AUC of the selection images.
+        threshold: AUC of the validation images.
         limit: seconds.
         spent: of these, before training begins.
     """
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=float, default=3600, help="seconds a run")
     options = parser.parse_args()
-    record = begin(f"seconds to an AUC of {options.threshold:g} on the selection images")
+    record = begin(f"seconds to an AUC of {options.threshold:g} on the validation images")
     record |= {key: getattr(options, key) for key in ("preset", "images", "threshold", "limit")}
     recipes = [one for one in RECIPES if one in options.recipes]
     others = [one for one in recipes if one != "baseline" and "baseline" in recipes]

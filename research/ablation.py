@@ -76,7 +76,7 @@ def _measured(name: str, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "left_out": WITHOUT[name],
         "metrics": {key: value.to_dict() for key, value in one.metrics.items()},
-        "selection": training["selection"],
+        "validation": training["validation"],
         "images": training["images"],
     }
     if name != WHOLE:

@@ -220,7 +220,7 @@ def _subhalos(real: Fits, simulated: Fits, seed: int) -> dict[str, Any]:
 def _disc_over_uniform(real: np.ndarray, simulated: np.ndarray) -> dict[str, float]:
     """2 ln of the likelihood ratio of subhalos uniform in a disc to uniform in the radius.
 
-    The simulated ones are uniform in the radius; what is found of them has the search's selection
+    The simulated ones are uniform in the radius; what is found of them has the search's validation
     in it, which a factor of r turns into that of the other law. Its error is by bootstrap of both.
     """
     rng = np.random.default_rng(0)

@@ -67,15 +67,15 @@ class Sizes:
     """Images of each kind that a network learns from, is chosen by, and is scored on."""
 
     training: int
-    selection: int
+    validation: int
     test: int
 
     @property
     def total(self) -> int:
-        return self.training + self.selection + self.test
+        return self.training + self.validation + self.test
 
     def parts(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        first, second = self.training, self.training + self.selection
+        first, second = self.training, self.training + self.validation
         return images[:first], images[first:second], images[len(images) - self.test :]
 
 
@@ -124,7 +124,7 @@ def network_scores(
         auc = float(area_under_roc(_scores(network, chosen_by), kinds.numpy() > 0.5))
         if auc > best:
             best, kept = auc, {k: v.clone() for k, v in network.state_dict().items()}
-        print(f"  epoch {epoch + 1}: AUC {auc:.3f} on the selection", file=sys.stderr)
+        print(f"  epoch {epoch + 1}: AUC {auc:.3f} on the validation", file=sys.stderr)
     network.load_state_dict(kept)
     return _scores(network, test)
 
@@ -146,7 +146,7 @@ def forest_scores(
     """Scores of the test images by their summary statistics, and how much each of them tells."""
     pairs = zip(sizes.parts(real.table()), sizes.parts(other.table()), strict=True)
     train, more, test = map(np.concatenate, pairs)
-    truth = np.repeat([0, 1, 0, 1], np.repeat([sizes.training, sizes.selection], 2))
+    truth = np.repeat([0, 1, 0, 1], np.repeat([sizes.training, sizes.validation], 2))
     forest = RandomForestClassifier(400, min_samples_leaf=3, random_state=seed)
     forest.fit(np.concatenate([train, more]), truth)
     weights = dict(zip(real.numbers, forest.feature_importances_.tolist(), strict=True))
@@ -188,7 +188,7 @@ def judged(real: Sample, other: Sample, sizes: Sizes, seed: int, epochs: int) ->
     return {
         "images_of_each": {
             "training": sizes.training,
-            "selection": sizes.selection,
+            "validation": sizes.validation,
             "test": sizes.test,
         },
         "epochs": epochs,

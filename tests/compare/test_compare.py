@@ -59,7 +59,7 @@ def test_results_hold_every_figure_of_merit_and_every_cost(classes: Comparison) 
         assert np.array(model["confusion"]).sum() == record["data"]["test"]
     assert record["machine"]["processor"]
     assert record["seed"] == 0
-    parts = ("train", "selection", "calibration", "test")
+    parts = ("train", "validation", "calibration", "test")
     assert sum(record["data"][part] for part in parts) == 90
 
 

@@ -203,7 +203,7 @@ def test_a_damaged_record_is_named(published: Path, tmp_path: Path) -> None:
 
 def test_the_record_is_plain_json(published: Path) -> None:
     record = json.loads((published / "weights" / KINDS / "metrics.json").read_text())
-    assert record["split"] == {"train": 72, "selection": 6, "calibration": 3, "test": 9}
+    assert record["split"] == {"train": 72, "validation": 6, "calibration": 3, "test": 9}
     assert record["test"]["count"] == 9
     assert record["parameters"] == sum(
         p.numel() for p in load_run(published / "weights" / KINDS).predictor().parameters()

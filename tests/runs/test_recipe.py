@@ -102,11 +102,11 @@ def test_ours_begin_without_weights_of_imagenet_by_every_recipe() -> None:
                 assert not load_recipe(name).resolve(task, backbone).pretrained
 
 
-@pytest.mark.parametrize(("by", "column"), [("loss", "val_loss"), ("metric", "val_metric")])
+@pytest.mark.parametrize("monitor", ["val_loss", "val_metric"])
 def test_the_checkpoint_is_the_best_of_what_the_recipe_says(
-    by: str, column: str, lenses: Path, tmp_path: Path
+    monitor: str, lenses: Path, tmp_path: Path
 ) -> None:
-    overrides = {"epochs": 6, "val_checks_per_epoch": 2, "monitor": by, "head_dropout": 0.5}
+    overrides = {"epochs": 6, "val_checks_per_epoch": 2, "monitor": monitor, "head_dropout": 0.5}
     run = train(
         "classification", lenses, "test_resnet", tmp_path / "run",
         overrides=overrides | {"online_fraction": 0, "precision": "float32", "batch_size": 16},
@@ -114,8 +114,8 @@ def test_the_checkpoint_is_the_best_of_what_the_recipe_says(
     with (run.path / HISTORY).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 15  # after every second of five steps a pass
-    sign = -1 if by == "loss" else 1
-    best = max(rows, key=lambda row: sign * float(row[column]))
+    sign = -1 if monitor == "val_loss" else 1
+    best = max(rows, key=lambda row: sign * float(row[monitor]))
     assert run.record()["best_step"] == int(best["step"])
     assert any(isinstance(m, nn.Dropout) for m in run.predictor("cpu").modules())
 

@@ -185,7 +185,7 @@ def test_a_run_goes_on_with_more_devices_of_its_kind_only(
         ({"nodes": -1}, "--nodes -1: must be 1 or more"),
         ({"nodes": 2}, "--nodes 2: start the same command on every machine, by torchrun or srun"),
         ({"devices": 30}, "30 processes cannot share the 25 images of a batch; use fewer"),
-        ({"devices": 10}, "10 processes cannot share the 6 images of the selection set"),
+        ({"devices": 10}, "10 processes cannot share the 6 images of the validation set"),
     ],
 )
 def test_what_cannot_be_shared_is_refused(

@@ -231,7 +231,7 @@ def test_a_loss_without_bounds_is_not_the_end_of_patience(
     def once_infinite(self: Learner) -> None:
         seen.append(1)
         if len(seen) == 2:
-            self._selection_loss = math.inf
+            self._val_loss = math.inf
         original(self)
 
     monkeypatch.setattr(Learner, "on_validation_epoch_end", once_infinite)

@@ -173,7 +173,7 @@ def _record(
             "description": data.description,
             "images": len(data),
             "train": len(split.train),
-            "selection": len(split.validation),
+            "validation": len(split.validation),
             "calibration": len(split.calibration),
             "test": len(split.test),
             "shape": list(data.images.shape[1:]),
@@ -240,7 +240,7 @@ def _model(evaluation: Evaluation, cost: dict[str, Any], out: Path) -> dict[str,
 
 
 def read_history(run: Run) -> list[dict[str, float]]:
-    """The lines of a run's `history.csv`: step, images, losses, selection metric, rate.
+    """The lines of a run's `history.csv`: step, images, losses, validation metric, rate.
 
     Raises:
         RunError: it is missing or damaged.

@@ -12,7 +12,7 @@ from halometry.errors import DataError
 
 SMALLEST = 10  # images, below which no split makes sense
 # An image's part, as it is written down.
-LETTERS = {"train": "t", "selection": "s", "calibration": "c", "test": "x"}
+LETTERS = {"train": "t", "validation": "v", "calibration": "c", "test": "x"}
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Split:
     """Rows of a set by what they are for; each an int64 array.
 
     Attributes:
-        train, selection, calibration, test: rows; `test` keeps the set's order. Splits of earlier
+        train, validation, calibration, test: rows; `test` keeps the set's order. Splits of earlier
             versions have nothing for calibration.
         seed: the split was made with.
     """
@@ -56,16 +56,16 @@ class Split:
 
 
 def split_dataset(
-    data: LabeledImages, seed: int, test: float = 0.1, selection: float = 0.1
+    data: LabeledImages, seed: int, test: float = 0.1, validation: float = 0.1
 ) -> Split:
     """Split a labeled set at random, each class in proportion.
 
     Args:
         data: the set. Where its layout says which images are for testing, they are, and only
-            the selection set is carved from the others.
+            the validation set is carved from the others.
         seed: of the split.
         test: share of all images.
-        selection: share of the rest, half of it for choosing the checkpoint, half for
+        validation: share of the rest, half of it for choosing the checkpoint, half for
             calibration.
 
     Raises:
@@ -89,10 +89,10 @@ def split_dataset(
         else:
             mixed = rng.permutation(group)
             held, rest = np.split(mixed, [max(fewest, round(test * len(mixed)))])
-        chosen, train = np.split(rest, [max(fewest, round(selection * len(rest)))])
+        chosen, train = np.split(rest, [max(fewest, round(validation * len(rest)))])
         parts["test"].append(held)
         half = max(fewest, -(-len(chosen) // 2))
-        parts["selection"].append(chosen[:half])
+        parts["validation"].append(chosen[:half])
         parts["calibration"].append(chosen[half:])
         parts["train"].append(train)
         if min(len(held), len(chosen), len(train)) < fewest:

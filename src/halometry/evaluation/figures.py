@@ -148,11 +148,11 @@ def _running(truth: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 @styled
 def learning_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], metric: str) -> Figure:
-    """Losses and the selection metric against the number of images seen.
+    """Losses and the validation metric against the number of images seen.
 
     Args:
         histories: for each network the lines of its `history.csv`.
-        metric: what the selection metric is called.
+        metric: what the validation metric is called.
     """
     color = colors(histories)
     made, axes = figure(9.6, 3.6, 1, 2)
@@ -167,8 +167,8 @@ def learning_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], metr
         )  # fmt: skip
         values = [line["val_metric"] for line in lines]
         right.plot(seen, values, color=color[name], lw=2, label=name, marker=marker, ms=4)
-    left.set_title("loss: selection (line), training (dashed)")
-    right.set_title(f"{metric} on the selection set")
+    left.set_title("loss: validation (line), training (dashed)")
+    right.set_title(f"{metric} on the validation set")
     losses = np.array([line["val_loss"] for lines in histories.values() for line in lines])
     losses = losses[np.isfinite(losses)]
     if len(losses):

@@ -38,7 +38,7 @@ class Reserved:
 def reserved(split: Split) -> Reserved:
     """The images that a split sets aside: those that chose the checkpoint, and untouched ones.
 
-    Splits of earlier versions have none of the latter; the selection images are then halved.
+    Splits of earlier versions have none of the latter; the validation images are then halved.
     """
     if len(split.calibration):
         what = "images of the training set, kept aside for this"

@@ -86,7 +86,7 @@ def fit_ood_detector(
 def learn(run: Run, data: LabeledImages, split: Split, device: str) -> Familiar | None:
     """Look at images that a run has not learnt from, and write down what is familiar.
 
-    The selection images say what images look like, the calibration images how far from that is
+    The validation images say what images look like, the calibration images how far from that is
     unusual.
 
     Args:
@@ -127,7 +127,7 @@ def learn(run: Run, data: LabeledImages, split: Split, device: str) -> Familiar 
 def _parts(split: Split, seed: int) -> list[np.ndarray]:
     """The rows that say what is familiar, and those that say how far from it is unusual.
 
-    Splits of earlier versions have no calibration images; the selection images are then halved.
+    Splits of earlier versions have no calibration images; the validation images are then halved.
     """
     mixed = np.random.default_rng([seed, 0xFA311]).permutation
     if len(split.calibration):

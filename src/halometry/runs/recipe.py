@@ -51,7 +51,7 @@ class Recipe(Strict):
         standardize_target: by mean and standard deviation of the training labels.
         optimizer, learning_rate, weight_decay: of the optimizer; `learning_rate` is the peak.
         schedule: `plateau` multiplies the rate by `plateau_factor` after more than
-            `plateau_patience` validations without a better selection loss; `cosine` rises over
+            `plateau_patience` validations without a better validation loss; `cosine` rises over
             the first `warmup` fraction of the steps and falls to zero; `trapezoid` rises like it,
             stays, and falls in a straight line over the last `cooldown` fraction; `constant` stays.
         gradient_clip: largest norm of the gradient; None leaves it alone.
@@ -59,10 +59,10 @@ class Recipe(Strict):
         epochs: passes over the training images, at most.
         max_seconds: reduces the number of steps at the start, by the measured speed, so that
             training takes about this long.
-        val_checks_per_epoch: how often the selection set is looked at.
-        monitor: the best checkpoint has the lowest selection loss, or the best selection
+        val_checks_per_epoch: how often the validation set is looked at.
+        monitor: the best checkpoint has the lowest validation loss, or the best validation
             metric (AUC or R²).
-        early_stopping_patience: validations without a better selection loss before training ends.
+        early_stopping_patience: validations without a better validation loss before training ends.
         precision: `auto` chooses by a short measurement.
         channels_last: memory format; None chooses by a short measurement.
     """

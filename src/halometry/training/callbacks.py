@@ -144,11 +144,11 @@ class Patience(EarlyStopping):
 
 
 class Watcher(L.Callback):
-    """Move a progress bar along, with the latest losses and selection metric beside it."""
+    """Move a progress bar along, with the latest losses and validation metric beside it."""
 
     def __init__(self, tracker: Tracker, metric: str) -> None:
         self.tracker, self.metric = tracker, metric
-        self._loss, self._selection = "", ""
+        self._loss, self._val = "", ""
 
     def on_train_start(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
         self.tracker.start_at(trainer.global_step)
@@ -158,8 +158,8 @@ class Watcher(L.Callback):
     ) -> None:
         if trainer.global_step % 10 == 0:
             self._loss = f"loss {float(outputs['of_labels']):.3g}"
-        self.tracker.advance(1, f"{self._loss}{self._selection}")
+        self.tracker.advance(1, f"{self._loss}{self._val}")
 
     def on_validation_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
         value = float(trainer.callback_metrics["val_metric"])
-        self._selection = f", {self.metric} {value:.3f}"
+        self._val = f", {self.metric} {value:.3f}"

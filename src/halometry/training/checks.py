@@ -15,10 +15,10 @@ def check_shares(processes: int, split: Split, recipe: Recipe) -> None:
     """Refuse more processes than there is work for.
 
     Raises:
-        UsageError: a batch, or the selection set, has fewer images than there are processes.
+        UsageError: a batch, or the validation set, has fewer images than there are processes.
     """
     batch = min(recipe.batch_size, len(split.train))
-    for what, count in (("a batch", batch), ("the selection set", len(split.validation))):
+    for what, count in (("a batch", batch), ("the validation set", len(split.validation))):
         if processes > count:
             raise UsageError(
                 f"--devices, --nodes: {processes} processes cannot share the {count} images of"

@@ -1,4 +1,4 @@
-"""What Lightning is fed: training in stretches, at whose ends a run can go on, and selection."""
+"""What Lightning is fed: training in stretches, at whose ends a run can go on, and validation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from halometry.training.sampling import ALL, Batches, Order, Share, Steps
 
 
 class Selection:
-    """The selection set in batches, in order; a share of it, where several look at it."""
+    """The validation set in batches, in order; a share of it, where several look at it."""
 
     def __init__(
         self,
@@ -65,17 +65,17 @@ class Stretches:
 
 
 class Feed(L.LightningDataModule):
-    """Gives Lightning the batches of one stretch after the other, and the selection set.
+    """Gives Lightning the batches of one stretch after the other, and the validation set.
 
     Args:
         batches: of the training images.
-        selection: what chooses the checkpoint.
+        validation: what chooses the checkpoint.
         stretches: in which training goes.
     """
 
-    def __init__(self, batches: Batches, selection: Selection, stretches: Stretches) -> None:
+    def __init__(self, batches: Batches, validation: Selection, stretches: Stretches) -> None:
         super().__init__()
-        self.batches, self.selection, self.stretches = batches, selection, stretches
+        self.batches, self.validation, self.stretches = batches, validation, stretches
 
     def train_dataloader(self) -> Steps:
         assert self.trainer is not None
@@ -84,4 +84,4 @@ class Feed(L.LightningDataModule):
         return self.batches.between(start, stop)
 
     def val_dataloader(self) -> Selection:
-        return self.selection
+        return self.validation

@@ -52,7 +52,7 @@ class Learner(L.LightningModule):
         self.quality = (
             MulticlassAUROC(config.outputs) if config.task == "classification" else R2Score()
         )
-        self._selection_loss, self._selection_count = 0.0, 0
+        self._val_loss, self._val_count = 0.0, 0
 
     def loss(self, outputs: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
         """Cross-entropy of (B, K) outputs, or the error of (B, 1) against encoded labels.
@@ -123,17 +123,17 @@ class Learner(L.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
         outputs = self._outputs(self.judged, images)
-        self._selection_loss += float(self.loss(outputs, labels, reduction="sum"))
-        self._selection_count += len(labels)
+        self._val_loss += float(self.loss(outputs, labels, reduction="sum"))
+        self._val_count += len(labels)
         answers = self.predictor.points(self.predictor.answer(outputs))
         self.quality.update(answers, labels.to(answers.dtype) if answers.ndim == 1 else labels)
 
     def on_validation_epoch_start(self) -> None:
-        self._selection_loss, self._selection_count = 0.0, 0
+        self._val_loss, self._val_count = 0.0, 0
         self.quality.reset()
 
     def on_validation_epoch_end(self) -> None:
-        found = torch.tensor([self._selection_loss, self._selection_count], dtype=torch.float64)
+        found = torch.tensor([self._val_loss, self._val_count], dtype=torch.float64)
         total = self.trainer.strategy.reduce(found.to(self.device), reduce_op="sum")
         loss = float(total[0] / total[1].clamp_min(1))
         self.log("val_loss", loss if math.isfinite(loss) else float("inf"))

@@ -96,7 +96,7 @@ def _fit(job: Job, group: Group) -> None:
     fresh = curriculum(job.data, preset, recipe, steps, order.batch_size, config.seed, device)
     batches = Batches(images, labels, job.split.train, order, maps, fresh, group.share)
     rows = np.sort(job.split.validation)
-    selection = Selection(images, labels, rows, max(64, order.batch_size), group.share)
+    validation = Selection(images, labels, rows, max(64, order.batch_size), group.share)
     learner = Learner(config.predictor(network), config, batches, mass_map)
     keeper = Keeper(job.out)
     logger.info(
@@ -109,7 +109,7 @@ def _fit(job: Job, group: Group) -> None:
         with interruptible(trainer):
             trainer.fit(
                 learner,
-                datamodule=Feed(batches, selection, stretches),
+                datamodule=Feed(batches, validation, stretches),
                 ckpt_path=str(resume) if goes_on else None,
                 weights_only=True,
             )
@@ -255,7 +255,7 @@ def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, batches: Batches) -> N
     steps = trainer.global_step
     stored, fresh = batches.seen(steps)
     record = {
-        "selection": {"loss": keeper.best["val_loss"], "metric": METRICS[config.task]}
+        "validation": {"loss": keeper.best["val_loss"], "metric": METRICS[config.task]}
         | {"value": keeper.best["val_metric"]},
         "best_step": int(keeper.best["step"]),
         "steps": steps,
@@ -272,7 +272,7 @@ def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, batches: Batches) -> N
     write_text(out / folder.METRICS, json.dumps(record, indent=1) + "\n")
     (out / folder.RESUME).unlink(missing_ok=True)
     best = f"{METRICS[config.task]} {keeper.best['val_metric']:.3f}"
-    logger.info(f"{config.backbone}: {duration(seconds)}, selection {best} -> {out}")
+    logger.info(f"{config.backbone}: {duration(seconds)}, validation {best} -> {out}")
 
 
 class _quiet:  # noqa: N801  (a context manager, used like a function)
