@@ -77,7 +77,7 @@ def shipped(published: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     before = halometry.resources._folder
 
     def folder(name: str) -> Traversable:
-        return published / name if name.startswith("weights") else before(name)
+        return published / name[5:] if name.startswith("runs/weights") else before(name)
 
     monkeypatch.setattr("halometry.resources._folder", folder)
     return published
