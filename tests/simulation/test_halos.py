@@ -77,8 +77,8 @@ HALOS = {
     "line_of_sight": {"value": 1.0, "source": "test"},
     "host_mass": {"value": 1e13, "unit": "Msun", "source": "test"},
     "lowest_mass": 3e7,
-    "field": 4.0,
-    "places": 400,
+    "cone_diameter": 4.0,
+    "max_halos": 400,
 }
 
 

@@ -123,7 +123,7 @@ def test_a_background_may_vary_from_image_to_image() -> None:
 
 def test_noise_taken_twice_has_twice_the_variance() -> None:
     expected = torch.full((20, 1, 60, 60), 400.0)
-    counts = observe(expected, plain(defects=("noise_twice",), background_rms=5.0), 0, 0)
+    counts = observe(expected, plain(reproduce_bugs=("noise_twice",), background_rms=5.0), 0, 0)
     assert float(counts.mean()) == pytest.approx(400, abs=0.5)
     assert float(counts.var()) == pytest.approx(2 * 400 + 25, rel=0.03)
     assert torch.equal(counts, counts.round())
@@ -131,12 +131,14 @@ def test_noise_taken_twice_has_twice_the_variance() -> None:
 
 def test_without_noise_the_expected_counts_are_rounded() -> None:
     expected = 10 * torch.rand(2, 1, 20, 20)
-    assert torch.equal(observe(expected, plain(defects=("no_noise",)), 0, 0), expected.round())
+    assert torch.equal(
+        observe(expected, plain(reproduce_bugs=("no_noise",)), 0, 0), expected.round()
+    )
 
 
 def test_without_noise_a_picture_is_one_all_the_same() -> None:
     smooth = torch.linspace(0, 1000, 64)[None, None, None].expand(1, 1, 64, 64)
-    pictures = observe(smooth, plain(defects=("no_noise",), jpeg_quality=75), 0, 0)
+    pictures = observe(smooth, plain(reproduce_bugs=("no_noise",), jpeg_quality=75), 0, 0)
     assert float(pictures.max()) <= 255
 
 
@@ -156,7 +158,7 @@ def test_without_shot_noise_the_background_is_all_there_is() -> None:
 
 def test_an_absolute_value_folds_what_is_negative() -> None:
     expected = torch.zeros((20, 1, 60, 60))
-    folded = plain(shot_noise=False, background_rms=30.0, defects=("absolute_value",))
+    folded = plain(shot_noise=False, background_rms=30.0, reproduce_bugs=("absolute_value",))
     counts = observe(expected, folded, 0, 0)
     assert float(counts.min()) >= 0
     assert float(counts.mean()) == pytest.approx(30 * (2 / np.pi) ** 0.5, rel=0.02)

@@ -33,7 +33,9 @@ def as_double(*values: float) -> list[Tensor]:
 
 
 def test_einstein_radii_of_both_formulas() -> None:
-    assert einstein_radius(1e12, 0.5, 1.0, "published") == pytest.approx(1.2815, abs=2e-4)
+    assert einstein_radius(1e12, 0.5, 1.0, "luminosity_as_published") == pytest.approx(
+        1.2815, abs=2e-4
+    )
     assert einstein_radius(1e12, 0.5, 1.0) == pytest.approx(1.66, abs=0.005)
 
 

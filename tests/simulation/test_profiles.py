@@ -113,7 +113,7 @@ def test_cosmologies_are_astropys() -> None:
 def test_deeplensesims_convention_weakens_all_deflections_alike() -> None:
     near, far = (distances(0.5, z) for z in (1.0, 2.5))  # sources, and those it counts for
     weaker = float(near.between / near.source * far.source / far.between)
-    published = einstein_radius(1e12, 0.5, 1.0, "published")
+    published = einstein_radius(1e12, 0.5, 1.0, "luminosity_as_published")
     assert published * weaker == pytest.approx(0.81, abs=0.005)
     for name in ("model_2_as_run", "model_3_as_run"):
         scene = draw_scenes(load_preset(name), 0, 0, 3)
