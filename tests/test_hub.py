@@ -17,7 +17,7 @@ from halometry.evaluation.predict import predict
 from halometry.publish.card import card_of
 from halometry.publish.publish import publish_run
 from halometry.runs.ood import NOVELTY
-from halometry.runs.run import EARLIER, load_run
+from halometry.runs.run import LINEAGE, load_run
 
 
 class Hub:
@@ -94,7 +94,7 @@ def test_a_run_goes_to_the_hub_and_comes_back(at: Hub, published: Path, lenses: 
         made = publish_run(run, lenses, "hf://me/lenses")
     assert made.where == "https://huggingface.co/me/lenses"
     there = {file.name for file in (at.home / "me/lenses").iterdir()}
-    assert there == set(hub.FILES) - {NOVELTY, EARLIER}  # the set is too small; it began from none
+    assert there == set(hub.FILES) - {NOVELTY, LINEAGE}  # the set is too small; it began from none
     back = load_run("hf://me/lenses@main")
     assert back.source == "hf://me/lenses@main"
     assert back.config.class_names == ("no", "sphere", "vort")
@@ -107,11 +107,11 @@ def test_what_an_earlier_run_had_there_and_this_one_has_not_goes(
 ) -> None:
     run = published / "runs" / "demo_classification"
     publish_run(run, lenses, "hf://me/lenses")
-    for name in (NOVELTY, EARLIER, "notes.txt"):
+    for name in (NOVELTY, LINEAGE, "notes.txt"):
         (at.home / "me/lenses" / name).write_text("of another run")
     publish_run(run, lenses, "hf://me/lenses")
     there = {file.name for file in (at.home / "me/lenses").iterdir()}
-    assert there == {*hub.FILES, "notes.txt"} - {NOVELTY, EARLIER}
+    assert there == {*hub.FILES, "notes.txt"} - {NOVELTY, LINEAGE}
 
 
 def test_addresses_are_checked(at: Hub) -> None:

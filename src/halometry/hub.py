@@ -19,7 +19,7 @@ NEEDED = ("config.yaml", "weights.safetensors", "metrics.json")
 FILES = (
     *NEEDED,
     "split.json",
-    "earlier.json",
+    "lineage.json",
     "conformal.json",
     "novelty.safetensors",
     "README.md",

@@ -12,7 +12,7 @@ import pytest
 
 from halometry.compare.compare import Comparison
 from halometry.datasets.generate import simulate
-from halometry.datasets.splits import Split
+from halometry.datasets.splits import read_split
 from halometry.errors import DataError, RunError
 from halometry.evaluation import figures
 from halometry.evaluation.evaluate import Evaluation, evaluate
@@ -30,7 +30,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_a_run_is_judged_only_on_what_was_kept_aside(classes: Comparison, lenses: Path) -> None:
     run = classes.evaluations[0].run
     found = evaluate(run, lenses)
-    split = Split.from_json((run.path / "split.json").read_text())
+    split = read_split(run.path / "split.json")
     np.testing.assert_array_equal(found.rows, split.test)
     assert not set(found.rows) & (set(split.train) | set(split.validation))
     assert "kept aside in training" in found.description

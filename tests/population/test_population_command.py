@@ -251,7 +251,7 @@ def test_labels_are_those_of_the_very_file_that_a_run_was_trained_on(
     run = run_with(
         path=data.source, preset=None, seed=None, images=20, fingerprint=data.fingerprint
     )
-    split = Split.from_json(json.dumps({"seed": 0, "images": "t" * 20}))
+    split = Split.from_dict({"seed": 0, "parts": "t" * 20})
     monkeypatch.setattr(Run, "split", lambda _: split)
     np.testing.assert_array_equal(labels_of_run(run), labels)
     own(labels + 0.9)

@@ -12,14 +12,14 @@ import pytest
 
 from halometry.datasets.generate import simulate
 from halometry.datasets.open import open_dataset
-from halometry.errors import DataError, RunError, UsageError
+from halometry.errors import DataError, HalometryWarning, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate
 from halometry.publish.export import export
 from halometry.publish.publish import publish_run
 from halometry.runs.calibrate import calibrate
 from halometry.runs.calibration_fit import halves
 from halometry.runs.exported import load_exported
-from halometry.runs.run import EARLIER, Run, load_run
+from halometry.runs.run import LINEAGE, Run, load_run
 from halometry.training.train import train
 
 QUICK: dict[str, Any] = {
@@ -58,7 +58,7 @@ def known(run: Run) -> np.ndarray:
 
 def test_a_start_may_go_on_with_the_same_split(first: Run, fixed: Path, tmp_path: Path) -> None:
     again = train("classification", fixed, TINY, tmp_path / "b", overrides=QUICK, start=first.path)
-    assert [one.data for one in again.earlier()] == [first.config.data]
+    assert [one.data for one in again.lineage()] == [first.config.data]
     assert not np.isin(evaluate(again, fixed).rows, known(first)).any()
 
 
@@ -99,9 +99,9 @@ def test_a_run_is_not_judged_by_what_its_start_learnt_from(
     assert set(evaluate(tmp_path / "second.onnx", longer).rows) == set(rows)
     judged = publish_run(second, longer, tmp_path / "published", device="cpu").evaluation
     assert set(judged.rows) == set(rows)
-    public = (tmp_path / "published" / EARLIER).read_text()
+    public = (tmp_path / "published" / LINEAGE).read_text()
     assert str(fixed.parent) not in public
-    assert str(fixed.parent) not in load_exported(tmp_path / "second.onnx").metadata["earlier"]
+    assert str(fixed.parent) not in load_exported(tmp_path / "second.onnx").metadata["lineage"]
 
 
 def test_a_run_is_not_calibrated_with_what_its_start_learnt_from(
@@ -117,22 +117,19 @@ def test_a_run_is_not_calibrated_with_what_its_start_learnt_from(
 
 def test_where_nothing_is_left_it_says_so(second: Run, fixed: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(second.path, tmp_path / "copy"))
-    content = json.loads((copy / EARLIER).read_text())
-    content[0]["split"] = json.dumps({"seed": 0, "images": "t" * 90})
-    (copy / EARLIER).write_text(json.dumps(content))
+    content = json.loads((copy / LINEAGE).read_text())
+    content["datasets"][0]["split"] = {"seed": 0, "parts": "t" * 90}
+    (copy / LINEAGE).write_text(json.dumps(content))
     with pytest.raises(DataError, match="have learnt from all the images"):
         evaluate(load_run(copy), fixed)
-    (copy / EARLIER).write_text("[{}]")
-    with pytest.raises(RunError, match=r"earlier\.json: does not say"):
+    (copy / LINEAGE).write_text("[{}]")
+    with pytest.raises(RunError, match=r"lineage\.json: is not a halometry-lineage file; train"):
         evaluate(load_run(copy), fixed)
 
 
-def test_judging_on_what_calibrated_warns(
-    first: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_evaluation_on_calibration_images_warns(first: Run, tmp_path: Path) -> None:
     longer = simulate("demo_classification", 120, seed=5, out=tmp_path / "longer.h5")
     copy = Path(shutil.copytree(first.path, tmp_path / "copy"))
     calibrate(copy, longer, device="cpu")
-    capsys.readouterr()
-    evaluate(copy, open_dataset(longer))
-    assert "was calibrated on images of" in capsys.readouterr().err
+    with pytest.warns(HalometryWarning, match="was calibrated on images of"):
+        evaluate(copy, open_dataset(longer))

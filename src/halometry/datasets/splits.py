@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from halometry.datasets.dataset import LabeledImages
-from halometry.errors import DataError
+from halometry.errors import DataError, FormatError
+from halometry.io import read_json, write_json
 
 SMALLEST = 10  # images, below which no split makes sense
 # An image's part, as it is written down.
@@ -20,8 +23,7 @@ class Split:
     """Rows of a set by what they are for; each an int64 array.
 
     Attributes:
-        train, validation, calibration, test: rows; `test` keeps the set's order. Splits of earlier
-            versions have nothing for calibration.
+        train, validation, calibration, test: rows in ascending order.
         seed: the split was made with.
     """
 
@@ -31,28 +33,48 @@ class Split:
     test: np.ndarray
     seed: int
 
-    def to_json(self) -> str:
-        """The split as JSON, with a letter for each image: see `LETTERS`."""
+    def to_dict(self) -> dict[str, Any]:
+        """The seed, and the part of each image as one letter of `LETTERS` (`-` for none)."""
         rows = np.concatenate([getattr(self, name) for name in LETTERS])
         letters = np.full(rows.max(initial=-1) + 1, "-")
         for name, letter in LETTERS.items():
             letters[getattr(self, name)] = letter
-        return json.dumps({"seed": self.seed, "images": "".join(letters)}) + "\n"
+        return {"seed": self.seed, "parts": "".join(letters)}
 
     @classmethod
-    def from_json(cls, text: str) -> Split:
-        """A split from what `to_json` made, or from lists of rows, as earlier versions wrote it.
+    def from_dict(cls, content: Mapping[str, Any]) -> Split:
+        """A split from the keys that `to_dict` gives.
 
         Raises:
-            ValueError, KeyError: it is not that.
+            ValueError, KeyError, TypeError: a key is missing or wrong.
         """
-        content = json.loads(text)
-        if "images" in content:
-            letters = np.array(list(content["images"]))
-            content |= {name: np.flatnonzero(letters == of) for name, of in LETTERS.items()}
-        content.setdefault("calibration", [])
-        rows = {name: np.array(content[name], dtype=np.int64) for name in LETTERS}
+        letters = np.array(list(content["parts"]))
+        rows = {
+            name: np.flatnonzero(letters == letter).astype(np.int64)
+            for name, letter in LETTERS.items()
+        }
         return cls(**rows, seed=int(content["seed"]))
+
+
+def write_split(path: Path, split: Split) -> None:
+    """Write a split as JSON.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    write_json(path, "split", split.to_dict())
+
+
+def read_split(path: Path) -> Split:
+    """Read a split that `write_split` wrote.
+
+    Raises:
+        FormatError: the file is missing or damaged.
+    """
+    try:
+        return Split.from_dict(read_json(path, "split"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{path}: cannot be read ({error!r})") from error
 
 
 def split_dataset(

@@ -26,7 +26,7 @@ def rows_to_judge(run: AnyRun, data: LabeledImages) -> tuple[np.ndarray, str]:
     if isinstance(run, Ensemble):
         return _common_rows(run, data)
     rows, what = _rows_apart(run, data)
-    left = exclude_seen_rows(run.earlier(), data, rows)
+    left = exclude_seen_rows(run.lineage(), data, rows)
     if len(left) == 0:
         raise DataError(
             f"{data.source}: the weights that {run.source} was begun from have learnt from all the"

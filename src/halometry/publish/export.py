@@ -26,7 +26,7 @@ from halometry.log import logger
 from halometry.models.onnx import INPUT, INSTALL, OUTPUT, OnnxPredictor, to_onnx
 from halometry.runs.config import RunConfig
 from halometry.runs.exported import FORMAT, FORMAT_VERSION, SUFFIX
-from halometry.runs.lineage import lineage_to_json, without_path, without_paths
+from halometry.runs.lineage import lineage_to_dict, without_path, without_paths
 from halometry.runs.run import Run, load_run
 from halometry.simulation import FreshImages, list_presets
 
@@ -122,11 +122,11 @@ def _content(run: Run) -> bytes:
     any_size = config.preprocessing.size is not None
     name = f"{run.source} ({config.backbone})"
     model = to_onnx(run.predictor("cpu"), config.data.shape, any_size, name)
-    metadata = _metadata(config, run.split().to_json())
+    metadata = _metadata(config, json.dumps(run.split().to_dict()))
     if (conformal := run.conformal()) is not None:
         metadata["conformal"] = conformal.to_json()
-    if earlier := [without_path(one) for one in run.earlier()]:
-        metadata["earlier"] = lineage_to_json(earlier)
+    if lineage := [without_path(entry) for entry in run.lineage()]:
+        metadata["lineage"] = json.dumps(lineage_to_dict(lineage))
     onnx.helper.set_model_props(model, metadata)
     model.doc_string = (
         f"{config.backbone} of halometry {__version__}: raw pixel values ({INPUT}) to"

@@ -18,18 +18,18 @@ from torch import Tensor
 from halometry import hub
 from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.open import open_dataset
-from halometry.datasets.splits import LETTERS
+from halometry.datasets.splits import LETTERS, write_split
 from halometry.errors import StorageError
 from halometry.evaluation.evaluate import Evaluation, evaluate, outputs_of, record_of
 from halometry.io import check_writable, partial_path, write_text
 from halometry.log import logger
 from halometry.publish.card import CARD, card
 from halometry.resources import weights_name
-from halometry.runs.lineage import dataset_label, lineage_to_json, without_path, without_paths
+from halometry.runs.lineage import dataset_label, without_path, without_paths, write_lineage
 from halometry.runs.ood import NOVELTY
 from halometry.runs.run import (
     CONFORMAL,
-    EARLIER,
+    LINEAGE,
     METRICS,
     SPLIT,
     WEIGHTS,
@@ -94,11 +94,11 @@ def publish_run(
     with TemporaryDirectory(prefix="halometry-") as temporary:
         folder = Path(temporary)
         write_config(folder, without_paths(run.config))
-        write_text(folder / SPLIT, split.to_json())
+        write_split(folder / SPLIT, split)
         if (conformal := run.conformal()) is not None:
             write_text(folder / CONFORMAL, conformal.to_json())
-        if earlier := [without_path(one) for one in run.earlier()]:
-            write_text(folder / EARLIER, lineage_to_json(earlier))
+        if lineage := [without_path(entry) for entry in run.lineage()]:
+            write_lineage(folder / LINEAGE, lineage)
         write_text(folder / METRICS, "{}")
         if (run.path / NOVELTY).is_file():
             shutil.copyfile(run.path / NOVELTY, folder / NOVELTY)

@@ -95,7 +95,7 @@ def _parts(run: Run, data: LabeledImages) -> Reserved:
     rows = np.arange(begin, len(data))
     if data.roles is not None:
         rows = rows[data.roles[begin:] != "test"]
-    rows = exclude_seen_rows(run.earlier(), data, rows)
+    rows = exclude_seen_rows(run.lineage(), data, rows)
     if len(rows) < FEWEST:
         raise DataError(
             f"{data.source}: has {len(rows)} images to calibrate with, once those that"

@@ -12,7 +12,7 @@ from halometry.datasets.splits import Split
 from halometry.errors import ConfigError, RunError
 from halometry.models.onnx import AT_ONCE, OnnxPredictor
 from halometry.runs.config import RunConfig
-from halometry.runs.lineage import LineageEntry, lineage_from_json
+from halometry.runs.lineage import LineageEntry, lineage_from_dict
 from halometry.runs.run import Answerer
 
 SUFFIX = ".onnx"
@@ -48,17 +48,21 @@ class ExportedRun:
             RunError: the file does not say.
         """
         try:
-            return Split.from_json(self.metadata["split"])
-        except (ValueError, KeyError) as error:
+            return Split.from_dict(json.loads(self.metadata["split"]))
+        except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self.path}: does not say how its images were split") from error
 
-    def earlier(self) -> list[LineageEntry]:
+    def lineage(self) -> list[LineageEntry]:
         """What the runs that it was begun from had learnt from.
 
         Raises:
             RunError: it is damaged.
         """
-        return lineage_from_json(self.metadata.get("earlier", "[]"), self.path)
+        text = self.metadata.get("lineage")
+        try:
+            return [] if text is None else lineage_from_dict(json.loads(text))
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{self.path}: its lineage cannot be read ({error!r})") from error
 
     def conformal(self) -> Conformal | None:
         """What sets and intervals with a guarantee are made from, if the run had it.

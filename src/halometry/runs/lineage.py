@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ import numpy as np
 from halometry import hub
 from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.splits import Split
-from halometry.errors import RunError
+from halometry.errors import FormatError
+from halometry.io import read_json, write_json
 from halometry.resources import list_weights
 from halometry.runs.config import DataRecord, RunConfig
 
@@ -37,31 +37,47 @@ class LineageEntry:
         return np.concatenate([self.split.train, self.split.validation])
 
 
-def lineage_to_json(lessons: Iterable[LineageEntry]) -> str:
-    """Lessons as JSON."""
-    content = [
-        {"data": one.data.model_dump(mode="json"), "split": one.split.to_json()} for one in lessons
-    ]
-    return json.dumps(content) + "\n"
+def lineage_to_dict(lineage: Iterable[LineageEntry]) -> dict[str, Any]:
+    """A lineage as the keys of `lineage.json`."""
+    return {
+        "datasets": [
+            {"data": entry.data.model_dump(mode="json"), "split": entry.split.to_dict()}
+            for entry in lineage
+        ]
+    }
 
 
-def lineage_from_json(text: str, path: Path) -> list[LineageEntry]:
-    """Lessons from what `lessons_to_json` made.
-
-    Args:
-        text: the JSON.
-        path: where it was found.
+def lineage_from_dict(content: Mapping[str, Any]) -> list[LineageEntry]:
+    """A lineage from the keys that `lineage_to_dict` gives.
 
     Raises:
-        RunError: it is not that.
+        ValueError, KeyError, TypeError: a key is missing or wrong.
+    """
+    return [
+        LineageEntry(DataRecord.model_validate(entry["data"]), Split.from_dict(entry["split"]))
+        for entry in content["datasets"]
+    ]
+
+
+def write_lineage(path: Path, lineage: Iterable[LineageEntry]) -> None:
+    """Write a lineage as JSON.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    write_json(path, "lineage", lineage_to_dict(lineage))
+
+
+def read_lineage(path: Path) -> list[LineageEntry]:
+    """Read a lineage that `write_lineage` wrote.
+
+    Raises:
+        FormatError: the file is missing or damaged.
     """
     try:
-        return [
-            LineageEntry(DataRecord.model_validate(one["data"]), Split.from_json(one["split"]))
-            for one in json.loads(text)
-        ]
+        return lineage_from_dict(read_json(path, "lineage"))
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: does not say what its start had learnt from") from error
+        raise FormatError(f"{path}: cannot be read ({error!r})") from error
 
 
 def exclude_seen_rows(

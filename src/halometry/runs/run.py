@@ -19,19 +19,19 @@ from torch import Tensor, nn
 from halometry import hub
 from halometry.calibration.conformal import Conformal, parse_conformal
 from halometry.config import Task, read_yaml, validate
-from halometry.datasets.splits import Split
-from halometry.errors import ConfigError, RunError, UsageError, did_you_mean
+from halometry.datasets.splits import Split, read_split
+from halometry.errors import ConfigError, FormatError, RunError, UsageError, did_you_mean
 from halometry.io import atomic_write, write_text
 from halometry.log import logger
 from halometry.models.predictor import Predictor
 from halometry.parallel import find_device
 from halometry.resources import list_weights, weights_folder
 from halometry.runs.config import FORMAT, RunConfig
-from halometry.runs.lineage import LineageEntry, lineage_from_json
+from halometry.runs.lineage import LineageEntry, read_lineage
 
 CONFIG, WEIGHTS, SPLIT, HISTORY = "config.yaml", "weights.safetensors", "split.json", "history.csv"
 METRICS, RESUME, CONFORMAL = "metrics.json", "resume.ckpt", "conformal.json"
-EARLIER = "earlier.json"
+LINEAGE = "lineage.json"
 
 # Raw images (B, c, H, W) to probabilities (B, K), mass fractions (B,), or their densities (B, G).
 Answerer = Callable[[np.ndarray], np.ndarray]
@@ -74,18 +74,25 @@ class Run:
             RunError: `split.json` is missing or damaged.
         """
         try:
-            return Split.from_json((self.path / SPLIT).read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError) as error:
-            raise RunError(f"{self.path / SPLIT}: cannot be read ({error}); train again") from error
+            return read_split(self.path / SPLIT)
+        except FormatError as error:
+            raise RunError(f"{error}; train again") from error
 
-    def earlier(self) -> list[LineageEntry]:
+    def lineage(self) -> list[LineageEntry]:
         """What the runs that it was begun from had learnt from; nothing of those of old versions.
 
         Raises:
-            RunError: `earlier.json` is damaged.
+            RunError: `lineage.json` is damaged.
         """
-        path = self.path / EARLIER
-        return lineage_from_json(path.read_text("utf-8"), path) if path.is_file() else []
+        path = self.path / LINEAGE
+        try:
+            return read_lineage(path) if path.is_file() else []
+        except FormatError as error:
+            raise RunError(f"{error}; train again") from error
+
+    def lineage_with_own_data(self) -> list[LineageEntry]:
+        """The lineage of a run that starts from this run's weights."""
+        return [*self.lineage(), LineageEntry(self.config.data, self.split())]
 
     def conformal(self) -> Conformal | None:
         """What sets and intervals with a guarantee are made from; None of runs without it.
@@ -286,8 +293,3 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         save_file(
             {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial
         )
-
-
-def lineage(start: Run) -> list[LineageEntry]:
-    """What a run's weights have learnt from, and those that it was itself begun from."""
-    return [*start.earlier(), LineageEntry(start.config.data, start.split())]

@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from halometry.datasets.dataset import LabeledImages, preset_of, take
-from halometry.datasets.splits import Split
+from halometry.datasets.splits import Split, write_split
 from halometry.io import write_text
 from halometry.log import duration, logger, track
 from halometry.models import Network, Preprocessing
@@ -30,10 +30,10 @@ from halometry.runs import run as folder
 from halometry.runs.calibration_fit import calibrate_on, reserved
 from halometry.runs.config import RunConfig
 from halometry.runs.execution import pinned_threads
-from halometry.runs.lineage import lineage_to_json
+from halometry.runs.lineage import write_lineage
 from halometry.runs.ood import learn
 from halometry.runs.recipe import Recipe
-from halometry.runs.run import Run, lineage
+from halometry.runs.run import Run
 from halometry.simulation import Preset
 from halometry.training.callbacks import Keeper, Patience, Statistics, Watcher
 from halometry.training.curriculum import curriculum, has_mass, mass_maps
@@ -85,9 +85,9 @@ def _fit(job: Job, group: Group) -> None:
     network = _network(job, group, goes_on)
     if group.is_first:
         folder.write_config(job.out, config)
-        write_text(job.out / folder.SPLIT, job.split.to_json())
+        write_split(job.out / folder.SPLIT, job.split)
         if job.start is not None:
-            write_text(job.out / folder.EARLIER, lineage_to_json(lineage(job.start)))
+            write_lineage(job.out / folder.LINEAGE, job.start.lineage_with_own_data())
 
     device, steps = config.execution.device, config.steps
     images, labels = _on_device(job.data, device)

@@ -14,7 +14,7 @@ from halometry.log import logger
 from halometry.models.backbones import SHALLOWER, check_pretrained, pretraining_note
 from halometry.runs.lineage import START
 from halometry.runs.recipe import Recipe
-from halometry.runs.run import Run, lineage, load_run
+from halometry.runs.run import Run, load_run
 
 DEEPER = ", with further blocks"
 ANEW = ", with a new head"
@@ -45,7 +45,7 @@ def check_start(start: Run, data: LabeledImages, split: Split) -> None:
     """
     judges = np.concatenate([split.calibration, split.test])
     kept = len(split.validation) + len(judges)
-    for one in lineage(start):
+    for one in start.lineage_with_own_data():
         if not one.data.shares_images_with(data):
             continue
         both = np.union1d(

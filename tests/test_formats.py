@@ -1,0 +1,151 @@
+"""File formats: the current code reads each golden file, and new files have the golden keys.
+
+Each format of `halometry.io.FORMATS` has a small file in `tests/golden` and a row in `GOLDEN`.
+To add a format: write the file once with the row's writer, commit it, and never change it without
+raising the format's version. `python tests/test_formats.py NAME` writes the golden file of a row.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from safetensors import safe_open
+
+from halometry.datasets.splits import Split, read_split, write_split
+from halometry.io import FORMATS, PREFIX
+from halometry.runs.config import DataRecord
+from halometry.runs.lineage import LineageEntry, read_lineage, write_lineage
+
+FOLDER = Path(__file__).parent / "golden"
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format under test.
+
+    Attributes:
+        file: name of the golden file in `tests/golden`.
+        read: the package's reader, which raises on a file of another format.
+        write: writes a new file of this format to a path, with the package's writer and the same
+            content as the golden file.
+    """
+
+    file: str
+    read: Callable[[Path], object]
+    write: Callable[[Path], object]
+
+
+def _split() -> Split:
+    train, validation, calibration, test = (np.array([k, k + 4]) for k in range(4))
+    return Split(train, validation, calibration, test, seed=1)
+
+
+def _data() -> DataRecord:
+    return DataRecord(
+        path="images.h5",
+        description="8 images",
+        fingerprint="0123456789abcdef",
+        images=8,
+        shape=(1, 48, 48),
+        preset="demo_classification",
+        seed=1,
+    )
+
+
+def _write_split(path: Path) -> None:
+    write_split(path, _split())
+
+
+def _write_lineage(path: Path) -> None:
+    write_lineage(path, [LineageEntry(_data(), _split())])
+
+
+GOLDEN: dict[str, Format] = {
+    "split": Format("split.json", read_split, _write_split),
+    "lineage": Format("lineage.json", read_lineage, _write_lineage),
+}
+
+
+def keys_of(path: Path) -> set[str]:
+    """The keys of a file: nested keys, columns, attributes, or names of tensors.
+
+    Nested keys are joined by dots, and all elements of a list count as one (`[]`). A CSV file has
+    its columns and the keys of the JSON file beside it.
+    """
+    if path.suffix == ".json":
+        return _nested(json.loads(path.read_text(encoding="utf-8")))
+    if path.suffix == ".yaml":
+        return _nested(yaml.safe_load(path.read_text(encoding="utf-8")))
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            columns = {f"column {name}" for name in next(csv.reader(file))}
+        return columns | keys_of(path.with_name(f"{path.name}.json"))
+    if path.suffix == ".safetensors":
+        with safe_open(path, "np") as file:
+            return {f"metadata {key}" for key in file.metadata()} | set(file.keys())
+    if path.suffix == ".h5":
+        with h5py.File(path) as file:
+            names: set[str] = set()
+            file.visit(names.add)
+            return names | {f"attribute {key}" for key in file.attrs}
+    raise NotImplementedError(path.suffix)
+
+
+def _nested(content: Any, prefix: str = "") -> set[str]:
+    if isinstance(content, dict):
+        pairs = [(f"{prefix}.{key}".lstrip("."), value) for key, value in content.items()]
+    elif isinstance(content, list) and any(isinstance(item, dict | list) for item in content):
+        pairs = [(f"{prefix}[]", item) for item in content]
+    else:
+        return {prefix}
+    return {prefix, *(key for name, value in pairs for key in _nested(value, name))} - {""}
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    """The keys of a file that say its format; for a CSV file those of the JSON file beside it."""
+    if path.suffix == ".csv":
+        return header_of(path.with_name(f"{path.name}.json"))
+    if path.suffix == ".safetensors":
+        with safe_open(path, "np") as file:
+            return dict(file.metadata())
+    if path.suffix == ".h5":
+        with h5py.File(path) as file:
+            return dict(file.attrs)
+    text = path.read_text(encoding="utf-8")
+    content: dict[str, Any] = yaml.safe_load(text)  # JSON is YAML
+    return content
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_file_has_the_header_of_its_format(name: str) -> None:
+    header = header_of(FOLDER / GOLDEN[name].file)
+    assert header["format"] == f"{PREFIX}{name}"
+    assert int(header["format_version"]) == FORMATS[name]
+    assert header["halometry_version"]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_file_is_read(name: str) -> None:
+    GOLDEN[name].read(FOLDER / GOLDEN[name].file)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_new_file_has_the_golden_keys(name: str, tmp_path: Path) -> None:
+    golden = GOLDEN[name]
+    golden.write(tmp_path / golden.file)
+    assert keys_of(tmp_path / golden.file) == keys_of(FOLDER / golden.file)
+
+
+if __name__ == "__main__":
+    for format_name in sys.argv[1:]:
+        GOLDEN[format_name].write(FOLDER / GOLDEN[format_name].file)
