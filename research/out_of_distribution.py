@@ -108,9 +108,9 @@ def real_ones(run: str, folder: Path) -> dict[str, Any]:
     answers = predict(run, folder)
     told = {}
     for answer in answers:
-        path = Path(answer.file)
-        assert answer.novelty is not None
-        told[f"{path.parent.name}/{path.name}"] = vars(answer.novelty)
+        path = Path(answer.image)
+        assert answer.ood is not None
+        told[f"{path.parent.name}/{path.name}"] = vars(answer.ood)
     flagged = [name for name, one in told.items() if one["unusual"]]
     return {"count": len(told), "flagged": flagged, "images": told}
 

@@ -127,7 +127,7 @@ def pool_of(run: str, size: int, work: Path) -> tuple[tuple[str, ...], np.ndarra
             with TemporaryDirectory() as folder:
                 store, answers = Path(folder) / "part.h5", Path(folder) / "answers.csv"
                 halometry.simulate(preset, PART, POOL_SEED + len(done), store, "cpu")
-                halometry.predict(trained, store, answers, device="cpu")
+                halometry.predict(trained, store, out=answers, device="cpu")
                 with open_store(store) as opened:
                     labels = opened["labels"][:].tolist()
                 values = read_answers(answers).values.tolist()

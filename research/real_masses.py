@@ -36,12 +36,12 @@ def main() -> None:
     for file, fit, answer in zip(files, fits, halometry.predict(options.run, files), strict=True):
         mass = fit.sampled.mass_fractions
         low, high = answer.intervals["68"]
-        apart = (answer.values["f_sub"] - mass.mean()) / np.hypot(mass.std(), (high - low) / SPREAD)
+        apart = (answer.f_sub - mass.mean()) / np.hypot(mass.std(), (high - low) / SPREAD)
         images.append(
             {
                 "image": f"{file.parent.name}/{file.name}",
                 "sampled": {"mean": float(mass.mean()), "error": float(mass.std())},
-                "network": {"mean": answer.values["f_sub"], "low_68": low, "high_68": high},
+                "network": {"mean": answer.f_sub, "low_68": low, "high_68": high},
                 "apart": float(apart),
             }
         )

@@ -80,10 +80,11 @@ def predictions(data: Path) -> dict[str, dict[str, list[float]]]:
 def _predicted(answers: Any) -> list[float]:
     values = []
     for answer in answers:
-        values += list(answer.values.values())
+        values += list(answer.probabilities.values())
+        values += [] if answer.f_sub is None else [answer.f_sub]
         values += [end for ends in answer.intervals.values() for end in ends]
-        if answer.novelty is not None:
-            values.append(answer.novelty.familiarity)
+        if answer.ood is not None:
+            values.append(answer.ood.familiarity)
     return numbers(values)
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 import halometry
 from halometry.datasets.readers import read_image
 from halometry.evaluation.predict import predict
-from halometry.evaluation.predictions import Answer
+from halometry.evaluation.predictions import Prediction
 from halometry.plotting import LENS_MAP, bare, figure, save, stretched, styled
 from halometry.provenance import provenance
 
@@ -53,30 +53,31 @@ def main() -> None:
     print(f"{right} of {len(images)} right -> {options.out}, {options.figure}")
 
 
-def described(answer: Answer) -> dict[str, Any]:
+def described(answer: Prediction) -> dict[str, Any]:
     """One image's probabilities, and whether its folder's name has the largest."""
-    path = Path(answer.file)
+    path = Path(answer.image)
     return {
         "image": f"{path.parent.name}/{path.name}",
-        "probabilities": {name: round(value, 6) for name, value in answer.values.items()},
-        "right": answer.best == path.parent.name,
+        "probabilities": {name: round(value, 6) for name, value in answer.probabilities.items()},
+        "right": answer.predicted_class == path.parent.name,
     }
 
 
 @styled
-def montage(answers: list[Answer]) -> Figure:
+def montage(answers: list[Prediction]) -> Figure:
     """The images by class, each with what the network says; what is wrong in red."""
-    classes = sorted({Path(answer.file).parent.name for answer in answers})
-    most = max(sum(Path(a.file).parent.name == name for a in answers) for name in classes)
+    classes = sorted({Path(answer.image).parent.name for answer in answers})
+    most = max(sum(Path(a.image).parent.name == name for a in answers) for name in classes)
     drawn, axes = figure(1.5 * most, 1.75 * len(classes), len(classes), most)
     for ax in np.ravel(axes):
         bare(ax)
     for row, name in enumerate(classes):
-        members = [answer for answer in answers if Path(answer.file).parent.name == name]
+        members = [answer for answer in answers if Path(answer.image).parent.name == name]
         for ax, answer in zip(axes[row], members, strict=False):
-            ax.imshow(stretched(read_image(Path(answer.file)).pixels[0]), cmap=LENS_MAP)
-            said = f"{answer.best} {100 * answer.values[str(answer.best)]:.1f} %"
-            ax.set_title(said, fontsize=8, color="black" if answer.best == name else "tab:red")
+            ax.imshow(stretched(read_image(Path(answer.image)).pixels[0]), cmap=LENS_MAP)
+            predicted = str(answer.predicted_class)
+            title = f"{predicted} {100 * answer.probabilities[predicted]:.1f} %"
+            ax.set_title(title, fontsize=8, color="black" if predicted == name else "tab:red")
         axes[row][0].set_ylabel(name)
     return drawn
 

@@ -42,10 +42,12 @@ def test_another_set_is_used_whole(classes: Comparison, tmp_path: Path) -> None:
     assert len(found.truth) == 30
     names = {p.name for p in (tmp_path / "out").iterdir()}
     figures = {"roc.png", "confusion.png", "reliability.png"}
-    assert names == {"metrics.json", "predictions.csv"} | figures
+    assert names == {"metrics.json", "predictions.csv", "predictions.csv.json"} | figures
     rows = rows_of(tmp_path / "out/predictions.csv")
     assert len(rows) == 30
-    assert sum(float(rows[0][c]) for c in ("no", "sphere", "vort")) == pytest.approx(1, abs=1e-4)
+    assert sum(float(rows[0][f"prob_{c}"]) for c in ("no", "sphere", "vort")) == pytest.approx(
+        1, abs=1e-4
+    )
 
 
 def test_no_training_image_is_judged_whatever_the_file_is_called(
@@ -69,7 +71,7 @@ def test_no_training_image_is_judged_whatever_the_file_is_called(
 def test_masses_are_judged_and_drawn(fractions: Comparison, masses: Path, tmp_path: Path) -> None:
     found = evaluate(fractions.evaluations[0].run, masses, tmp_path, resamples=50)
     rows = rows_of(tmp_path / "predictions.csv")
-    truth, predicted = (np.array([float(r[k]) for r in rows]) for k in ("truth", "predicted"))
+    truth, predicted = (np.array([float(r[k]) for r in rows]) for k in ("true", "f_sub"))
     again = regression_metrics(truth, predicted, resamples=50)
     assert again["mse"].value == pytest.approx(found.metrics["mse"].value, rel=1e-3)
     assert (tmp_path / "true_against_predicted.png").exists()

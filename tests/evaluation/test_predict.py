@@ -66,7 +66,7 @@ def test_one_image_in_every_kind_of_file_gets_one_answer(
     answers = predict(run, tmp_path)
     assert len(answers) == 7
     assert all(answer.error is None for answer in answers)
-    values = np.array([[answer.values[c] for c in CLASSES] for answer in answers])
+    values = np.array([[answer.probabilities[c] for c in CLASSES] for answer in answers])
     np.testing.assert_allclose(values.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(values - values[0], 0, atol=1e-5)
 
@@ -93,9 +93,9 @@ def test_bad_files_are_rows_and_the_rest_goes_on(
     np.save(files / "8_colors.npy", np.stack([image, image * 2, image + 1]))
     np.save(files / "9_good.npy", image)
     out = tmp_path / "predictions.csv"
-    answers = predict(run, files, out, batch_size=4)
+    answers = predict(run, files, out=out, batch_size=4)
     rows = rows_of(out)
-    assert [Path(row["file"]).name for row in rows] == sorted(p.name for p in files.iterdir())
+    assert [Path(row["image"]).name for row in rows] == sorted(p.name for p in files.iterdir())
     reasons = [row["error"] for row in rows]
     assert reasons[0] == reasons[-1] == ""
     for reason, word in zip(
@@ -106,15 +106,15 @@ def test_bad_files_are_rows_and_the_rest_goes_on(
     ):  # fmt: skip
         assert word in reason
     for row, answer in zip(rows, answers, strict=True):
-        assert bool(row["class"]) == (answer.error is None)
-        assert row["class"] == (answer.best or "")
+        assert bool(row["prediction"]) == (answer.error is None)
+        assert row["prediction"] == (answer.predicted_class or "")
     for name in CLASSES:
-        assert float(rows[0][name]) == pytest.approx(float(rows[-1][name]))
+        assert float(rows[0][f"prob_{name}"]) == pytest.approx(float(rows[-1][f"prob_{name}"]))
 
 
 def test_a_store_has_a_row_an_image(run: Path, lenses: Path, tmp_path: Path) -> None:
-    answers = predict(run, lenses, tmp_path / "p.csv")
-    assert [a.file for a in answers[:2]] == [f"{lenses}#0", f"{lenses}#1"]
+    answers = predict(run, lenses, out=tmp_path / "p.csv")
+    assert [a.image for a in answers[:2]] == [f"{lenses}#0", f"{lenses}#1"]
     assert len(answers) == 90
 
 
@@ -123,13 +123,13 @@ def test_masses_are_one_number(mass_run: Path, image: np.ndarray, tmp_path: Path
     object_array(tmp_path / "image_10.npy", image, 0.03)
     object_array(tmp_path / "image_2.npy", image[None], 0.03)
     out = tmp_path / "p.csv"
-    answers = predict(mass_run, tmp_path, out)
-    names = [Path(a.file).name for a in answers]
+    answers = predict(mass_run, tmp_path, out=out)
+    names = [Path(a.image).name for a in answers]
     assert names == ["image_1.npy", "image_2.npy", "image_10.npy"]
     lines = out.read_text().splitlines()
-    assert lines[0] == "file,f_sub,conformal_low_90,conformal_high_90,error"
+    assert lines[0] == "image,f_sub,conformal_lo_90,conformal_hi_90,error"
     assert 0 <= float(lines[1].split(",")[1]) < 1
-    assert answers[0].best is None
+    assert answers[0].predicted_class is None
 
 
 def test_a_run_that_resizes_takes_any_size(lenses: Path, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_gray_image_is_one_with_three_equal_colors(tmp_path: Path) -> None:
     np.save(tmp_path / "three.npy", np.stack([gray] * 3))
     one, three = predict(run, [tmp_path / "one.npy", tmp_path / "three.npy"])
     assert one.error is None
-    assert one.values == three.values
+    assert one.probabilities == three.probabilities
 
 
 def test_an_image_of_a_store_that_says_nothing_is_a_row(run: Path, tmp_path: Path) -> None:
@@ -210,9 +210,9 @@ def test_where_the_answers_cannot_go_is_said_before_the_work(
     (tmp_path / "folder").mkdir()
     monkeypatch.setattr(Run, "predictor", None)  # would fail if it were reached
     with pytest.raises(StorageError, match="folder: is a folder; give the name of a file"):
-        predict(run, tmp_path / "good.npy", tmp_path / "folder")
+        predict(run, tmp_path / "good.npy", out=tmp_path / "folder")
     with pytest.raises(StorageError, match=r"good\.npy: is a file, not a folder; choose"):
-        predict(run, tmp_path / "good.npy", tmp_path / "good.npy" / "p.csv")
+        predict(run, tmp_path / "good.npy", out=tmp_path / "good.npy" / "p.csv")
 
 
 def test_nothing_to_read_is_said(run: Path, tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_full_disk_leaves_the_earlier_answers(
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(StorageError, match=r"p\.csv: cannot be written \(No space left"):
-        predict(run, tmp_path / "good.npy", out)
+        predict(run, tmp_path / "good.npy", out=out)
     monkeypatch.undo()
     assert out.read_text() == "earlier"
 
@@ -250,7 +250,7 @@ def test_a_moved_run_folder_still_answers(run: Path, image: np.ndarray, tmp_path
     shutil.copytree(run, tmp_path / "elsewhere")
     np.save(tmp_path / "a.npy", image)
     first, second = (predict(r, tmp_path / "a.npy")[0] for r in (run, tmp_path / "elsewhere"))
-    assert first.values == second.values
+    assert first.probabilities == second.probabilities
 
 
 def test_a_file_given_twice_is_answered_once(run: Path, image: np.ndarray, tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_a_file_given_twice_is_answered_once(run: Path, image: np.ndarray, tmp_p
     for name in ("a", "b"):
         np.save(folder / f"{name}.npy", image)
     answers = predict(run, [folder / "b.npy", folder, folder / "a.npy"])
-    assert [Path(answer.file).name for answer in answers] == ["b.npy", "a.npy"]
+    assert [Path(answer.image).name for answer in answers] == ["b.npy", "a.npy"]
 
 
 def test_arrays_are_answered_as_files_are(run: Path, image: np.ndarray, tmp_path: Path) -> None:
@@ -270,8 +270,8 @@ def test_arrays_are_answered_as_files_are(run: Path, image: np.ndarray, tmp_path
     forms = [image, image[None], several, several[:, None], torch.from_numpy(several), three]
     for form, count in zip([*forms, [*several]], (1, 1, 2, 2, 2, 3, 2), strict=True):
         answers = predict(run, form)
-        assert [answer.file for answer in answers] == [f"array[{i}]" for i in range(count)]
-        assert answers[0].values == pytest.approx(expected.values, abs=1e-5)
+        assert [answer.image for answer in answers] == [f"array[{i}]" for i in range(count)]
+        assert answers[0].probabilities == pytest.approx(expected.probabilities, abs=1e-5)
     several[1, 0, 0] = np.nan
     assert "not finite" in str(predict(run, several)[1].error)
     with pytest.raises(DataError, match="the array holds no images"):

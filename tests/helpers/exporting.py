@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from halometry.datasets.store import open_store
-from halometry.evaluation.predictions import Answer
+from halometry.evaluation.predictions import Prediction
 from halometry.models import Preprocessing
 from halometry.publish.export import export
 from halometry.runs.run import WEIGHTS, Run, load_weights, write_weights
@@ -37,9 +37,9 @@ def images_of(store: Path) -> np.ndarray:
         return np.asarray(opened["images"][:])
 
 
-def table(answers: list[Answer]) -> np.ndarray:
+def table(answers: list[Prediction]) -> np.ndarray:
     assert [a.error for a in answers] == [None] * len(answers)
-    return np.array([list(answer.values.values()) for answer in answers])
+    return np.array([list(answer.probabilities.values()) or [answer.f_sub] for answer in answers])
 
 
 def exported_before(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:

@@ -91,7 +91,7 @@ def test_images_are_mapped_before_they_are_judged(run: Run, small: Mapper) -> No
     counts, _ = sample(small.preset, SEED, 0, 4)
     channels = np.stack([small.of_image(Image(one, None, "image")) for one in counts.numpy()])
     wanted = run.answerer("cpu")(channels)
-    found = [[*answer.values.values()] for answer in predict(run, counts[:, 0].numpy())]
+    found = [[*answer.probabilities.values()] for answer in predict(run, counts[:, 0].numpy())]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     assert np.ptp(wanted, axis=0).max() > 1e-3  # it does not say the same of all
 
@@ -101,7 +101,7 @@ def test_the_weights_that_came_with_maps_know_the_classes(mapper: Mapper) -> Non
     answers = predict("common_test_1/d4net_mapped", counts[:, 0].numpy())
     classes = mapper.preset.class_names
     assert classes is not None
-    assert [answer.best for answer in answers] == [classes[int(k)] for k in scene.labels]
+    assert [answer.predicted_class for answer in answers] == [classes[int(k)] for k in scene.labels]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_weights_of_a_broad_preset_bear_what_it_draws(shift: str, factor: float)
     answers = predict("common_test_1_broad/d4net_mapped", counts[:, 0].numpy())
     classes = preset.class_names
     assert classes is not None
-    assert [answer.best for answer in answers] == [classes[int(k)] for k in scene.labels]
+    assert [answer.predicted_class for answer in answers] == [classes[int(k)] for k in scene.labels]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -174,7 +174,7 @@ def test_the_python_of_the_page_runs(
     exec(code, found)
     (answer,) = predict(kinds_file, tmp_path / "my_images")
     said = dict(zip(found["names"], found["answers"][0].tolist(), strict=True))
-    assert said == pytest.approx(answer.values, abs=1e-5)
+    assert said == pytest.approx(answer.probabilities, abs=1e-5)
 
 
 def test_the_command(

@@ -115,16 +115,16 @@ def test_a_run_of_before_answers_as_it_did_and_can_be_calibrated(
     assert old.conformal() is None
     np.testing.assert_allclose(outputs_of(old, data, np.arange(5)), expected, atol=1e-6)
     answers = predict(old, lenses)
-    assert all(answer.region is None for answer in answers)
+    assert all(answer.conformal is None for answer in answers)
     with pytest.raises(RunError, match="has nothing to make sets or intervals from; leave --level"):
-        predict(old, lenses, level=0.9)
+        predict(old, lenses, coverage=0.9)
     assert "conformal" not in evaluate(old, lenses, resamples=20).trust
     made = calibrate(old, lenses, "cpu")
     assert made.conformal.images == "4 images of the training set, which also chose the checkpoint"
     assert not made.conformal.untouched
     assert load_run(run).config.temperature == made.temperature != 1
     assert load_run(run).conformal() == made.conformal
-    assert predict(run, lenses)[0].region is not None
+    assert predict(run, lenses)[0].conformal is not None
 
 
 def test_images_for_calibration_are_those_that_nothing_else_was_done_with(
@@ -204,20 +204,21 @@ def test_a_bias_that_is_not_one_for_each_class_is_refused(run: Path) -> None:
 def test_predictions_have_sets_at_a_level(run: Path, lenses: Path, tmp_path: Path) -> None:
     other = simulate("demo_classification", 60, seed=5, out=tmp_path / "other.h5")
     conformal = calibrate(run, other, "cpu").conformal
-    for level, column in ((None, "set_90"), (0.68, "set_68")):
-        answers = predict(run, lenses, tmp_path / "p.csv", level=level)
+    probabilities = [f"prob_{name}" for name in NAMES]
+    for level, column in ((None, "conformal_set_90"), (0.68, "conformal_set_68")):
+        answers = predict(run, lenses, out=tmp_path / "p.csv", coverage=level)
         with (tmp_path / "p.csv").open() as file:
             rows = list(csv.DictReader(file))
-        assert list(rows[0]) == ["file", "class", *NAMES, column, "error"]
+        assert list(rows[0]) == ["image", "prediction", *probabilities, column, "error"]
         limits = conformal.thresholds(level or 0.9)
         for answer, row in zip(answers, rows, strict=True):
-            assert answer.region is not None
-            classes = answer.region.classes
+            assert answer.conformal is not None
+            classes = answer.conformal.classes
             inside = {n for n, limit in zip(NAMES, limits, strict=True)
-                      if round(1 - answer.values[n], 7) <= limit}  # fmt: skip
+                      if round(1 - answer.probabilities[n], 7) <= limit}  # fmt: skip
             assert set(classes or ()) == inside
             assert row[column] == "|".join(classes or ())
-            assert list(classes or ()) == sorted(inside, key=lambda n: -answer.values[n])
+            assert list(classes or ()) == sorted(inside, key=lambda n: -answer.probabilities[n])
 
 
 def test_predictions_have_intervals_at_a_level(
@@ -226,13 +227,15 @@ def test_predictions_have_intervals_at_a_level(
     other = simulate("demo_mass", 60, seed=5, out=tmp_path / "other.h5")
     conformal = calibrate(mass_run, other, "cpu").conformal
     (tmp_path / "bad.npy").write_bytes(b"")
-    answers = predict(mass_run, [tmp_path / "bad.npy", masses], tmp_path / "p.csv", level=0.8)
+    answers = predict(
+        mass_run, [tmp_path / "bad.npy", masses], out=tmp_path / "p.csv", coverage=0.8
+    )
     with (tmp_path / "p.csv").open() as file:
         rows = list(csv.DictReader(file))
-    ends = ["conformal_low_80", "conformal_high_80"]
-    assert list(rows[0]) == ["file", "f_sub", *ends, "error"]
+    ends = ["conformal_lo_80", "conformal_hi_80"]
+    assert list(rows[0]) == ["image", "f_sub", *ends, "error"]
     assert [rows[0][end] for end in ends] == ["", ""]
-    assert answers[0].region is None
+    assert answers[0].conformal is None
     half = conformal.thresholds(0.8)[0]
     for row in rows[1:]:
         low, high = (float(row[end]) for end in ends)

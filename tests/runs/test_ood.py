@@ -60,8 +60,8 @@ def test_a_run_tells_familiar_images_from_others(whole: Run, strange: Path, tmp_
     known = read_familiar(whole.path)
     assert known is not None
     fresh = simulate("demo_classification", 300, seed=2, out=tmp_path / "fresh.h5")
-    answers = predict(whole, [fresh, strange], tmp_path / "p.csv")
-    novelty = [answer.novelty for answer in answers]
+    answers = predict(whole, [fresh, strange], out=tmp_path / "p.csv")
+    novelty = [answer.ood for answer in answers]
     assert novelty[-1] is not None
     assert novelty[-1].familiarity == pytest.approx(1 / (len(known.compared) + 1))
     flagged = sum(one is not None and one.unusual is not None for one in novelty[:-1])
@@ -71,9 +71,9 @@ def test_a_run_tells_familiar_images_from_others(whole: Run, strange: Path, tmp_
         rows = list(csv.DictReader(file))
     columns = "file,class,no,sphere,vort,set_90,familiarity,unusual,error"
     assert ",".join(rows[0]) == columns
-    assert sum(bool(row["unusual"]) for row in rows) == flagged + 1
-    assert rows[-1]["unusual"] == novelty[-1].unusual
-    assert float(rows[0]["familiarity"]) == pytest.approx(novelty[0].familiarity, rel=0.01)
+    assert sum(bool(row["ood_reason"]) for row in rows) == flagged + 1
+    assert rows[-1]["ood_reason"] == novelty[-1].unusual
+    assert float(rows[0]["ood_p_value"]) == pytest.approx(novelty[0].familiarity, rel=0.01)
 
 
 def test_answers_are_the_same_whether_or_not_anyone_watches(
@@ -85,7 +85,7 @@ def test_answers_are_the_same_whether_or_not_anyone_watches(
     alone = predict(run, lenses)
     assert capsys.readouterr().err.count("cannot tell which images are unusual; write it anew") == 1
     assert [a.values for a in watching] == [a.values for a in alone]
-    assert all(a.novelty is None for a in alone)
+    assert all(a.ood is None for a in alone)
 
 
 def test_what_is_learnt_later_is_what_training_would_have_written(run: Run, images: Path) -> None:
@@ -126,7 +126,7 @@ def test_masses_are_told_with_how_familiar_their_images_are(strange: Path, tmp_p
     masses = simulate("demo_mass", 480, seed=1, out=tmp_path / "m.h5")
     options = QUICK | {"channels": 3}
     run = train("regression", masses, "test_resnet", tmp_path / "run", overrides=options)
-    predict(run, strange, tmp_path / "p.csv")
+    predict(run, strange, out=tmp_path / "p.csv")
     lines = (tmp_path / "p.csv").read_text().splitlines()
     assert lines[0] == "file,f_sub,conformal_low_90,conformal_high_90,familiarity,unusual,error"
     assert lines[1].split(",")[-2] in ("features", "light", "center", "spectrum", "noise", "unit")
@@ -138,7 +138,7 @@ def test_masses_of_images_in_another_unit_are_flagged_for_it(tmp_path: Path) -> 
     kinds = {"scaled": counts / counts.max(), "brighter": 10 * counts, "hot": counts.copy()}
     kinds["hot"][..., 70, :] = 65535  # a row of the detector
     reasons = {
-        kind: {a.novelty.unusual for a in predict("halo_mass/d4net", images) if a.novelty}
+        kind: {a.ood.unusual for a in predict("halo_mass/d4net", images) if a.ood}
         for kind, images in kinds.items()
     }
     assert reasons["scaled"] == reasons["brighter"] == {"unit"}
@@ -154,21 +154,21 @@ def test_of_an_average_over_symmetries_the_image_as_it_is_counts(run: Run, lense
     alone, mean = (predict(averaging(over), lenses) for over in (False, True))
     assert [a.values for a in alone] != [a.values for a in mean]
     for one, other in zip(alone, mean, strict=True):
-        assert one.novelty is not None
-        assert other.novelty is not None
-        assert one.novelty.strangeness == pytest.approx(other.novelty.strangeness, rel=1e-3)
+        assert one.ood is not None
+        assert other.ood is not None
+        assert one.ood.strangeness == pytest.approx(other.ood.strangeness, rel=1e-3)
 
 
 def test_the_weights_in_the_package_tell_lenses_from_noise(tmp_path: Path) -> None:
     lenses = simulate("common_test_1", 48, seed=2, out=tmp_path / "lenses.h5")
-    novelty = [answer.novelty for answer in predict("common_test_1/d4net", lenses)]
+    novelty = [answer.ood for answer in predict("common_test_1/d4net", lenses)]
     flagged = sum(one is not None and one.unusual is not None for one in novelty)
     assert flagged <= binom.ppf(1 - 1e-4, 48, 0.015)
     for k, sky in enumerate((1, 10, 1000)):
         noise = np.random.default_rng(k).poisson(sky, (150, 150)).astype(np.float32)
         np.save(tmp_path / f"{sky}.npy", noise)
     others = predict("common_test_1/d4net", [tmp_path / f"{sky}.npy" for sky in (1, 10, 1000)])
-    assert all(one.novelty is not None and one.novelty.unusual for one in others)
+    assert all(one.ood is not None and one.ood.unusual for one in others)
 
 
 def test_published_weights_know_what_the_run_knew(run: Run, lenses: Path, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_published_weights_know_what_the_run_knew(run: Run, lenses: Path, tmp_pa
     assert (tmp_path / "published" / NOVELTY).read_bytes() == (run.path / NOVELTY).read_bytes()
     assert NOVELTY in hub.FILES
     before, after = predict(run, lenses), predict(tmp_path / "published", lenses)
-    pairs = [(a.novelty, b.novelty) for a, b in zip(before, after, strict=True)]
+    pairs = [(a.ood, b.ood) for a, b in zip(before, after, strict=True)]
     for one, other in pairs:
         assert one is not None
         assert other is not None

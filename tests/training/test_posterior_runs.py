@@ -95,9 +95,8 @@ def test_the_evaluation_judges_the_mean_and_the_posterior(
     assert (tmp_path / "posterior.png").stat().st_size > 10_000
     with (tmp_path / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    ends = ["low_95", "low_68", "median", "high_68", "high_95"]
-    assert list(rows[0]) == ["image", "truth", "predicted", "median", "low_68", "high_68",
-                             "low_95", "high_95"]  # fmt: skip
+    ends = ["f_sub_lo95", "f_sub_lo68", "f_sub", "f_sub_hi68", "f_sub_hi95"]
+    assert list(rows[0])[:3] == ["image", "true", "f_sub"]
     for row in rows:
         values = [float(row[end]) for end in ends]
         assert values == sorted(values)
@@ -108,27 +107,28 @@ def test_a_plain_run_is_judged_as_before(plain: Run, others: Path, tmp_path: Pat
     assert found.posterior is None
     assert list(found.metrics) == ["mse", "rmse", "mae", "r2", "bias"]
     assert not (tmp_path / "posterior.png").exists()
-    assert (tmp_path / "predictions.csv").read_text().startswith("image,truth,predicted\n")
+    assert (tmp_path / "predictions.csv").read_text().startswith("image,true,f_sub,conformal")
 
 
 def test_predict_gives_the_median_and_the_intervals(
     flow: Run, others: Path, tmp_path: Path
 ) -> None:
-    answers = predict(flow, others, tmp_path / "p.csv", device="cpu")
+    answers = predict(flow, others, out=tmp_path / "p.csv", device="cpu")
     with (tmp_path / "p.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    ends = ["low_68", "high_68", "low_95", "high_95", "conformal_low_90", "conformal_high_90"]
-    assert list(rows[0]) == ["file", "f_sub", *ends, "error"]
+    ends = ["f_sub_lo68", "f_sub_hi68", "f_sub_lo95", "f_sub_hi95"]
+    ends += ["conformal_lo_90", "conformal_hi_90"]
+    assert list(rows[0]) == ["image", "f_sub", *ends, "error"]
     for answer, row in zip(answers, rows, strict=True):
         assert answer.posterior is not None
-        assert answer.best is None
-        assert answer.values["f_sub"] == answer.posterior.median[0]
+        assert answer.predicted_class is None
+        assert answer.f_sub == answer.posterior.median[0]
         (low, high), (lower, higher) = answer.intervals["68"], answer.intervals["95"]
-        assert lower < low < answer.values["f_sub"] < high < higher
-        below, above = (float(row[f"conformal_{end}_90"]) for end in ("low", "high"))
-        assert below < answer.values["f_sub"] < above
-        assert float(row["low_95"]) == pytest.approx(lower, rel=1e-4)
-        assert float(row["high_68"]) == pytest.approx(high, rel=1e-4)
+        assert lower < low < answer.f_sub < high < higher
+        below, above = (float(row[f"conformal_{end}_90"]) for end in ("lo", "hi"))
+        assert below < answer.f_sub < above
+        assert float(row["f_sub_lo95"]) == pytest.approx(lower, rel=1e-4)
+        assert float(row["f_sub_hi68"]) == pytest.approx(high, rel=1e-4)
 
 
 def test_a_bad_file_among_posteriors_is_a_row_without_numbers(
@@ -136,11 +136,11 @@ def test_a_bad_file_among_posteriors_is_a_row_without_numbers(
 ) -> None:
     np.save(tmp_path / "good.npy", np.random.default_rng(0).poisson(20, (48, 48)))
     (tmp_path / "bad.npy").write_bytes(b"no array")
-    predict(flow, tmp_path, tmp_path / "p.csv", device="cpu")
+    predict(flow, tmp_path, out=tmp_path / "p.csv", device="cpu")
     with (tmp_path / "p.csv").open(newline="") as file:
         bad, good = csv.DictReader(file)
     assert bad["error"]
-    assert [bad[key] for key in ("f_sub", "low_68", "high_95")] == ["", "", ""]
+    assert [bad[key] for key in ("f_sub", "f_sub_lo68", "f_sub_hi95")] == ["", "", ""]
     assert not good["error"]
 
 
@@ -229,7 +229,7 @@ def test_an_ensemble_of_posteriors_answers_with_the_mean_density(
     np.testing.assert_allclose(found.posterior.density, mixture.density, atol=1e-6)
     assert json.loads((tmp_path / "metrics.json").read_text())["backbone"] == f"2 x {NETWORK}"
     answers = predict(both, others, device="cpu")
-    assert answers[3].values["f_sub"] == pytest.approx(found.posterior.median[3], rel=1e-4)
+    assert answers[3].f_sub == pytest.approx(found.posterior.median[3], rel=1e-4)
 
 
 def test_an_ensemble_of_masses_answers_with_their_mean(
@@ -263,8 +263,8 @@ def test_a_posterior_is_the_same_in_onnx(
     for a, b in zip(mine, theirs, strict=True):
         np.testing.assert_allclose(a.intervals["95"], b.intervals["95"], rtol=1e-3)
     together = open_run(f"{flow.path},{made.path}")
-    assert predict(together, others, device="cpu")[0].values["f_sub"] == pytest.approx(
-        mine[0].values["f_sub"], rel=1e-3
+    assert predict(together, others, device="cpu")[0].f_sub == pytest.approx(
+        mine[0].f_sub, rel=1e-3
     )
 
 

@@ -22,13 +22,6 @@ class Region:
     classes: tuple[str, ...] | None = None
     interval: tuple[float, float] | None = None
 
-    @property
-    def cells(self) -> list[str]:
-        """As a table holds it: classes joined by `|`, or two numbers."""
-        if self.interval is not None:
-            return [f"{end:.6g}" for end in self.interval]
-        return ["|".join(self.classes or ())]
-
 
 @dataclass(frozen=True)
 class Regions:
@@ -43,14 +36,6 @@ class Regions:
     conformal: Conformal
     names: tuple[str, ...] | None
     level: float
-
-    @property
-    def columns(self) -> list[str]:
-        """What a table calls them: `set_90`, or `conformal_low_90` and `conformal_high_90`."""
-        percent = f"{100 * self.level:g}"
-        if self.names:
-            return [f"set_{percent}"]
-        return [f"conformal_{end}_{percent}" for end in ("low", "high")]
 
     def of(self, outputs: np.ndarray | Posterior) -> list[Region]:
         """The regions of some answers: probabilities (N, K), mass fractions (N,) or posteriors."""

@@ -180,15 +180,15 @@ def predict(
     """Apply a run to images: one row a file."""
     from halometry.evaluation.predict import predict as apply
 
-    answers = apply(run, files, out, device=device, level=level, workers=processes(workers))
+    answers = apply(run, files, out=out, device=device, coverage=level, workers=processes(workers))
     print_answers(answers)
     bad = [answer for answer in answers if answer.error]
     for answer in bad[:3]:
-        tell(f"not read: {answer.file}: {answer.error}")
+        tell(f"not read: {answer.image}: {answer.error}")
     if len(bad) > 3:
         tell(f"... and {len(bad) - 3} more; see the column 'error'")
     tell(f"{len(answers) - len(bad)} of {len(answers)} answered -> {out}")
-    if unusual := sum(bool(answer.novelty and answer.novelty.unusual) for answer in answers):
+    if unusual := sum(bool(answer.ood and answer.ood.unusual) for answer in answers):
         tell(f"{unusual} of them unlike the images it was trained on; see the column 'unusual'")
     if len(bad) == len(answers):
         raise typer.Exit(1)

@@ -12,30 +12,33 @@ from halometry.cli.app import listing, out_console, tell
 
 if TYPE_CHECKING:
     from halometry.evaluation.evaluate import Evaluation
-    from halometry.evaluation.predictions import Answer
+    from halometry.evaluation.predictions import Prediction
 
 SHOWN = 10  # answers
 
 
-def print_answers(answers: Sequence[Answer]) -> None:
+def print_answers(answers: Sequence[Prediction]) -> None:
     """The first few answers: class and probability, or mass and intervals; and what is unusual."""
-    found = [answer for answer in answers if answer.values]
+    found = [answer for answer in answers if answer.error is None]
     if not found:
         return
     intervals = [f"{level} % interval" for level in found[0].intervals]
-    columns = ["class", "probability"] if found[0].best else ["f_sub", *intervals]
-    strange = any(answer.novelty and answer.novelty.unusual for answer in found)
+    columns = ["class", "probability"] if found[0].predicted_class else ["f_sub", *intervals]
+    strange = any(answer.ood and answer.ood.unusual for answer in found)
     table = listing("file", *columns, *(["unusual"] if strange else []))
-    paths = [Path(answer.file) for answer in found]
+    paths = [Path(answer.image) for answer in found]
     parts = 1 if len({path.name for path in paths}) == len(paths) else 2  # no/1.npy, vort/1.npy
     for answer, path in list(zip(found, paths, strict=True))[:SHOWN]:
-        if answer.best:
-            cells = [escape(answer.best), f"{answer.values[answer.best]:.4f}"]
+        if answer.predicted_class:
+            cells = [
+                escape(answer.predicted_class),
+                f"{answer.probabilities[answer.predicted_class]:.4f}",
+            ]
         else:
             ends = [f"{low:.4f} to {high:.4f}" for low, high in answer.intervals.values()]
-            cells = [f"{answer.values['f_sub']:.4f}", *ends]
+            cells = [f"{answer.f_sub or 0:.4f}", *ends]
         if strange:
-            cells.append((answer.novelty and answer.novelty.unusual) or "")
+            cells.append((answer.ood and answer.ood.unusual) or "")
         table.add_row(escape("/".join(path.parts[-parts:])), *cells)
     out_console.print(table)
     if len(found) > SHOWN:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from halometry.calibration.posterior import LEVELS, Posterior
+from halometry.calibration.posterior import Posterior
 from halometry.calibration.temperature import untempered
 from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.open import open_dataset
@@ -27,11 +27,13 @@ from halometry.evaluation.metrics import (
 )
 from halometry.evaluation.posterior_checks import posterior_metrics, posterior_record
 from halometry.evaluation.posterior_figures import posterior_figure
-from halometry.io import check_writable, write_table, write_text
+from halometry.evaluation.predictions import make_predictions, write_predictions
+from halometry.io import check_writable, write_text
 from halometry.log import logger
 from halometry.runs.checks import check_compatible
 from halometry.runs.open import AnyRun, open_run
 from halometry.runs.predict_rows import answers_to, points_of, posterior_of
+from halometry.runs.prediction_sets import regions_of
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class Evaluation:
     description: str
     posterior: Posterior | None = None
     trust: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def answers(self) -> np.ndarray:
+        """What the network gave: probabilities, mass fractions or densities."""
+        return self.outputs if self.posterior is None else self.posterior.density
 
     @property
     def untempered(self) -> np.ndarray:
@@ -231,15 +238,10 @@ def roc_of(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _write_predictions(path: Path, evaluation: Evaluation) -> None:
-    names = evaluation.run.config.class_names
-    header = list(names or ("predicted",))
-    columns = evaluation.outputs.reshape(len(evaluation.outputs), -1)
-    if (posterior := evaluation.posterior) is not None:
-        header += ["median", *(f"{end}_{name}" for name in LEVELS for end in ("low", "high"))]
-        intervals = [posterior.interval(level) for level in LEVELS.values()]
-        columns = np.column_stack([columns, posterior.median, *intervals])
-    rows = []
-    for name, truth, values in zip(evaluation.names, evaluation.truth, columns, strict=True):
-        label = names[int(truth)] if names else f"{truth:.6g}"
-        rows.append([name, label, *(f"{value:.6g}" for value in values)])
-    write_table(path, "predictions", ["image", "truth", *header], rows)
+    names, regions = evaluation.run.config.class_names, regions_of(evaluation.run, None)
+    true = [names[int(label)] if names else float(label) for label in evaluation.truth]
+    predictions = make_predictions(
+        evaluation.run, evaluation.names, evaluation.answers, regions=regions, true=true
+    )
+    coverage = regions.level if regions else None
+    write_predictions(path, evaluation.run, predictions, coverage=coverage)

@@ -1,93 +1,363 @@
-"""What a run says of single files, in Python and as a table."""
+"""The prediction table: one row per image, written by `predict` and `evaluate`, and its reader.
+
+The table is a CSV file; the file of the same name with `.json` added holds its format and version.
+`COLUMNS` describes its columns. Columns that do not apply to a run are absent; a value that is
+not available for an image is empty.
+"""
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from halometry.calibration.posterior import LEVELS, Posterior
+import numpy as np
+
+from halometry.calibration.posterior import Posterior
 from halometry.calibration.prediction_sets import Region, Regions
-from halometry.io import write_table
+from halometry.errors import DataError, FormatError
+from halometry.io import read_json, write_table
 from halometry.ood.detector import Novelty
 from halometry.runs.open import AnyRun
 
+COLUMNS = {
+    "image": "path of the file as given; `#k` is added for image k of a file with several images",
+    "true": "true class or mass fraction; only in tables of `evaluate`",
+    "prediction": "most probable class",
+    "prob_<class>": "probability of each class",
+    "f_sub": "mass fraction in substructure: median of the posterior, or a point estimate",
+    "f_sub_lo68, f_sub_hi68": "limits of the central 68 % interval of the posterior",
+    "f_sub_lo95, f_sub_hi95": "limits of the central 95 % interval of the posterior",
+    "conformal_set_<coverage>": "classes of the conformal prediction set, most probable first,"
+    " joined by `|`; the coverage is in percent",
+    "conformal_lo_<coverage>, conformal_hi_<coverage>": "limits of the conformal interval of the"
+    " mass fraction",
+    "ood_p_value": "fraction of in-distribution images that are at least as anomalous",
+    "ood_reason": "most anomalous group of features of an out-of-distribution image; empty for an"
+    " image in distribution",
+    "error": "why there is no prediction",
+}
+INTERVALS = {"68": 0.68, "95": 0.95}  # probability of the posterior's intervals, by column suffix
+QUANTILE_COLUMNS = ("f_sub_lo95", "f_sub_lo68", "f_sub", "f_sub_hi68", "f_sub_hi95")
+PROBABILITY_PREFIX = "prob_"
+PROBABILITY_SUM_TOLERANCE = 1e-3
+CONFORMAL_COLUMN = re.compile(r"conformal_(set|lo|hi)_(\d+(?:\.\d+)?)")
+
 
 @dataclass(frozen=True)
-class Answer:
-    """What a run says of one file.
+class Prediction:
+    """Prediction of a run for one image.
 
     Attributes:
-        file: its path; for an image of a store, with `#` and its number.
-        values: probability of each class, or the mass fraction as `f_sub`, of a posterior the
-            median; empty on an error.
-        error: why there is no answer, or None.
-        region: what holds the truth at a stated level, of a run that was calibrated.
-        posterior: of the mass fraction, of this one image, where the run gives any.
-        novelty: how the image compares with those that the run knows, if it can tell.
+        image: path of its file, with `#k` for image k of a file with several images.
+        probabilities: probability of each class; empty for regression and on an error.
+        f_sub: mass fraction: median of the posterior where there is one, else a point estimate;
+            None for classification and on an error.
+        error: why there is no prediction, or None.
+        conformal: conformal prediction set or interval, of a calibrated run.
+        posterior: posterior of the mass fraction of this image (one row), of a run that has it.
+        ood: result of the out-of-distribution detector, of a run that has one.
+        true: true class or mass fraction, if known.
     """
 
-    file: str
-    values: dict[str, float] = field(default_factory=dict)
+    image: str
+    probabilities: dict[str, float] = field(default_factory=dict)
+    f_sub: float | None = None
     error: str | None = None
-    region: Region | None = None
+    conformal: Region | None = None
     posterior: Posterior | None = field(default=None, compare=False, repr=False)
-    novelty: Novelty | None = None
+    ood: Novelty | None = None
+    true: str | float | None = None
 
     @property
-    def best(self) -> str | None:
-        """The most probable class, of a classification."""
-        if len(self.values) < 2:
+    def predicted_class(self) -> str | None:
+        """Most probable class; None for regression and on an error."""
+        if not self.probabilities:
             return None
-        return max(self.values, key=self.values.__getitem__)
+        return max(self.probabilities, key=self.probabilities.__getitem__)
 
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """The ends of the mass's 68 and 95 % intervals, of a posterior; nothing else."""
+        """Limits of the posterior's central 68 and 95 % intervals; empty without a posterior."""
         if self.posterior is None:
             return {}
-        ends = {name: self.posterior.interval(level)[0] for name, level in LEVELS.items()}
-        return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+        limits = {name: self.posterior.interval(level)[0] for name, level in INTERVALS.items()}
+        return {name: (float(low), float(high)) for name, (low, high) in limits.items()}
+
+    def cells(self, coverage: str) -> dict[str, str]:
+        """Cells of its row in the prediction table, by column.
+
+        Args:
+            coverage: coverage of `conformal` in percent, as in the names of the columns.
+        """
+        cells = {"image": self.image, "error": self.error or ""}
+        if self.true is not None:
+            cells["true"] = self.true if isinstance(self.true, str) else f"{self.true:.6g}"
+        if self.predicted_class is not None:
+            cells["prediction"] = self.predicted_class
+        for name, probability in self.probabilities.items():
+            cells[f"{PROBABILITY_PREFIX}{name}"] = f"{probability:.6g}"
+        if self.f_sub is not None:
+            cells["f_sub"] = f"{self.f_sub:.6g}"
+        for name, (low, high) in self.intervals.items():
+            cells |= {f"f_sub_lo{name}": f"{low:.6g}", f"f_sub_hi{name}": f"{high:.6g}"}
+        if self.conformal is not None and self.conformal.interval is not None:
+            low, high = self.conformal.interval
+            cells[f"conformal_lo_{coverage}"] = f"{low:.6g}"
+            cells[f"conformal_hi_{coverage}"] = f"{high:.6g}"
+        elif self.conformal is not None:
+            cells[f"conformal_set_{coverage}"] = "|".join(self.conformal.classes or ())
+        if self.ood is not None:
+            cells["ood_p_value"] = f"{self.ood.familiarity:.3g}"
+            cells["ood_reason"] = self.ood.unusual or ""
+        return cells
 
 
-def write_answers(
-    path: Path, run: AnyRun, answers: Sequence[Answer], regions: Regions | None
+def make_predictions(
+    run: AnyRun,
+    images: Sequence[str],
+    outputs: np.ndarray,
+    *,
+    regions: Regions | None,
+    ood: Sequence[Novelty] | None = None,
+    true: Sequence[str | float] | None = None,
+) -> list[Prediction]:
+    """Predictions of a run from the output of its network.
+
+    Args:
+        run: the run.
+        images: N paths.
+        outputs: probabilities (N, K), mass fractions (N,) or their densities (N, G).
+        regions: makes the conformal sets or intervals, of a calibrated run.
+        ood: N results of the out-of-distribution detector.
+        true: N true classes or mass fractions.
+    """
+    class_names, grid = run.config.class_names, run.config.grid
+    posterior = None if grid is None else Posterior(grid, outputs)
+    conformal = regions.of(outputs if posterior is None else posterior) if regions else None
+    predictions = []
+    for i, image in enumerate(images):
+        probabilities, f_sub, density = {}, None, None
+        if class_names:
+            values = outputs[i].astype(float).tolist()
+            probabilities = dict(zip(class_names, values, strict=True))
+        elif posterior is None:
+            f_sub = float(outputs[i])
+        else:
+            density = posterior[i : i + 1]
+            f_sub = float(density.median[0])
+        predictions.append(
+            Prediction(
+                image,
+                probabilities,
+                f_sub,
+                conformal=conformal[i] if conformal else None,
+                posterior=density,
+                ood=ood[i] if ood else None,
+                true=true[i] if true is not None else None,
+            )
+        )
+    return predictions
+
+
+def write_predictions(
+    path: Path,
+    run: AnyRun,
+    predictions: Sequence[Prediction],
+    *,
+    coverage: float | None = None,
+    ood: bool = False,
 ) -> None:
-    """Write answers as CSV: file, class, values, intervals, regions, how familiar, error.
+    """Write the prediction table.
+
+    Args:
+        path: the CSV file.
+        run: the run that made the predictions.
+        predictions: one per image.
+        coverage: coverage of the conformal sets or intervals; None of a run that is not
+            calibrated.
+        ood: whether the run has an out-of-distribution detector.
 
     Raises:
         StorageError: no room or no permission.
     """
-    names = run.config.class_names
-    knows = any(answer.novelty for answer in answers)
-    columns = {
-        "values": ["class", *names] if names else ["f_sub"],
-        "intervals": _ends() if run.config.grid is not None else [],
-        "region": regions.columns if regions else [],
-        "novelty": ["familiarity", "unusual"] if knows else [],
-    }
-    rows = []
-    for answer in answers:
-        cells = _cells(answer)
-        row = [cells[group] or [""] * len(wanted) for group, wanted in columns.items()]
-        rows.append([answer.file, *chain.from_iterable(row), answer.error])
-    write_table(
-        path, "predictions", ["file", *chain.from_iterable(columns.values()), "error"], rows
+    percent = "" if coverage is None else f"{100 * coverage:g}"
+    columns = ["image"]
+    if any(prediction.true is not None for prediction in predictions):
+        columns.append("true")
+    if run.config.class_names:
+        columns += ["prediction", *(f"{PROBABILITY_PREFIX}{n}" for n in run.config.class_names)]
+    else:
+        columns.append("f_sub")
+    if run.config.grid is not None:
+        columns += [f"f_sub_{end}{name}" for name in INTERVALS for end in ("lo", "hi")]
+    if coverage is not None:
+        kinds = ["set"] if run.config.class_names else ["lo", "hi"]
+        columns += [f"conformal_{kind}_{percent}" for kind in kinds]
+    if ood:
+        columns += ["ood_p_value", "ood_reason"]
+    columns.append("error")
+    rows = [prediction.cells(percent) for prediction in predictions]
+    write_table(path, "predictions", columns, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionTable:
+    """Contents of a prediction table; NaN or an empty text where a cell is empty.
+
+    Attributes:
+        images: N paths.
+        true: N true classes or mass fractions, as text; None without the column.
+        class_names: K names; None of masses.
+        probabilities: (N, K); None of masses.
+        f_sub: mass fractions (N,); None of classes.
+        quantiles: quantiles of the mass fraction (N, 5) in rising order, see `QUANTILE_COLUMNS`;
+            None without posteriors.
+        prediction_sets: N conformal sets of classes; None without the column.
+        conformal_intervals: conformal intervals of the mass fraction (N, 2); None without them.
+        coverage: coverage of the sets or intervals, between 0 and 1; None without them.
+        ood_p_values: (N,); None without the column.
+        ood_reasons: N reasons, empty for images in distribution; None without the column.
+        errors: N reasons why there is no prediction, empty where there is one.
+    """
+
+    images: list[str]
+    true: list[str] | None
+    class_names: tuple[str, ...] | None
+    probabilities: np.ndarray | None
+    f_sub: np.ndarray | None
+    quantiles: np.ndarray | None
+    prediction_sets: list[tuple[str, ...]] | None
+    conformal_intervals: np.ndarray | None
+    coverage: float | None
+    ood_p_values: np.ndarray | None
+    ood_reasons: list[str] | None
+    errors: list[str]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def has_prediction(self) -> np.ndarray:
+        """Whether each row has a prediction, boolean (N,)."""
+        if self.probabilities is not None:
+            found: np.ndarray = ~np.isnan(self.probabilities).all(axis=1)
+            return found
+        assert self.f_sub is not None
+        return ~np.isnan(self.f_sub)
+
+
+def read_predictions(path: Path) -> PredictionTable:
+    """Read a prediction table by the names of its columns.
+
+    Raises:
+        DataError: it is not a prediction table, or a cell is not valid; the message names the
+            line and the column.
+    """
+    columns, count = _read_columns(path)
+    _check_format(path)
+    names = [name.removeprefix(PROBABILITY_PREFIX) for name in columns
+             if name.startswith(PROBABILITY_PREFIX)]  # fmt: skip
+    if "image" not in columns or not (names or "f_sub" in columns):
+        raise DataError(
+            f"{path}: has no columns 'image' and '{PROBABILITY_PREFIX}<class>' or 'f_sub'; give a"
+            " file that 'halometry predict' or 'halometry evaluate' wrote"
+        )
+
+    def numbers(*wanted: str) -> np.ndarray | None:
+        if not set(wanted) <= set(columns):
+            return None
+        return np.stack([_numbers(path, name, columns[name]) for name in wanted], axis=1)
+
+    probabilities = numbers(*(PROBABILITY_PREFIX + name for name in names)) if names else None
+    quantiles = None if names else numbers(*QUANTILE_COLUMNS)
+    _check_probabilities(path, probabilities)
+    _check_quantiles(path, quantiles)
+    f_sub, p_values = (numbers(name) for name in ("f_sub", "ood_p_value"))
+    conformal = {m[1]: m[2] for m in map(CONFORMAL_COLUMN.fullmatch, columns) if m}
+    percent = next(iter(conformal.values()), None)
+    sets = columns.get(f"conformal_set_{percent}")
+    return PredictionTable(
+        images=columns["image"],
+        true=columns.get("true"),
+        class_names=tuple(names) or None,
+        probabilities=probabilities,
+        f_sub=None if names or f_sub is None else f_sub[:, 0],
+        quantiles=quantiles,
+        prediction_sets=[tuple(cell.split("|")) if cell else () for cell in sets] if sets else None,
+        conformal_intervals=numbers(f"conformal_lo_{percent}", f"conformal_hi_{percent}"),
+        coverage=None if percent is None else float(percent) / 100,
+        ood_p_values=None if p_values is None else p_values[:, 0],
+        ood_reasons=columns.get("ood_reason"),
+        errors=columns.get("error", [""] * count),
     )
 
 
-def _ends() -> list[str]:
-    return [f"{end}_{level}" for level in LEVELS for end in ("low", "high")]
-
-
-def _cells(answer: Answer) -> dict[str, list[str]]:
-    """The cells of an answer by the columns they belong to; none where it has nothing to say."""
-    values = [f"{value:.6g}" for value in answer.values.values()]
-    novelty = answer.novelty
-    return {
-        "values": [answer.best, *values] if answer.best else values,
-        "intervals": [f"{end:.6g}" for ends in answer.intervals.values() for end in ends],
-        "region": answer.region.cells if answer.region else [],
-        "novelty": [f"{novelty.familiarity:.3g}", novelty.unusual or ""] if novelty else [],
+def _read_columns(path: Path) -> tuple[dict[str, list[str]], int]:
+    """Cells of a CSV file by column, and the number of its rows."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: is not a CSV file ({error})") from error
+    columns: dict[str, list[str]] = {
+        name: [row[k] if k < len(row) else "" for row in rows] for k, name in enumerate(header)
     }
+    return columns, len(rows)
+
+
+def _check_format(path: Path) -> None:
+    """Check the format in the JSON file beside a table, if there is one."""
+    header = path.with_name(f"{path.name}.json")
+    if header.exists():
+        try:
+            read_json(header, "predictions")
+        except FormatError as error:
+            raise DataError(str(error)) from error
+
+
+def _numbers(path: Path, column: str, cells: Sequence[Any]) -> np.ndarray:
+    """Numbers (N,) of a column; NaN where a cell is empty."""
+    values = np.full(len(cells), np.nan)
+    for i, cell in enumerate(cells):
+        if cell == "":
+            continue
+        try:
+            values[i] = float(cell)
+        except ValueError:
+            raise DataError(
+                f"{path}: line {i + 2}: '{cell}' in column '{column}' is not a number"
+            ) from None
+    return values
+
+
+def _check_probabilities(path: Path, probabilities: np.ndarray | None) -> None:
+    if probabilities is None:
+        return
+    given = ~np.isnan(probabilities).all(axis=1)
+    valid = (probabilities >= 0).all(axis=1)
+    valid &= np.abs(probabilities.sum(axis=1) - 1) <= PROBABILITY_SUM_TOLERANCE
+    if (given & ~valid).any():
+        line = int(np.flatnonzero(given & ~valid)[0]) + 2
+        raise DataError(
+            f"{path}: line {line}: the columns '{PROBABILITY_PREFIX}<class>' are not probabilities"
+            " that add up to one"
+        )
+
+
+def _check_quantiles(path: Path, quantiles: np.ndarray | None) -> None:
+    if quantiles is None:
+        return
+    given = ~np.isnan(quantiles).all(axis=1)
+    rising = (np.diff(quantiles, axis=1) > 0).all(axis=1)
+    if (given & ~rising).any():
+        line = int(np.flatnonzero(given & ~rising)[0]) + 2
+        raise DataError(
+            f"{path}: line {line}: the columns {', '.join(QUANTILE_COLUMNS)} are not in rising"
+            " order"
+        )
