@@ -37,7 +37,7 @@ from lenstronomy.Util import image_util, param_util, util
 from measuring import arguments, begin, quartiles, told, write
 
 from halometry.simulation import Scene, draw_scenes, load_preset, observe, render
-from halometry.simulation.preset import CLASSES, Preset
+from halometry.simulation.preset import DEFAULT_CLASSES, Preset
 
 POINTS = 100  # of a vortex, as published
 PRESETS = ("model_1", "model_1_as_run")
@@ -175,9 +175,9 @@ def seconds_halometry(preset: Preset, kind: int, start: int, count: int) -> floa
 
 def rates(preset: Preset, rounds: int, theirs: int, ours: int) -> dict[str, Any]:
     """Images a second and their ratios, by class, from rounds in turns."""
-    measured: dict[str, dict[str, list[float]]] = {name: {} for name in CLASSES}
+    measured: dict[str, dict[str, list[float]]] = {name: {} for name in DEFAULT_CLASSES}
     for k in range(rounds + 1):  # the first warms up
-        for kind, name in enumerate(CLASSES):
+        for kind, name in enumerate(DEFAULT_CLASSES):
             whole, rendering = seconds_published(preset, kind, 3 * theirs * k, theirs)
             fast = seconds_halometry(preset, kind, 3 * ours * k, ours)
             values = {
@@ -202,7 +202,7 @@ def differences(preset: Preset, count: int) -> dict[str, Any]:
         single = render(scenes.to("cpu", torch.float32), preset).double()
         double = render(scenes, preset)
     result: dict[str, Any] = {"images_each": count}
-    for kind, name in enumerate(CLASSES):
+    for kind, name in enumerate(DEFAULT_CLASSES):
         apart: dict[str, dict[str, list[float]]] = {}
         for i in range(kind, 3 * count, 3):
             scene = scenes.rows(slice(i, i + 1))

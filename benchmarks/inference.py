@@ -26,7 +26,7 @@ from halometry.compare.cost import measure_speed
 from halometry.models import Network, Predictor, Preprocessing, PreprocessingConfig
 from halometry.models.backbones import PLAIN_NAMES
 from halometry.models.onnx import OnnxPredictor, to_onnx
-from halometry.simulation import FreshImages
+from halometry.simulation import OnlineImages
 
 PIXELS = 150
 SETTINGS = {
@@ -59,7 +59,7 @@ def main() -> None:
     record = begin("raw images to probabilities: one image, and batches of 64")
     record |= {"seed": options.seed, "threads": options.threads, "batch": BATCH}
     record["onnxruntime"] = onnxruntime.__version__
-    batches = FreshImages("common_test_1", options.seed, batch_size=IMAGES, batches=1)
+    batches = OnlineImages("common_test_1", options.seed, batch_size=IMAGES, batches=1)
     images = next(iter(batches))[0].float()
     record["measured"] = [
         {"network": name, "input": setting} | measure(name, config, images, options)

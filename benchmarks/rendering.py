@@ -18,10 +18,10 @@ from measuring import arguments, begin, quartiles, ratio, told, write
 from halometry.parallel import find_device
 from halometry.simulation import Preset, load_preset, sample
 from halometry.simulation import list_presets as preset_names
-from halometry.simulation.render import sample_quickly
+from halometry.simulation.render import sample_fast
 
 BATCH = 32
-WAYS: dict[str, Callable[..., object]] = {"set": sample, "training": sample_quickly}
+WAYS: dict[str, Callable[..., object]] = {"set": sample, "training": sample_fast}
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observ
 from halometry.simulation.distributions import PowerLaw
 from halometry.simulation.lenses import SOFTENING, deflection
 from halometry.simulation.light import source_light
-from halometry.simulation.render import bin_down, pixel_axes, spread
+from halometry.simulation.render import bin_pixels, convolve_psf, pixel_axes
 
 LEAST = 1e8  # solar masses whose effect is the response to lighter ones: half a subpixel's radius
 LATER = 3_000_000  # added to the seed: far from the images of any training
@@ -126,8 +126,8 @@ class _Changed:
         strength = scene.einstein_radius**2 * (share - before) / (dx**2 + dy**2 + SOFTENING**2)
         ax, ay = self.deflection
         light = source_light(scene, self.x - ax - strength * dx, self.y - ay - strength * dy, None)
-        light = bin_down(light, self.spec.supersampling)
-        return (spread(light[:, None], self.spec) + self.spec.sky).flatten()
+        light = bin_pixels(light, self.spec.supersampling)
+        return (convolve_psf(light[:, None], self.spec) + self.spec.sky).flatten()
 
 
 def law_of(preset: Preset) -> tuple[np.ndarray, np.ndarray]:

@@ -30,7 +30,7 @@ MERIT = {"classification": "auc", "regression": "rmse"}
 
 def curve(record: Record, shift: str) -> list[tuple[float, float, float, float]]:
     """Factor, figure of merit, and the ends of its interval, of a shift and the preset itself."""
-    own, key = SHIFTS[shift].own, MERIT[record["task"]]
+    own, key = SHIFTS[shift].identity, MERIT[record["task"]]
     points = []
     for step in record["steps"]:
         if step["shift"] in (None, shift):
@@ -66,7 +66,7 @@ def drawn(records: list[Record]) -> Figure:
             panel.plot(at, middle, color=color, marker="o", ms=4, label=record["run"])
         panel.axhline(chance(records[0]), color=MUTED, lw=1, ls=":")
         panel.set_xticks(range(len(ticks)), [f"{tick:g}" for tick in ticks], fontsize=8)
-        panel.set_title(fill(SHIFTS[name].told, LETTERS), fontsize=9)
+        panel.set_title(fill(SHIFTS[name].label, LETTERS), fontsize=9)
     for panel in axes.flat[len(shifts) :]:
         panel.axis("off")
     for row in axes:

@@ -22,7 +22,7 @@ from halometry.massmaps.dataset import map_mass
 from halometry.massmaps.pool import preset_of_maps
 from halometry.parallel import cores
 from halometry.provenance import command, provenance
-from halometry.robustness.shifts import shifted
+from halometry.robustness.shifts import shift_preset
 from halometry.runs.open import open_run
 
 SHOWN = {"classification": ("auc", "accuracy", "loss"), "regression": ("r2", "mse", "nll")}
@@ -40,7 +40,7 @@ def main() -> None:
     first, *others = runs
     config = runs[first].config
     own = halometry.load_preset(config.data.preset)
-    preset = shifted(own, options.shift[0], float(options.shift[1])) if options.shift else own
+    preset = shift_preset(own, options.shift[0], float(options.shift[1])) if options.shift else own
     with TemporaryDirectory() as place:
         images = Path(place) / "fresh.h5"
         halometry.simulate(preset, options.count, seed=options.seed, out=images)

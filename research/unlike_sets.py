@@ -15,7 +15,7 @@ from torch import Tensor
 from halometry.datasets.inputs import find_files
 from halometry.datasets.readers import read_image
 from halometry.models.preprocessing import resize
-from halometry.simulation import FreshImages, Preset, load_preset
+from halometry.simulation import OnlineImages, Preset, load_preset
 from halometry.simulation.noise import as_jpeg
 
 PRESET = "common_test_1"
@@ -97,7 +97,7 @@ def changed(**parts: dict[str, Any]) -> Preset:
 
 def drawn(preset: Preset, count: int, seed: int) -> Tensor:
     """Images of a preset (N, 1, H, W)."""
-    batches = islice(FreshImages(preset, seed), -(-count // 64))
+    batches = islice(OnlineImages(preset, seed), -(-count // 64))
     return torch.cat([images for images, _ in batches])[:count]
 
 

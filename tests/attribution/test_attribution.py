@@ -23,7 +23,7 @@ from halometry.evaluation.evaluate import evaluate
 from halometry.publish.export import export
 from halometry.runs.run import load_run
 from halometry.simulation import Scene, draw_scenes, load_preset
-from halometry.simulation.render import blur, pixel_grid
+from halometry.simulation.render import convolve_gaussian, pixel_grid
 from halometry.simulation.substructure_maps import substructure_convergence
 
 pytest.importorskip("captum")
@@ -61,14 +61,14 @@ def test_integrated_gradients_add_up_to_what_the_fine_structure_does() -> None:
         return (raw**3).sum(dim=(1, 2, 3)) + raw[:, 0, 5, 5] * raw[:, 0, 7, 7]
 
     maps = attribution_maps(answer, raw, "integrated_gradients")
-    smooth = blur(raw, 48 / 30)
+    smooth = convolve_gaussian(raw, 48 / 30)
     torch.testing.assert_close(maps.sum(dim=(1, 2)), answer(raw) - answer(smooth))
 
 
 def test_occlusion_is_what_the_answer_loses_under_a_patch() -> None:
     raw = images()
     maps = attribution_maps(mass_of, raw, "occlusion")
-    lost = mass_of(raw) - mass_of(blur(raw, 48 / 30))
+    lost = mass_of(raw) - mass_of(convolve_gaussian(raw, 48 / 30))
     torch.testing.assert_close(maps[:, PLACE[0], PLACE[1]], lost)
     assert bool((maps != 0).sum() <= 2 * 9)  # no patch of 2 px reaches further
 

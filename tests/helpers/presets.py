@@ -12,7 +12,7 @@ from halometry.simulation import load_preset
 from halometry.simulation.preset import Preset
 
 
-def own_file(tmp_path: Path, name: str, **changes: object) -> Path:
+def write_preset(tmp_path: Path, name: str, **changes: object) -> Path:
     """A preset's file with some of its keys, written `a__b`, changed; None removes one."""
     content = yaml.safe_load(load_preset(name).to_yaml())
     for place, value in changes.items():
@@ -28,16 +28,16 @@ def own_file(tmp_path: Path, name: str, **changes: object) -> Path:
     return file
 
 
-def own_preset(tmp_path: Path, name: str = "euclid", **changes: object) -> Preset:
+def changed_preset(tmp_path: Path, name: str = "euclid", **changes: object) -> Preset:
     """The same, loaded."""
-    return load_preset(own_file(tmp_path, name, **changes))
+    return load_preset(write_preset(tmp_path, name, **changes))
 
 
-def double(*values: float) -> list[Tensor]:
+def float64_tensors(*values: float) -> list[Tensor]:
     return [torch.tensor(v, dtype=torch.float64) for v in values]
 
 
-def grid(half: float, count: int) -> tuple[Tensor, Tensor]:
+def position_grid(half: float, count: int) -> tuple[Tensor, Tensor]:
     axis = torch.linspace(-half, half, count, dtype=torch.float64)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     return x, y

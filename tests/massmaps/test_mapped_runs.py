@@ -20,7 +20,7 @@ from halometry.evaluation.predict import predict
 from halometry.massmaps.mapper import Mapper
 from halometry.massmaps.pool import Mapping
 from halometry.robustness.command import LATER, measure_robustness
-from halometry.robustness.shifts import SHIFTS, shifted
+from halometry.robustness.shifts import SHIFTS, shift_preset
 from halometry.runs.mapped_inputs import for_plain_images
 from halometry.runs.run import Run
 from halometry.sensitivity.command import measure_sensitivity
@@ -108,7 +108,7 @@ def test_the_weights_that_came_with_maps_know_the_classes(mapper: Mapper) -> Non
     ("shift", "factor"), [("source_size", 1.5), ("exposure", 0.5), ("pixel_scale", 0.9)]
 )
 def test_weights_of_a_broad_preset_bear_what_it_draws(shift: str, factor: float) -> None:
-    preset = shifted(load_preset(LARGE), shift, factor)
+    preset = shift_preset(load_preset(LARGE), shift, factor)
     assert preset is not None
     counts, scene = sample(preset, SEED, 0, 3)
     answers = predict("common_test_1_broad/d4net_mapped", counts[:, 0].numpy())

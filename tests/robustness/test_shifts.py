@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from halometry.errors import ConfigError, UsageError
-from halometry.robustness.shifts import SHIFTS, scaled, shifted
+from halometry.robustness.shifts import SHIFTS, scale_quantity, shift_preset
 from halometry.simulation import Preset, draw_scenes, list_presets, load_preset, render, sample
 from halometry.simulation.distributions import LogNormal, PowerLaw, Quantity, TruncatedNormal
 from halometry.simulation.sampling import sersic_flux
-from helpers.presets import own_preset
+from helpers.presets import changed_preset
 
 MOVES = {  # what of a scene each shift moves, and by which power of the factor
     "sky": {},
@@ -47,7 +47,7 @@ def test_scenes_stay_but_for_what_is_moved(name: str) -> None:
     for shift, powers in MOVES.items():
         for factor in SHIFTS[shift].steps:
             try:
-                other = shifted(preset, shift, factor)
+                other = shift_preset(preset, shift, factor)
             except (ConfigError, UsageError):
                 continue
             if other is None:
@@ -68,7 +68,7 @@ def test_scenes_stay_but_for_what_is_moved(name: str) -> None:
 def test_counts_are_what_the_detector_makes_of_them() -> None:
     preset = load_preset("demo_classification")
     whole, sky = brightness(preset), preset.image.sky * preset.image.pixels**2
-    twice = {name: shifted(preset, name, 2) for name in ("sky", "exposure", "psf")}
+    twice = {name: shift_preset(preset, name, 2) for name in ("sky", "exposure", "psf")}
     assert all(twice.values())
     assert brightness(twice["sky"]) == pytest.approx(whole + sky)
     assert brightness(twice["exposure"]) == pytest.approx(2 * whole)
@@ -78,7 +78,7 @@ def test_counts_are_what_the_detector_makes_of_them() -> None:
 
 def test_larger_pixels_see_the_same_sky() -> None:
     preset = load_preset("common_test_1")
-    larger = shifted(preset, "pixel_scale", 1.25)
+    larger = shift_preset(preset, "pixel_scale", 1.25)
     assert larger is not None
     assert larger.image.sky == pytest.approx(1.25**2 * preset.image.sky)
     light = [brightness(p) - p.image.sky * p.image.pixels**2 for p in (preset, larger)]
@@ -89,7 +89,7 @@ def test_a_larger_source_has_the_same_light() -> None:
     for name in ("common_test_1", "euclid"):
         preset = load_preset(name)
         scenes = [
-            draw_scenes(p, 0, 0, 3) for p in (preset, shifted(preset, "source_size", 1.5)) if p
+            draw_scenes(p, 0, 0, 3) for p in (preset, shift_preset(preset, "source_size", 1.5)) if p
         ]
         fluxes = [
             [float(b) * sersic_flux(float(n), float(r)) for b, n, r in
@@ -101,18 +101,18 @@ def test_a_larger_source_has_the_same_light() -> None:
 
 def test_magnitudes_move_the_light_of_the_lens() -> None:
     preset = load_preset("euclid")
-    scenes = [draw_scenes(p, 0, 0, 3) for p in (preset, shifted(preset, "lens_light", 4)) if p]
+    scenes = [draw_scenes(p, 0, 0, 3) for p in (preset, shift_preset(preset, "lens_light", 4)) if p]
     ratio = scenes[1].lens_light_brightness / scenes[0].lens_light_brightness
     np.testing.assert_allclose(ratio.numpy(), 4, rtol=1e-6)
 
 
 def test_light_is_added_where_there_is_none() -> None:
     preset = load_preset("demo_classification")
-    assert shifted(preset, "added_lens_light", 0) == preset
-    lit = shifted(preset, "added_lens_light", 0.1)
+    assert shift_preset(preset, "added_lens_light", 0) == preset
+    lit = shift_preset(preset, "added_lens_light", 0.1)
     assert lit is not None
-    assert shifted(lit, "added_lens_light", 0.1) is None
-    assert shifted(preset, "lens_light", 2) is None
+    assert shift_preset(lit, "added_lens_light", 0.1) is None
+    assert shift_preset(preset, "lens_light", 2) is None
     images = [sample(p, 0, 0, 1)[0][0, 0] for p in (preset, lit)]
     bright = (images[1] - images[0])[22:26, 22:26].mean()
     assert bright > 10 * (images[1] - images[0])[:4, :4].abs().mean()
@@ -120,19 +120,21 @@ def test_light_is_added_where_there_is_none() -> None:
 
 def test_nothing_of_it_is_none_and_too_much_is_refused() -> None:
     preset = load_preset("common_test_1")
-    assert shifted(preset, "background", 2) is None
+    assert shift_preset(preset, "background", 2) is None
     with pytest.raises(ConfigError, match="common_test_1, shear x 2: 'lens.shear': must stay betw"):
-        shifted(preset, "shear", 2)
+        shift_preset(preset, "shear", 2)
     with pytest.raises(UsageError, match="unknown shift 'skye', did you mean 'sky'"):
-        shifted(preset, "skye", 2)
+        shift_preset(preset, "skye", 2)
     with pytest.raises(UsageError, match="a Poisson law times a factor is no Poisson law"):
-        scaled(Quantity(poisson=3), 2)
+        scale_quantity(Quantity(poisson=3), 2)
 
 
 def test_a_preset_with_files_of_its_own_can_be_moved(tmp_path: Path) -> None:
     np.save(tmp_path / "psf.npy", np.ones((3, 3)))
-    preset = own_preset(tmp_path, "demo_mass", image__psf={"file": "psf.npy"}, image__psf_sigma=0.0)
-    moved = shifted(preset, "sky", 2)
+    preset = changed_preset(
+        tmp_path, "demo_mass", image__psf={"file": "psf.npy"}, image__psf_sigma=0.0
+    )
+    moved = shift_preset(preset, "sky", 2)
     assert moved is not None
     assert moved.image.psf == preset.image.psf
     assert "psf.npy" in moved.to_yaml()
@@ -153,5 +155,5 @@ def test_a_preset_with_files_of_its_own_can_be_moved(tmp_path: Path) -> None:
     ],
 )
 def test_a_law_times_a_factor_draws_its_draws_times_it(law: Quantity) -> None:
-    drawn = [one.draw(np.random.default_rng(1), 50) for one in (law, scaled(law, math.pi))]
+    drawn = [one.draw(np.random.default_rng(1), 50) for one in (law, scale_quantity(law, math.pi))]
     np.testing.assert_allclose(drawn[1], math.pi * drawn[0], rtol=1e-9)

@@ -19,14 +19,14 @@ from halometry.sensitivity.ideal_observer import (
     threshold,
     variance_of_sum,
 )
-from helpers.presets import grid
+from helpers.presets import position_grid
 
 SKY, WIDTH, SIDE = 50.0, 3.0, 60  # counts a pixel, pixels, pixels
 
 
 def spot(amplitude: float = 1.0, at: float = 0.0) -> Tensor:
     """A Gaussian profile on pixels of one, (N,); its square has the sum pi (amplitude width)^2."""
-    x, y = grid((SIDE - 1) / 2, SIDE)
+    x, y = position_grid((SIDE - 1) / 2, SIDE)
     return amplitude * torch.exp(-((x - at) ** 2 + y**2) / (2 * WIDTH**2)).flatten()
 
 

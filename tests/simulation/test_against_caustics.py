@@ -11,7 +11,7 @@ from torch import Tensor
 from halometry.simulation import Scene, draw_scenes, load_preset
 from halometry.simulation.lenses import deflection
 from halometry.simulation.light import source_light
-from halometry.simulation.profiles import mass_share_tnfw
+from halometry.simulation.profiles import mass_fraction_tnfw
 from halometry.simulation.render import pixel_grid
 
 CLOSE = {"rtol": 0, "atol": 2e-5}  # both are softened, in their own ways
@@ -76,4 +76,4 @@ def test_truncated_halos_are_those_of_caustics() -> None:
     scale, tau = 0.3 * one, 4.0 * one
     within = func.mass_enclosed_2d_tnfw(r, scale, tau, one)
     whole = func.mass_enclosed_2d_tnfw(1e7 * one, scale, tau, one)
-    torch.testing.assert_close(mass_share_tnfw(r, scale, tau), within / whole, rtol=1e-4, atol=0)
+    torch.testing.assert_close(mass_fraction_tnfw(r, scale, tau), within / whole, rtol=1e-4, atol=0)

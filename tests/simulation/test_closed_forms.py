@@ -14,7 +14,7 @@ from torch.nn import functional
 from halometry.simulation import Scene, draw_scenes, load_preset, render
 from halometry.simulation.lenses import deflection
 from halometry.simulation.profiles import reduced_deflection_angle_sie
-from halometry.simulation.render import bin_down, blur
+from halometry.simulation.render import bin_pixels, convolve_gaussian
 
 
 def lens(**changes: float) -> Scene:
@@ -124,7 +124,7 @@ def test_the_ellipsoid_is_that_of_caustics() -> None:
 @pytest.mark.parametrize("factor", [1, 2, 3])
 def test_binning_takes_means(factor: int) -> None:
     images = torch.randn(2, 12, 18, dtype=torch.float64)
-    torch.testing.assert_close(bin_down(images, factor), functional.avg_pool2d(images, factor))
+    torch.testing.assert_close(bin_pixels(images, factor), functional.avg_pool2d(images, factor))
 
 
 @pytest.mark.parametrize("sigma", [0.71, 1.0, 2.6])
@@ -135,7 +135,7 @@ def test_blurring_is_a_convolution(sigma: float) -> None:
     kernel = bell[:, None] * bell / bell.sum() ** 2
     padded = functional.pad(images, (reach,) * 4, mode="replicate")
     expected = functional.conv2d(padded, kernel[None, None])
-    torch.testing.assert_close(blur(images, sigma), expected)
+    torch.testing.assert_close(convolve_gaussian(images, sigma), expected)
 
 
 PARAMETERS = ("einstein_radius", "shear", "source_x", "subhalo_x", "vortex_x", "vortex_length")

@@ -18,7 +18,7 @@ from halometry.simulation.lenses import deflection
 from halometry.simulation.preset import Preset
 from halometry.simulation.subhalos import truncated_mass
 from halometry.simulation.substructure_maps import substructure_convergence
-from helpers.presets import grid, own_preset
+from helpers.presets import changed_preset, position_grid
 
 
 def smoothed(scene: Scene, x: Tensor, y: Tensor) -> tuple[Tensor, float]:
@@ -30,7 +30,7 @@ def smoothed(scene: Scene, x: Tensor, y: Tensor) -> tuple[Tensor, float]:
 @pytest.mark.parametrize(("kind", "at"), [(1, "subhalo"), (2, "vortex")])
 def test_the_convergence_map_holds_the_mass(kind: int, at: str) -> None:
     scene = draw_scenes(load_preset("common_test_1"), 3, kind, 1)
-    x, y = grid(6, 600)
+    x, y = position_grid(6, 600)
     kappa, area = smoothed(scene, x, y)
     radius = scene.subhalo_radius[0] if at == "subhalo" else scene.vortex_radius
     total = math.pi * float((radius**2).sum())
@@ -63,7 +63,7 @@ def test_the_convergence_of_a_truncated_halo_is_half_its_deflections_divergence(
 def test_halos_before_and_behind_the_lens_reduce_to_one_plane() -> None:
     """Halos moved to a plane just beside the lens deflect as if they were in it."""
     scene = draw_scenes(load_preset("euclid"), 0, 1, 1)
-    x, y = grid(2, 21)
+    x, y = position_grid(2, 21)
     beside = replace(scene, subhalo_z=scene.subhalo_z + 1e-4)
     cosmology = load_preset("euclid").cosmology
     one = torch.stack(deflection(scene, x, y, cosmology))
@@ -83,7 +83,7 @@ HALOS = {
 
 
 def halos_preset(tmp_path: Path, **changes: object) -> Preset:
-    return own_preset(tmp_path, subhalos=None, halos=HALOS | changes)
+    return changed_preset(tmp_path, subhalos=None, halos=HALOS | changes)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
@@ -106,7 +106,7 @@ def test_halos_of_pyhalo_are_drawn_by_seed_and_bent_as_lenstronomy_does(tmp_path
 def _by_both(scene: Scene, preset: Preset, model: type) -> tuple[Tensor, Tensor]:
     """The deflection by this package and by lenstronomy's multi-plane lensing, without the main
     lens, whose profile is not in question."""
-    from halometry.simulation.cosmology import universe
+    from halometry.simulation.cosmology import astropy_cosmology
 
     z_lens, z_source = float(scene.z_lens[0]), float(scene.z_source[0])
     kind, redshifts, arguments = ["SIS"], [z_lens], [{"theta_E": 1.1, "center_x": 0, "center_y": 0}]
@@ -145,9 +145,9 @@ def _by_both(scene: Scene, preset: Preset, model: type) -> tuple[Tensor, Tensor]
         z_source=z_source,
         lens_redshift_list=redshifts,
         multi_plane=True,
-        cosmo=universe(preset.cosmology),
+        cosmo=astropy_cosmology(preset.cosmology),
     )
-    x, y = grid(1.9, 6)
+    x, y = position_grid(1.9, 6)
     theirs = np.stack(oracle.alpha(x.numpy().ravel(), y.numpy().ravel(), arguments))
     ours = torch.cat(deflection(scene, x, y, preset.cosmology))
     return ours, torch.from_numpy(theirs).reshape(2, 6, 6)
@@ -164,11 +164,11 @@ def test_warm_dark_matter_has_fewer_halos(tmp_path: Path) -> None:
 
 def test_halos_have_their_own_numbers(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'mass_scale' must be 1 with 'halos'"):
-        own_preset(tmp_path, subhalos=None, mass_scale=2.0, halos=HALOS)
+        changed_preset(tmp_path, subhalos=None, mass_scale=2.0, halos=HALOS)
     with pytest.raises(ConfigError, match="'half_mode_mass' belongs to 'wdm'"):
         halos_preset(tmp_path, dark_matter="wdm")
     with pytest.raises(ConfigError, match="need 'distances: angular_diameter'"):
-        own_preset(tmp_path, subhalos=None, distances="luminosity_as_published", halos=HALOS)
+        changed_preset(tmp_path, subhalos=None, distances="luminosity_as_published", halos=HALOS)
 
 
 def test_without_pyhalo_its_halos_are_refused(

@@ -20,14 +20,16 @@ from halometry.simulation.instrument import (
     list_instruments,
     load_instrument,
 )
-from halometry.simulation.render import spread
-from helpers.presets import own_preset
+from halometry.simulation.render import convolve_psf
+from helpers.presets import changed_preset
 
 
 def test_magnitudes_give_the_counts_of_the_zero_point(tmp_path: Path) -> None:
     small = {"value": 0.15, "unit": "arcsec"}
     fixed = {"value": 23.0, "unit": "mag"}
-    preset = own_preset(tmp_path, source__radius=small, source__magnitude=fixed, lens_light=None)
+    preset = changed_preset(
+        tmp_path, source__radius=small, source__magnitude=fixed, lens_light=None
+    )
     scene = draw_scenes(preset, 0, 0, 1)
     bare = ("einstein_radius", "shear", "multipole_3", "multipole_4")
     scene = replace(scene, **dict.fromkeys(bare, torch.zeros(1, dtype=torch.float64)))
@@ -51,12 +53,12 @@ def test_a_point_spread_function_from_a_file_is_that_of_the_gaussian(tmp_path: P
     bell = np.exp(-0.5 * (axis / 1.7) ** 2)
     fits.PrimaryHDU((bell[:, None] * bell * 3.0).astype(">f4")).writeto(tmp_path / "psf.fits")
     image = {"psf": {"file": "psf.fits"}, "psf_sigma": 0.0}
-    preset = own_preset(tmp_path, "demo_mass", image__psf=image["psf"], image__psf_sigma=0.0)
+    preset = changed_preset(tmp_path, "demo_mass", image__psf=image["psf"], image__psf_sigma=0.0)
     impulse = torch.zeros(1, 1, 48, 48, dtype=torch.float64)
     impulse[0, 0, 20, 25] = 1
-    got = spread(impulse, preset.image)
+    got = convolve_psf(impulse, preset.image)
     gauss = ImageSpec(pixels=48, pixel_scale=1.0, psf_sigma=1.7)
-    torch.testing.assert_close(got, spread(impulse, gauss), rtol=0, atol=3e-4)
+    torch.testing.assert_close(got, convolve_psf(impulse, gauss), rtol=0, atol=3e-4)
     assert float(got.sum()) == pytest.approx(1, rel=1e-6)
 
 
@@ -64,10 +66,12 @@ def test_a_lopsided_point_spread_function_is_not_turned_round(tmp_path: Path) ->
     kernel = np.zeros((3, 3))
     kernel[1, 2] = 1  # all light one pixel to the right
     np.save(tmp_path / "psf.npy", kernel)
-    preset = own_preset(tmp_path, "demo_mass", image__psf={"file": "psf.npy"}, image__psf_sigma=0.0)
+    preset = changed_preset(
+        tmp_path, "demo_mass", image__psf={"file": "psf.npy"}, image__psf_sigma=0.0
+    )
     impulse = torch.zeros(1, 1, 48, 48)
     impulse[0, 0, 20, 25] = 1
-    assert float(spread(impulse, preset.image)[0, 0, 20, 26]) == 1
+    assert float(convolve_psf(impulse, preset.image)[0, 0, 20, 26]) == 1
 
 
 @pytest.mark.parametrize(
@@ -84,7 +88,7 @@ def test_a_bad_point_spread_function_is_named(
 ) -> None:
     np.save(tmp_path / "psf.npy", kernel)
     with pytest.raises(ConfigError, match=rf"psf\.npy: must .*{message}"):
-        own_preset(tmp_path, "demo_mass", image__psf={"file": "psf.npy"}, image__psf_sigma=0.0)
+        changed_preset(tmp_path, "demo_mass", image__psf={"file": "psf.npy"}, image__psf_sigma=0.0)
 
 
 def test_figures_of_an_instrument_can_be_changed_one_by_one(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from scipy import stats
 from halometry.errors import DataError
 from halometry.simulation import Preset, draw_scenes, load_preset, observe
 from halometry.simulation.distributions import Quantity
-from halometry.simulation.poisson import CELLS, alias_table, draw_poisson
+from halometry.simulation.poisson import CELLS_PER_ROW, alias_table, draw_poisson
 
 RATES = [0.01, 0.06, 0.5, 3.0, 9.9, 10.5, 15.97, 16.0, 30.0, 255.5, 1e3, 4095.9, 4096.0, 1e6]
 MANY = 1_000_000
@@ -34,7 +34,7 @@ def test_counts_are_distributed_as_poisson_says(rate: float) -> None:
     assert counts.var(dtype=np.float64) == pytest.approx(rate, abs=4 * spread)
 
 
-@pytest.mark.parametrize("step", sorted(CELLS))
+@pytest.mark.parametrize("step", sorted(CELLS_PER_ROW))
 def test_the_tables_keep_their_promise(step: float) -> None:
     table = alias_table(step)
     cells = 1 << table.bits

@@ -9,11 +9,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from halometry.errors import UsageError
-from halometry.simulation import FreshImages, list_presets, load_preset, sample
+from halometry.simulation import OnlineImages, list_presets, load_preset, sample
 
 
 def test_fresh_images_are_those_of_the_preset_without_end() -> None:
-    batches = list(islice(FreshImages("demo_classification", seed=3, batch_size=5), 3))
+    batches = list(islice(OnlineImages("demo_classification", seed=3, batch_size=5), 3))
     images, scene = sample(load_preset("demo_classification"), 3, 0, 15)
     assert torch.equal(torch.cat([batch for batch, _ in batches]), images)
     assert torch.equal(torch.cat([labels for _, labels in batches]), scene.labels)
@@ -21,7 +21,7 @@ def test_fresh_images_are_those_of_the_preset_without_end() -> None:
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
 def test_workers_of_a_loader_share_the_batches() -> None:
-    fresh = FreshImages("demo_mass", seed=3, batch_size=4, batches=5)
+    fresh = OnlineImages("demo_mass", seed=3, batch_size=4, batches=5)
     alone = [labels for _, labels in fresh]
     loader = DataLoader(fresh, batch_size=None, num_workers=2)
     shared = [labels for _, labels in loader]
@@ -30,7 +30,7 @@ def test_workers_of_a_loader_share_the_batches() -> None:
 
 def test_a_batch_has_an_image() -> None:
     with pytest.raises(UsageError, match="batch_size = 0: must be at least 1"):
-        FreshImages("demo_mass", batch_size=0)
+        OnlineImages("demo_mass", batch_size=0)
 
 
 @pytest.mark.parametrize("name", list_presets())

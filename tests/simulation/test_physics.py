@@ -16,7 +16,7 @@ from halometry.simulation import draw_scenes, einstein_radius, load_preset, rend
 from halometry.simulation.instrument import ImageSpec
 from halometry.simulation.lenses import deflection
 from halometry.simulation.profiles import reduced_deflection_angle_line
-from halometry.simulation.render import blur, pixel_grid
+from halometry.simulation.render import convolve_gaussian, pixel_grid
 from halometry.simulation.scene import Scene
 
 positions = st.floats(-3, 3)
@@ -157,7 +157,7 @@ def test_without_a_lens_the_flux_is_that_of_the_sersic_profile() -> None:
 def test_blurring_keeps_the_flux_and_has_the_right_width(sigma: float) -> None:
     image = torch.zeros(1, 1, 41, 41, dtype=torch.float64)
     image[0, 0, 20, 20] = 1
-    blurred = blur(image, sigma)[0, 0]
+    blurred = convolve_gaussian(image, sigma)[0, 0]
     axis = torch.arange(41, dtype=torch.float64) - 20
     assert float(blurred.sum()) == pytest.approx(1)
     assert float((blurred.sum(0) * axis**2).sum()) == pytest.approx(sigma**2, rel=0.01)

@@ -14,12 +14,12 @@ from halometry.errors import ConfigError
 from halometry.simulation import draw_scenes, load_preset, render, sample
 from halometry.simulation.preset import Preset
 from halometry.simulation.render import pixel_grid
-from helpers.presets import own_preset
+from helpers.presets import changed_preset
 
 
 def pictured(tmp_path: Path, pictures: np.ndarray) -> Preset:
     np.savez(tmp_path / "galaxies.npz", images=pictures)
-    return own_preset(
+    return changed_preset(
         tmp_path,
         "demo_mass",
         source__picture={"file": "galaxies.npz"},
@@ -36,7 +36,7 @@ def test_pictures_have_the_flux_of_their_magnitude_and_their_shape(
     y, x = y - (shape[0] - 1) / 2, x - (shape[1] - 1) / 2
     np.savez(tmp_path / "galaxies.npz", images=np.exp(-(x**2 + y**2) / (0.1 * min(shape)) ** 2))
     zero = torch.zeros(1, dtype=torch.float64)
-    preset = own_preset(
+    preset = changed_preset(
         tmp_path,
         lens_light=None,
         source__picture={"file": "galaxies.npz"},
@@ -86,7 +86,7 @@ def test_pictures_are_drawn_and_changed_ones_are_noticed(tmp_path: Path) -> None
 
 def test_the_galaxies_of_hubble_make_sources(tmp_path: Path, shared_data: Path) -> None:
     file = shared_data / "galaxies" / "cosmos_43.npz"
-    preset = own_preset(
+    preset = changed_preset(
         tmp_path,
         "demo_mass",
         source__picture={"file": str(file)},

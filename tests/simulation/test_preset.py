@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from halometry.errors import ConfigError, UsageError
 from halometry.simulation import draw_scenes, list_presets, load_preset
 from halometry.simulation.distributions import Quantity
-from helpers.presets import own_file, own_preset
+from helpers.presets import changed_preset, write_preset
 
 
 def test_a_printed_preset_can_be_read_again(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_an_unknown_preset_gets_the_nearest_name() -> None:
 def test_a_wrong_key_or_value_is_named(
     tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
-    file = own_file(tmp_path, "demo_classification", **changes)
+    file = write_preset(tmp_path, "demo_classification", **changes)
     with pytest.raises(ConfigError, match=message) as caught:
         load_preset(file)
     assert str(file) in str(caught.value)
@@ -168,7 +168,7 @@ def test_a_bare_no_is_a_word_and_not_false(tmp_path: Path) -> None:
 
 def test_a_preset_travels_without_the_pictures_that_it_names(tmp_path: Path) -> None:
     np.savez(tmp_path / "galaxies.npz", images=np.random.default_rng(0).random((50, 64, 64)))
-    preset = own_preset(
+    preset = changed_preset(
         tmp_path,
         source__picture={"file": str(tmp_path / "galaxies.npz")},
         source__sersic_index=None,

@@ -12,13 +12,13 @@ from halometry.simulation import draw_scenes, einstein_radius, load_preset
 from halometry.simulation.cosmology import Cosmology, distances, mass_within
 from halometry.simulation.lenses import deflection
 from halometry.simulation.profiles import (
-    mass_share_tnfw,
+    mass_fraction_tnfw,
     reduced_deflection_angle_epl,
     reduced_deflection_angle_line,
     reduced_deflection_angle_multipole,
 )
 from halometry.simulation.subhalos import mean_concentration, truncated_mass
-from helpers.presets import double, grid
+from helpers.presets import float64_tensors, position_grid
 
 
 def potential_line(
@@ -40,7 +40,7 @@ def potential_line(
 
 
 def test_a_lines_deflection_is_the_gradient_of_its_potential() -> None:
-    values = double(0.2, -0.1, 0.7, 1.3, 0.4)
+    values = float64_tensors(0.2, -0.1, 0.7, 1.3, 0.4)
     at = torch.randn(200, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     at.requires_grad_()
     potential_line(*values, at[:, 0], at[:, 1]).sum().backward()
@@ -50,7 +50,7 @@ def test_a_lines_deflection_is_the_gradient_of_its_potential() -> None:
 
 @pytest.mark.parametrize("order", [3, 4])
 def test_a_multipoles_deflection_is_the_gradient_of_its_potential(order: int) -> None:
-    x0, y0, a_m, phi_m = double(0.1, -0.2, 0.05, 0.4)
+    x0, y0, a_m, phi_m = float64_tensors(0.1, -0.2, 0.05, 0.4)
     at = torch.randn(200, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     at.requires_grad_()
     dx, dy = at[:, 0] - x0, at[:, 1] - y0
@@ -61,12 +61,12 @@ def test_a_multipoles_deflection_is_the_gradient_of_its_potential(order: int) ->
 
 
 def test_a_truncated_halo_has_all_its_mass_far_away_and_none_at_its_center() -> None:
-    scale, tau = double(0.1, 5.0)
-    near, far = double(1e-6, 1e4)
-    assert float(mass_share_tnfw(near, scale, tau)) == pytest.approx(0, abs=1e-6)
-    assert float(mass_share_tnfw(far, scale, tau)) == pytest.approx(1, abs=1e-3)
+    scale, tau = float64_tensors(0.1, 5.0)
+    near, far = float64_tensors(1e-6, 1e4)
+    assert float(mass_fraction_tnfw(near, scale, tau)) == pytest.approx(0, abs=1e-6)
+    assert float(mass_fraction_tnfw(far, scale, tau)) == pytest.approx(1, abs=1e-3)
     r = torch.logspace(-3, 2, 4000, dtype=torch.float64)
-    share = mass_share_tnfw(r * scale, scale, tau)
+    share = mass_fraction_tnfw(r * scale, scale, tau)
     assert (share.diff() > 0).all()  # through r = r_s too, where the formula changes
     assert float((share.diff() / share[1:]).diff().abs().max()) < 2e-4
 
@@ -88,13 +88,13 @@ def test_the_mean_concentration_is_that_of_colossus() -> None:
 
 
 def test_flattened_power_laws_have_terms_enough() -> None:
-    x, y = grid(2, 40)
+    x, y = position_grid(2, 40)
     slope = torch.full((1,), 2.1, dtype=torch.float64)
     one = replace(draw_scenes(load_preset("euclid"), 0, 0, 1), lens_slope=slope)
     bare = dict.fromkeys(("shear", "multipole_3", "multipole_4"), 0 * slope)
     for q in (0.05, 0.1, 0.5):
         flat = replace(one, lens_axis_ratio=0 * slope + q, **bare)
-        arguments = double(0.0, 0.0, q, float(one.lens_position_angle), 1.0, 1.1)
+        arguments = float64_tensors(0.0, 0.0, q, float(one.lens_position_angle), 1.0, 1.1)
         arguments[4] = one.einstein_radius[0]
         many = torch.stack(reduced_deflection_angle_epl(*arguments, x, y, 2000, 1e-5))
         torch.testing.assert_close(torch.cat(deflection(flat, x, y)), many, rtol=0, atol=1e-6)

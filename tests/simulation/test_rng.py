@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 
 from halometry.simulation import draw_scenes, list_presets, load_preset, observe, sample
-from halometry.simulation.render import sample_quickly
-from halometry.simulation.rng import Purpose, stream
+from halometry.simulation.render import sample_fast
+from halometry.simulation.rng import Purpose, image_rng
 
 PRESETS = list_presets()
 
@@ -31,8 +31,8 @@ def test_images_made_quickly_are_the_same_up_to_rounding(name: str, threads: int
     exact, scene = sample(preset, seed=7, start=3, count=9)
     torch.set_num_threads(threads)
     try:
-        quick, own = sample_quickly(preset, seed=7, start=3, count=9)
-        again, _ = sample_quickly(preset, seed=7, start=3, count=9)
+        quick, own = sample_fast(preset, seed=7, start=3, count=9)
+        again, _ = sample_fast(preset, seed=7, start=3, count=9)
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
@@ -51,12 +51,12 @@ def test_another_seed_gives_other_images() -> None:
 
 
 def test_every_purpose_has_a_stream_of_its_own() -> None:
-    draws = np.concatenate([stream(3, 5, purpose).random(4) for purpose in Purpose])
+    draws = np.concatenate([image_rng(3, 5, purpose).random(4) for purpose in Purpose])
     assert len(np.unique(draws)) == len(draws)
 
 
 def test_neighboring_images_and_seeds_are_unrelated() -> None:
-    draws = [stream(seed, k, Purpose.SCENE).random() for seed in range(20) for k in range(20)]
+    draws = [image_rng(seed, k, Purpose.SCENE).random() for seed in range(20) for k in range(20)]
     assert stats.kstest(draws, "uniform").pvalue > 1e-4
 
 

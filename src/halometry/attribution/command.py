@@ -199,7 +199,7 @@ def _truly(preset: Preset, scene: Scene, k: int) -> str:
 
 def _pointing(looks: list[Look], scenes: Scene, spec: ImageSpec) -> Iterator[Pointing]:
     """For each kind of substructure that some of the lenses have, of maps on a detector."""
-    within = max(spec.psf_width, spec.pixel_scale)
+    within = max(spec.psf_fwhm, spec.pixel_scale)
     row, column = np.array([look.peak for look in looks]).T
     x, y = ((at - (spec.pixels - 1) / 2) * spec.pixel_scale for at in (column, row))
     kinds = {

@@ -27,7 +27,7 @@ from halometry.runs.open import AnyRun
 from halometry.runs.run import Run
 from halometry.runs.training_data import preset_of_run
 from halometry.simulation import Preset, Scene, draw_scenes
-from halometry.simulation.render import blur, spread
+from halometry.simulation.render import convolve_gaussian, convolve_psf
 from halometry.simulation.substructure_maps import substructure_map
 
 
@@ -91,7 +91,11 @@ class Explainer:
             said = self.answer(raw[None])[0].cpu().numpy()
         map_ = attribution_maps(self.answer, raw[None], self.method)[:, None].cpu()
         same = self.preset is not None and pixels.shape[1:] == self.preset.image.shape[1:]
-        smooth = spread(map_, self.preset.image) if self.preset and same else blur(map_, 1.0)
+        smooth = (
+            convolve_psf(map_, self.preset.image)
+            if self.preset and same
+            else convolve_gaussian(map_, 1.0)
+        )
         truth = None
         if self.preset is not None and same and scene is not None:
             truth = substructure_map(scene, self.preset)[0].numpy()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from halometry.errors import UnavailableError
-from halometry.simulation.render import blur
+from halometry.simulation.render import convolve_gaussian
 
 Method = Literal["integrated_gradients", "saliency", "occlusion"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -56,7 +56,9 @@ def attribution_maps(answer: Callable[[Tensor], Tensor], images: Tensor, method:
     if method == "saliency":
         maps = captum.Saliency(score).attribute(images.clone().requires_grad_(), target)
     else:
-        baselines = blur(images.flatten(0, 1)[:, None], side * BLURRED).view(images.shape)
+        baselines = convolve_gaussian(images.flatten(0, 1)[:, None], side * BLURRED).view(
+            images.shape
+        )
         if method == "integrated_gradients":
             maps = captum.IntegratedGradients(score).attribute(
                 images, baselines, target, n_steps=STEPS, internal_batch_size=AT_ONCE

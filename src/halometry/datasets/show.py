@@ -15,7 +15,7 @@ from halometry.log import logger
 from halometry.plotting import Beneath, montage, save
 from halometry.resources import is_user_file
 from halometry.simulation import list_presets, load_preset, sample
-from halometry.simulation.substructure_maps import SMOOTHING, substructure_map
+from halometry.simulation.substructure_maps import SMOOTHING_ARCSEC, substructure_map
 
 
 def show(
@@ -76,7 +76,10 @@ def _of_preset(what: str | Path, count: int, seed: int) -> Figure:
         for label in scene.labels
     ]
     maps = substructure_map(scene, preset)
-    beneath = f'convergence of the substructure, smoothed by {SMOOTHING}"', list(maps.numpy())
+    beneath = (
+        f'convergence of the substructure, smoothed by {SMOOTHING_ARCSEC}"',
+        list(maps.numpy()),
+    )
     return montage(list(images[:, 0].numpy()), titles, _columns(count), beneath)
 
 

@@ -19,7 +19,7 @@ from halometry.datasets.store import StoreWriter
 from halometry.errors import StorageError, UnavailableError
 from halometry.log import Tracker
 from halometry.parallel import begin_as_child, no_interrupt
-from halometry.simulation import Preset, sample, units_of
+from halometry.simulation import Preset, sample, scene_units
 
 BATCH = 32  # images rendered together
 LOOK_EVERY = 0.2  # seconds between looks at what the workers have done
@@ -66,7 +66,7 @@ def make_shard(task: ShardTask, advance: Callable[[int], None]) -> Shard:
         task=task.preset.task,
         class_names=task.preset.class_names,
         attributes={**task.attributes},
-        units=units_of(task.preset),
+        units=scene_units(task.preset),
     )
     with writer:
         for row in range(0, task.count, BATCH):

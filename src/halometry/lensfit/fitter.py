@@ -25,7 +25,7 @@ from halometry.lensfit.result import Fit, Taken, report
 from halometry.lensfit.subhalos.posterior import Sampled, check_sampling, sample_subhalos
 from halometry.lensfit.substructure import with_subhalos, with_vortex
 from halometry.simulation import Preset, draw_scenes, load_preset
-from halometry.simulation.render import at_most_threads
+from halometry.simulation.render import limited_threads
 
 DRAWS = 1000  # scenes of the preset, of which an image's nearest are begun from
 STARTS = 8
@@ -120,7 +120,7 @@ class Fitter:
                 "its pixels are no counts, nor counts that were scaled, so that its noise is not"
                 " known well enough to sample subhalos; give the counts, or --subhalos auto",
             )
-        with torch.no_grad(), at_most_threads(THREADS):
+        with torch.no_grad(), limited_threads(THREADS):
             data, layout, optimum, starts = self._smooth_fit(data)
             bare, smooth, gains = layout, optimum, []
             sampled: Sampled | None = None
@@ -172,7 +172,7 @@ class Fitter:
 
     def smooth(self, data: Data) -> tuple[Data, Optimum]:
         """The best lens without substructure of an image, and the image with its lost count."""
-        with torch.no_grad(), at_most_threads(THREADS):
+        with torch.no_grad(), limited_threads(THREADS):
             data, _, optimum, _ = self._smooth_fit(data)
         return data, optimum
 

@@ -23,7 +23,7 @@ from halometry.massmaps.mapper import CHANNELS, Mapper, sides_of
 from halometry.massmaps.pool import CHUNK, Job, Mapping, stacked
 from halometry.parallel import Workers, check_workers
 from halometry.provenance import versions
-from halometry.simulation import Preset, Scene, load_preset, units_of
+from halometry.simulation import Preset, Scene, load_preset, scene_units
 
 SHARD = 256  # images, a quarter of those of `simulate`: what is lost by a stop takes minutes
 SCENE = [field.name for field in fields(Scene) if field.name != "task"]
@@ -105,7 +105,7 @@ def map_mass(
                 task=labeled.task,
                 class_names=labeled.class_names,
                 attributes=kept | own,
-                units=units_of(mapper.preset),
+                units=scene_units(mapper.preset),
                 compress=False,
             )
             with writer:

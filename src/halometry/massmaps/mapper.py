@@ -16,7 +16,7 @@ from halometry.lensfit.mass_map import Imaged, Imager
 from halometry.lensfit.observation import Data, noise_is_known
 from halometry.lensfit.parametrization import values_of
 from halometry.simulation import Preset, Scene, load_preset
-from halometry.simulation.render import at_most_threads
+from halometry.simulation.render import limited_threads
 
 CHANNELS = ("root of the counts", "residual over noise", "mass in 0.1 % of the halo's")
 UNIT = 1e-3  # share of the halo's mass, of the last of them
@@ -55,7 +55,7 @@ class Mapper:
             ReadError: it holds no counts, or is not of the preset's shape.
         """
         data, optimum = self.fitter.smooth(self.read(image))
-        with torch.no_grad(), at_most_threads(THREADS):
+        with torch.no_grad(), limited_threads(THREADS):
             counts = (data.values + data.offset)[None]
             return _channels(self.imager.image(optimum.theta[:1], counts, data.extra))[0]
 
@@ -86,7 +86,7 @@ class Mapper:
             subhalo_mass=torch.zeros_like(scene.subhalo_mass),
             vortex_mass=torch.zeros_like(scene.vortex_mass),
         )
-        with torch.no_grad(), at_most_threads(THREADS):
+        with torch.no_grad(), limited_threads(THREADS):
             theta = self.fitter.layout.coordinates(values_of(self.preset, smooth))
             extra = scene.background_rms[:, None] ** 2
             return _channels(self.imager.image(theta, counts, extra))

@@ -28,7 +28,7 @@ from halometry.runs.config import RunConfig
 from halometry.runs.exported import FORMAT, FORMAT_VERSION, SUFFIX
 from halometry.runs.lineage import lineage_to_dict, without_path, without_paths
 from halometry.runs.run import Run, load_run
-from halometry.simulation import FreshImages, list_presets
+from halometry.simulation import OnlineImages, list_presets
 
 FORMATS = ("onnx",)
 TOLERANCE = 1e-4  # between the answers of PyTorch and ONNX Runtime
@@ -202,7 +202,7 @@ def _images(run: Run, check: str | Path | None) -> tuple[list[np.ndarray], str]:
         return images, f"images of {trained_on} ({len(images)})"
     preset = run.config.data.preset
     if preset in list_presets():
-        ((simulated, _),) = FreshImages(preset, seed=0, batch_size=CHECKED, batches=1)
+        ((simulated, _),) = OnlineImages(preset, seed=0, batch_size=CHECKED, batches=1)
         if run.config.incompatibility(tuple(simulated.shape[1:])) is None:
             return list(simulated.numpy()), f"images simulated from {preset} ({CHECKED})"
     rng = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from halometry.io import check_writable
 from halometry.log import logger, track
 from halometry.parallel import Workers, find_device
 from halometry.robustness.core import Robustness, Step, judge, metrics_of
-from halometry.robustness.shifts import SHIFTS, shifted
+from halometry.robustness.shifts import SHIFTS, shift_preset
 from halometry.robustness.tables import write_robustness
 from halometry.runs.mapped_inputs import for_plain_images
 from halometry.runs.ood import watched
@@ -109,10 +109,10 @@ def _plan(preset: Preset, shifts: Sequence[str] | None) -> Iterator[tuple[str, f
             raise UsageError(f"--shifts {name}: unknown, {did_you_mean(name, SHIFTS)}")
         shift = SHIFTS[name]
         for factor in shift.steps:
-            if factor == shift.own:
+            if factor == shift.identity:
                 continue
             try:
-                moved = shifted(preset, name, factor)
+                moved = shift_preset(preset, name, factor)
             except UsageError as error:  # out of its range, or a law that has no multiple
                 logger.info(f"left out: {error}")
                 continue

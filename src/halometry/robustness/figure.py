@@ -34,8 +34,8 @@ def robustness_figure(own: Step, steps: Sequence[Step], titles: Mapping[str, str
     for column, name in enumerate(shifts):
         shift = SHIFTS[name]
         shown = [step for step in steps if step.shift == name]
-        shown = sorted([*shown, own], key=lambda s: shift.own if s is own else s.factor)
-        factors = [shift.own if step is own else step.factor for step in shown]
+        shown = sorted([*shown, own], key=lambda s: shift.identity if s is own else s.factor)
+        factors = [shift.identity if step is own else step.factor for step in shown]
         here = next(i for i, step in enumerate(shown) if step is own)
         for row, key in enumerate(titles):
             panel = axes[row, column]
@@ -50,7 +50,7 @@ def robustness_figure(own: Step, steps: Sequence[Step], titles: Mapping[str, str
             panel.plot(here, middle[here], marker="o", ms=6, mfc="white", mec=color, mew=1.5,
                        zorder=5)  # fmt: skip
             panel.set_xticks(at, [f"{factor:g}" for factor in factors], fontsize=8)
-        axes[0, column].set_title(fill(shift.told, LETTERS), fontsize=9)
+        axes[0, column].set_title(fill(shift.label, LETTERS), fontsize=9)
     for row, title in enumerate(titles.values()):
         axes[row, 0].set_ylabel(title)
     made.supxlabel("times the training preset's", fontsize=9)

@@ -19,7 +19,7 @@ from halometry.simulation.preset import Preset
 
 Change = Callable[[Preset, float], Preset | None]
 # Of the light added where a preset has none: the hackathon's lens galaxies (see its preset).
-LIGHT_INDEX, LIGHT_RADIUS = 2.5, 0.5
+ADDED_LIGHT_SERSIC_INDEX, ADDED_LIGHT_RADIUS = 2.5, 0.5
 
 
 @dataclass(frozen=True)
@@ -33,42 +33,42 @@ class Shift:
         own: the factor that leaves the preset as it is.
     """
 
-    told: str
+    label: str
     steps: tuple[float, ...]
-    change: Change
-    own: float = 1.0
+    apply: Change
+    identity: float = 1.0
 
 
 def sky(preset: Preset, factor: float) -> Preset | None:
     """The sky's counts, and with them its Poisson noise."""
     spec = preset.image
-    return _detector(preset, sky=factor * spec.sky) if spec.sky else None
+    return _with_image(preset, sky=factor * spec.sky) if spec.sky else None
 
 
 def background(preset: Preset, factor: float) -> Preset | None:
     """The Gaussian noise beside the Poisson noise."""
     spec = preset.image
     if spec.background is not None:
-        return _detector(preset, background=scaled(spec.background, factor))
+        return _with_image(preset, background=scale_quantity(spec.background, factor))
     rms = factor * spec.background_rms
-    return _detector(preset, background_rms=rms) if rms else None
+    return _with_image(preset, background_rms=rms) if rms else None
 
 
 def exposure(preset: Preset, factor: float) -> Preset:
     """The time, and with it all counts; the background is as it was where it is not a rate."""
     spec = preset.image
     if spec.exposure is not None:
-        return _detector(preset, exposure=scaled(spec.exposure, factor))
-    changed = _detector(_light(preset, factor), sky=factor * spec.sky)
+        return _with_image(preset, exposure=scale_quantity(spec.exposure, factor))
+    changed = _with_image(_scale_all_brightness(preset, factor), sky=factor * spec.sky)
     if spec.zero_point is None:
         return changed
-    return _detector(changed, zero_point=spec.zero_point + 2.5 * math.log10(factor))
+    return _with_image(changed, zero_point=spec.zero_point + 2.5 * math.log10(factor))
 
 
 def psf(preset: Preset, factor: float) -> Preset | None:
     """The width of a Gaussian point spread function."""
     sigma = preset.image.psf_sigma
-    return _detector(preset, psf_sigma=factor * sigma) if sigma else None
+    return _with_image(preset, psf_sigma=factor * sigma) if sigma else None
 
 
 def pixel_scale(preset: Preset, factor: float) -> Preset | None:
@@ -76,8 +76,8 @@ def pixel_scale(preset: Preset, factor: float) -> Preset | None:
     spec = preset.image
     if spec.psf is not None:  # a kernel belongs to its pixels
         return None
-    return _detector(
-        _light(preset, factor**2),
+    return _with_image(
+        _scale_all_brightness(preset, factor**2),
         pixel_scale=factor * spec.pixel_scale,
         sky=factor**2 * spec.sky,
     )
@@ -88,15 +88,15 @@ def shear(preset: Preset, factor: float) -> Preset | None:
     law = preset.lens.shear
     if law.support[1] == 0:
         return None
-    lens = preset.lens.model_copy(update={"shear": scaled(law, factor)})
+    lens = preset.lens.model_copy(update={"shear": scale_quantity(law, factor)})
     return preset.model_copy(update={"lens": lens})
 
 
 def source_size(preset: Preset, factor: float) -> Preset:
     """The source's radius; its light in all stays, so that a larger one is fainter."""
-    changes: dict[str, Any] = {"radius": scaled(preset.source.radius, factor)}
+    changes: dict[str, Any] = {"radius": scale_quantity(preset.source.radius, factor)}
     if preset.source.brightness is not None:
-        changes["brightness"] = scaled(preset.source.brightness, factor**-2)
+        changes["brightness"] = scale_quantity(preset.source.brightness, factor**-2)
     return preset.model_copy(update={"source": preset.source.model_copy(update=changes)})
 
 
@@ -104,7 +104,7 @@ def lens_light(preset: Preset, factor: float) -> Preset | None:
     """The light of the lens galaxy, where the preset has it."""
     if preset.lens_light is None:
         return None
-    return preset.model_copy(update={"lens_light": _brighter(preset.lens_light, factor)})
+    return preset.model_copy(update={"lens_light": _scale_brightness(preset.lens_light, factor)})
 
 
 def added_lens_light(preset: Preset, factor: float) -> Preset | None:
@@ -120,8 +120,8 @@ def added_lens_light(preset: Preset, factor: float) -> Preset | None:
         return preset
     middle = factor * sum(brightness.support) / 2
     light = LensLight(
-        sersic_index=Quantity(value=LIGHT_INDEX),
-        radius=Quantity(value=LIGHT_RADIUS, unit="arcsec"),
+        sersic_index=Quantity(value=ADDED_LIGHT_SERSIC_INDEX),
+        radius=Quantity(value=ADDED_LIGHT_RADIUS, unit="arcsec"),
         brightness=Quantity(value=middle, unit=brightness.unit),
     )
     return preset.model_copy(update={"lens_light": light})
@@ -137,12 +137,12 @@ SHIFTS = {
     "source_size": Shift("size of the source", (0.5, 0.75, 1, 1.5, 2), source_size),
     "lens_light": Shift("light of the lens", (0.25, 0.5, 1, 2, 4), lens_light),
     "added_lens_light": Shift(
-        "light of the lens / source's", (0, 0.01, 0.03, 0.1, 0.3), added_lens_light, own=0
+        "light of the lens / source's", (0, 0.01, 0.03, 0.1, 0.3), added_lens_light, identity=0
     ),
 }
 
 
-def shifted(preset: Preset, shift: str, factor: float) -> Preset | None:
+def shift_preset(preset: Preset, shift: str, factor: float) -> Preset | None:
     """A preset moved by one of `SHIFTS`.
 
     Returns:
@@ -159,14 +159,14 @@ def shifted(preset: Preset, shift: str, factor: float) -> Preset | None:
     """
     if shift not in SHIFTS:
         raise UsageError(f"unknown shift '{shift}', {did_you_mean(shift, SHIFTS)}")
-    changed = SHIFTS[shift].change(preset, factor)
+    changed = SHIFTS[shift].apply(preset, factor)
     if changed is None:
         return None
     content = changed.model_dump(exclude_none=True)  # not as JSON, which has files without folders
-    return validate(Preset, content, f"{preset.name}, {SHIFTS[shift].told} x {factor:g}")
+    return validate(Preset, content, f"{preset.name}, {SHIFTS[shift].label} x {factor:g}")
 
 
-def scaled(law: Quantity, factor: float) -> Quantity:
+def scale_quantity(law: Quantity, factor: float) -> Quantity:
     """A law whose draws are those of another, from the same stream, times a factor.
 
     Raises:
@@ -192,7 +192,7 @@ def scaled(law: Quantity, factor: float) -> Quantity:
     return law.model_copy(update=changes)
 
 
-def _moved(law: Quantity, by: float) -> Quantity:
+def _add_to_magnitude(law: Quantity, by: float) -> Quantity:
     """A law of magnitudes moved by some."""
     for key in ("value", "uniform", "normal"):
         given = getattr(law, key)
@@ -205,22 +205,22 @@ def _moved(law: Quantity, by: float) -> Quantity:
     raise UsageError("only a value, a uniform or a normal law of magnitudes can be made brighter")
 
 
-def _detector(preset: Preset, **changes: Any) -> Preset:
+def _with_image(preset: Preset, **changes: Any) -> Preset:
     return preset.model_copy(update={"image": preset.image.model_copy(update=changes)})
 
 
-def _light(preset: Preset, factor: float) -> Preset:
+def _scale_all_brightness(preset: Preset, factor: float) -> Preset:
     """All brightness that is given in counts a pixel, times a factor."""
     parts: dict[str, Any] = {}
     for name, part in (("source", preset.source), ("lens_light", preset.lens_light)):
         if part is not None and part.brightness is not None:
-            parts[name] = _brighter(part, factor)
+            parts[name] = _scale_brightness(part, factor)
     return preset.model_copy(update=parts)
 
 
-def _brighter(light: Source | LensLight, factor: float) -> Source | LensLight:
+def _scale_brightness(light: Source | LensLight, factor: float) -> Source | LensLight:
     if light.brightness is not None:
-        return light.model_copy(update={"brightness": scaled(light.brightness, factor)})
+        return light.model_copy(update={"brightness": scale_quantity(light.brightness, factor)})
     assert light.magnitude is not None
-    moved = _moved(light.magnitude, -2.5 * math.log10(factor))
+    moved = _add_to_magnitude(light.magnitude, -2.5 * math.log10(factor))
     return light.model_copy(update={"magnitude": moved})

@@ -36,7 +36,7 @@ def rows_of(found: Robustness) -> list[list[str]]:
     changed = "AUC" if "auc" in columns else "R²"
     rows = [["shift", "times", *columns.values(), f"change of {changed}"]]
     for step in (found.own, *found.steps):
-        shift = SHIFTS[step.shift].told if step.shift else f"none: {found.preset.name}"
+        shift = SHIFTS[step.shift].label if step.shift else f"none: {found.preset.name}"
         factor = f"{step.factor:g}" if step.shift else ""
         metrics = [str(step.metrics[key]) for key in columns]
         rows.append([shift, factor, *metrics, str(step.change) if step.change else ""])

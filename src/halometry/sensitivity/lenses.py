@@ -16,8 +16,8 @@ from halometry.lensfit.parametrization import layout_of, values_of
 from halometry.runs.run import Answerer
 from halometry.simulation import Preset, Scene, draw_scenes, observe, render
 from halometry.simulation.distributions import Quantity
-from halometry.simulation.rng import Purpose, stream
-from halometry.simulation.subhalos import draw_population
+from halometry.simulation.rng import Purpose, image_rng
+from halometry.simulation.subhalos import draw_subhalos
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def with_subhalo(scene: Scene, preset: Preset, mass: float, seed: int, start: in
     single = preset.model_copy(update={"subhalos": law})
     redshifts = zip(scene.z_lens.tolist(), scene.z_source.tolist(), strict=True)
     drawn = [
-        draw_population(single, *pair, stream(seed, start + k, Purpose.PROBE)).columns()
+        draw_subhalos(single, *pair, image_rng(seed, start + k, Purpose.ADDED_SUBHALO)).columns()
         for k, pair in enumerate(redshifts)
     ]
     columns: dict[str, Any] = {

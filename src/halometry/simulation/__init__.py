@@ -3,15 +3,15 @@
 from halometry.simulation.cosmology import einstein_radius
 from halometry.simulation.instrument import list_instruments, load_instrument
 from halometry.simulation.noise import observe
-from halometry.simulation.online import FreshImages
+from halometry.simulation.online import OnlineImages
 from halometry.simulation.preset import Preset, list_presets, load_preset, preset_text
 from halometry.simulation.render import render, sample
-from halometry.simulation.sampling import draw_scenes, units_of
+from halometry.simulation.sampling import draw_scenes, scene_units
 from halometry.simulation.scene import UNITS, Scene
 
 __all__ = [
     "UNITS",
-    "FreshImages",
+    "OnlineImages",
     "Preset",
     "Scene",
     "draw_scenes",
@@ -24,5 +24,5 @@ __all__ = [
     "preset_text",
     "render",
     "sample",
-    "units_of",
+    "scene_units",
 ]

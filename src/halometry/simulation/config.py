@@ -10,16 +10,16 @@ from pydantic import Field, model_validator
 
 from halometry.config import Strict
 from halometry.simulation.distributions import Quantity, within
-from halometry.simulation.file_ref import Asset
+from halometry.simulation.file_ref import FileRef
 
-ANGLE = Annotated[Quantity, within("rad", -10, 10)]
-LENGTH = Annotated[Quantity, within("arcsec", -20, 20)]
-DISTANCE = Annotated[Quantity, within("arcsec", 0, 20)]
-RATIO = Annotated[Quantity, within("", 0.05, 1)]
-INDEX = Annotated[Quantity, within("", 0.3, 8)]
-RADIUS = Annotated[Quantity, within("arcsec", 0.01, 20)]
-BRIGHTNESS = Annotated[Quantity, within("counts/pixel", 0, 1e7, also="counts/s/pixel")]
-MAGNITUDE = Annotated[Quantity, within("mag", 5, 40)]
+Angle = Annotated[Quantity, within("rad", -10, 10)]
+Position = Annotated[Quantity, within("arcsec", -20, 20)]
+Distance = Annotated[Quantity, within("arcsec", 0, 20)]
+AxisRatio = Annotated[Quantity, within("", 0.05, 1)]
+SersicIndex = Annotated[Quantity, within("", 0.3, 8)]
+Radius = Annotated[Quantity, within("arcsec", 0.01, 20)]
+Brightness = Annotated[Quantity, within("counts/pixel", 0, 1e7, also="counts/s/pixel")]
+Magnitude = Annotated[Quantity, within("mag", 5, 40)]
 
 
 class Multipole(Strict):
@@ -31,7 +31,7 @@ class Multipole(Strict):
     """
 
     amplitude: Annotated[Quantity, within("", -0.2, 0.2)]
-    angle: ANGLE
+    angle: Angle
 
 
 class Lens(Strict):
@@ -48,16 +48,16 @@ class Lens(Strict):
     einstein_radius: Annotated[Quantity, within("arcsec", 0.01, 20)] | None = None
     z_lens: Annotated[Quantity, within("", 0.01, 5)]
     z_source: Annotated[Quantity, within("", 0.02, 10)]
-    axis_ratio: RATIO
-    position_angle: ANGLE
+    axis_ratio: AxisRatio
+    position_angle: Angle
     slope: Annotated[Quantity, within("", 1.2, 2.8)] | None = None
     shear: Annotated[Quantity, within("", 0, 0.5)]
-    shear_angle: ANGLE
+    shear_angle: Angle
     multipole_3: Multipole | None = None
     multipole_4: Multipole | None = None
 
     @model_validator(mode="after")
-    def _whole(self) -> Lens:
+    def _check_consistent(self) -> Lens:
         if self.z_lens.support[1] >= self.z_source.support[0]:
             raise ValueError("'z_lens' must always be below 'z_source'")
         if (self.mass is None) == (self.einstein_radius is None):
@@ -72,16 +72,16 @@ class LensLight(Strict):
     that at `radius`, which is of the intermediate axis.
     """
 
-    sersic_index: INDEX
-    radius: RADIUS
-    brightness: BRIGHTNESS | None = None
-    magnitude: MAGNITUDE | None = None
-    axis_ratio: RATIO | None = None
-    position_angle: ANGLE | None = None
+    sersic_index: SersicIndex
+    radius: Radius
+    brightness: Brightness | None = None
+    magnitude: Magnitude | None = None
+    axis_ratio: AxisRatio | None = None
+    position_angle: Angle | None = None
 
     @model_validator(mode="after")
-    def _whole(self) -> LensLight:
-        _one_of(self, "brightness", "magnitude")
+    def _check_consistent(self) -> LensLight:
+        _require_one_of(self, "brightness", "magnitude")
         return self
 
 
@@ -98,20 +98,20 @@ class Source(Strict):
         magnitude: or that of all its light.
     """
 
-    sersic_index: INDEX | None = None
-    axis_ratio: RATIO | None = None
-    picture: Asset | None = None
-    radius: RADIUS
-    brightness: BRIGHTNESS | None = None
-    magnitude: MAGNITUDE | None = None
-    position_angle: ANGLE
-    offset: DISTANCE | None = None
-    offset_angle: ANGLE | None = None
-    x: LENGTH | None = None
-    y: LENGTH | None = None
+    sersic_index: SersicIndex | None = None
+    axis_ratio: AxisRatio | None = None
+    picture: FileRef | None = None
+    radius: Radius
+    brightness: Brightness | None = None
+    magnitude: Magnitude | None = None
+    position_angle: Angle
+    offset: Distance | None = None
+    offset_angle: Angle | None = None
+    x: Position | None = None
+    y: Position | None = None
 
     @model_validator(mode="after")
-    def _whole(self) -> Source:
+    def _check_consistent(self) -> Source:
         polar = (self.offset is not None, self.offset_angle is not None)
         cartesian = (self.x is not None, self.y is not None)
         if (all(polar), any(cartesian)) != (True, False) and (
@@ -122,7 +122,7 @@ class Source(Strict):
         shape = (self.sersic_index is not None, self.axis_ratio is not None)
         if any(shape) if self.picture else not all(shape):
             raise ValueError("give either 'sersic_index' and 'axis_ratio', or 'picture'")
-        _one_of(self, "brightness", "magnitude")
+        _require_one_of(self, "brightness", "magnitude")
         if self.picture:
             _ = self.pictures  # complains where there are none
         return self
@@ -132,7 +132,7 @@ class Source(Strict):
         """Pictures (n, h, w), brightest pixel 1, without sky and borders; None without a file."""
         if self.picture is None:
             return None
-        pictures = self.picture.array()
+        pictures = self.picture.read()
         if pictures.ndim == 2:
             pictures = pictures[None]
         if pictures.ndim != 3 or min(pictures.shape[1:]) < 8:
@@ -140,7 +140,7 @@ class Source(Strict):
                 f"{self.picture.file}: must hold pictures (n, h, w) of 8 px or more, not"
                 f" {pictures.shape}"
             )
-        return np.stack([_isolated(one, self.picture.file) for one in pictures])
+        return np.stack([_isolate_galaxy(one, self.picture.file) for one in pictures])
 
     def draw_position(self, rng: np.random.Generator) -> tuple[float, float]:
         """Where the source's center is, (x, y) in arcsec from the lens."""
@@ -152,7 +152,7 @@ class Source(Strict):
         return float(offset * np.cos(towards)), float(offset * np.sin(towards))
 
 
-def _isolated(picture: np.ndarray, file: str) -> np.ndarray:
+def _isolate_galaxy(picture: np.ndarray, file: str) -> np.ndarray:
     """A picture above its border's median, fading out towards its edges, brightest pixel 1."""
     border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
     height, width = picture.shape
@@ -181,13 +181,13 @@ class Subhalos(Strict):
     profile: Literal["point", "tnfw"] = "point"
     number: Annotated[Quantity, within("", 0, 1000)]
     mass: Annotated[Quantity, within("Msun", 1e3, 1e12)]
-    radius: DISTANCE
-    angle: ANGLE
+    radius: Distance
+    angle: Angle
     concentration_scatter: Annotated[Quantity, within("dex", -2, 2)] | None = None
     truncation: Annotated[Quantity, within("", 0.1, 1000)] | None = None
 
     @model_validator(mode="after")
-    def _whole(self) -> Subhalos:
+    def _check_consistent(self) -> Subhalos:
         given = (self.concentration_scatter is not None, self.truncation is not None)
         if self.profile == "tnfw" and not all(given):
             raise ValueError("'tnfw' needs 'concentration_scatter' and 'truncation'")
@@ -226,7 +226,7 @@ class Halos(Strict):
     max_halos: int = Field(default=1500, ge=1, le=20000)
 
     @model_validator(mode="after")
-    def _whole(self) -> Halos:
+    def _check_consistent(self) -> Halos:
         if (self.dark_matter == "wdm") != (self.half_mode_mass is not None):
             raise ValueError("'half_mode_mass' belongs to 'wdm', and 'wdm' needs it")
         if self.lowest_mass >= self.highest_mass:
@@ -239,12 +239,12 @@ class Vortex(Strict):
 
     mass_fraction: Annotated[Quantity, within("", 0, 1)]
     length: Annotated[Quantity, within("arcsec", 0.001, 20)]
-    angle: ANGLE
-    offset: DISTANCE
-    offset_angle: ANGLE
+    angle: Angle
+    offset: Distance
+    offset_angle: Angle
 
 
-def _one_of(part: Strict, *names: str) -> None:
+def _require_one_of(part: Strict, *names: str) -> None:
     given = [name for name in names if getattr(part, name) is not None]
     if len(given) != 1:
         raise ValueError(f"give either {' or '.join(map(repr, names))}")

@@ -13,8 +13,8 @@ from halometry.config import Strict
 from halometry.errors import did_you_mean
 
 Distances = Literal["angular_diameter", "luminosity_as_published"]
-Z_MAX = 10.0
-ARCSEC = float(np.radians(1 / 3600))
+MAX_REDSHIFT = 10.0
+ARCSEC_IN_RADIANS = float(np.radians(1 / 3600))
 
 
 class Cosmology(Strict):
@@ -31,24 +31,24 @@ class Cosmology(Strict):
     Om0: float | None = Field(default=None, ge=0.01, le=1)
 
     @model_validator(mode="after")
-    def _one_way(self) -> Cosmology:
+    def _check_consistent(self) -> Cosmology:
         if self.name is not None and (self.H0, self.Om0) != (None, None):
             raise ValueError("give either 'name' or 'H0' and 'Om0'")
         return self
 
     @field_validator("name")
     @classmethod
-    def _known(cls, name: str | None) -> str | None:
+    def _check_name(cls, name: str | None) -> str | None:
         known = [one for one in cosmology.available if one != "default"]
         if name is not None and name not in known:
             raise ValueError(f"unknown cosmology, {did_you_mean(name, known)}")
         return name
 
 
-DEFAULT = Cosmology()
+DEFAULT_COSMOLOGY = Cosmology()
 
 
-class Lengths(NamedTuple):
+class LensingDistances(NamedTuple):
     """Distances in Mpc, of the arguments' common shape."""
 
     lens: np.ndarray
@@ -57,7 +57,7 @@ class Lengths(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def universe(which: Cosmology = DEFAULT) -> cosmology.FLRW:
+def astropy_cosmology(which: Cosmology = DEFAULT_COSMOLOGY) -> cosmology.FLRW:
     """The cosmology as astropy has it."""
     if which.name is None:
         return cosmology.FlatLambdaCDM(H0=which.H0 or 70.0, Om0=which.Om0 or 0.3)
@@ -65,14 +65,14 @@ def universe(which: Cosmology = DEFAULT) -> cosmology.FLRW:
 
 
 @lru_cache(maxsize=8)
-def _table(which: Cosmology) -> tuple[np.ndarray, np.ndarray]:
+def _comoving_distance_table(which: Cosmology) -> tuple[np.ndarray, np.ndarray]:
     """Redshifts and comoving distances (Mpc), dense enough for a relative error below 1e-5."""
-    z = np.linspace(0, Z_MAX, 10001)
-    return z, universe(which).comoving_distance(z).to_value(units.Mpc)
+    z = np.linspace(0, MAX_REDSHIFT, 10001)
+    return z, astropy_cosmology(which).comoving_distance(z).to_value(units.Mpc)
 
 
 @lru_cache(maxsize=1)
-def _scale() -> float:
+def _four_g_over_c2() -> float:
     """4 G / c^2 for one solar mass, in Mpc."""
     length = 4 * constants.G * constants.M_sun / constants.c**2
     return float(length.to_value(units.Mpc))
@@ -82,8 +82,8 @@ def distances(
     z_lens: Any,
     z_source: Any,
     kind: Distances = "angular_diameter",
-    which: Cosmology = DEFAULT,
-) -> Lengths:
+    which: Cosmology = DEFAULT_COSMOLOGY,
+) -> LensingDistances:
     """Distances to the lens, to the source, and from one to the other.
 
     Args:
@@ -94,14 +94,14 @@ def distances(
     Returns:
         Mpc.
     """
-    z, comoving = _table(which)
+    z, comoving = _comoving_distance_table(which)
     to_lens, to_source = np.interp(z_lens, z, comoving), np.interp(z_source, z, comoving)
     z_lens, z_source = np.asarray(z_lens), np.asarray(z_source)
     if kind == "luminosity_as_published":
         lens, source = to_lens * (1 + z_lens), to_source * (1 + z_source)
-        return Lengths(lens, source, source - lens)
+        return LensingDistances(lens, source, source - lens)
     lens, source = to_lens / (1 + z_lens), to_source / (1 + z_source)
-    return Lengths(lens, source, (to_source - to_lens) / (1 + z_source))
+    return LensingDistances(lens, source, (to_source - to_lens) / (1 + z_source))
 
 
 def einstein_radius(
@@ -109,7 +109,7 @@ def einstein_radius(
     z_lens: Any,
     z_source: Any,
     kind: Distances = "angular_diameter",
-    which: Cosmology = DEFAULT,
+    which: Cosmology = DEFAULT_COSMOLOGY,
 ) -> Any:
     """The Einstein radius of a mass, theta = sqrt(4 G M / c^2 * D_LS / (D_L D_S)).
 
@@ -132,8 +132,10 @@ def einstein_radius(
         1.2815
     """
     lengths = distances(z_lens, z_source, kind, which)
-    square = _scale() * np.asarray(mass) * lengths.between / (lengths.lens * lengths.source)
-    return np.sqrt(square) / ARCSEC
+    square = (
+        _four_g_over_c2() * np.asarray(mass) * lengths.between / (lengths.lens * lengths.source)
+    )
+    return np.sqrt(square) / ARCSEC_IN_RADIANS
 
 
 def mass_within(
@@ -141,14 +143,14 @@ def mass_within(
     z_lens: Any,
     z_source: Any,
     kind: Distances = "angular_diameter",
-    which: Cosmology = DEFAULT,
+    which: Cosmology = DEFAULT_COSMOLOGY,
 ) -> Any:
     """The mass of which `einstein_radius` makes this radius (arcsec), solar masses."""
     lengths = distances(z_lens, z_source, kind, which)
-    square = (np.asarray(radius) * ARCSEC) ** 2
-    return square * lengths.lens * lengths.source / (lengths.between * _scale())
+    square = (np.asarray(radius) * ARCSEC_IN_RADIANS) ** 2
+    return square * lengths.lens * lengths.source / (lengths.between * _four_g_over_c2())
 
 
-def critical_density(z: Any, which: Cosmology = DEFAULT) -> Any:
+def critical_density(z: Any, which: Cosmology = DEFAULT_COSMOLOGY) -> Any:
     """The critical density of the universe at a redshift, solar masses per cubic Mpc."""
-    return universe(which).critical_density(z).to_value(units.Msun / units.Mpc**3)
+    return astropy_cosmology(which).critical_density(z).to_value(units.Msun / units.Mpc**3)

@@ -12,8 +12,10 @@ from scipy.special import ndtr, ndtri
 
 from halometry.config import Strict
 
-RAREST = 1e-9  # share of a law that must lie between its ends, so that it can be drawn
-TINY = 1e-300
+MIN_TRUNCATED_PROBABILITY = (
+    1e-9  # share of a law that must lie between its ends, so that it can be drawn
+)
+SMALLEST_POSITIVE = 1e-300
 
 
 class PowerLaw(Strict):
@@ -24,7 +26,7 @@ class PowerLaw(Strict):
     high: float = Field(gt=0)
 
     @model_validator(mode="after")
-    def _ordered(self) -> PowerLaw:
+    def _check_bounds(self) -> PowerLaw:
         if self.low >= self.high:
             raise ValueError("'low' must be below 'high'")
         return self
@@ -39,8 +41,8 @@ class TruncatedNormal(Strict):
     high: float
 
     @model_validator(mode="after")
-    def _ordered(self) -> TruncatedNormal:
-        _check_ends(self.mean, self.sigma, self.low, self.high)
+    def _check_bounds(self) -> TruncatedNormal:
+        _check_bounds(self.mean, self.sigma, self.low, self.high)
         return self
 
 
@@ -53,21 +55,21 @@ class LogNormal(Strict):
     high: float
 
     @model_validator(mode="after")
-    def _ordered(self) -> LogNormal:
-        ends = math.log(self.low), math.log(max(self.high, TINY))
-        _check_ends(math.log(self.median), self.sigma, *ends)
+    def _check_bounds(self) -> LogNormal:
+        ends = math.log(self.low), math.log(max(self.high, SMALLEST_POSITIVE))
+        _check_bounds(math.log(self.median), self.sigma, *ends)
         return self
 
 
-def _check_ends(mean: float, sigma: float, low: float, high: float) -> None:
+def _check_bounds(mean: float, sigma: float, low: float, high: float) -> None:
     if low >= high:
         raise ValueError("'low' must be below 'high'")
-    if ndtr((high - mean) / sigma) - ndtr((low - mean) / sigma) < RAREST:
+    if ndtr((high - mean) / sigma) - ndtr((low - mean) / sigma) < MIN_TRUNCATED_PROBABILITY:
         raise ValueError("next to nothing of the law lies between 'low' and 'high'")
 
 
 Pair = tuple[float, float]
-LAWS = (
+DISTRIBUTIONS = (
     "value",
     "uniform",
     "log_uniform",
@@ -109,16 +111,16 @@ class Quantity(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_bare_number(cls, content: Any) -> Any:
+    def _refuse_bare_number(cls, content: Any) -> Any:
         if isinstance(content, int | float):
             raise ValueError(f"write {{value: {content}}}, with its unit and source")
         return content
 
     @model_validator(mode="after")
-    def _one_law(self) -> Quantity:
-        given = [law for law in LAWS if getattr(self, law) is not None]
+    def _check_one_distribution(self) -> Quantity:
+        given = [law for law in DISTRIBUTIONS if getattr(self, law) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of {', '.join(LAWS)}, not {len(given)}")
+            raise ValueError(f"give exactly one of {', '.join(DISTRIBUTIONS)}, not {len(given)}")
         for law in ("uniform", "log_uniform"):
             pair = getattr(self, law)
             if pair is not None and pair[0] > pair[1]:
@@ -164,11 +166,11 @@ class Quantity(Strict):
             return rng.normal(*self.normal, size)
         if self.truncated_normal is not None:
             law = self.truncated_normal
-            return _within(rng, law.mean, law.sigma, law.low, law.high, size)
+            return _draw_truncated_normal(rng, law.mean, law.sigma, law.low, law.high, size)
         if self.log_normal is not None:
             one = self.log_normal
             ends = math.log(one.low), math.log(one.high)
-            return np.exp(_within(rng, math.log(one.median), one.sigma, *ends, size))
+            return np.exp(_draw_truncated_normal(rng, math.log(one.median), one.sigma, *ends, size))
         if self.poisson is not None:
             return rng.poisson(self.poisson, size)
         if self.uniform_disk is not None:
@@ -181,7 +183,7 @@ class Quantity(Strict):
         return (low**exponent + share * (high**exponent - low**exponent)) ** (1 / exponent)
 
 
-def _within(
+def _draw_truncated_normal(
     rng: np.random.Generator, mean: float, sigma: float, low: float, high: float, size: int | None
 ) -> Any:
     """A normal law between two ends."""

@@ -11,10 +11,10 @@ from pydantic import field_serializer, model_validator
 
 from halometry.config import Strict
 
-KINDS = (".npy", ".npz", ".fits", ".fit", ".fits.gz")
+FILE_SUFFIXES = (".npy", ".npz", ".fits", ".fit", ".fits.gz")
 
 
-class Asset(Strict):
+class FileRef(Strict):
     """A file of numbers, by name and checksum.
 
     Attributes:
@@ -28,18 +28,18 @@ class Asset(Strict):
     sha256: str = ""
 
     @field_serializer("file", when_used="json")
-    def _by_name(self, file: str) -> str:
+    def _file_name(self, file: str) -> str:
         """Only the name is written down: where the file lies is nobody's business."""
         return Path(file).name
 
     @model_validator(mode="before")
     @classmethod
-    def _with_checksum(cls, content: Any) -> Any:
+    def _add_checksum(cls, content: Any) -> Any:
         if not isinstance(content, dict) or not isinstance(content.get("file"), str):
             return content
         path = Path(content["file"])
-        if not path.name.lower().endswith(KINDS):
-            raise ValueError(f"{path}: must be one of {', '.join(KINDS)}")
+        if not path.name.lower().endswith(FILE_SUFFIXES):
+            raise ValueError(f"{path}: must be one of {', '.join(FILE_SUFFIXES)}")
         try:
             found = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
@@ -48,7 +48,7 @@ class Asset(Strict):
             raise ValueError(f"{path}: has changed, its sha256 is {found}")
         return content | {"sha256": found}
 
-    def array(self) -> np.ndarray:
+    def read(self) -> np.ndarray:
         """The numbers, float64.
 
         Raises:
@@ -70,7 +70,7 @@ def _read(path: Path) -> Any:
         return np.load(path, allow_pickle=False)
     if path.suffix.lower() == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
-            return arrays["images" if "images" in arrays else _only(arrays.files)]
+            return arrays["images" if "images" in arrays else _only_name(arrays.files)]
     from astropy.io import fits
 
     with fits.open(path) as units:
@@ -80,7 +80,7 @@ def _read(path: Path) -> Any:
     raise ValueError("no image in it")
 
 
-def _only(names: list[str]) -> str:
+def _only_name(names: list[str]) -> str:
     if len(names) != 1:
         raise KeyError(f"no array 'images' among {', '.join(names)}")
     return names[0]

@@ -14,15 +14,15 @@ from halometry.config import Strict
 from halometry.errors import UsageError
 from halometry.resources import is_user_file, names
 from halometry.simulation.distributions import Quantity, within
-from halometry.simulation.file_ref import Asset
-from halometry.simulation.yaml_files import load, text
+from halometry.simulation.file_ref import FileRef
+from halometry.simulation.yaml_files import load_yaml_model, read_yaml_text
 
 FOLDER = "simulation/instruments"
-FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in standard deviations
-LARGEST_PSF = 201  # pixels
+FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in standard deviations
+MAX_PSF_PIXELS = 201  # pixels
 
-Defect = Literal["noise_twice", "light_twice", "no_noise", "absolute_value"]
-Uncertain = Literal["psf_sigma", "sky"]
+Bug = Literal["noise_twice", "light_twice", "no_noise", "absolute_value"]
+NuisanceParameter = Literal["psf_sigma", "sky"]
 
 
 class Instrument(Strict):
@@ -43,7 +43,7 @@ class Instrument(Strict):
     description: str
     pixel_scale: Annotated[Quantity, within("arcsec", 0.001, 2)]
     psf_fwhm: Annotated[Quantity, within("arcsec", 0, 10)] | None = None
-    psf: Asset | None = None
+    psf: FileRef | None = None
     zero_point: Annotated[Quantity, within("mag", 10, 40)]
     exposure_time: Annotated[Quantity, within("s", 0.001, 1e7)]
     exposures: Annotated[Quantity, within("", 1, 10000)]
@@ -51,7 +51,7 @@ class Instrument(Strict):
     read_noise: Annotated[Quantity, within("electrons", 0, 1000)]
 
     @model_validator(mode="after")
-    def _fixed(self) -> Instrument:
+    def _check_consistent(self) -> Instrument:
         for key in type(self).model_fields:
             one = getattr(self, key)
             if isinstance(one, Quantity) and one.value is None:
@@ -60,7 +60,7 @@ class Instrument(Strict):
             raise ValueError("give either 'psf_fwhm' or 'psf'")
         return self
 
-    def detector(self, pixel_scale: Any = None) -> dict[str, Any]:
+    def image_values(self, pixel_scale: Any = None) -> dict[str, Any]:
         """What it says of an `ImageSpec`: counts are electrons of all exposures together.
 
         Args:
@@ -78,7 +78,7 @@ class Instrument(Strict):
         psf = {"psf": {"file": self.psf.file, "sha256": self.psf.sha256}} if self.psf else {}
         return psf | {
             "pixel_scale": scale,
-            "psf_sigma": number.get("psf_fwhm", 0.0) / FWHM,
+            "psf_sigma": number.get("psf_fwhm", 0.0) / FWHM_PER_SIGMA,
             "sky": sky,
             "background_rms": number["read_noise"] * math.sqrt(number["exposures"]),
             "zero_point": zero_point,
@@ -114,7 +114,7 @@ class ImageSpec(Strict):
     pixel_scale: float = Field(gt=0.001, le=2)
     supersampling: int = Field(default=1, ge=1, le=8)
     psf_sigma: float = Field(default=0.0, ge=0, le=5)
-    psf: Asset | None = None
+    psf: FileRef | None = None
     sky: float = Field(default=0.0, ge=0)
     background_rms: float = Field(default=0.0, ge=0)
     background: Annotated[Quantity, within("counts/pixel", 0, 1e6, "counts/s/pixel")] | None = None
@@ -122,17 +122,17 @@ class ImageSpec(Strict):
     exposure: Annotated[Quantity, within("s", 0.001, 1e7)] | None = None
     shot_noise: bool = True
     jpeg_quality: int | None = Field(default=None, ge=1, le=95)
-    reproduce_bugs: tuple[Defect, ...] = ()
-    fit_per_image: tuple[Uncertain, ...] | None = None
+    reproduce_bugs: tuple[Bug, ...] = ()
+    fit_per_image: tuple[NuisanceParameter, ...] | None = None
 
     @field_serializer("instrument", when_used="json")
-    def _by_name(self, instrument: str | None) -> str | None:
+    def _instrument_name(self, instrument: str | None) -> str | None:
         """A file of the user's own is written down by its name."""
         return Path(instrument).name if instrument and is_user_file(instrument) else instrument
 
     @model_validator(mode="before")
     @classmethod
-    def _of_the_instrument(cls, content: Any) -> Any:
+    def _fill_from_instrument(cls, content: Any) -> Any:
         if not isinstance(content, dict) or not isinstance(content.get("instrument"), str):
             return content
         try:
@@ -141,7 +141,7 @@ class ImageSpec(Strict):
             raise ValueError(str(error)) from error
         if content.get("exposure") is not None:
             raise ValueError("an instrument has its own exposure; leave out 'exposure'")
-        given = instrument.detector(content.get("pixel_scale"))
+        given = instrument.image_values(content.get("pixel_scale"))
         for mine, its in (
             ("psf", "psf_sigma"),
             ("psf_sigma", "psf"),
@@ -152,7 +152,7 @@ class ImageSpec(Strict):
         return given | content
 
     @model_validator(mode="after")
-    def _one_background(self) -> ImageSpec:
+    def _check_background(self) -> ImageSpec:
         if self.background is not None:
             if self.background_rms:
                 raise ValueError("give either 'background_rms' or 'background'")
@@ -161,7 +161,7 @@ class ImageSpec(Strict):
         return self
 
     @model_validator(mode="after")
-    def _one_psf(self) -> ImageSpec:
+    def _check_psf(self) -> ImageSpec:
         if self.psf is not None:
             if self.psf_sigma:
                 raise ValueError("give either 'psf_sigma' or 'psf'")
@@ -169,7 +169,7 @@ class ImageSpec(Strict):
         return self
 
     @model_validator(mode="after")
-    def _something_uncertain(self) -> ImageSpec:
+    def _check_fit_per_image(self) -> ImageSpec:
         for name in self.fit_per_image or ():
             if not getattr(self, name):
                 raise ValueError(f"'fit_per_image' names '{name}', which must be above 0 for that")
@@ -185,24 +185,26 @@ class ImageSpec(Strict):
         """The point spread function of a file (h, w), sum 1; None where it is Gaussian."""
         if self.psf is None:
             return None
-        kernel = self.psf.array()
+        kernel = self.psf.read()
         if kernel.ndim != 2 or not (kernel.shape[0] % 2 and kernel.shape[1] % 2):
             raise ValueError(f"{self.psf.file}: must have two odd sides, not {kernel.shape}")
-        if max(kernel.shape) > LARGEST_PSF or kernel.sum() <= 0:
-            raise ValueError(f"{self.psf.file}: must be at most {LARGEST_PSF} px and sum above 0")
+        if max(kernel.shape) > MAX_PSF_PIXELS or kernel.sum() <= 0:
+            raise ValueError(
+                f"{self.psf.file}: must be at most {MAX_PSF_PIXELS} px and sum above 0"
+            )
         if kernel.min() < 0:
             raise ValueError(f"{self.psf.file}: must not be negative; set what is below 0 to 0")
         return kernel / kernel.sum()
 
     @property
-    def psf_width(self) -> float:
+    def psf_fwhm(self) -> float:
         """Full width at half maximum of the point spread function, arcsec.
 
         Of a file's kernel the diameter of the circle that has the area above half of its maximum;
         0 without one.
         """
         if self.kernel is None:
-            return FWHM * self.psf_sigma
+            return FWHM_PER_SIGMA * self.psf_sigma
         above = int((self.kernel >= self.kernel.max() / 2).sum())
         return 2 * math.sqrt(above / math.pi) * self.pixel_scale
 
@@ -223,7 +225,7 @@ def load_instrument(name: str | Path) -> Instrument:
         >>> load_instrument("euclid_vis").pixel_scale.value
         0.1
     """
-    return load(FOLDER, Instrument, name)
+    return load_yaml_model(FOLDER, Instrument, name)
 
 
 def instrument_text(name: str | Path) -> str:
@@ -232,4 +234,4 @@ def instrument_text(name: str | Path) -> str:
     Raises:
         UsageError, ConfigError: as `load_instrument`.
     """
-    return text(FOLDER, Instrument, name)
+    return read_yaml_text(FOLDER, Instrument, name)

@@ -11,27 +11,31 @@ import torch
 from caustics.lenses.func import reduced_deflection_angle_external_shear
 from torch import Tensor
 
-from halometry.simulation.cosmology import DEFAULT, Cosmology, distances, einstein_radius
+from halometry.simulation.cosmology import DEFAULT_COSMOLOGY, Cosmology, distances, einstein_radius
 from halometry.simulation.profiles import (
-    mass_share_tnfw,
+    mass_fraction_tnfw,
     reduced_deflection_angle_epl,
     reduced_deflection_angle_line,
     reduced_deflection_angle_multipole,
     reduced_deflection_angle_sie,
     reduced_deflection_angle_sis,
 )
-from halometry.simulation.scene import TINY, Scene
+from halometry.simulation.scene import MIN_MASS_FRACTION, Scene
 
 SOFTENING = 1e-5  # arcsec; keeps the centers of singular profiles finite
-ROUND = 0.9999  # axis ratio above which an ellipsoid is taken as a sphere
-FEWEST_TERMS = 8  # of the power law's series
-AT_ONCE = 20_000  # differences between positions and subhalos; more would not fit caches
-SAME_PLANE = 1e-6  # in redshift
+MIN_ROUND_AXIS_RATIO = 0.9999  # axis ratio above which an ellipsoid is taken as a sphere
+MIN_SERIES_TERMS = 8  # of the power law's series
+MAX_BATCHED_OFFSETS = (
+    20_000  # differences between positions and subhalos; more would not fit caches
+)
+PLANE_TOLERANCE = 1e-6  # in redshift
 
 Deflection = tuple[Tensor, Tensor]
 
 
-def deflection(scene: Scene, x: Tensor, y: Tensor, cosmology: Cosmology = DEFAULT) -> Deflection:
+def deflection(
+    scene: Scene, x: Tensor, y: Tensor, cosmology: Cosmology = DEFAULT_COSMOLOGY
+) -> Deflection:
     """The whole deflection of each scene of a batch, to the source's plane.
 
     Args:
@@ -42,7 +46,7 @@ def deflection(scene: Scene, x: Tensor, y: Tensor, cosmology: Cosmology = DEFAUL
     Returns:
         Both components (B, H, W), arcsec.
     """
-    off_plane = (scene.subhalo_z - scene.z_lens[:, None]).abs() > SAME_PLANE
+    off_plane = (scene.subhalo_z - scene.z_lens[:, None]).abs() > PLANE_TOLERANCE
     if bool((off_plane & (scene.subhalo_mass > 0)).any()):
         each = [
             _through_planes(scene.rows(slice(k, k + 1)), x, y, cosmology) for k in range(len(scene))
@@ -51,13 +55,13 @@ def deflection(scene: Scene, x: Tensor, y: Tensor, cosmology: Cosmology = DEFAUL
     ax, ay = _main_plane(scene, x, y)
     for chosen, part in (
         ((scene.subhalo_mass > 0).any(dim=1), _subhalos),
-        (scene.vortex_mass > 0, _line),
+        (scene.vortex_mass > 0, _vortex),
     ):
-        ax, ay = _add_where(chosen, part, scene, x, y, (ax, ay))
+        ax, ay = _add_where_present(chosen, part, scene, x, y, (ax, ay))
     return ax, ay
 
 
-def _add_where(
+def _add_where_present(
     chosen: Tensor,
     part: Callable[[Scene, Tensor, Tensor], Deflection],
     scene: Scene,
@@ -106,19 +110,23 @@ def _main_lens(scene: Scene, x: Tensor, y: Tensor) -> Deflection:
         phi, t = _column(scene.lens_position_angle), _column(scene.lens_slope - 1)
         terms = _epl_terms(float(q.min()), min(1e-8, torch.finfo(q.dtype).eps))
         return reduced_deflection_angle_epl(zero, zero, q, phi, radius, t, x, y, terms, SOFTENING)
-    if bool((scene.lens_axis_ratio > ROUND).all()):
+    if bool((scene.lens_axis_ratio > MIN_ROUND_AXIS_RATIO).all()):
         ax, ay = reduced_deflection_angle_sis(zero, zero, radius, x, y, SOFTENING)
         return ax, ay
-    q = _column(scene.lens_axis_ratio.clamp(max=ROUND))  # its formula divides by 1 - q^2
+    q = _column(
+        scene.lens_axis_ratio.clamp(max=MIN_ROUND_AXIS_RATIO)
+    )  # its formula divides by 1 - q^2
     phi = _column(scene.lens_position_angle)
     ax, ay = reduced_deflection_angle_sie(zero, zero, q, phi, radius, x, y, SOFTENING)
     return ax, ay
 
 
-def _epl_terms(axis_ratio: float, rest: float) -> int:
+def _epl_terms(axis_ratio: float, max_remainder: float) -> int:
     """How many terms of the series in (1 - q) / (1 + q) leave a rest at most."""
     f = (1 - axis_ratio) / (1 + axis_ratio)
-    return max(FEWEST_TERMS, math.ceil(math.log(rest) / math.log(max(f, rest))))
+    return max(
+        MIN_SERIES_TERMS, math.ceil(math.log(max_remainder) / math.log(max(f, max_remainder)))
+    )
 
 
 def _subhalos(scene: Scene, x: Tensor, y: Tensor) -> Deflection:
@@ -132,7 +140,7 @@ def _sum_of_subhalos(scene: Scene, radius: Tensor, x: Tensor, y: Tensor) -> Defl
     extended = bool((scene.subhalo_scale_radius > 0).any())
     total: Deflection | None = None
     # Differences along an axis are made for many at once, those of whole images for one.
-    for some in order.split(max(1, AT_ONCE // x.numel()), dim=1):  # type: ignore[no-untyped-call]
+    for some in order.split(max(1, MAX_BATCHED_OFFSETS // x.numel()), dim=1):  # type: ignore[no-untyped-call]
         x0, y0, scale, cut = (
             values.gather(1, some)[:, :, None, None]
             for values in (
@@ -147,7 +155,7 @@ def _sum_of_subhalos(scene: Scene, radius: Tensor, x: Tensor, y: Tensor) -> Defl
         parts = (dx**2 + SOFTENING**2, dy**2, mass * dx, mass * dy, scale, cut)
         for dx2, dy2, to_x, to_y, one, end in zip(*(t.unbind(1) for t in parts), strict=True):
             r2 = dx2 + dy2
-            strength = _share_of_halo(r2, one, end) / r2 if extended else r2.reciprocal_()
+            strength = _enclosed_fraction(r2, one, end) / r2 if extended else r2.reciprocal_()
             if total is None:
                 total = to_x * strength, to_y * strength
             else:  # in place, which no derivative minds: it needs the factors, not the sum
@@ -157,15 +165,15 @@ def _sum_of_subhalos(scene: Scene, radius: Tensor, x: Tensor, y: Tensor) -> Defl
     return total
 
 
-def _share_of_halo(r2: Tensor, scale: Tensor, cut: Tensor) -> Tensor:
+def _enclosed_fraction(r2: Tensor, scale: Tensor, cut: Tensor) -> Tensor:
     """The share of a halo's mass within a distance; 1 for a point."""
     point = scale == 0
     scale = torch.where(point, 1.0, scale)
     tau = torch.where(point, 1.0, cut) / scale
-    return torch.where(point, 1.0, mass_share_tnfw(r2.sqrt(), scale, tau))
+    return torch.where(point, 1.0, mass_fraction_tnfw(r2.sqrt(), scale, tau))
 
 
-def _line(scene: Scene, x: Tensor, y: Tensor) -> Deflection:
+def _vortex(scene: Scene, x: Tensor, y: Tensor) -> Deflection:
     return reduced_deflection_angle_line(
         _column(scene.vortex_x),
         _column(scene.vortex_y),
@@ -187,38 +195,38 @@ def _through_planes(scene: Scene, x: Tensor, y: Tensor, cosmology: Cosmology) ->
     """
     z_lens, z_source = float(scene.z_lens[0]), float(scene.z_source[0])
     z = scene.subhalo_z[0].double().cpu().numpy().round(6)
-    present = (scene.subhalo_mass[0] > 0).cpu().numpy() & (z < z_source - SAME_PLANE)
-    z = np.where(np.abs(z - z_lens) < SAME_PLANE, round(z_lens, 6), z)
+    present = (scene.subhalo_mass[0] > 0).cpu().numpy() & (z < z_source - PLANE_TOLERANCE)
+    z = np.where(np.abs(z - z_lens) < PLANE_TOLERANCE, round(z_lens, 6), z)
     planes = sorted({round(z_lens, 6), *z[present].tolist()})
     bent: list[tuple[float, Tensor, Tensor]] = []
     for plane in planes:
         at_x, at_y = x[None], y[None]
         for before, ax, ay in bent:
-            share = _lever(before, plane, z_source, cosmology)
+            share = _coupling(before, plane, z_source, cosmology)
             at_x, at_y = at_x - share * ax, at_y - share * ay
         ax, ay = torch.zeros_like(at_x), torch.zeros_like(at_y)
         if plane == round(z_lens, 6):
             ax, ay = _main_plane(scene, at_x, at_y)
-            ax, ay = _add_where(scene.vortex_mass > 0, _line, scene, at_x, at_y, (ax, ay))
+            ax, ay = _add_where_present(scene.vortex_mass > 0, _vortex, scene, at_x, at_y, (ax, ay))
         here = torch.from_numpy(present & (z == plane)).to(x.device)
         if bool(here.any()):
-            bx, by = _halos_of_a_plane(scene, here, plane, at_x, at_y, cosmology)
+            bx, by = _deflection_of_plane(scene, here, plane, at_x, at_y, cosmology)
             ax, ay = ax + bx, ay + by
         bent.append((plane, ax, ay))
     ax = torch.stack([ax for _, ax, _ in bent]).sum(dim=0)
     return ax, torch.stack([ay for _, _, ay in bent]).sum(dim=0)
 
 
-def _halos_of_a_plane(
+def _deflection_of_plane(
     scene: Scene, here: Tensor, z: float, x: Tensor, y: Tensor, cosmology: Cosmology
 ) -> Deflection:
     mass = torch.where(here, scene.subhalo_mass, 0.0)
     of_one = float(einstein_radius(1.0, z, float(scene.z_source[0]), which=cosmology))
-    radius = of_one * mass.clamp_min(TINY).sqrt()
+    radius = of_one * mass.clamp_min(MIN_MASS_FRACTION).sqrt()
     return _sum_of_subhalos(replace(scene, subhalo_mass=mass), radius, x, y)
 
 
-def _lever(z_i: float, z_j: float, z_source: float, cosmology: Cosmology) -> float:
+def _coupling(z_i: float, z_j: float, z_source: float, cosmology: Cosmology) -> float:
     between = distances(z_i, z_j, which=cosmology)
     behind = distances(z_i, z_source, which=cosmology)
     return float(between.between * behind.source / (between.source * behind.between))

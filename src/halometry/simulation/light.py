@@ -24,8 +24,8 @@ def source_light(scene: Scene, x: Tensor, y: Tensor, pictures: Tensor | None) ->
         (B, H, W) counts a pixel.
     """
     if pictures is not None:
-        return _picture(scene, x, y, pictures)
-    return _sersic(
+        return _picture_brightness(scene, x, y, pictures)
+    return _sersic_brightness(
         scene.source_x,
         scene.source_y,
         scene.source_index,
@@ -41,7 +41,7 @@ def source_light(scene: Scene, x: Tensor, y: Tensor, pictures: Tensor | None) ->
 def lens_light(scene: Scene, x: Tensor, y: Tensor) -> Tensor:
     """Surface brightness of lens galaxies (B, H, W), counts a pixel; x, y as in `deflection`."""
     zero = torch.zeros_like(scene.lens_light_radius)
-    return _sersic(
+    return _sersic_brightness(
         zero,
         zero,
         scene.lens_light_index,
@@ -54,7 +54,7 @@ def lens_light(scene: Scene, x: Tensor, y: Tensor) -> Tensor:
     )
 
 
-def _sersic(
+def _sersic_brightness(
     x0: Tensor,
     y0: Tensor,
     index: Tensor,
@@ -88,7 +88,7 @@ def _sersic(
     return light
 
 
-def _picture(scene: Scene, x: Tensor, y: Tensor, pictures: Tensor) -> Tensor:
+def _picture_brightness(scene: Scene, x: Tensor, y: Tensor, pictures: Tensor) -> Tensor:
     """Pictures turned, moved and stretched; dark beyond their edges."""
 
     def column(values: Tensor) -> Tensor:

@@ -12,10 +12,12 @@ from torch import Tensor
 from halometry.errors import DataError
 from halometry.simulation.poisson import draw_poisson
 from halometry.simulation.preset import Preset
-from halometry.simulation.rng import Purpose, stream
+from halometry.simulation.rng import Purpose, image_rng
 from halometry.simulation.sampling import draw_scenes
 
-MOST = 1e9  # counts that a pixel may be expected to hold; more than twice do not fit 32 bits
+MAX_EXPECTED_COUNTS = (
+    1e9  # counts that a pixel may be expected to hold; more than twice do not fit 32 bits
+)
 
 
 def observe(
@@ -41,7 +43,7 @@ def observe(
         DataError: an expected count is negative, infinite or not a number; the image is named.
     """
     expected, spec = expected.float(), preset.image
-    _check(expected, start)
+    _check_expected(expected, start)
     noisy = expected
     if "no_noise" not in spec.reproduce_bugs:
         noisy = _with_noise(expected, preset, seed, start, background)
@@ -58,36 +60,38 @@ def _with_noise(
     add = _add_noise if spec.shot_noise else _add_gaussian
     add = _add_noise_twice if "noise_twice" in spec.reproduce_bugs else add
     for i, (image, rms) in enumerate(zip(expected, background.tolist(), strict=True)):
-        rng = stream(seed, start + i, Purpose.NOISE)
+        rng = image_rng(seed, start + i, Purpose.NOISE)
         counts[i] = add(image, rms, rng)
     return counts.abs() if "absolute_value" in spec.reproduce_bugs else counts
 
 
-def _check(expected: Tensor, start: int) -> None:
+def _check_expected(expected: Tensor, start: int) -> None:
     low, high = expected.aminmax()
-    if not (float(low) >= 0 and float(high) < MOST):  # false where one is not a number
-        good = (expected >= 0) & (expected < MOST)
+    if not (
+        float(low) >= 0 and float(high) < MAX_EXPECTED_COUNTS
+    ):  # false where one is not a number
+        good = (expected >= 0) & (expected < MAX_EXPECTED_COUNTS)
         first = int(torch.nonzero(~good.flatten(1).all(dim=1))[0, 0])
         raise DataError(
-            f"image {start + first}: its expected counts are not all from 0 to {MOST:.0e};"
+            f"image {start + first}: its expected counts are not all from 0 to {MAX_EXPECTED_COUNTS:.0e};"
             " check the values of its scene"
         )
 
 
 def _add_noise(expected: Tensor, rms: float, rng: np.random.Generator) -> Tensor:
-    generator = _generator(rng, expected.device)
+    generator = _torch_generator(rng, expected.device)
     counts = _poisson(expected, rng, generator)
     return _normal_like(counts, generator).mul_(rms).add_(counts) if rms else counts
 
 
 def _add_gaussian(expected: Tensor, rms: float, rng: np.random.Generator) -> Tensor:
-    generator = _generator(rng, expected.device)
+    generator = _torch_generator(rng, expected.device)
     return _normal_like(expected, generator).mul_(rms).add_(expected)
 
 
 def _add_noise_twice(expected: Tensor, rms: float, rng: np.random.Generator) -> Tensor:
     """Noise of about the right size, then Poisson noise of the noisy image."""
-    generator = _generator(rng, expected.device)
+    generator = _torch_generator(rng, expected.device)
     sigma = (expected + rms**2).sqrt()
     noisy = _normal_like(expected, generator).mul_(sigma).add_(expected).clamp_(min=0)
     return _poisson(noisy, rng, generator)
@@ -103,7 +107,7 @@ def _normal_like(image: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(image.shape, generator=generator, device=image.device)
 
 
-def _generator(rng: np.random.Generator, device: torch.device) -> torch.Generator:
+def _torch_generator(rng: np.random.Generator, device: torch.device) -> torch.Generator:
     """A generator of the device, seeded by the image's own stream."""
     return torch.Generator(device).manual_seed(int(rng.integers(2**62)))
 
@@ -121,11 +125,11 @@ def as_jpeg(images: Tensor, quality: int) -> Tensor:
     brightest = images.flatten(1).amax(dim=1).clamp_min(torch.finfo(images.dtype).tiny)
     stretched = (images / brightest[:, None, None, None] * 255).round().clamp(0, 255)
     pixels = stretched.to("cpu", torch.uint8).numpy()
-    read = np.stack([_through_file(image[0], quality) for image in pixels])
+    read = np.stack([_jpeg_round_trip(image[0], quality) for image in pixels])
     return torch.from_numpy(read)[:, None].to(images)
 
 
-def _through_file(pixels: np.ndarray, quality: int) -> np.ndarray:
+def _jpeg_round_trip(pixels: np.ndarray, quality: int) -> np.ndarray:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file))

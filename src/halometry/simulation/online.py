@@ -13,7 +13,7 @@ from halometry.simulation.preset import Preset, load_preset
 from halometry.simulation.render import sample
 
 
-class FreshImages(IterableDataset[tuple[Tensor, Tensor]]):
+class OnlineImages(IterableDataset[tuple[Tensor, Tensor]]):
     """Batches of fresh images without end, or as many as told.
 
     The images are those of `simulate` with the same preset and seed, from `start` on in every pass:

@@ -15,11 +15,15 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
-STEP = 1 / 16  # of the finest table's rates
-COARSE = (16.0, 256.0)  # rates of the coarser tables are multiples of these
-TABULATED = 4096.0  # rates from here on are NumPy's business
-CELLS = {256.0: 2048, 16.0: 512, STEP: 64}  # of a row; enough that what is cut off is below 1e-12
-WORD = 32  # bits of a draw
+FINE_STEP = 1 / 16  # of the finest table's rates
+COARSE_STEPS = (16.0, 256.0)  # rates of the coarser tables are multiples of these
+MAX_TABULATED_RATE = 4096.0  # rates from here on are NumPy's business
+CELLS_PER_ROW = {
+    256.0: 2048,
+    16.0: 512,
+    FINE_STEP: 64,
+}  # of a row; enough that what is cut off is below 1e-12
+WORD_BITS = 32  # bits of a draw
 
 
 @dataclass(frozen=True)
@@ -40,18 +44,18 @@ class AliasTable:
     def draw(self, row: np.ndarray, words: np.ndarray) -> np.ndarray:
         """One count for each row and random word of 32 bits, as float32."""
         cell = row.astype(np.int64) << self.bits
-        cell |= words >> np.uint32(WORD - self.bits)
+        cell |= words >> np.uint32(WORD_BITS - self.bits)
         first = (words << np.uint32(self.bits)) < self.threshold.take(cell)
         cell <<= 1
         cell |= first
         return self.counts.take(cell)
 
 
-@lru_cache(maxsize=len(CELLS))
+@lru_cache(maxsize=len(CELLS_PER_ROW))
 def alias_table(step: float) -> AliasTable:
     """The table of the rates 0, `step`, 2 `step`, ... below 16 `step`, or 16 for the finest."""
-    cells = CELLS[step]
-    rates = np.arange(256 if step == STEP else 16) * step
+    cells = CELLS_PER_ROW[step]
+    rates = np.arange(256 if step == FINE_STEP else 16) * step
     lowest = np.maximum(0, np.round(rates) - cells // 2)
     counts = lowest[:, None] + np.arange(cells)
     share = stats.poisson.pmf(counts, rates[:, None])
@@ -61,8 +65,10 @@ def alias_table(step: float) -> AliasTable:
         _pair_cells(share[row], threshold[row], alias[row])
     pairs = np.stack([np.take_along_axis(counts, alias, axis=1), counts], axis=-1)
     bits = cells.bit_length() - 1
-    scaled = np.round(threshold * 2 ** (WORD - bits)) * cells  # what a draw's lower bits can tell
-    scaled = np.minimum(scaled, 2**WORD - 1).astype(np.uint32)
+    scaled = (
+        np.round(threshold * 2 ** (WORD_BITS - bits)) * cells
+    )  # what a draw's lower bits can tell
+    scaled = np.minimum(scaled, 2**WORD_BITS - 1).astype(np.uint32)
     return AliasTable(bits, scaled.ravel(), pairs.astype(np.float32).ravel())
 
 
@@ -98,17 +104,17 @@ def draw_poisson(rates: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
     flat = rates.ravel()
     brightest = flat.max(initial=0)
-    if brightest >= TABULATED:
-        high = flat >= TABULATED
+    if brightest >= MAX_TABULATED_RATE:
+        high = flat >= MAX_TABULATED_RATE
         counts = draw_poisson(np.where(high, np.float32(0), flat), rng)
         counts[high] = rng.poisson(flat[high])
         return counts.reshape(rates.shape)
     words = random_words(rng, 2 * flat.size)
-    sixteenths = flat * np.float32(1 / STEP)
+    sixteenths = flat * np.float32(1 / FINE_STEP)
     whole = sixteenths.astype(np.int32)
-    counts = alias_table(STEP).draw(whole & 255, words[: flat.size])
-    _add_rest(counts, sixteenths - whole.astype(np.float32), words[flat.size :])
-    if brightest >= COARSE[0]:
+    counts = alias_table(FINE_STEP).draw(whole & 255, words[: flat.size])
+    _add_remainder(counts, sixteenths - whole.astype(np.float32), words[flat.size :])
+    if brightest >= COARSE_STEPS[0]:
         _add_coarse(counts, whole, rng)
     return counts.reshape(rates.shape)
 
@@ -119,12 +125,14 @@ def random_words(rng: np.random.Generator, size: int) -> np.ndarray:
     return raw.astype("<u8", copy=False).view("<u4")[:size]
 
 
-def _add_rest(counts: np.ndarray, rest: np.ndarray, words: np.ndarray) -> None:
+def _add_remainder(counts: np.ndarray, rest: np.ndarray, words: np.ndarray) -> None:
     """Add counts of the rates `rest` * STEP, nearly all 0, by inversion."""
     # Above 0 is at most as probable as the rate: most pixels need no exponential.
-    some = np.flatnonzero(words <= (rest * np.float32(STEP * 2.0**WORD)).astype(np.uint32))
-    rate = rest[some] * STEP
-    uniform = (words[some] + 0.5) / 2.0**WORD
+    some = np.flatnonzero(
+        words <= (rest * np.float32(FINE_STEP * 2.0**WORD_BITS)).astype(np.uint32)
+    )
+    rate = rest[some] * FINE_STEP
+    uniform = (words[some] + 0.5) / 2.0**WORD_BITS
     chance, more = np.exp(-rate), -np.expm1(-rate)
     for n in range(1, 10):  # ten at once come once in 1e19
         above = uniform < more
@@ -138,8 +146,8 @@ def _add_rest(counts: np.ndarray, rest: np.ndarray, words: np.ndarray) -> None:
 
 def _add_coarse(counts: np.ndarray, sixteenths: np.ndarray, rng: np.random.Generator) -> None:
     """Add counts of the rates' hexadecimal digits from the second on."""
-    for step in COARSE:
-        one = int(step / STEP)
+    for step in COARSE_STEPS:
+        one = int(step / FINE_STEP)
         some = np.flatnonzero(sixteenths >= one)
         # Where most need it, drawing for all is cheaper than picking.
         needed = some if some.size < counts.size / 2 else slice(None)

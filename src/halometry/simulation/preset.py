@@ -12,13 +12,13 @@ from pydantic import Field, model_validator
 from halometry.config import Strict
 from halometry.resources import names
 from halometry.simulation.config import Halos, Lens, LensLight, Source, Subhalos, Vortex
-from halometry.simulation.cosmology import DEFAULT, Cosmology, Distances
+from halometry.simulation.cosmology import DEFAULT_COSMOLOGY, Cosmology, Distances
 from halometry.simulation.instrument import ImageSpec
-from halometry.simulation.yaml_files import load, text
+from halometry.simulation.yaml_files import load_yaml_model, read_yaml_text
 
 FOLDER = "simulation/presets"
-Kind = Literal["no", "sphere", "vort"]
-CLASSES: dict[str, Kind] = {"no": "no", "sphere": "sphere", "vort": "vort"}
+Substructure = Literal["no", "sphere", "vort"]
+DEFAULT_CLASSES: dict[str, Substructure] = {"no": "no", "sphere": "sphere", "vort": "vort"}
 
 
 class Preset(Strict):
@@ -41,8 +41,8 @@ class Preset(Strict):
     name: str
     description: str
     task: Literal["classification", "regression"]
-    classes: dict[str, Kind] = CLASSES
-    cosmology: Cosmology = DEFAULT
+    classes: dict[str, Substructure] = DEFAULT_CLASSES
+    cosmology: Cosmology = DEFAULT_COSMOLOGY
     distances: Distances = "angular_diameter"
     mass_scale: float = Field(default=1.0, gt=0, le=20)
     image: ImageSpec
@@ -54,7 +54,7 @@ class Preset(Strict):
     vortex: Vortex | None = None
 
     @model_validator(mode="after")
-    def _whole(self) -> Preset:
+    def _check_substructure(self) -> Preset:
         if len(set(self.kinds)) < len(self.kinds) or not self.kinds:
             raise ValueError("'classes' must be of different kinds")
         if self.subhalos is not None and self.halos is not None:
@@ -73,7 +73,7 @@ class Preset(Strict):
         return self
 
     @model_validator(mode="after")
-    def _units_agree(self) -> Preset:
+    def _check_units(self) -> Preset:
         rate = "counts/s/pixel" if self.image.exposure is not None else "counts/pixel"
         for part, light in (("source", self.source), ("lens_light", self.lens_light)):
             if light is None:
@@ -91,7 +91,7 @@ class Preset(Strict):
         return re.split(r"[.:](?:\s|$)", self.description.strip())[0]
 
     @property
-    def kinds(self) -> tuple[Kind, ...]:
+    def kinds(self) -> tuple[Substructure, ...]:
         """What images have, in turn."""
         return tuple(self.classes.values()) if self.task == "classification" else ("sphere",)
 
@@ -128,7 +128,7 @@ def load_preset(name: str | Path) -> Preset:
         >>> load_preset("common_test_1").image.shape
         (1, 150, 150)
     """
-    return load(FOLDER, Preset, name)
+    return load_yaml_model(FOLDER, Preset, name)
 
 
 def preset_text(name: str | Path) -> str:
@@ -137,4 +137,4 @@ def preset_text(name: str | Path) -> str:
     Raises:
         UsageError, ConfigError: as `load_preset`.
     """
-    return text(FOLDER, Preset, name)
+    return read_yaml_text(FOLDER, Preset, name)

@@ -190,7 +190,7 @@ def reduced_deflection_angle_multipole(
     return cos * radial + sin * tangential, sin * radial - cos * tangential
 
 
-def mass_share_tnfw(r: Tensor, Rs: Tensor, tau: Tensor) -> Tensor:
+def mass_fraction_tnfw(r: Tensor, Rs: Tensor, tau: Tensor) -> Tensor:
     """The share of a truncated NFW halo's mass that is seen within a circle.
 
     Args:
@@ -205,13 +205,13 @@ def mass_share_tnfw(r: Tensor, Rs: Tensor, tau: Tensor) -> Tensor:
     g2 = g**2
     root = (g2 + t2).sqrt()
     of_tau = (t2 - 1) * torch.log(tau)
-    shape = (2 * g2 + (t2 - 1)) * _angle_of_nfw(g, g2) + (tau * math.pi + of_tau)
+    shape = (2 * g2 + (t2 - 1)) * _nfw_function(g, g2) + (tau * math.pi + of_tau)
     log = torch.log(g / (root + tau))
     shape = torch.addcmul(shape, root, (t2 - 1) / tau * log - math.pi)
     return shape / (of_tau + math.pi * tau - (t2 + 1))
 
 
-def _angle_of_nfw(g: Tensor, g2: Tensor) -> Tensor:
+def _nfw_function(g: Tensor, g2: Tensor) -> Tensor:
     """arccos(1/g) / sqrt(g^2 - 1), continued below and through g = 1 (the same, eq. A.5)."""
     away = 1e-3
     inside, outside = (g < 1 - away).to(g.dtype), (g > 1 + away).to(g.dtype)

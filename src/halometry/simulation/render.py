@@ -19,15 +19,17 @@ from halometry.simulation.preset import Preset
 from halometry.simulation.sampling import draw_scenes
 from halometry.simulation.scene import Scene
 
-SUBPIXELS = 90_000  # rendered at a time on a CPU, so that they stay in its caches
-MOST = 16  # images at a time on a CPU
-QUICKLY = 4  # times as much for each thread, where bytes do not matter: fewer and longer operations
-NARROW = 0.7  # pixels; above, a sampled Gaussian has the right width to 0.2 %
-FEWEST = 3  # pixels that a kernel reaches at least
-TRUNCATION = 4  # of a Gaussian point spread function, standard deviations
+BATCH_SUBPIXELS = 90_000  # rendered at a time on a CPU, so that they stay in its caches
+MAX_BATCH_IMAGES = 16  # images at a time on a CPU
+FAST_BATCH_FACTOR = (
+    4  # times as much for each thread, where bytes do not matter: fewer and longer operations
+)
+MIN_SAMPLED_SIGMA = 0.7  # pixels; above, a sampled Gaussian has the right width to 0.2 %
+MIN_KERNEL_REACH = 3  # pixels that a kernel reaches at least
+KERNEL_REACH_SIGMA = 4  # of a Gaussian point spread function, standard deviations
 
 
-def render(scene: Scene, preset: Preset, together: int | None = None) -> Tensor:
+def render(scene: Scene, preset: Preset, batch_size: int | None = None) -> Tensor:
     """Expected counts of each pixel, before noise; differentiable in the scene's tensors.
 
     Args:
@@ -41,15 +43,15 @@ def render(scene: Scene, preset: Preset, together: int | None = None) -> Tensor:
     like = scene.einstein_radius
     pictures = preset.source.pictures
     chosen = None if pictures is None else torch.from_numpy(pictures).to(like)
-    size = together or images_together(preset.image) * (1 if like.device.type == "cpu" else 128)
+    size = batch_size or images_per_batch(preset.image) * (1 if like.device.type == "cpu" else 128)
     parts = [
-        _render(scene.rows(slice(first, first + size)), preset, chosen)
+        _render_batch(scene.rows(slice(first, first + size)), preset, chosen)
         for first in range(0, len(scene), size)
     ]
     return torch.cat(parts)
 
 
-def _render(scene: Scene, preset: Preset, pictures: Tensor | None) -> Tensor:
+def _render_batch(scene: Scene, preset: Preset, pictures: Tensor | None) -> Tensor:
     spec = preset.image
     x, y = pixel_axes(spec, scene.einstein_radius)
     ax, ay = deflection(scene, x, y, preset.cosmology)
@@ -57,14 +59,14 @@ def _render(scene: Scene, preset: Preset, pictures: Tensor | None) -> Tensor:
     if preset.lens_light is not None:
         light = light + lens_light(scene, x, y)
     if spec.supersampling > 1:
-        light = bin_down(light, spec.supersampling)
-    light = (spread(light[:, None], spec) + spec.sky) * scene.exposure[:, None, None, None]
+        light = bin_pixels(light, spec.supersampling)
+    light = (convolve_psf(light[:, None], spec) + spec.sky) * scene.exposure[:, None, None, None]
     return 2 * light if "light_twice" in spec.reproduce_bugs else light
 
 
-def images_together(spec: ImageSpec) -> int:
+def images_per_batch(spec: ImageSpec) -> int:
     """How many images are rendered at a time on a CPU."""
-    fit = max(1, min(MOST, SUBPIXELS // (spec.pixels * spec.supersampling) ** 2))
+    fit = max(1, min(MAX_BATCH_IMAGES, BATCH_SUBPIXELS // (spec.pixels * spec.supersampling) ** 2))
     return 1 << (fit.bit_length() - 1)  # a power of two, which divides the batches of a set
 
 
@@ -82,17 +84,17 @@ def pixel_grid(spec: ImageSpec, like: Tensor) -> tuple[Tensor, Tensor]:
     return x.expand(y.shape[0], -1), y.expand(-1, x.shape[1])
 
 
-def spread(images: Tensor, spec: ImageSpec) -> Tensor:
+def convolve_psf(images: Tensor, spec: ImageSpec) -> Tensor:
     """Convolve images (B, 1, H, W) with the point spread function of a detector."""
     if spec.kernel is None:
-        return blur(images, spec.psf_sigma / spec.pixel_scale)
+        return convolve_gaussian(images, spec.psf_sigma / spec.pixel_scale)
     kernel = torch.from_numpy(spec.kernel).to(images)
     height, width = (side // 2 for side in kernel.shape)
     padded = functional.pad(images, (width, width, height, height), mode="replicate")
     return functional.conv2d(padded, kernel.flip(0, 1)[None, None])
 
 
-def blur(images: Tensor, sigma: float) -> Tensor:
+def convolve_gaussian(images: Tensor, sigma: float) -> Tensor:
     """Convolve with a Gaussian; beyond the edge the outermost pixels go on.
 
     The few weights are applied to shifted images, which on a CPU is faster than a convolution.
@@ -117,7 +119,7 @@ def blur(images: Tensor, sigma: float) -> Tensor:
     return images
 
 
-def gaussian_kernel(sigma: Tensor, farthest: int) -> Tensor:
+def gaussian_kernel(sigma: Tensor, max_reach: int) -> Tensor:
     """Weights of pixels in Gaussian kernels of sum 1, differentiable in their widths.
 
     Values at the pixels' centers, as usual; where these are too few for the right width, the
@@ -132,18 +134,18 @@ def gaussian_kernel(sigma: Tensor, farthest: int) -> Tensor:
         (B, 2 n + 1), n being four times the widest sigma or what a narrow one needs.
     """
     widest = float(sigma.detach().max())
-    reach = min(max(FEWEST, round(TRUNCATION * widest)), farthest)
+    reach = min(max(MIN_KERNEL_REACH, round(KERNEL_REACH_SIGMA * widest)), max_reach)
     steps = torch.arange(-reach, reach + 1, device=sigma.device, dtype=sigma.dtype)
     width = sigma[:, None]
     kernel = torch.exp(-0.5 * (steps / width) ** 2)
-    if float(sigma.detach().min()) < NARROW:
+    if float(sigma.detach().min()) < MIN_SAMPLED_SIGMA:
         w = torch.arange(32, device=sigma.device, dtype=sigma.dtype) * (2 * math.pi / 32)
         discrete = torch.exp(width**2 * (torch.cos(w) - 1)) @ torch.cos(w[:, None] * steps)
-        kernel = torch.where(width < NARROW, discrete, kernel)
+        kernel = torch.where(width < MIN_SAMPLED_SIGMA, discrete, kernel)
     return kernel / kernel.sum(dim=1, keepdim=True)
 
 
-def bin_down(images: Tensor, factor: int) -> Tensor:
+def bin_pixels(images: Tensor, factor: int) -> Tensor:
     """Means over squares of pixels, (B, H, W) to (B, H / factor, W / factor)."""
     rows = [images[:, step::factor] for step in range(factor)]
     images = reduce(torch.add, rows)
@@ -180,19 +182,19 @@ def sample(
         >>> images.shape
         torch.Size([2, 1, 48, 48])
     """
-    together = images_together(preset.image)
+    together = images_per_batch(preset.image)
     first = start - start % together
     stop = -(-(start + count) // together) * together
     scene = draw_scenes(preset, seed, first, stop - first)
     wanted = slice(start - first, start - first + count)
     # Vector instructions round otherwise at the ends of a thread's share than within it.
-    with torch.no_grad(), at_most_threads(1) if device == "cpu" else nullcontext():
+    with torch.no_grad(), limited_threads(1) if device == "cpu" else nullcontext():
         expected = render(scene.to(device, torch.float32), preset)[wanted]
     scene = scene.rows(wanted)
     return observe(expected, preset, seed, start, scene.background_rms), scene
 
 
-def sample_quickly(
+def sample_fast(
     preset: Preset, seed: int, start: int, count: int, device: str = "cpu"
 ) -> tuple[Tensor, Scene]:
     """The same images as `sample` up to rounding, on a CPU by all threads, and more at a time.
@@ -206,14 +208,17 @@ def sample_quickly(
         return sample(preset, seed, start, count, device)
     scene, spec = draw_scenes(preset, seed, start, count), preset.image
     subpixels = (spec.pixels * spec.supersampling) ** 2
-    together = max(1, QUICKLY * SUBPIXELS * torch.get_num_threads() // subpixels)
-    with torch.no_grad(), at_most_threads(max(1, min(together, count) * subpixels // SUBPIXELS)):
+    together = max(1, FAST_BATCH_FACTOR * BATCH_SUBPIXELS * torch.get_num_threads() // subpixels)
+    with (
+        torch.no_grad(),
+        limited_threads(max(1, min(together, count) * subpixels // BATCH_SUBPIXELS)),
+    ):
         expected = render(scene.to(device, torch.float32), preset, together)
     return observe(expected, preset, seed, start, scene.background_rms), scene
 
 
 @contextmanager
-def at_most_threads(most: int) -> Iterator[None]:
+def limited_threads(most: int) -> Iterator[None]:
     """Use at most so many threads of the CPU."""
     before = torch.get_num_threads()
     torch.set_num_threads(min(most, before))

@@ -12,10 +12,10 @@ class Purpose(IntEnum):
 
     SCENE = 0
     NOISE = 1
-    PROBE = 2  # one subhalo put into a smooth lens
+    ADDED_SUBHALO = 2  # one subhalo put into a smooth lens
 
 
-def stream(seed: int, image: int, purpose: Purpose) -> np.random.Generator:
+def image_rng(seed: int, image: int, purpose: Purpose) -> np.random.Generator:
     """The random stream of one image for one purpose."""
     sequence = np.random.SeedSequence(entropy=seed, spawn_key=(image, int(purpose)))
     return np.random.Generator(np.random.PCG64(sequence))

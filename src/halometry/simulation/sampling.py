@@ -14,11 +14,11 @@ from halometry.simulation.cosmology import einstein_radius, mass_within
 from halometry.simulation.distributions import Quantity
 from halometry.simulation.instrument import ImageSpec
 from halometry.simulation.preset import Preset
-from halometry.simulation.rng import Purpose, stream
+from halometry.simulation.rng import Purpose, image_rng
 from halometry.simulation.scene import UNITS, Scene
-from halometry.simulation.subhalos import Population, draw_population
+from halometry.simulation.subhalos import SubhaloPopulation, draw_subhalos
 
-Drawn = dict[str, Any]
+Parameters = dict[str, Any]
 
 
 def draw_scenes(preset: Preset, seed: int, start: int, count: int) -> Scene:
@@ -39,7 +39,7 @@ def draw_scenes(preset: Preset, seed: int, start: int, count: int) -> Scene:
     """
     if count < 1 or start < 0:
         raise UsageError(f"images {start} to {start + count}: there are none; count from 0 upwards")
-    drawn = [_draw(preset, seed, k) for k in range(start, start + count)]
+    drawn = [_draw_scene(preset, seed, k) for k in range(start, start + count)]
     columns = {name: np.array([one[name] for one in drawn]) for name in UNITS if name in drawn[0]}
     redshifts = columns["z_lens"], columns["z_source"], preset.distances, preset.cosmology
     if preset.lens.mass is not None:
@@ -54,7 +54,7 @@ def draw_scenes(preset: Preset, seed: int, start: int, count: int) -> Scene:
     return Scene(**tensors, task=preset.task)
 
 
-def units_of(preset: Preset) -> dict[str, str]:
+def scene_units(preset: Preset) -> dict[str, str]:
     """The units of a preset's scenes: brightness is per second where it has an exposure."""
     if preset.image.exposure is None:
         return UNITS
@@ -62,22 +62,22 @@ def units_of(preset: Preset) -> dict[str, str]:
     return UNITS | rate
 
 
-def _draw(preset: Preset, seed: int, image: int) -> Drawn:
-    rng = stream(seed, image, Purpose.SCENE)
+def _draw_scene(preset: Preset, seed: int, image: int) -> Parameters:
+    rng = image_rng(seed, image, Purpose.SCENE)
     position = image % len(preset.kinds)
     kind = preset.kinds[position]
-    one: Drawn = {"class_index": position} | _draw_lens(preset, rng)
+    one: Parameters = {"class_index": position} | _draw_lens(preset, rng)
     one |= _draw_source(preset.source, preset.image, rng)
     one |= _draw_lens_light(preset.lens_light, preset.image, one, rng)
     one |= _draw_detector(preset.image, rng)
-    population = Population.none(preset.max_halos)
+    population = SubhaloPopulation.empty(preset.max_halos)
     if kind == "sphere":
-        population = draw_population(preset, one["z_lens"], one["z_source"], rng)
+        population = draw_subhalos(preset, one["z_lens"], one["z_source"], rng)
     one |= population.columns()
-    return one | _draw_line(preset.vortex if kind == "vort" else None, preset.mass_scale, rng)
+    return one | _draw_vortex(preset.vortex if kind == "vort" else None, preset.mass_scale, rng)
 
 
-def _draw_lens(preset: Preset, rng: np.random.Generator) -> Drawn:
+def _draw_lens(preset: Preset, rng: np.random.Generator) -> Parameters:
     lens = preset.lens
     size = "halo_mass" if lens.mass is not None else "einstein_radius"
     law = lens.mass or lens.einstein_radius
@@ -97,12 +97,12 @@ def _draw_lens(preset: Preset, rng: np.random.Generator) -> Drawn:
     )
 
 
-def _draw_multipole(order: int, law: Multipole | None, rng: np.random.Generator) -> Drawn:
+def _draw_multipole(order: int, law: Multipole | None, rng: np.random.Generator) -> Parameters:
     amplitude, angle = (law.amplitude.draw(rng), law.angle.draw(rng)) if law else (0.0, 0.0)
     return {f"multipole_{order}": amplitude, f"multipole_{order}_angle": angle}
 
 
-def _draw_source(source: Source, spec: ImageSpec, rng: np.random.Generator) -> Drawn:
+def _draw_source(source: Source, spec: ImageSpec, rng: np.random.Generator) -> Parameters:
     x, y = source.draw_position(rng)
     picture, index, ratio = -1, 1.0, 1.0
     if source.pictures is not None:
@@ -119,7 +119,7 @@ def _draw_source(source: Source, spec: ImageSpec, rng: np.random.Generator) -> D
             light = float(one.sum()) * (2 * radius / max(one.shape)) ** 2
         else:
             light = sersic_flux(index, radius)
-        brightness = _counts_of(source.magnitude, light, spec, rng)
+        brightness = _draw_brightness(source.magnitude, light, spec, rng)
     return {
         "source_index": index,
         "source_radius": radius,
@@ -133,8 +133,8 @@ def _draw_source(source: Source, spec: ImageSpec, rng: np.random.Generator) -> D
 
 
 def _draw_lens_light(
-    law: LensLight | None, spec: ImageSpec, lens: Drawn, rng: np.random.Generator
-) -> Drawn:
+    law: LensLight | None, spec: ImageSpec, lens: Parameters, rng: np.random.Generator
+) -> Parameters:
     if law is None:
         values = (1.0, 1.0, 0.0, 1.0, 0.0)
     else:
@@ -143,7 +143,7 @@ def _draw_lens_light(
             brightness = law.brightness.draw(rng)
         else:
             assert law.magnitude is not None
-            brightness = _counts_of(law.magnitude, sersic_flux(index, radius), spec, rng)
+            brightness = _draw_brightness(law.magnitude, sersic_flux(index, radius), spec, rng)
         ratio, angle = law.axis_ratio, law.position_angle
         values = (
             index,
@@ -156,7 +156,9 @@ def _draw_lens_light(
     return {f"lens_light_{name}": value for name, value in zip(names, values, strict=True)}
 
 
-def _counts_of(law: Quantity, light: float, spec: ImageSpec, rng: np.random.Generator) -> float:
+def _draw_brightness(
+    law: Quantity, light: float, spec: ImageSpec, rng: np.random.Generator
+) -> float:
     """Counts a pixel where a shape is one, from the magnitude of its light (arcsec^2)."""
     assert spec.zero_point is not None
     counts = 10 ** (0.4 * (spec.zero_point - law.draw(rng)))
@@ -183,13 +185,13 @@ def sersic_flux(index: float, radius: float) -> float:
     return 2 * math.pi * radius**2 * index * math.exp(k) * k ** (-2 * index) * math.gamma(2 * index)
 
 
-def _draw_detector(spec: ImageSpec, rng: np.random.Generator) -> Drawn:
+def _draw_detector(spec: ImageSpec, rng: np.random.Generator) -> Parameters:
     exposure = spec.exposure.draw(rng) if spec.exposure is not None else 1.0
     rms = spec.background.draw(rng) if spec.background is not None else spec.background_rms
     return {"exposure": exposure, "background_rms": rms * exposure}
 
 
-def _draw_line(law: Vortex | None, mass_scale: float, rng: np.random.Generator) -> Drawn:
+def _draw_vortex(law: Vortex | None, mass_scale: float, rng: np.random.Generator) -> Parameters:
     """A line; its mass is a share of the halo's as yet."""
     if law is None:
         return dict.fromkeys(("vortex_mass", "vortex_angle", "vortex_x", "vortex_y"), 0.0) | {

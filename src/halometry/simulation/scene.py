@@ -55,7 +55,9 @@ UNITS = {
 }
 
 
-TINY = 1e-30  # a share of the halo's mass that is none, but whose root has a derivative
+MIN_MASS_FRACTION = (
+    1e-30  # a share of the halo's mass that is none, but whose root has a derivative
+)
 
 
 @dataclass(frozen=True)
@@ -130,26 +132,29 @@ class Scene:
     def subhalo_radius(self) -> Tensor:
         """Einstein radii of the subhalos as point masses (N, n), arcsec."""
         share = self.subhalo_mass / self.halo_mass[:, None]
-        return self.einstein_radius[:, None] * share.clamp_min(TINY).sqrt()
+        return self.einstein_radius[:, None] * share.clamp_min(MIN_MASS_FRACTION).sqrt()
 
     @property
     def vortex_radius(self) -> Tensor:
         """Einstein radius that the line's mass would have as a point (N,), arcsec."""
-        return self.einstein_radius * (self.vortex_mass / self.halo_mass).clamp_min(TINY).sqrt()
+        return (
+            self.einstein_radius
+            * (self.vortex_mass / self.halo_mass).clamp_min(MIN_MASS_FRACTION).sqrt()
+        )
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Scene:
         """The same scene on a device, its real numbers in a precision."""
-        return self._each(lambda t: t.to(device, dtype if t.is_floating_point() else None))
+        return self._map_tensors(lambda t: t.to(device, dtype if t.is_floating_point() else None))
 
     def rows(self, index: Tensor | slice) -> Scene:
         """Some of the images."""
-        return self._each(lambda t: t[index])
+        return self._map_tensors(lambda t: t[index])
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Every parameter as an array with the images along the first dimension."""
         return {name: value.cpu().numpy() for name, value in self._tensors().items()}
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Scene:
+    def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> Scene:
         changed: dict[str, Any] = {name: change(t) for name, t in self._tensors().items()}
         return replace(self, **changed)
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from halometry.simulation.preset import Preset
-from halometry.simulation.profiles import mass_share_tnfw
+from halometry.simulation.profiles import mass_fraction_tnfw
 from halometry.simulation.render import pixel_grid
 from halometry.simulation.scene import Scene
 
-SMOOTHING = 0.08  # arcsec; so that a point can be seen
+SMOOTHING_ARCSEC = 0.08  # arcsec; so that a point can be seen
 
 
 def substructure_map(scene: Scene, preset: Preset) -> Tensor:
@@ -27,7 +27,7 @@ def substructure_map(scene: Scene, preset: Preset) -> Tensor:
         (B, H, W), smoothed by 0.08 arcsec.
     """
     whole_pixels = preset.image.model_copy(update={"supersampling": 1})
-    return substructure_convergence(scene, *pixel_grid(whole_pixels, scene.f_sub), SMOOTHING)
+    return substructure_convergence(scene, *pixel_grid(whole_pixels, scene.f_sub), SMOOTHING_ARCSEC)
 
 
 def substructure_convergence(scene: Scene, x: Tensor, y: Tensor, smoothing: float) -> Tensor:
@@ -45,11 +45,14 @@ def substructure_convergence(scene: Scene, x: Tensor, y: Tensor, smoothing: floa
     Returns:
         (B, H, W), surface density over the critical one.
     """
-    maps = [_of_one(scene.rows(slice(k, k + 1)), x, y, smoothing) for k in range(len(scene))]
+    maps = [
+        _convergence_of_scene(scene.rows(slice(k, k + 1)), x, y, smoothing)
+        for k in range(len(scene))
+    ]
     return torch.stack(maps)
 
 
-def _of_one(scene: Scene, x: Tensor, y: Tensor, smoothing: float) -> Tensor:
+def _convergence_of_scene(scene: Scene, x: Tensor, y: Tensor, smoothing: float) -> Tensor:
     total = torch.zeros_like(x)
     radius = scene.subhalo_radius[0]
     for i in torch.nonzero(scene.subhalo_mass[0] > 0)[:, 0].tolist():
@@ -57,20 +60,22 @@ def _of_one(scene: Scene, x: Tensor, y: Tensor, smoothing: float) -> Tensor:
         r2 = dx**2 + dy**2
         scale = float(scene.subhalo_scale_radius[0, i])
         if scale == 0:  # a point of Einstein radius R has the mass pi R^2
-            total = total + radius[i] ** 2 / (2 * smoothing**2) * _bell(r2, smoothing)
+            total = total + radius[i] ** 2 / (2 * smoothing**2) * _gaussian(r2, smoothing)
         else:
             tau = float(scene.subhalo_truncation_radius[0, i]) / scale
-            total = total + radius[i] ** 2 * _tnfw((r2 + smoothing**2).sqrt(), scale, tau)
+            total = total + radius[i] ** 2 * _tnfw_convergence(
+                (r2 + smoothing**2).sqrt(), scale, tau
+            )
     if float(scene.vortex_mass[0]) > 0:
-        total = total + _line(scene, x, y, smoothing)
+        total = total + _vortex_convergence(scene, x, y, smoothing)
     return total
 
 
-def _bell(r2: Tensor, sigma: float) -> Tensor:
+def _gaussian(r2: Tensor, sigma: float) -> Tensor:
     return torch.exp(-0.5 * r2 / sigma**2)
 
 
-def _line(scene: Scene, x: Tensor, y: Tensor, sigma: float) -> Tensor:
+def _vortex_convergence(scene: Scene, x: Tensor, y: Tensor, sigma: float) -> Tensor:
     """A segment smeared by a Gaussian: a bell across, two error functions along."""
     cos, sin = torch.cos(scene.vortex_angle[0]), torch.sin(scene.vortex_angle[0])
     dx, dy = x - scene.vortex_x[0], y - scene.vortex_y[0]
@@ -79,19 +84,19 @@ def _line(scene: Scene, x: Tensor, y: Tensor, sigma: float) -> Tensor:
     root = math.sqrt(2) * sigma
     ends = torch.erf((along + half) / root) - torch.erf((along - half) / root)
     per_length = math.pi * scene.vortex_radius[0] ** 2 / length
-    return per_length * ends / 2 * _bell(across**2, sigma) / (math.sqrt(2 * math.pi) * sigma)
+    return per_length * ends / 2 * _gaussian(across**2, sigma) / (math.sqrt(2 * math.pi) * sigma)
 
 
-def _tnfw(r: Tensor, scale: float, tau: float) -> Tensor:
+def _tnfw_convergence(r: Tensor, scale: float, tau: float) -> Tensor:
     """Of a truncated NFW halo whose mass is pi (an Einstein radius of one), by its own share."""
     r = r.detach().requires_grad_()
     with torch.enable_grad():
-        share = mass_share_tnfw(r, torch.tensor(scale), torch.tensor(tau)).sum()
+        share = mass_fraction_tnfw(r, torch.tensor(scale), torch.tensor(tau)).sum()
     (slope,) = torch.autograd.grad(share, r)
     return slope / (2 * r.detach())
 
 
-ALONG = 64  # places on a line whose masses are counted
+VORTEX_POINTS = 64  # places on a line whose masses are counted
 
 
 def substructure_mass(
@@ -115,10 +120,10 @@ def substructure_mass(
         True
     """
     halo = parameters["halo_mass"][:, None]
-    steps = (np.arange(ALONG) + 0.5) / ALONG - 0.5
+    steps = (np.arange(VORTEX_POINTS) + 0.5) / VORTEX_POINTS - 0.5
     along = parameters["vortex_length"][:, None] * steps
     angle = parameters["vortex_angle"][:, None]
-    line = np.broadcast_to(parameters["vortex_mass"][:, None] / ALONG, along.shape)
+    line = np.broadcast_to(parameters["vortex_mass"][:, None] / VORTEX_POINTS, along.shape)
     x = np.hstack(
         [parameters["subhalo_x"], parameters["vortex_x"][:, None] + along * np.cos(angle)]
     )

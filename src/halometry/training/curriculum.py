@@ -13,7 +13,7 @@ from halometry.datasets.dataset import LabeledImages, has_parameters
 from halometry.datasets.store import open_store
 from halometry.runs.recipe import Recipe
 from halometry.simulation import Preset
-from halometry.simulation.render import sample_quickly
+from halometry.simulation.render import sample_fast
 from halometry.simulation.substructure_maps import substructure_mass
 
 KNOWN = (  # parameters that say where the mass is
@@ -53,7 +53,7 @@ class Curriculum:
         count = self.count if count is None else count
         scale = self.preset.mass_scale * self.weight(step)
         preset = self.preset.model_copy(update={"mass_scale": scale})
-        images, scene = sample_quickly(
+        images, scene = sample_fast(
             preset, self.seed, step * self.count + first, count, self.device
         )
         return images, scene.labels.to(self.device), scene.parameters()

@@ -22,7 +22,7 @@ from halometry.lensfit.optimize import Optimum, covariance
 from halometry.lensfit.subhalos.priors import Laws
 from halometry.simulation.lenses import SOFTENING, deflection
 from halometry.simulation.light import source_light
-from halometry.simulation.render import bin_down, pixel_axes, spread
+from halometry.simulation.render import bin_pixels, convolve_psf, pixel_axes
 from halometry.simulation.scene import Scene
 
 SPACING = 0.1  # arcsec, of the grid of places at which effects are rendered
@@ -171,8 +171,8 @@ class _Window:
     def image(self, bent: Tensor) -> Tensor:
         """Counts of the source's light through a deflection (2, H, W): (n,)."""
         light = source_light(self.scene, self.x - bent[:1], self.y - bent[1:], None)
-        light = bin_down(light, self.spec.supersampling)
-        return self._binned(self.scene.exposure * spread(light[:, None], self.spec)[:, 0])[0]
+        light = bin_pixels(light, self.spec.supersampling)
+        return self._binned(self.scene.exposure * convolve_psf(light[:, None], self.spec)[:, 0])[0]
 
     def _binned(self, pictures: Tensor) -> Tensor:
         """Sums over a few pixels each: (B, H, W) to (B, n)."""
