@@ -73,8 +73,8 @@ def _check_expected(expected: Tensor, start: int) -> None:
         good = (expected >= 0) & (expected < MAX_EXPECTED_COUNTS)
         first = int(torch.nonzero(~good.flatten(1).all(dim=1))[0, 0])
         raise DataError(
-            f"image {start + first}: its expected counts are not all from 0 to {MAX_EXPECTED_COUNTS:.0e};"
-            " check the values of its scene"
+            f"image {start + first}: its expected counts are not all from 0 to"
+            f" {MAX_EXPECTED_COUNTS:.0e}; check the values of its scene"
         )
 
 
