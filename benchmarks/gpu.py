@@ -80,7 +80,7 @@ class Way:
         self.images, self.labels = images, labels
         self.batch = min(batch, len(images))
         self.device = str(images.device)
-        self.net = Network(name, 1, 3).to(self.device, memory_format=torch.channels_last)
+        self.net = Network(name, 1, 3).to(self.device).to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), fused=True)
         self.preprocess = Preprocessing(PREPROCESSING)
         self.forward = torch.compile(self.outputs) if compiled else self.outputs

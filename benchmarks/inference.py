@@ -115,7 +115,7 @@ def build(name: str, config: PreprocessingConfig, images: Tensor, seed: int) -> 
     network = Network(name, config.channels, 3)
     for module in network.modules():
         if hasattr(module, "momentum"):
-            module.momentum = 1.0
+            setattr(module, "momentum", 1.0)  # noqa: B010
     preprocessing = Preprocessing(config)
     with torch.no_grad():
         network.train()(preprocessing(images[:16]))

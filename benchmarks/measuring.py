@@ -126,5 +126,5 @@ def ratio(over: list[float], under: list[float], seed: int = 0) -> dict[str, flo
 def told(rate: dict[str, float]) -> str:
     """A median or ratio with its quartiles or interval."""
     value = rate.get("median", rate.get("value", float("nan")))
-    value, low, high = (f"{float(f'{v:.3g}'):,g}" for v in (value, rate["low"], rate["high"]))
-    return f"{value} [{low}, {high}]"
+    shown, low, high = (f"{float(f'{v:.3g}'):,g}" for v in (value, rate["low"], rate["high"]))
+    return f"{shown} [{low}, {high}]"

@@ -180,9 +180,15 @@ def measure(name: str, folder: Path, rounds: int, seconds: float) -> dict[str, A
     return {
         "execution": {key: last[key] for key in ("precision", "channels_last", "threads")},
         "images_per_second": {way: quartiles(values) for way, values in rates.items()},
-        "ratios": {pair: ratio(*(rates[way] for way in pair.split(" / "))) for pair in BARS},
+        "ratios": {pair: _ratio(rates, pair) for pair in BARS},
         "rounds": rates,
     }
+
+
+def _ratio(rates: dict[str, list[float]], pair: str) -> dict[str, float]:
+    """Ratio of the rates of a pair of ways, written `OVER / UNDER`."""
+    over, under = pair.split(" / ")
+    return ratio(rates[over], rates[under])
 
 
 def main() -> None:

@@ -38,6 +38,8 @@ def main() -> None:
     options = parser.parse_args()
     run = halometry.load_run(options.run)
     preset = run.config.data.preset
+    if preset is None:
+        parser.error(f"{options.run}: was not trained on simulated images")
     with TemporaryDirectory() as place:
         images = Path(place) / "fresh.h5"
         halometry.simulate(preset, options.count, seed=options.seed, out=images)

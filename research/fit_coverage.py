@@ -31,7 +31,7 @@ WORSE = 0.1  # of -2 ln L, above the truth: not the best optimum
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="rows of what is done")
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     parser.add_argument("--preset", default="common_test_1")

@@ -89,6 +89,7 @@ class Model:
         p |= {name: torch.from_numpy(rows[:, k]) for k, name in enumerate(self.free)}
         batch = self.template.rows(torch.zeros(count, dtype=torch.int64))
         source, lens = (_ellipse(p[f"{of}_e1"], p[f"{of}_e2"]) for of in ("source", "lens"))
+        values: dict[str, Any] = {name: p[name] for name in CONSTANTS}
         return replace(
             batch,
             shear=torch.hypot(p["shear_1"], p["shear_2"]),
@@ -101,7 +102,7 @@ class Model:
             lens_light_axis_ratio=lens[0],
             lens_light_position_angle=lens[1],
             lens_light_brightness=p["lens_brightness"],
-            **{name: p[name] for name in CONSTANTS},
+            **values,
         ).to("cpu", torch.float64)
 
     def images(self, rows: np.ndarray) -> np.ndarray:

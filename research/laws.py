@@ -102,6 +102,7 @@ def _constants(fits: Fits) -> dict[str, Any]:
     preset = load_preset(PRESET)
     source, spec = preset.source, preset.image
     assert source.brightness is not None
+    assert source.sersic_index is not None
     held = {
         "source_radius": source.radius.value,
         "source_index": source.sersic_index.value,

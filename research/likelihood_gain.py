@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ KINDS = ("linear", "noise-free", "with noise", "fit")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     parser.add_argument("--preset", default="common_test_1")
     parser.add_argument("--count", type=int, default=20, help="lenses")
@@ -107,13 +108,18 @@ def _deviance(fitter: Fitter, held: Scene, start: Scene, data: torch.Tensor) -> 
     return float(maximize(Model(fitter.preset, layout), Counts(data), theta).deviance)
 
 
+def _median_of_rows(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Median of each resample (row of `rows`)."""
+    return np.median(values[rows], axis=1)
+
+
 def _rows(gains: dict[tuple[float, str], np.ndarray]) -> list[list[str]]:
     head = ["log10 of the mass (Msun), place", *KINDS, "noise-free over linear"]
     rows = [head]
     for (mass, place), each in gains.items():
         ratio = each[:, 1] / each[:, 0]
         told = bootstrap(
-            lambda r, ratio=ratio: np.median(ratio[r], axis=1),
+            partial(_median_of_rows, ratio),
             [np.arange(len(ratio))],
             float(np.median(ratio)),
         )

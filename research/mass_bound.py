@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ CELLS = 1000  # of the grid on which a mass is drawn
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     parser.add_argument("--preset", default="halo_mass")
     parser.add_argument("--count", type=int, default=60)
@@ -230,9 +231,9 @@ def summary(result: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, Any]:
         "posterior": "told the places, any estimate",
     }
     for name, errors_ in result.items():
-        mse = bootstrap(lambda r, e=errors_: e[r].mean(axis=1), groups, errors_.mean())
+        mse = bootstrap(partial(_mse_of_rows, errors_), groups, errors_.mean())
         r2 = bootstrap(
-            lambda r, e=errors_: 1 - e[r].mean(axis=1) / truth[r].var(axis=1),
+            partial(_r2_of_rows, errors_, truth),
             groups,
             1 - errors_.mean() / truth.var(),
         )
@@ -241,6 +242,16 @@ def summary(result: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, Any]:
             scaled = (1e5 * x for x in (mse.value, mse.low, mse.high))
             rows.append([names[name], "{} [{}, {}]".format(*rounded(*scaled)), str(r2)])
     return {**told, "rows": rows}
+
+
+def _mse_of_rows(squared_errors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Mean squared error of each resample (row of `rows`)."""
+    return squared_errors[rows].mean(axis=1)
+
+
+def _r2_of_rows(squared_errors: np.ndarray, truth: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Coefficient of determination of each resample (row of `rows`)."""
+    return 1 - squared_errors[rows].mean(axis=1) / truth[rows].var(axis=1)
 
 
 if __name__ == "__main__":

@@ -29,13 +29,13 @@ from scipy.special import ndtr
 from scipy.stats import beta, gamma
 
 import halometry
+from halometry.calibration.posterior import LEVELS
 from halometry.datasets.store import open_store
 from halometry.evaluation.bootstrap import binomial_interval
 from halometry.population import Summary, class_fractions, mass_population
 from halometry.population.density import density, quantiles_of
 from halometry.population.masses import SCORES
 from halometry.population.reading import QUANTILES, read_answers
-from halometry.population.summary import LEVELS
 from halometry.provenance import provenance
 from halometry.runs.training_data import labels_of_run, preset_of_run
 
@@ -67,7 +67,7 @@ Trials = dict[int, list[dict[str, Trial]]]  # by number of lenses: populations, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="a folder for what is done")
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     parser.add_argument("--run", default="common_test_1/d4net", help="of classes")

@@ -45,7 +45,7 @@ GOING_ON: dict[str, Any] = {"freeze_backbone": False, "learning_rate": 0.0003}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--plain", required=True, help="a finished run, with simulated images")
     parser.add_argument("--data", type=Path, required=True, help="the set it was trained on")
     parser.add_argument("--work", type=Path, required=True, help="a folder for images and runs")

@@ -31,9 +31,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import halometry
+from halometry.config import Task
 from halometry.errors import UnavailableError
 from halometry.log import duration
-from halometry.models.predictor import Task
 from halometry.runs.recipe import parse_overrides
 
 BACKBONES = ["mobilenetv3_small", "resnet18", "efficientnet_b5"]

@@ -13,12 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import chi2
 
 import halometry
 from halometry.datasets.inputs import natural
+from halometry.errors import ReadError
 from halometry.provenance import command, provenance
 
 SAMPLED, SPREAD = "common_test_1", 2.0  # the preset; standard deviations in a 68 % interval
@@ -32,8 +34,10 @@ def main() -> None:
     options = parser.parse_args()
     files = sorted(options.data.glob("*.npy"), key=lambda path: natural(path.name))
     fits = halometry.fit_lens(files, SAMPLED, subhalos="sampled")
-    images = []
+    images: list[dict[str, Any]] = []
     for file, fit, answer in zip(files, fits, halometry.predict(options.run, files), strict=True):
+        if isinstance(fit, ReadError) or fit.sampled is None:
+            raise SystemExit(f"{file}: cannot be fitted")
         mass = fit.sampled.mass_fractions
         low, high = answer.intervals["68"]
         apart = (answer.f_sub - mass.mean()) / np.hypot(mass.std(), (high - low) / SPREAD)

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from halometry.errors import UnavailableError
+from halometry.config import Task
+from halometry.errors import ReadError, UnavailableError
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.predict import predict
 from halometry.lensfit.command import fit_lens
@@ -102,6 +103,8 @@ def fits(data: Path) -> dict[str, dict[str, list[float]]]:
         for file, made in zip(
             FITTED, fit_lens(files, "common_test_1", figures=False, **options), strict=True
         ):
+            if isinstance(made, ReadError):
+                raise made
             values = [v for e in made.estimates for v in (e.value, e.error)]
             values += [made.reduced_chi_square, made.deviance]
             if made.convergence is not None:
@@ -117,13 +120,14 @@ def training() -> dict[str, dict[str, list[float]]]:
     from halometry.datasets.generate import simulate
 
     found = {}
+    tasks: tuple[tuple[Task, str], ...] = (
+        ("classification", "demo_classification"),
+        ("regression", "demo_mass"),
+    )
     fixed = {"epochs": 2, "precision": "float32", "channels_last": True}
     with tempfile.TemporaryDirectory() as place:
         home = Path(place)
-        for task, preset in (
-            ("classification", "demo_classification"),
-            ("regression", "demo_mass"),
-        ):
+        for task, preset in tasks:
             store = simulate(preset, 300, seed=3, out=home / f"{preset}.h5", test=60)
             for recipe in ("default", "baseline"):
                 more = {"size": 48, "pretrained": False} if recipe == "baseline" else {}

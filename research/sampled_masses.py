@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +112,18 @@ def summary(found: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, Any]:
         if name != NAME:
             error = (mass - truth) ** 2
             metrics["left"] = bootstrap(
-                lambda r, e=error: first[r].mean(axis=1) / e[r].mean(axis=1),
+                partial(_ratio_of_rows, first, error),
                 [np.arange(len(truth))],
                 first.mean() / error.mean(),
             )
         told[name] = {metric: value.to_dict() for metric, value in metrics.items()}
         rows.append([name, *(str(metrics.get(metric, "")) for metric in ("mse", "r2", "left"))])
     return {"who": told, "rows": rows}
+
+
+def _ratio_of_rows(over: np.ndarray, under: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Ratio of the means of each resample (row of `rows`)."""
+    return over[rows].mean(axis=1) / under[rows].mean(axis=1)
 
 
 def _of_posterior(rows: list[dict[str, Any]]) -> dict[str, Any]:

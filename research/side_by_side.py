@@ -39,13 +39,17 @@ def main() -> None:
     runs = {name: open_run(name) for name in options.runs}
     first, *others = runs
     config = runs[first].config
+    if config.data.preset is None:
+        parser.error(f"{first}: was not trained on simulated images")
     own = halometry.load_preset(config.data.preset)
     preset = shift_preset(own, options.shift[0], float(options.shift[1])) if options.shift else own
+    if preset is None:
+        parser.error(f"--shift {options.shift[0]}: the preset has no such thing")
     with TemporaryDirectory() as place:
         images = Path(place) / "fresh.h5"
         halometry.simulate(preset, options.count, seed=options.seed, out=images)
         sets: dict[str | None, Path] = {None: images}
-        for told in {run.config.data.mass_map_preset for run in runs.values()} - {None}:
+        for told in {p for run in runs.values() if (p := run.config.data.mass_map_preset)}:
             out = images.with_name(f"mapped-{len(sets)}.h5")
             sets[told] = map_mass(images, out, preset_of_maps(told), cores(), blind=True)
         found = {

@@ -17,8 +17,8 @@ from typing import Any, get_args
 from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
+import halometry.simulation.config as parts
 from halometry.compare.tables import markdown_table
-from halometry.simulation import parts
 
 ROOT = Path(__file__).resolve().parents[1]
 BUSY = 0.3  # load by others above which rates are doubtful, as in `benchmarks/`
@@ -44,7 +44,7 @@ def _parameters(part: str) -> str:
     rows = [["key", "unit", "range", ""], ["---"] * 4]
     for name, field in getattr(parts, part).model_fields.items():
         needed = "" if field.is_required() else "optional"
-        checks = [m.func for m in _metadata(field) if isinstance(m, AfterValidator)]
+        checks: list[Any] = [m.func for m in _metadata(field) if isinstance(m, AfterValidator)]
         for check in checks:
             unit = check.unit + (f" or {check.also}" if check.also else "")
             rows.append([f"`{name}`", unit, f"{check.low:g} to {check.high:g}", needed])

@@ -62,7 +62,7 @@ def peak_memory(net: nn.Module, batch: Tensor) -> int:
     return int(weights + batch.nbytes + tally.peak)
 
 
-class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class LiveTensors(TorchDispatchMode):
     """Counts the bytes of tensors that operations made and that are still in use.
 
     Args:

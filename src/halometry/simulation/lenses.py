@@ -140,7 +140,7 @@ def _sum_of_subhalos(scene: Scene, radius: Tensor, x: Tensor, y: Tensor) -> Defl
     extended = bool((scene.subhalo_scale_radius > 0).any())
     total: Deflection | None = None
     # Differences along an axis are made for many at once, those of whole images for one.
-    for some in order.split(max(1, MAX_BATCHED_OFFSETS // x.numel()), dim=1):  # type: ignore[no-untyped-call]
+    for some in order.split(max(1, MAX_BATCHED_OFFSETS // x.numel()), dim=1):
         x0, y0, scale, cut = (
             values.gather(1, some)[:, :, None, None]
             for values in (
