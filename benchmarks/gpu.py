@@ -127,7 +127,7 @@ class Way:
 def record_run(device: str, network: str, count: int, folder: Path) -> dict[str, Any]:
     """Seconds from nothing to the published AUC on the validation images; None if not reached."""
     start = time.perf_counter()
-    store = halometry.simulate(PRESET, count, 0, folder / "images.h5", device)
+    store = halometry.simulate(PRESET, count, out=folder / "images.h5", device=device)
     rendered = time.perf_counter() - start
     run = halometry.train("classification", store, network, folder / "run", device=device)
     trained = time.perf_counter() - start - rendered

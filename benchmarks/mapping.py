@@ -18,7 +18,7 @@ from halometry.datasets.readers import Image
 from halometry.evaluation.bootstrap import binomial_interval
 from halometry.log import track
 from halometry.massmaps.mapper import Mapper
-from halometry.massmaps.pool import CHUNK
+from halometry.massmaps.pool import IMAGES_PER_BATCH
 from halometry.simulation import sample
 
 ALIKE = 0.1  # of the noise: the largest difference of residuals that is none
@@ -36,17 +36,17 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"from the true one": [], "blind": []}
     apart: list[float] = []
     with track("mapping", options.count) as progress:
-        for first in range(0, options.count, CHUNK):
-            counts, scene = sample(mapper.preset, options.seed, first, CHUNK)
+        for first in range(0, options.count, IMAGES_PER_BATCH):
+            counts, scene = sample(mapper.preset, options.seed, first, IMAGES_PER_BATCH)
             start = time.perf_counter()
             known = mapper.of_scenes(counts[:, 0], scene)
-            seconds["from the true one"].append((time.perf_counter() - start) / CHUNK)
+            seconds["from the true one"].append((time.perf_counter() - start) / IMAGES_PER_BATCH)
             for k, one in enumerate(counts.numpy()):
                 start = time.perf_counter()
                 found = mapper.of_image(Image(one, None, f"{first + k}"))
                 seconds["blind"].append(time.perf_counter() - start)
                 apart.append(float(np.abs(found[1] - known[k, 1]).max()))
-            progress.advance(CHUNK)
+            progress.advance(IMAGES_PER_BATCH)
     quantiles = {name: np.quantile(each, (0.5, 0.25, 0.75)) for name, each in seconds.items()}
     alike = binomial_interval(int((np.array(apart) < ALIKE).sum()), len(apart))
     record |= {key: getattr(options, key) for key in ("preset", "count", "seed")}

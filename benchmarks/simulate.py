@@ -24,7 +24,7 @@ def rate(preset: str, count: int, workers: int) -> float:
     """Images a second of a whole set, the start of the processes and the disk included."""
     with tempfile.TemporaryDirectory(prefix="halometry-") as folder:
         start = time.perf_counter()
-        simulate(preset, count, out=Path(folder) / "set.h5", workers=workers, shard=SHARD)
+        simulate(preset, count, out=Path(folder) / "set.h5", workers=workers, shard_size=SHARD)
         return count / (time.perf_counter() - start)
 
 

@@ -157,7 +157,7 @@ def timed(step: Callable[[], int], seconds: float) -> dict[str, Any]:
 
 def write_images(folder: Path, preset: str, count: int) -> None:
     """The same images as a store, and as files as they are published, scaled by their extremes."""
-    store = halometry.simulate(preset, count, SEED, folder / "images.h5", "cpu")
+    store = halometry.simulate(preset, count, seed=SEED, out=folder / "images.h5", device="cpu")
     with open_store(store) as file:
         for k, (image, label) in enumerate(zip(file["images"], file["labels"], strict=True)):
             place = folder / "train" / str(label)

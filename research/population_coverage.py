@@ -126,7 +126,9 @@ def pool_of(run: str, size: int, work: Path) -> tuple[tuple[str, ...], np.ndarra
         while len(done) * PART < size:
             with TemporaryDirectory() as folder:
                 store, answers = Path(folder) / "part.h5", Path(folder) / "answers.csv"
-                halometry.simulate(preset, PART, POOL_SEED + len(done), store, "cpu")
+                halometry.simulate(
+                    preset, PART, seed=POOL_SEED + len(done), out=store, device="cpu"
+                )
                 halometry.predict(trained, store, out=answers, device="cpu")
                 with open_store(store) as opened:
                     labels = opened["labels"][:].tolist()

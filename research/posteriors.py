@@ -58,7 +58,7 @@ def main() -> None:
     preset = halometry.load_run(options.plain).config.data.preset
     assert preset is not None, f"{options.plain}: not from simulated images"
     fresh = options.work / f"{preset}_{options.seed}.h5"
-    halometry.simulate(preset, options.count, options.seed, fresh)
+    halometry.simulate(preset, options.count, seed=options.seed, out=fresh)
     judged: dict[str, Evaluation] = {}
     for name, run in _runs(options):
         judged[name] = evaluate(run, fresh)

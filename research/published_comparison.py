@@ -96,7 +96,12 @@ def _simulated(experiment: Experiment, out: Path, options: argparse.Namespace) -
         test = options.test or max(20, round(experiment.test * options.scale))
         count = max(3 * test, round(experiment.count * options.scale))
         halometry.simulate(
-            experiment.preset, count, options.seed, store, device=options.device, test=test
+            experiment.preset,
+            count,
+            seed=options.seed,
+            out=store,
+            device=options.device,
+            n_test=test,
         )
     return store
 
@@ -118,7 +123,7 @@ def _warm(
         name = f"{usual.name}, substructure {options.warm_up:g} times as heavy"
         heavy = usual.model_copy(update={"name": name, "mass_scale": options.warm_up})
         count = max(60, round(experiment.count * options.scale / 3))
-        halometry.simulate(heavy, count, options.seed, store, device=options.device)
+        halometry.simulate(heavy, count, seed=options.seed, out=store, device=options.device)
     longer = overrides | {"epochs": options.warm_up_epochs}
     for backbone in backbones:
         run = out / backbone

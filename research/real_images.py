@@ -24,7 +24,7 @@ import torch
 from laws import analysis
 from PIL import Image as Picture
 
-from halometry.datasets.inputs import natural
+from halometry.datasets.inputs import natural_sort_key
 from halometry.datasets.readers import Image, read_image
 from halometry.lensfit import Fit, Fitter
 from halometry.lensfit.command import panel
@@ -130,7 +130,7 @@ def _simulated(fitter: Fitter, seed: int, k: int, kind: str) -> Callable[[], Fit
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.npy"), key=lambda p: natural(p.name))
+    return sorted(folder.glob("*.npy"), key=lambda p: natural_sort_key(p.name))
 
 
 def _draw(options: argparse.Namespace) -> None:

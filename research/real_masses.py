@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import chi2
 
 import halometry
-from halometry.datasets.inputs import natural
+from halometry.datasets.inputs import natural_sort_key
 from halometry.errors import ReadError
 from halometry.provenance import command, provenance
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--run", default="halo_mass_broad/d4net_mapped")
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     options = parser.parse_args()
-    files = sorted(options.data.glob("*.npy"), key=lambda path: natural(path.name))
+    files = sorted(options.data.glob("*.npy"), key=lambda path: natural_sort_key(path.name))
     fits = halometry.fit_lens(files, SAMPLED, subhalos="sampled")
     images: list[dict[str, Any]] = []
     for file, fit, answer in zip(files, fits, halometry.predict(options.run, files), strict=True):

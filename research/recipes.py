@@ -61,7 +61,9 @@ def main() -> None:
     for backbone in options.backbones:
         for task, preset in SETS.items():
             store = options.out / f"{preset}.h5"
-            halometry.simulate(preset, options.count, options.seed, store, test=options.test)
+            halometry.simulate(
+                preset, options.count, seed=options.seed, out=store, n_test=options.test
+            )
             print(f"{backbone}, {task}", file=sys.stderr)
             judged = {recipe: judge(task, store, backbone, recipe, options) for recipe in RECIPES}
             record["pairs"].append(compared(task, backbone, judged))

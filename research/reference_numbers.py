@@ -128,7 +128,7 @@ def training() -> dict[str, dict[str, list[float]]]:
     with tempfile.TemporaryDirectory() as place:
         home = Path(place)
         for task, preset in tasks:
-            store = simulate(preset, 300, seed=3, out=home / f"{preset}.h5", test=60)
+            store = simulate(preset, 300, seed=3, out=home / f"{preset}.h5", n_test=60)
             for recipe in ("default", "baseline"):
                 more = {"size": 48, "pretrained": False} if recipe == "baseline" else {}
                 run = train(

@@ -19,8 +19,8 @@ from halometry.evaluation.differences import between, differences
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.metrics import key_metric, metric_title
 from halometry.massmaps.dataset import map_mass
-from halometry.massmaps.pool import preset_of_maps
-from halometry.parallel import cores
+from halometry.massmaps.pool import preset_from_yaml
+from halometry.parallel import available_cores
 from halometry.provenance import command, provenance
 from halometry.robustness.shifts import shift_preset
 from halometry.runs.open import open_run
@@ -51,7 +51,13 @@ def main() -> None:
         sets: dict[str | None, Path] = {None: images}
         for told in {p for run in runs.values() if (p := run.config.data.mass_map_preset)}:
             out = images.with_name(f"mapped-{len(sets)}.h5")
-            sets[told] = map_mass(images, out, preset_of_maps(told), cores(), blind=True)
+            sets[told] = map_mass(
+                images,
+                out,
+                preset=preset_from_yaml(told),
+                workers=available_cores(),
+                no_truth_init=True,
+            )
         found = {
             name: evaluate(run, sets[run.config.data.mass_map_preset]) for name, run in runs.items()
         }

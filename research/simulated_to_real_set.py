@@ -37,7 +37,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     store = options.work / f"{options.preset}.h5"
-    halometry.simulate(options.preset, options.count, options.seed, store, test=options.test)
+    halometry.simulate(
+        options.preset, options.count, seed=options.seed, out=store, n_test=options.test
+    )
     run = halometry.train(
         "classification", store, options.backbone, options.work / options.backbone,
         overrides={"epochs": options.epochs}, seed=options.seed,

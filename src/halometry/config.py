@@ -12,17 +12,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from halometry.errors import ConfigError, did_you_mean
 
 
-class Loader(yaml.SafeLoader):
+class YamlLoader(yaml.SafeLoader):
     """YAML 1.2 as to truth: `true` and `false` only, for `no` is a class of lenses."""
 
 
-Loader.yaml_implicit_resolvers = {
+YamlLoader.yaml_implicit_resolvers = {
     first: [(tag, form) for tag, form in forms if first in "tTfF" or not tag.endswith(":bool")]
     for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """A configuration object: immutable, and without room for misspelt keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -34,7 +34,7 @@ class Strict(BaseModel):
         return state | {"__dict__": {k: v for k, v in state["__dict__"].items() if k in fields}}
 
 
-Model = TypeVar("Model", bound=Strict)
+Model = TypeVar("Model", bound=StrictModel)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, is not YAML, or holds no mapping.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), YamlLoader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -70,11 +70,11 @@ def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(_explain(model, problem) for problem in error.errors())
+        problems = "; ".join(_describe_problem(model, problem) for problem in error.errors())
         raise ConfigError(f"{where}: {problems}") from None
 
 
-def _explain(model: type[BaseModel], problem: Any) -> str:
+def _describe_problem(model: type[BaseModel], problem: Any) -> str:
     location = [part for part in problem["loc"] if not str(part).startswith("function-")]
     key = ".".join(map(str, location))
     if problem["type"] == "extra_forbidden":

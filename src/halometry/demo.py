@@ -152,7 +152,7 @@ def at_work(
         run, images = load_run(weights_folder(name)), data
         if run.config.data.mass_map_preset is not None:
             if not mapped.exists():
-                map_mass(data, mapped, blind=True)
+                map_mass(data, mapped, no_truth_init=True)
             images = open_dataset(mapped)
         evaluations[name.rpartition("/")[2]] = evaluate(run, images, out / name, device)
     first = next(iter(evaluations.values()))

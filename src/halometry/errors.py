@@ -64,7 +64,7 @@ class UnavailableError(HalometryError):
     """Something that is not on this machine and cannot be fetched."""
 
 
-def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+def did_you_mean(name: str, known: Iterable[str], fallback: str | None = None) -> str:
     """The end of a message about an unknown name: the nearest known one, or all of them.
 
     Args:
@@ -80,4 +80,4 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) 
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
         return f"did you mean '{near[0]}'?"
-    return otherwise or "known: " + ", ".join(names)
+    return fallback or "known: " + ", ".join(names)

@@ -13,28 +13,28 @@ from pathlib import Path
 from halometry import __version__
 from halometry.errors import UnavailableError, UsageError
 
-PREFIX = "hf://"
+ADDRESS_PREFIX = "hf://"
 HOST = "huggingface.co"
-NEEDED = ("config.yaml", "weights.safetensors", "metrics.json")
-FILES = (
-    *NEEDED,
+REQUIRED_FILES = ("config.yaml", "weights.safetensors", "metrics.json")
+RUN_FILES = (
+    *REQUIRED_FILES,
     "split.json",
     "lineage.json",
     "conformal.json",
     "novelty.safetensors",
     "README.md",
 )
-LOGIN = "log in with 'hf auth login', or set HF_TOKEN"
+LOGIN_HINT = "log in with 'hf auth login', or set HF_TOKEN"
 
 _ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
 def is_address(name: str | Path) -> bool:
     """Whether it is meant as a place on the Hub."""
-    return str(name).startswith(PREFIX)
+    return str(name).startswith(ADDRESS_PREFIX)
 
 
-def parse(address: str) -> tuple[str, str | None]:
+def parse_address(address: str) -> tuple[str, str | None]:
     """The repository of an address, and its branch, tag or commit.
 
     Raises:
@@ -79,17 +79,17 @@ def fetch(address: str) -> Path:
     """
     from huggingface_hub import errors, snapshot_download
 
-    repo, revision = parse(address)
+    repo, revision = parse_address(address)
     online = connected()
     try:
         folder = snapshot_download(
-            repo, revision=revision, allow_patterns=list(FILES), local_files_only=not online
+            repo, revision=revision, allow_patterns=list(RUN_FILES), local_files_only=not online
         )
     except errors.RevisionNotFoundError as error:
         raise UnavailableError(f"{address}: {repo} has no revision '{revision}'") from error
     except errors.RepositoryNotFoundError as error:
         raise UnavailableError(
-            f"{address}: the Hub has no such model, or it is private; if it is yours, {LOGIN}"
+            f"{address}: the Hub has no such model, or it is private; if it is yours, {LOGIN_HINT}"
         ) from error
     except errors.HFValidationError as error:
         raise UsageError(f"{address}: is not a name that the Hub allows ({error})") from error
@@ -109,17 +109,17 @@ def check_push(address: str) -> None:
     """
     from huggingface_hub import HfApi, get_token
 
-    repo, revision = parse(address)
+    repo, revision = parse_address(address)
     if revision is not None:
-        raise UsageError(f"{address}: a push makes a new revision; give {PREFIX}{repo}")
+        raise UsageError(f"{address}: a push makes a new revision; give {ADDRESS_PREFIX}{repo}")
     if get_token() is None:
-        raise UnavailableError(f"{address}: the Hub asks who you are; {LOGIN}")
+        raise UnavailableError(f"{address}: the Hub asks who you are; {LOGIN_HINT}")
     if not connected():
         raise _unreachable(address, "cannot be pushed to")
     with _refusals(address):
         api = HfApi()
         there = set(api.list_repo_files(repo)) if api.repo_exists(repo) else set()
-    if there - {".gitattributes", "README.md"} and not there.issuperset(NEEDED):
+    if there - {".gitattributes", "README.md"} and not there.issuperset(REQUIRED_FILES):
         raise UsageError(f"{address}: the name is taken by something else; choose another")
 
 
@@ -136,15 +136,15 @@ def push(folder: Path, address: str) -> str:
     """
     from huggingface_hub import HfApi
 
-    repo, _ = parse(address)
+    repo, _ = parse_address(address)
     api = HfApi(library_name="halometry", library_version=__version__)
     with _refusals(address):
         page = api.create_repo(repo, exist_ok=True)
         api.upload_folder(
             repo_id=repo,
             folder_path=folder,
-            allow_patterns=list(FILES),
-            delete_patterns=[name for name in FILES if not (folder / name).is_file()],
+            allow_patterns=list(RUN_FILES),
+            delete_patterns=[name for name in RUN_FILES if not (folder / name).is_file()],
             commit_message=f"Weights published by halometry {__version__}",
         )
     return str(page)
@@ -163,7 +163,7 @@ def _refusals(address: str) -> Iterator[None]:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
             raise UnavailableError(
-                f"{address}: the Hub refuses this token; {LOGIN} with one that may write there"
+                f"{address}: the Hub refuses this token; {LOGIN_HINT} with one that may write there"
             ) from error
         raise UnavailableError(f"{address}: cannot be pushed to ({_reason(error)})") from error
 

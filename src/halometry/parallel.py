@@ -16,7 +16,7 @@ from halometry.errors import UsageError
 
 
 @contextmanager
-def no_interrupt() -> Iterator[None]:
+def block_interrupt() -> Iterator[None]:
     """Start processes that Ctrl-C on the terminal does not reach: they stop when told."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -55,14 +55,14 @@ def check_workers(workers: Workers) -> None:
         raise UsageError(f"--workers {workers}: must be 'auto' or a number from 1")
 
 
-def cores() -> int:
+def available_cores() -> int:
     """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-KINDS = ("cpu", "cuda")
+DEVICE_TYPES = ("cpu", "cuda")
 
 
 def find_device(name: str = "auto") -> str:
@@ -83,7 +83,7 @@ def _is_usable(name: str) -> bool:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError):
         return False
-    return name.partition(":")[0] in KINDS
+    return name.partition(":")[0] in DEVICE_TYPES
 
 
 def check_devices(device: str, devices: int, nodes: int = 1) -> str:

@@ -41,7 +41,7 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
 def machine(device: str = "cpu") -> dict[str, Any]:
     """The machine at hand, as a measurement on one of its devices names it."""
     return {
-        "processor": _processor(),
+        "processor": _processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
@@ -52,7 +52,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def _processor_name() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

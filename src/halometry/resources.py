@@ -14,11 +14,11 @@ from pathlib import Path
 
 from halometry.errors import UsageError, did_you_mean
 
-OWN = (".yaml", ".yml")  # how the name of a user's own file ends
+USER_FILE_SUFFIXES = (".yaml", ".yml")  # how the name of a user's own file ends
 WEIGHTS = "runs/weights"
 
 
-def names(folder: str) -> list[str]:
+def list_resources(folder: str) -> list[str]:
     """The names of the files in a folder of the package, such as `runs/recipes`."""
     files = _folder(folder).iterdir()
     return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
@@ -26,12 +26,12 @@ def names(folder: str) -> list[str]:
 
 def is_user_file(name: str | Path) -> bool:
     """Whether it is a file of the user's own."""
-    return Path(name).suffix in OWN
+    return Path(name).suffix in USER_FILE_SUFFIXES
 
 
 def resource_label(folder: str, name: str | Path) -> str:
     """What messages call it: `recipe baseline`, or the path of the user's own file."""
-    return str(name) if is_user_file(name) else f"{_kind(folder)} {name}"
+    return str(name) if is_user_file(name) else f"{_resource_type(folder)} {name}"
 
 
 @contextmanager
@@ -44,10 +44,12 @@ def resource_path(folder: str, name: str | Path) -> Iterator[Path]:
     if is_user_file(name):
         yield Path(name)
         return
-    known = names(folder)
+    known = list_resources(folder)
     if name not in known:
         hint = did_you_mean(str(name), known)
-        raise UsageError(f"unknown {_kind(folder)} '{name}', {hint} (or give a .yaml file)")
+        raise UsageError(
+            f"unknown {_resource_type(folder)} '{name}', {hint} (or give a .yaml file)"
+        )
     with resources.as_file(_folder(folder) / f"{name}.yaml") as path:
         yield path
 
@@ -88,7 +90,7 @@ def _unpacked(name: str) -> Path:
     return copy
 
 
-def _kind(folder: str) -> str:
+def _resource_type(folder: str) -> str:
     return folder.rpartition("/")[2].removesuffix("s")
 
 

@@ -66,7 +66,7 @@ def scheduler(tmp_path: Path) -> Iterator[Cluster]:
 def test_a_cluster_that_loses_a_worker_writes_the_same_bytes(
     scheduler: Cluster, tmp_path: Path
 ) -> None:
-    expected = content(simulate(PRESET, COUNT, out=tmp_path / "here" / "set.h5", shard=SHARD))
+    expected = content(simulate(PRESET, COUNT, out=tmp_path / "here" / "set.h5", shard_size=SHARD))
     out = tmp_path / "there" / "set.h5"
     workers = [scheduler.worker() for _ in range(2)]
     sums, noted = out.with_suffix(".shards") / "SHA256SUMS", []
@@ -79,7 +79,7 @@ def test_a_cluster_that_loses_a_worker_writes_the_same_bytes(
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
-    simulate(PRESET, COUNT, out=out, shard=SHARD, scheduler=scheduler.address)
+    simulate(PRESET, COUNT, out=out, shard_size=SHARD, scheduler=scheduler.address)
     killer.join(10)
     assert noted[0] < COUNT // SHARD
     assert [worker.poll() is None for worker in workers] == [False, True]
@@ -102,12 +102,12 @@ def test_the_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_worker_with_other_versions_is_refused(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from halometry.datasets.build import planned
+    from halometry.datasets.build import plan_shards
     from halometry.datasets.generate import _tasks
     from halometry.simulation import load_preset
 
     out = tmp_path / "set.h5"
-    (task,) = _tasks(planned(out, 10, 32), load_preset(PRESET), 0, "cpu", 10, out)
+    (task,) = _tasks(plan_shards(out, 10, 32), load_preset(PRESET), 0, "cpu", 10, out)
     other = replace(task, attributes=task.attributes | {"torch_version": "0.1"})
     with pytest.raises(UsageError, match=r"a worker has torch .*, not 0\.1"):
         cluster.make_on_worker(other)

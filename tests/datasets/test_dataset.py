@@ -15,7 +15,7 @@ import pytest
 
 from halometry.datasets import cache
 from halometry.datasets.cache import cache_folder
-from halometry.datasets.inputs import natural
+from halometry.datasets.inputs import natural_sort_key
 from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, StorageError, UsageError
 from helpers.folders import Tree, image, mass_files
@@ -94,13 +94,14 @@ def test_one_class_only_is_refused(tree: Tree) -> None:
 
 
 def test_of_val_and_test_the_latter_tests_and_the_other_is_said_to_be_unused(
-    tree: Tree, capfd: pytest.CaptureFixture[str]
+    tree: Tree, caplog: pytest.LogCaptureFixture
 ) -> None:
     parts = {f"{part}/{name}": 4 for part in ("train", "val", "test") for name in ("a", "b")}
+    caplog.set_level("INFO", logger="halometry")
     data = open_dataset(tree(parts))
     assert data.roles is not None
     assert [*data.roles] == ["train"] * 8 + ["test"] * 8
-    assert "test/ is the test set; val/ is not used" in capfd.readouterr().err
+    assert "test/ is the test set; val/ is not used" in caplog.text
 
 
 def test_a_link_to_nowhere_is_named(tree: Tree) -> None:
@@ -111,7 +112,7 @@ def test_a_link_to_nowhere_is_named(tree: Tree) -> None:
 
 
 def test_a_name_may_have_digits_of_any_kind() -> None:
-    assert sorted(["10².npy", "2².npy"], key=natural) == ["2².npy", "10².npy"]
+    assert sorted(["10².npy", "2².npy"], key=natural_sort_key) == ["2².npy", "10².npy"]
 
 
 @pytest.mark.parametrize("held", ["val", "test"])

@@ -36,7 +36,7 @@ def test_four_processes_write_the_same_bytes_as_one(whole: Path, tmp_path: Path)
 def test_the_division_into_shards_does_not_change_the_images(whole: Path, tmp_path: Path) -> None:
     import h5py
 
-    other = again(tmp_path / "set.h5", shard=150)
+    other = again(tmp_path / "set.h5", shard_size=150)
     with h5py.File(whole) as a, h5py.File(other) as b:
         assert len(b["shards"]) == 2
         assert (a["images"][:] == b["images"][:]).all()
@@ -81,11 +81,12 @@ def test_only_what_is_not_right_is_made_again(
     assert len(list(copy.parent.iterdir())) == 2
 
 
-def test_a_complete_set_is_left_alone(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_complete_set_is_left_alone(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="halometry")
     files = [copy, *copy.with_suffix(".shards").glob("[!.]*")]
     before = [path.stat().st_mtime_ns for path in files]
     again(copy, workers=2)
-    assert "set.h5: complete already" in capsys.readouterr().err
+    assert "set.h5: complete already" in caplog.text
     assert [path.stat().st_mtime_ns for path in files] == before
 
 
@@ -93,8 +94,8 @@ def test_a_complete_set_is_left_alone(copy: Path, capsys: pytest.CaptureFixture[
     ("changed", "message"),
     [
         ({"seed": 4}, r"set\.shards: holds a set with seed 3 \(now 4\); choose another --out"),
-        ({"shard": 64}, r"shard 32 \(now 64\)"),
-        ({"test": 0, "seed": 9}, r"seed 3 \(now 9\), test 20 \(now 0\)"),
+        ({"shard_size": 64}, r"shard_size 32 \(now 64\)"),
+        ({"n_test": 0, "seed": 9}, r"seed 3 \(now 9\), n_test 20 \(now 0\)"),
         ({"count": 300}, r"count 200 \(now 300\)"),
     ],
 )
@@ -141,7 +142,7 @@ def test_two_that_make_the_same_set_do_not_meet(copy: Path) -> None:
     [
         ({"workers": 0}, "--workers 0: must be 'auto' or a number from 1"),
         ({"workers": "many"}, "--workers many: must be 'auto' or a number"),
-        ({"shard": 0}, "--shard 0: must be at least 1"),
+        ({"shard_size": 0}, "--shard-size 0: must be at least 1"),
         ({"workers": 2, "scheduler": "tcp://h:1"}, "--workers is for this machine"),
     ],
 )

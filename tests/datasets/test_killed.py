@@ -73,7 +73,9 @@ def tiny(out: Path) -> Path:
     """A set of two shards that takes no time."""
     preset = load_preset(PRESET)
     image = preset.image.model_copy(update={"pixels": 16})
-    return simulate(preset.model_copy(update={"image": image}), 34, SEED, out, shard=SHARD)
+    return simulate(
+        preset.model_copy(update={"image": image}), 34, seed=SEED, out=out, shard_size=SHARD
+    )
 
 
 def killed_at(event: int, out: Path) -> None:

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
-from halometry.datasets.inputs import count_images, iter_images, natural
-from halometry.datasets.readers import READABLE, Image, read_image
+from halometry.datasets.inputs import count_images, iter_images, natural_sort_key
+from halometry.datasets.readers import READABLE_SUFFIXES, Image, read_image
 from halometry.errors import ReadError
 
 RAMP = np.arange(48.0).reshape(6, 8)
@@ -143,7 +143,7 @@ def test_values_that_are_no_numbers_are_refused(tmp_path: Path, values: np.ndarr
         read_image(tmp_path / "a.npy")
 
 
-@pytest.mark.parametrize("ending", READABLE)
+@pytest.mark.parametrize("ending", READABLE_SUFFIXES)
 def test_an_empty_file_is_refused(tmp_path: Path, ending: str) -> None:
     (tmp_path / f"a{ending}").touch()
     with pytest.raises(ReadError, match="is empty"):
@@ -241,7 +241,13 @@ def test_files_come_in_natural_order_and_bad_ones_as_errors(tmp_path: Path) -> N
 
 
 def test_natural_order() -> None:
-    assert sorted(["b2", "a10", "a9", "b10", "a"], key=natural) == ["a", "a9", "a10", "b2", "b10"]
+    assert sorted(["b2", "a10", "a9", "b10", "a"], key=natural_sort_key) == [
+        "a",
+        "a9",
+        "a10",
+        "b2",
+        "b10",
+    ]
 
 
 def test_the_real_files_are_read(shared_data: Path) -> None:

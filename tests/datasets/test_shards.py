@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 
 from halometry.datasets import workers as work
-from halometry.datasets.build import planned
+from halometry.datasets.build import plan_shards
 from halometry.datasets.generate import simulate
-from halometry.datasets.index import verify
+from halometry.datasets.index import verify_shards
 from halometry.datasets.inputs import count_images, find_files
 from halometry.datasets.open import open_dataset
 from halometry.datasets.shards import Shard
-from halometry.datasets.store import StoreWriter, attributes_of, open_store
+from halometry.datasets.store import StoreWriter, open_store, read_attributes
 from halometry.errors import DataError, UnavailableError, UsageError
 from halometry.log import track
 from halometry.simulation import load_preset, sample
@@ -35,7 +35,7 @@ COUNT, SHARD = 70, 32
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("made") / "lenses.h5"
-    return simulate("demo_classification", COUNT, seed=2, out=out, shard=SHARD, test=10)
+    return simulate("demo_classification", COUNT, seed=2, out=out, shard_size=SHARD, n_test=10)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_each_shard_is_a_store_of_its_own(made: Path) -> None:
 
 def test_nothing_is_dated(made: Path) -> None:
     with open_store(made) as file:
-        assert "date" not in attributes_of(file)
+        assert "date" not in read_attributes(file)
 
 
 def test_a_profiler_does_not_change_the_bytes(tmp_path: Path) -> None:
@@ -85,11 +85,11 @@ def test_a_profiler_does_not_change_the_bytes(tmp_path: Path) -> None:
                 held.append(frame)
                 frame = frame.f_back
 
-    plain = simulate("demo_mass", 64, out=tmp_path / "plain" / "a.h5", shard=32)
+    plain = simulate("demo_mass", 64, out=tmp_path / "plain" / "a.h5", shard_size=32)
     profiler = threading.Thread(target=profile)
     profiler.start()
     try:
-        watched = simulate("demo_mass", 64, out=tmp_path / "watched" / "a.h5", shard=32)
+        watched = simulate("demo_mass", 64, out=tmp_path / "watched" / "a.h5", shard_size=32)
     finally:
         stop.set()
         profiler.join()
@@ -116,11 +116,11 @@ def test_the_page_on_formats_is_right(made: Path) -> None:
 
 @pytest.mark.parametrize("name", ["lenses", "ein 50%b ü", "a.b.hdf5", "x.h5"])
 def test_any_name_will_do(tmp_path: Path, name: str) -> None:
-    path = simulate("demo_mass", 40, out=tmp_path / name, shard=32)
+    path = simulate("demo_mass", 40, out=tmp_path / name, shard_size=32)
     with h5py.File(path) as file:
         assert file["images"][:].min(axis=0).max() > 0
         assert file["labels"][39] > 0
-    assert verify(path) == 2
+    assert verify_shards(path) == 2
 
 
 def test_it_is_read_from_anywhere(
@@ -171,16 +171,16 @@ def test_shards_that_are_not_there_are_not_read_as_zeros(
     copy: Path, spoil: Callable[[Path], None], message: str
 ) -> None:
     spoil(copy)
-    for use in (open_store, open_dataset, verify):
+    for use in (open_store, open_dataset, verify_shards):
         with pytest.raises(DataError, match=message):
             use(copy)
 
 
 def test_checksums_find_a_single_wrong_bit(copy: Path) -> None:
-    assert verify(copy) == 3
+    assert verify_shards(copy) == 3
     flip(copy.with_suffix(".shards") / "00001.h5")
     with pytest.raises(DataError, match=r"1 of 3 shards are damaged \(lenses.shards/00001.h5\)"):
-        verify(copy)
+        verify_shards(copy)
 
 
 def flip(path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_single_file_is_still_a_store_and_has_no_checksums(tmp_path: Path) -> 
         writer.write(0, np.ones((4, 1, 8, 8)), np.full(4, 0.1))
     assert len(open_dataset(path)) == 4
     with pytest.raises(DataError, match="is a single file, without checksums"):
-        verify(path)
+        verify_shards(path)
 
 
 def test_images_below_a_folder_are_counted_once(copy: Path) -> None:
@@ -205,8 +205,10 @@ def test_images_below_a_folder_are_counted_once(copy: Path) -> None:
 
 
 def test_too_many_shards_are_refused_and_never_chosen(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--shard 32: makes more than 200 files.*at least 512"):
-        simulate("demo_mass", 100_000, out=tmp_path / "a.h5", shard=32)
+    with pytest.raises(
+        UsageError, match="--shard-size 32: makes more than 200 files.*at least 512"
+    ):
+        simulate("demo_mass", 100_000, out=tmp_path / "a.h5", shard_size=32)
     assert not list(tmp_path.iterdir())
 
 
@@ -221,7 +223,7 @@ def test_processes_are_begun_where_they_save_time(monkeypatch: pytest.MonkeyPatc
         ("common_test_1", 4000, 4),
     ):
         size = generate._shard_size(count, None)
-        plan = planned(Path("set.h5"), count, size)
+        plan = plan_shards(Path("set.h5"), count, size)
         tasks = generate._tasks(plan, load_preset(preset), 0, "cpu", count, Path("set.h5"))
         assert generate._processes("auto", tasks) == expected, (preset, count)
         assert generate._processes(2, tasks) == 2

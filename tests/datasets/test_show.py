@@ -28,15 +28,15 @@ def test_show_draws_a_set_and_a_folder(lenses: Path, shared_data: Path, tmp_path
             assert np.asarray(picture.convert("L")).std() > 10
 
 
-def test_show_says_what_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="halometry")
     (tmp_path / "0.npy").write_bytes(b"no image")
     for i, side in enumerate((20, 30, 30), start=1):
         np.save(tmp_path / f"{i}.npy", np.arange(side * side).reshape(side, side))
     show(tmp_path, tmp_path / "m.pdf", count=2)
-    told = capsys.readouterr().err
-    assert "left out: " in told
-    assert "0.npy: is not a NumPy file" in told
-    assert "the first 2 of 4 images; see --count" in told
+    assert "left out: " in caplog.text
+    assert "0.npy: is not a NumPy file" in caplog.text
+    assert "the first 2 of 4 images; see --count" in caplog.text
 
 
 def test_show_knows_what_was_meant(tmp_path: Path) -> None:

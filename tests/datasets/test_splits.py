@@ -26,7 +26,7 @@ def test_in_published_folders_only_the_selection_set_is_carved(tree: Tree) -> No
 
 
 def test_a_store_may_set_a_test_set_aside(tmp_path: Path) -> None:
-    path = simulate("demo_classification", 60, seed=5, out=tmp_path / "s.h5", test=15)
+    path = simulate("demo_classification", 60, seed=5, out=tmp_path / "s.h5", n_test=15)
     split = split_dataset(open_dataset(path), seed=0)
     np.testing.assert_array_equal(split.test, np.arange(45, 60))
 

@@ -71,7 +71,7 @@ def test_a_larger_store_begins_with_the_smaller_one(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"count": 0}, "--count 0: must be at least 1"),
-        ({"count": 5, "test": 5}, "--test 5: must be below --count 5"),
+        ({"count": 5, "n_test": 5}, "--n-test 5: must be below --count 5"),
         ({"count": 5, "seed": -1}, "--seed -1: must not be negative"),
     ],
 )

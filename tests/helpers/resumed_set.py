@@ -8,7 +8,7 @@ from typing import Any
 from halometry.datasets.generate import simulate
 
 PRESET, COUNT, SEED, SHARD = "demo_mass", 200, 3, 32
-OPTIONS: dict[str, Any] = {"seed": SEED, "shard": SHARD, "test": 20}
+OPTIONS: dict[str, Any] = {"seed": SEED, "shard_size": SHARD, "n_test": 20}
 
 
 def again(out: Path, count: int = COUNT, **changed: Any) -> Path:

@@ -11,7 +11,7 @@ import pytest
 
 from halometry.datasets.dataset import LabeledImages, LazyImages
 from halometry.datasets.open import open_dataset
-from halometry.datasets.shards import shards_of
+from halometry.datasets.shards import read_shards
 from halometry.datasets.show import show
 from halometry.datasets.store import StoreWriter, open_store
 from halometry.errors import ReadError, UsageError
@@ -39,7 +39,7 @@ def test_a_mapped_set_keeps_all_but_the_images(lenses: Path, mapped: Path) -> No
 
 def test_a_mapped_set_is_looked_at_with_its_maps(mapped: Path, tmp_path: Path) -> None:
     data = open_dataset(mapped)
-    np.testing.assert_array_equal(data.picture(3), data.images[3, 0])
+    np.testing.assert_array_equal(data.display_image(3), data.images[3, 0])
     drawn = show(mapped, tmp_path / "mapped.png", count=3)
     assert drawn is not None
     assert drawn.stat().st_size > 10_000
@@ -48,9 +48,9 @@ def test_a_mapped_set_is_looked_at_with_its_maps(mapped: Path, tmp_path: Path) -
 def test_a_set_of_another_preset_is_mapped_blindly(lenses: Path, tmp_path: Path) -> None:
     other = load_preset(SMALL).model_copy(update={"name": "other"})
     few = first_images(open_dataset(lenses), 3)
-    made = open_dataset(map_mass(few, tmp_path / "mapped.h5", other))
-    assert made.attributes["blind"] == 1
-    assert open_dataset(map_mass(few, tmp_path / "own.h5")).attributes["blind"] == 0
+    made = open_dataset(map_mass(few, tmp_path / "mapped.h5", preset=other))
+    assert made.attributes["no_truth_init"] == 1
+    assert open_dataset(map_mass(few, tmp_path / "own.h5")).attributes["no_truth_init"] == 0
 
 
 def first_images(data: LabeledImages, count: int) -> LabeledImages:
@@ -70,7 +70,7 @@ def test_an_image_without_counts_is_named_before_the_work(lenses: Path, tmp_path
     images = few.images[:].astype(np.float32)
     images[2] = np.random.default_rng(0).normal(images[2])
     with pytest.raises(ReadError, match=r"images\[2\].*no counts"):
-        map_mass(replace(few, images=images), tmp_path / "mapped.h5", blind=True)
+        map_mass(replace(few, images=images), tmp_path / "mapped.h5", no_truth_init=True)
     assert not list(tmp_path.iterdir())
 
 
@@ -97,7 +97,7 @@ def test_a_stopped_map_goes_on_with_the_same_bytes(
     assert sum(seen) == 90 - 64
     written = [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("0*.h5"))]
     with open_store(mapped) as one, open_store(out) as other:
-        assert len(shards_of(other)) == 3
+        assert len(read_shards(other)) == 3
         np.testing.assert_array_equal(one["images"], other["images"])
         np.testing.assert_array_equal(one["labels"], other["labels"])
     assert map_mass(lenses, out) == out  # complete: nothing is done again
@@ -122,7 +122,7 @@ def test_test_images_of_folders_come_last(tmp_path: Path) -> None:
         description="",
         roles=np.array(["test", "train"] * 3),
     )
-    made = open_dataset(map_mass(folders, tmp_path / "mapped.h5", SMALL, workers=1))
+    made = open_dataset(map_mass(folders, tmp_path / "mapped.h5", preset=SMALL, workers=1))
     assert made.roles is not None
     assert made.roles.tolist() == ["train"] * 3 + ["test"] * 3
     order = [1, 3, 5, 0, 2, 4]
@@ -151,16 +151,16 @@ def test_sets_that_cannot_be_mapped_are_refused(lenses: Path, mapped: Path, tmp_
     with pytest.raises(UsageError, match="mapped already"):
         map_mass(mapped, tmp_path / "out.h5")
     with pytest.raises(UsageError, match="150 x 150"):
-        map_mass(lenses, tmp_path / "out.h5", LARGE)
-    with pytest.raises(UsageError, match="holds a set with blind False"):
-        map_mass(lenses, mapped, blind=True)
+        map_mass(lenses, tmp_path / "out.h5", preset=LARGE)
+    with pytest.raises(UsageError, match="holds a set with no_truth_init False"):
+        map_mass(lenses, mapped, no_truth_init=True)
     other = load_preset(SMALL).model_copy(
         update={"name": "other", "description": "Of\n" + "x " * 99}
     )
     with pytest.raises(
         UsageError, match=r"preset\.description .{9,40} \(now Of x .{9,40} \.\.\.\)"
     ):
-        map_mass(lenses, mapped, other)
+        map_mass(lenses, mapped, preset=other)
     with pytest.raises(UsageError, match="workers 0"):
         map_mass(lenses, tmp_path / "out.h5", workers=0)
     strange = replace(open_dataset(lenses), attributes={})

@@ -18,7 +18,7 @@ from halometry.errors import DataError, ReadError, RunError
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.predict import predict
 from halometry.massmaps.mapper import Mapper
-from halometry.massmaps.pool import Mapping
+from halometry.massmaps.pool import MassMapPool
 from halometry.robustness.command import LATER, measure_robustness
 from halometry.robustness.shifts import SHIFTS, shift_preset
 from halometry.runs.mapped_inputs import for_plain_images
@@ -121,8 +121,8 @@ def test_weights_of_a_broad_preset_bear_what_it_draws(shift: str, factor: float)
 def test_what_is_mapped_already_passes_whatever_the_preset(mapped: Path, workers: int) -> None:
     done = [Image(one, None, "image", "by a preset") for one in open_dataset(mapped).images[:20]]
     bad = ReadError("image.npy", "is truncated")
-    with Mapping("image: {psf: {file: gone.fits}}", 21, workers) as mapping:
-        found = list(mapping.of([*done, bad]))
+    with MassMapPool("image: {psf: {file: gone.fits}}", 21, workers) as mapping:
+        found = list(mapping.map_images([*done, bad]))
         assert "_pool" not in vars(mapping)
     assert all(one is other for one, other in zip(found, [*done, bad], strict=True))
 

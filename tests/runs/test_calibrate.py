@@ -133,7 +133,7 @@ def test_images_for_calibration_are_those_that_nothing_else_was_done_with(
     again = calibrate(run, lenses, "cpu")
     assert again.temperature == load_run(run).config.temperature
     assert again.conformal.untouched
-    more = simulate("demo_classification", 130, seed=1, out=tmp_path / "more.h5", test=10)
+    more = simulate("demo_classification", 130, seed=1, out=tmp_path / "more.h5", n_test=10)
     made = calibrate(run, more, "cpu")  # of 130, 90 began as the training set, 10 are for testing
     assert made.conformal.images == "15 images of demo_classification, seed 1"
     assert sum(map(len, made.conformal.scores)) == 15

@@ -35,7 +35,7 @@ TINY = "test_resnet"
 def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set that says itself which images are for testing."""
     path = tmp_path_factory.mktemp("sets") / "fixed.h5"
-    return simulate("demo_classification", 90, seed=5, out=path, test=12)
+    return simulate("demo_classification", 90, seed=5, out=path, n_test=12)
 
 
 @pytest.fixture(scope="module")

@@ -175,7 +175,7 @@ def test_published_weights_know_what_the_run_knew(run: Run, lenses: Path, tmp_pa
     other = simulate("demo_classification", 30, seed=3, out=tmp_path / "other.h5")
     publish_run(run, other, tmp_path / "published", device="cpu")
     assert (tmp_path / "published" / NOVELTY).read_bytes() == (run.path / NOVELTY).read_bytes()
-    assert NOVELTY in hub.FILES
+    assert NOVELTY in hub.RUN_FILES
     before, after = predict(run, lenses), predict(tmp_path / "published", lenses)
     pairs = [(a.ood, b.ood) for a, b in zip(before, after, strict=True)]
     for one, other in pairs:

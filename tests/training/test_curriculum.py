@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from halometry.datasets.dataset import LabeledImages, preset_of
+from halometry.datasets.dataset import LabeledImages, preset_from_dataset
 from halometry.datasets.open import open_dataset
 from halometry.models import Network
 from halometry.models.backbones import PLAIN_NAMES
@@ -32,14 +32,20 @@ def data(masses: Path) -> LabeledImages:
 
 def wanted(data: LabeledImages, **options: Any) -> Curriculum | None:
     return curriculum(
-        data, preset_of(data), Recipe(**options), steps=100, batch=16, seed=1, device="cpu"
+        data,
+        preset_from_dataset(data),
+        Recipe(**options),
+        steps=100,
+        batch=16,
+        seed=1,
+        device="cpu",
     )
 
 
 def test_a_simulated_set_knows_its_preset_and_others_have_none(data: LabeledImages) -> None:
-    assert preset_of(data) == load_preset("demo_mass")
+    assert preset_from_dataset(data) == load_preset("demo_mass")
     folder = replace(data, attributes={})
-    assert preset_of(folder) is None
+    assert preset_from_dataset(folder) is None
     assert wanted(folder, online_fraction=0.5) is None
     assert has_mass(data)
     assert not has_mass(replace(data, source="a folder"))

@@ -17,7 +17,7 @@ from halometry.datasets.dataset import LabeledImages
 from halometry.errors import HalometryError, RunError
 from halometry.lensfit.likelihood import coarser
 from halometry.lensfit.mass_map import grid_of
-from halometry.massmaps.pool import preset_of_maps
+from halometry.massmaps.pool import preset_from_yaml
 from halometry.models.predictor import Predictor
 from halometry.models.preprocessing import extremes
 from halometry.parallel import find_device
@@ -76,7 +76,7 @@ class Explainer:
         need_captum()
         if preset is not None and run.config.data.mass_map_preset is not None:
             preset = _as_its_maps(
-                preset, grid_of(preset_of_maps(run.config.data.mass_map_preset))[1]
+                preset, grid_of(preset_from_yaml(run.config.data.mass_map_preset))[1]
             )
         self.run, self.preset, self.method = run, preset, method
         self.device = find_device(device)

@@ -10,14 +10,14 @@ from typing import Literal
 import numpy as np
 
 from halometry.calibration.posterior import Posterior
-from halometry.config import Strict, validate
+from halometry.config import StrictModel, validate
 from halometry.errors import ConfigError, RunError, UsageError
 
 LEVEL = 0.9  # where none is asked for
 DIGITS = 7  # of a score that are kept
 
 
-class Conformal(Strict):
+class Conformal(StrictModel):
     """What images that nothing was learnt from say of how wrong a predictor can be.
 
     The score of an image is how badly an answer fits its truth: one minus the probability of its

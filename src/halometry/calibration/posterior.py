@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from pydantic import Field
 
-from halometry.config import Strict
+from halometry.config import StrictModel
 
 CELLS = 512
 MARGIN = 0.5  # of the labels' range, on either side
@@ -21,7 +21,7 @@ SMALLEST_DENSITY = float(np.finfo(np.float32).tiny)  # below it a density counts
 LEVELS = {"68": 0.68, "95": 0.95}  # of the intervals that are told
 
 
-class Grid(Strict):
+class Grid(StrictModel):
     """Cells of equal width, on each of which a density is constant.
 
     Attributes:

@@ -59,8 +59,18 @@ def simulate(
     from halometry.datasets.generate import simulate as run
     from halometry.datasets.shards import shard_folder
 
-    asked = processes(workers)
-    path = run(preset, count, seed, out, device, test, overwrite, asked, shard, scheduler)
+    path = run(
+        preset,
+        count,
+        seed=seed,
+        out=out,
+        device=device,
+        n_test=test,
+        overwrite=overwrite,
+        workers=processes(workers),
+        shard_size=shard,
+        scheduler=scheduler,
+    )
     tell(f"{count:,} images -> {path}, with {shard_folder(path).name}/ beside it")
 
 
@@ -244,7 +254,7 @@ def show(
     """Draw a montage with labels."""
     from halometry.datasets.show import show as draw
 
-    if (path := draw(what, out, count, seed)) is not None:
+    if (path := draw(what, out, count=count, seed=seed)) is not None:
         tell(f"montage -> {path}")
 
 

@@ -64,5 +64,12 @@ def map_(
     from halometry.datasets.shards import shard_folder
     from halometry.massmaps.dataset import map_mass
 
-    made = map_mass(data, out, preset, processes(workers), blind, overwrite)
+    made = map_mass(
+        data,
+        out,
+        preset=preset,
+        workers=processes(workers),
+        no_truth_init=blind,
+        overwrite=overwrite,
+    )
     tell(f"mapped images -> {made}, with {shard_folder(made).name}/ beside it")

@@ -19,7 +19,7 @@ from halometry.compare.ranking import best_of, conclusion, learnt
 from halometry.compare.report import Gallery, pareto, write_report
 from halometry.compare.tables import write_csv, write_differences
 from halometry.config import Task
-from halometry.datasets.dataset import LabeledImages, take
+from halometry.datasets.dataset import LabeledImages, take_rows
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import split_dataset
 from halometry.errors import HalometryError, RunError, UsageError
@@ -265,7 +265,7 @@ def _costs(
     evaluations: list[Evaluation], data: LabeledImages, device: str
 ) -> dict[str, dict[str, Any]]:
     """Size, work, memory and speed of each network, all timed in turns on this machine."""
-    raw = take(data.images, np.arange(1)).float()
+    raw = take_rows(data.images, np.arange(1)).float()
     predictors: dict[str, Callable[[Tensor], Tensor]] = {}
     costs: dict[str, dict[str, Any]] = {}
     for evaluation in evaluations:
@@ -316,7 +316,7 @@ def gallery_of(
         return f"{output:.3f}"
 
     def image(i: int) -> np.ndarray:
-        return data.picture(rows[i])
+        return data.display_image(rows[i])
 
     def looks() -> list[Look]:
         if explain is None or not find_spec("captum"):

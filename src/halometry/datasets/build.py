@@ -12,18 +12,18 @@ from halometry.datasets.shards import Shard, shard_folder
 from halometry.errors import StorageError
 from halometry.log import Tracker, logger, track
 
-MOST_SHARDS = 200  # HDF5 may hold all of them open, and some systems allow 256 open files
+MAX_SHARDS = 200  # HDF5 may hold all of them open, and some systems allow 256 open files
 
 Finished = Callable[[Shard], None]
 Make = Callable[[list[Shard], Tracker, Finished], None]
 
 
-def least_shard(count: int) -> int:
+def min_shard_size(count: int) -> int:
     """Images of a shard, with which a set has no more than `MOST_SHARDS`."""
-    return -(-count // MOST_SHARDS)
+    return -(-count // MAX_SHARDS)
 
 
-def planned(out: Path, count: int, size: int) -> list[Shard]:
+def plan_shards(out: Path, count: int, size: int) -> list[Shard]:
     """The shards of a set to be, without their bytes and checksums.
 
     Args:
@@ -38,7 +38,7 @@ def planned(out: Path, count: int, size: int) -> list[Shard]:
     ]
 
 
-def make_shards(
+def build_dataset(
     out: Path,
     plan: list[Shard],
     settings: dict[str, Any],

@@ -19,10 +19,10 @@ from halometry.datasets.store import StoreWriter, open_store
 from halometry.errors import DataError, ReadError, StorageError
 from halometry.log import logger, track
 
-LOOKED_AT = 20  # files that may tell what a set is like
-PACK = 256  # images written at a time
-A_DAY = 24 * 3600  # seconds
-VERSION = "2"  # of the packing: a change makes old caches unused
+MAX_FILES_PROBED = 20  # files that may tell what a set is like
+IMAGES_PER_WRITE = 256  # images written at a time
+STALE_AFTER_SECONDS = 24 * 3600  # seconds
+CACHE_VERSION = "2"  # of the packing: a change makes old caches unused
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ def cache_info() -> CacheInfo:
     return CacheInfo(str(folder), size)
 
 
-def _sweep() -> None:
+def _remove_stale_files() -> None:
     """Remove what was left half-packed by a process that was killed, a day ago or more."""
     for path in cache_folder().glob("packed-*.partial"):
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > A_DAY:
+            if time.time() - path.stat().st_mtime > STALE_AFTER_SECONDS:
                 path.unlink()
 
 
 @dataclass(frozen=True)
-class Entry:
+class FileEntry:
     """A file of a set: its path below the root, class index or -1, size and time of change."""
 
     name: str
@@ -63,15 +63,15 @@ class Entry:
     changed: int
 
 
-def fingerprint(root: Path, entries: Sequence[Entry]) -> str:
+def cache_key(root: Path, entries: Sequence[FileEntry]) -> str:
     """Changes when a file is added, removed, renamed or written anew."""
-    listing = hashlib.sha256(f"{VERSION}\n{root.resolve()}\n".encode())
+    listing = hashlib.sha256(f"{CACHE_VERSION}\n{root.resolve()}\n".encode())
     for entry in entries:
         listing.update(f"{entry.name}\0{entry.label}\0{entry.size}\0{entry.changed}\n".encode())
     return listing.hexdigest()[:16]
 
 
-def packed(root: Path, entries: Sequence[Entry], task: Task) -> Path:
+def pack_files(root: Path, entries: Sequence[FileEntry], task: Task) -> Path:
     """The store that holds the images of these files; they are read only if it is not there.
 
     Args:
@@ -83,14 +83,14 @@ def packed(root: Path, entries: Sequence[Entry], task: Task) -> Path:
         DataError: a bad file (named, with the reason, and how many more), or mixed shapes.
         StorageError: the cache cannot be written.
     """
-    store = cache_folder() / f"packed-{fingerprint(root, entries)}.h5"
+    store = cache_folder() / f"packed-{cache_key(root, entries)}.h5"
     if store.is_file():
         try:
             open_store(store).close()
             return store
         except DataError:
             store.unlink()  # half-written by an older program, or damaged
-    _sweep()
+    _remove_stale_files()
     try:
         _pack(store, root, entries, task)
     except StorageError as error:
@@ -100,8 +100,8 @@ def packed(root: Path, entries: Sequence[Entry], task: Task) -> Path:
     return store
 
 
-def _pack(store: Path, root: Path, entries: Sequence[Entry], task: Task) -> None:
-    first = _first_good(root, entries)
+def _pack(store: Path, root: Path, entries: Sequence[FileEntry], task: Task) -> None:
+    first = _reference_image(root, entries)
     bad: list[ReadError] = []
     by_folder = task == "classification"
     writer = StoreWriter(
@@ -113,8 +113,8 @@ def _pack(store: Path, root: Path, entries: Sequence[Entry], task: Task) -> None
         compress=False,
     )
     with writer, track(f"packing {root}", len(entries)) as progress:
-        for start in range(0, len(entries), PACK):
-            part = entries[start : start + PACK]
+        for start in range(0, len(entries), IMAGES_PER_WRITE):
+            part = entries[start : start + IMAGES_PER_WRITE]
             images = np.zeros((len(part), *first.pixels.shape), np.float32)
             labels = np.zeros(len(part), np.float64 if task == "regression" else np.int64)
             for i, entry in enumerate(part):
@@ -129,23 +129,25 @@ def _pack(store: Path, root: Path, entries: Sequence[Entry], task: Task) -> None
             writer.write(start, images, labels)
             progress.advance(len(part))
         if bad:
-            raise DataError(_complaint(bad))
+            raise DataError(_bad_files_message(bad))
     logger.info(
         f"packed {len(entries):,} files of {root} once, into the cache; they are not read again"
     )
 
 
-def _complaint(bad: list[ReadError]) -> str:
+def _bad_files_message(bad: list[ReadError]) -> str:
     more = f" (and {len(bad) - 1} more bad files)" if len(bad) > 1 else ""
     return f"{bad[0]}{more}; mend or remove it and try again"
 
 
-def _first_good(root: Path, entries: Sequence[Entry]) -> Image:
+def _reference_image(root: Path, entries: Sequence[FileEntry]) -> Image:
     """The first image that can be read, one with color rather: the others must be like it."""
     bad: list[ReadError] = []
     found: Image | None = None
-    everywhere = entries[:: max(1, len(entries) // LOOKED_AT)]  # classes come one after the other
-    for entry in everywhere[:LOOKED_AT]:
+    everywhere = entries[
+        :: max(1, len(entries) // MAX_FILES_PROBED)
+    ]  # classes come one after the other
+    for entry in everywhere[:MAX_FILES_PROBED]:
         try:
             image = read_image(root / entry.name)
         except ReadError as error:
@@ -156,7 +158,7 @@ def _first_good(root: Path, entries: Sequence[Entry]) -> Image:
         if len(found.pixels) == 3:
             break
     if found is None:
-        raise DataError(_complaint(bad))
+        raise DataError(_bad_files_message(bad))
     return found
 
 

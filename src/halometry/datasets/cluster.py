@@ -17,8 +17,8 @@ from halometry.log import Tracker, logger
 from halometry.parallel import find_device
 from halometry.provenance import versions
 
-ANSWER = 15  # seconds that a scheduler has to answer
-ARRIVE = 30  # seconds until a file of another machine must be seen here
+CONNECT_TIMEOUT_SECONDS = 15  # seconds that a scheduler has to answer
+FILE_TIMEOUT_SECONDS = 30  # seconds until a file of another machine must be seen here
 KEPT = "finished shards are kept: repeat the command to go on"
 
 
@@ -81,7 +81,7 @@ def _distributed() -> Any:
 
 def _connect(distributed: Any, address: str) -> Any:
     try:
-        return distributed.Client(address, timeout=ANSWER, set_as_default=False)
+        return distributed.Client(address, timeout=CONNECT_TIMEOUT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UnavailableError(
             f"--scheduler {address}: no Dask scheduler answers there; give its address as the"
@@ -105,7 +105,7 @@ def make_on_worker(task: ShardTask) -> Shard:
 
 def _await(path: Path, shard: Shard) -> None:
     """Wait until a file that another machine wrote is seen here; networks take a moment."""
-    deadline = time.monotonic() + ARRIVE
+    deadline = time.monotonic() + FILE_TIMEOUT_SECONDS
     while not path.exists() or path.stat().st_size != shard.bytes:
         if time.monotonic() > deadline:
             raise DataError(

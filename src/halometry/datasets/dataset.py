@@ -25,7 +25,7 @@ from halometry.simulation import Preset
 if TYPE_CHECKING:
     pass
 
-LOOKED_AT = 64  # images of a set that its fingerprint depends on
+MAX_FINGERPRINT_IMAGES = 64  # images of a set that its fingerprint depends on
 
 
 class LazyImages:
@@ -46,7 +46,7 @@ class LazyImages:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        return native(self._file["images"][rows])
+        return to_native_byte_order(self._file["images"][rows])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LazyImages, (self.path,)  # another process opens the file for itself
@@ -84,7 +84,7 @@ class LabeledImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def picture(self, row: int) -> np.ndarray:
+    def display_image(self, row: int) -> np.ndarray:
         """An image to be looked at (H, W): the mean of its channels, of a mapped set the first."""
         image = np.asarray(self.images[np.array([row])])[0].astype(np.float32)
         picture: np.ndarray = (
@@ -101,12 +101,12 @@ class LabeledImages:
         digest = hashlib.sha256(repr((self.task, self.images.shape, self.class_names)).encode())
         digest.update("\0".join(self.names).encode())
         digest.update(np.ascontiguousarray(self.labels).tobytes())
-        rows = np.unique(np.linspace(0, len(self) - 1, LOOKED_AT).astype(int))
+        rows = np.unique(np.linspace(0, len(self) - 1, MAX_FINGERPRINT_IMAGES).astype(int))
         digest.update(np.ascontiguousarray(self.images[rows], dtype=np.float32).tobytes())
         return digest.hexdigest()[:16]
 
 
-def native(values: Any) -> np.ndarray:
+def to_native_byte_order(values: Any) -> np.ndarray:
     """An array in this machine's byte order, which files need not have."""
     array = np.asarray(values)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -118,7 +118,7 @@ def read_images(path: Path, size: int) -> np.ndarray | LazyImages:
         return LazyImages(path)
     with open_store(path) as file:
         try:
-            return native(file["images"][:])
+            return to_native_byte_order(file["images"][:])
         except (OSError, RuntimeError) as error:
             raise DataError(f"{path}: is damaged; make or copy it again") from error
 
@@ -135,7 +135,7 @@ def has_parameters(data: LabeledImages, names: Iterable[str]) -> bool:
         return all(name in there for name in names) and np.array_equal(labels, data.labels)
 
 
-def check(data: LabeledImages) -> None:
+def check_dataset(data: LabeledImages) -> None:
     """Refuse a set that nothing can be learnt from.
 
     Raises:
@@ -164,7 +164,7 @@ def check(data: LabeledImages) -> None:
         )
 
 
-def preset_of(data: LabeledImages) -> Preset | None:
+def preset_from_dataset(data: LabeledImages) -> Preset | None:
     """The preset a set was simulated from; None where it was not, or names files not here."""
     text = data.attributes.get("preset_yaml")
     if text is None:
@@ -176,7 +176,7 @@ def preset_of(data: LabeledImages) -> Preset | None:
         return None
 
 
-def take(images: Any, rows: np.ndarray) -> Tensor:
+def take_rows(images: Any, rows: np.ndarray) -> Tensor:
     """Images (B, C, H, W) at some rows (B,), sorted, of a tensor or of a set on disk."""
     if isinstance(images, Tensor):
         return images[torch.from_numpy(rows).to(images.device)]

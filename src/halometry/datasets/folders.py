@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from halometry.config import Task
-from halometry.datasets.cache import Entry, packed
+from halometry.datasets.cache import FileEntry, pack_files
 from halometry.datasets.dataset import LabeledImages, read_images
-from halometry.datasets.inputs import natural
+from halometry.datasets.inputs import natural_sort_key
 from halometry.datasets.readers import is_readable, read_image
 from halometry.datasets.store import open_store
 from halometry.errors import DataError, ReadError
 from halometry.log import logger
 
-PUBLISHED_ORDERS = (("no", "sphere", "vort"), ("no_sub", "sub"))
+PUBLISHED_CLASS_ORDERS = (("no", "sphere", "vort"), ("no_sub", "sub"))
 TEST_FOLDERS = ("test", "val")  # in the community's sets, val/ is the test set by custom
 
 
@@ -55,10 +55,10 @@ def _class_folders(path: Path) -> list[str]:
     with os.scandir(path) as found:
         folders = [f.name for f in found if f.is_dir() and not f.name.startswith(".")]
     classes = [name for name in folders if _has_image(path / name)]
-    for order in PUBLISHED_ORDERS:
+    for order in PUBLISHED_CLASS_ORDERS:
         if set(classes) == set(order):
             return list(order)
-    return sorted(classes, key=natural)
+    return sorted(classes, key=natural_sort_key)
 
 
 def _has_image(path: Path) -> bool:
@@ -70,7 +70,7 @@ def _is_image(name: str) -> bool:
     return is_readable(name) and not name.startswith(".")
 
 
-def _scan(root: Path, below: str, label: int) -> list[Entry]:
+def _scan(root: Path, below: str, label: int) -> list[FileEntry]:
     """The images directly in one folder, in natural order."""
     entries = []
     with os.scandir(root / below) as found:
@@ -83,8 +83,8 @@ def _scan(root: Path, below: str, label: int) -> list[Entry]:
                         f"{file.path}: cannot be read ({error.strerror}); mend or remove it"
                     ) from error
                 name = str(Path(below) / file.name)
-                entries.append(Entry(name, label, status.st_size, status.st_mtime_ns))
-    return sorted(entries, key=lambda entry: natural(entry.name))
+                entries.append(FileEntry(name, label, status.st_size, status.st_mtime_ns))
+    return sorted(entries, key=lambda entry: natural_sort_key(entry.name))
 
 
 def _classes(root: Path, parts: tuple[str, ...]) -> LabeledImages:
@@ -99,7 +99,7 @@ def _classes(root: Path, parts: tuple[str, ...]) -> LabeledImages:
             f"{root / parts[0]}: has images of one class only ({names[0]});"
             " at least two class folders are needed"
         )
-    entries: list[Entry] = []
+    entries: list[FileEntry] = []
     roles: list[str] = []
     for part in parts:
         there = _class_folders(root / part)
@@ -114,11 +114,11 @@ def _classes(root: Path, parts: tuple[str, ...]) -> LabeledImages:
             roles += ["train" if part in ("", "train") else "test"] * len(found)
     data = _load(root, entries, "classification", tuple(names))
     if len(parts) == 1:
-        return _described(data, f"{len(entries):,} images in class folders", None)
+        return _with_description(data, f"{len(entries):,} images in class folders", None)
     for_training = roles.count("train")
     where = f"{for_training:,} images in train/, {len(roles) - for_training:,} in {parts[1]}/"
     custom = " (the test set by custom)" if parts[1] == "val" else " (the test set)"
-    return _described(data, where + custom, np.array(roles))
+    return _with_description(data, where + custom, np.array(roles))
 
 
 def _masses(root: Path) -> LabeledImages:
@@ -135,13 +135,13 @@ def _masses(root: Path) -> LabeledImages:
             " or use 'predict'"
         )
     data = _load(root, entries, "regression", None)
-    return _described(data, f"{len(entries):,} object arrays", None)
+    return _with_description(data, f"{len(entries):,} object arrays", None)
 
 
 def _load(
-    root: Path, entries: list[Entry], task: Task, class_names: tuple[str, ...] | None
+    root: Path, entries: list[FileEntry], task: Task, class_names: tuple[str, ...] | None
 ) -> LabeledImages:
-    store = packed(root, entries, task)
+    store = pack_files(root, entries, task)
     with open_store(store) as file:
         labels = file["labels"][:]
         size = file["images"].size * file["images"].dtype.itemsize
@@ -156,7 +156,7 @@ def _load(
     )
 
 
-def _described(data: LabeledImages, found: str, roles: np.ndarray | None) -> LabeledImages:
+def _with_description(data: LabeledImages, found: str, roles: np.ndarray | None) -> LabeledImages:
     from dataclasses import replace
 
     _, channels, height, width = data.images.shape

@@ -4,32 +4,43 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from halometry.datasets.build import MOST_SHARDS, Finished, least_shard, make_shards, planned
+from halometry.datasets.build import (
+    MAX_SHARDS,
+    Finished,
+    build_dataset,
+    min_shard_size,
+    plan_shards,
+)
 from halometry.datasets.cluster import make_on_cluster
 from halometry.datasets.shards import Shard
-from halometry.datasets.workers import BATCH, ShardTask, make_here, make_in_processes
+from halometry.datasets.workers import RENDER_BATCH, ShardTask, make_here, make_in_processes
 from halometry.errors import StorageError, UsageError
-from halometry.log import Tracker, logger
-from halometry.parallel import Workers, check_workers, cores, find_device
+from halometry.log import Tracker, logger, with_progress
+from halometry.parallel import Workers, available_cores, check_workers, find_device
 from halometry.provenance import versions
 from halometry.simulation import Preset, load_preset
 
-SHARD = 1024  # images of a shard, if nothing else is said
-WORTH_PROCESSES = 2e8  # subpixels; ten seconds on one core, twice what it takes to start processes
-LEAST_SUBPIXELS = 10_000
+DEFAULT_SHARD_SIZE = 1024  # images
+MIN_PARALLEL_SUBPIXELS = (
+    2e8  # subpixels; ten seconds on one core, twice what it takes to start processes
+)
+MIN_IMAGE_SUBPIXELS = 10_000
 
 
+@with_progress
 def simulate(
     preset: str | Path | Preset,
     count: int,
+    *,
     seed: int = 0,
     out: str | Path = "lenses.h5",
     device: str = "auto",
-    test: int = 0,
+    n_test: int = 0,
     overwrite: bool = False,
     workers: Workers = 1,
-    shard: int | None = None,
+    shard_size: int | None = None,
     scheduler: str | None = None,
+    progress: bool = True,
 ) -> Path:
     """Draw, render and observe labeled images into a store.
 
@@ -52,6 +63,7 @@ def simulate(
         shard: images of a shard, rounded up to a multiple of 32; None takes 1,024, or more
             where there would be more than 200 shards.
         scheduler: address of a Dask scheduler, whose workers do the work instead.
+        progress: whether to show progress bars.
 
     Returns:
         `out`.
@@ -67,19 +79,19 @@ def simulate(
     """
     preset = preset if isinstance(preset, Preset) else load_preset(preset)
     out = Path(out)
-    _check(count, test, seed, out, workers, scheduler)
+    _check(count, n_test, seed, out, workers, scheduler)
     if scheduler is None:
         device = find_device(device)
     elif device == "auto":
         device = "cpu"  # what the workers have is not known here
-    size = _shard_size(count, shard)
-    plan = planned(out, count, size)
-    tasks = _tasks(plan, preset, seed, device, count - test, out)
+    size = _shard_size(count, shard_size)
+    plan = plan_shards(out, count, size)
+    tasks = _tasks(plan, preset, seed, device, count - n_test, out)
     settings = {
         "count": count,
         "seed": seed,
-        "test": test,
-        "shard": size,
+        "n_test": n_test,
+        "shard_size": size,
         "device": tasks[0].attributes["device"],  # noise differs between a CPU and a GPU
         **versions(),
         "preset": preset.model_dump(mode="json", exclude_none=True),
@@ -90,20 +102,20 @@ def simulate(
         some = [making[shard.file] for shard in left]
         processes = _processes(workers, some)
         if workers != "auto" and processes < workers:
-            logger.info(f"--workers {workers}: {len(some)} shards are left; see --shard")
+            logger.info(f"--workers {workers}: {len(some)} shards are left; see --shard-size")
         _make(some, processes, scheduler, progress, finished)
 
     title = f"simulating {preset.name}"
-    return make_shards(out, plan, settings, count - test, overwrite, title, make)
+    return build_dataset(out, plan, settings, count - n_test, overwrite, title, make)
 
 
 def _check(
-    count: int, test: int, seed: int, out: Path, workers: Workers, scheduler: str | None
+    count: int, n_test: int, seed: int, out: Path, workers: Workers, scheduler: str | None
 ) -> None:
     if count < 1:
         raise UsageError(f"--count {count}: must be at least 1")
-    if not 0 <= test < count:
-        raise UsageError(f"--test {test}: must be below --count {count}")
+    if not 0 <= n_test < count:
+        raise UsageError(f"--n-test {n_test}: must be below --count {count}")
     if seed < 0:
         raise UsageError(f"--seed {seed}: must not be negative")
     check_workers(workers)
@@ -120,21 +132,21 @@ def _check(
 
 
 def _shard_size(count: int, asked: int | None) -> int:
-    least = _whole_batches(least_shard(count))
+    least = _whole_batches(min_shard_size(count))
     if asked is None:
-        return max(SHARD, least)
+        return max(DEFAULT_SHARD_SIZE, least)
     if asked < 1:
-        raise UsageError(f"--shard {asked}: must be at least 1")
+        raise UsageError(f"--shard-size {asked}: must be at least 1")
     if _whole_batches(asked) < least:
         raise UsageError(
-            f"--shard {asked}: makes more than {MOST_SHARDS} files, which HDF5 may have to hold"
+            f"--shard-size {asked}: makes more than {MAX_SHARDS} files, which HDF5 may have to hold"
             f" open together; give at least {least}"
         )
     return _whole_batches(asked)
 
 
 def _whole_batches(count: int) -> int:
-    return -(-count // BATCH) * BATCH
+    return -(-count // RENDER_BATCH) * RENDER_BATCH
 
 
 def _tasks(
@@ -161,15 +173,15 @@ def _tasks(
 def _processes(workers: Workers, tasks: list[ShardTask]) -> int:
     """How many processes to work in."""
     if workers == "auto":
-        worth_it = sum(map(_subpixels, tasks)) > WORTH_PROCESSES
-        workers = cores() if worth_it and tasks[0].device.startswith("cpu") else 1
+        worth_it = sum(map(_subpixels, tasks)) > MIN_PARALLEL_SUBPIXELS
+        workers = available_cores() if worth_it and tasks[0].device.startswith("cpu") else 1
     return min(workers, len(tasks))
 
 
 def _subpixels(task: ShardTask) -> int:
     """What a shard costs: subpixels, of which a small image takes as long as some more."""
     spec = task.preset.image
-    return task.count * max((spec.pixels * spec.supersampling) ** 2, LEAST_SUBPIXELS)
+    return task.count * max((spec.pixels * spec.supersampling) ** 2, MIN_IMAGE_SUBPIXELS)
 
 
 def _make(

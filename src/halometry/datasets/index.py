@@ -8,12 +8,19 @@ from pathlib import Path
 import h5py
 from h5py import h5d, h5p, h5s
 
-from halometry.datasets.shards import TABLE, Shard, checksum, home_of, shards_of, table_of
-from halometry.datasets.store import Disk, attributes_of, open_store, storage_error
+from halometry.datasets.shards import (
+    SHARDS_TABLE,
+    Shard,
+    checksum,
+    read_shards,
+    shard_base,
+    shard_table,
+)
+from halometry.datasets.store import ErrorLatchingFile, open_store, read_attributes, storage_error
 from halometry.errors import DataError
 from halometry.io import atomic_write
 
-OWN = ("start", "test_from")  # attributes that a shard has for itself
+SHARD_ATTRIBUTES = ("start", "test_from")  # attributes that a shard has for itself
 
 
 def write_index(index: Path, shards: list[Shard], test_from: int) -> None:
@@ -30,13 +37,13 @@ def write_index(index: Path, shards: list[Shard], test_from: int) -> None:
         StorageError: no room or no permission; what was there is as it was.
     """
     with atomic_write(index) as partial:
-        disk = Disk(partial, "w+")
+        disk = ErrorLatchingFile(partial, "w+")
         with disk, h5py.File(disk, "w") as file, open_store(index.parent / shards[0].file) as one:
-            kept = {key: value for key, value in one.attrs.items() if key not in OWN}
+            kept = {key: value for key, value in one.attrs.items() if key not in SHARD_ATTRIBUTES}
             file.attrs.update(kept | {"test_from": test_from})
             for name in ("images", "labels", *(f"parameters/{key}" for key in one["parameters"])):
                 _join(file, name, one[name], shards)
-            file.create_dataset(TABLE, data=table_of(shards))
+            file.create_dataset(SHARDS_TABLE, data=shard_table(shards))
         if disk.failure is not None:
             raise storage_error(index, disk.failure) from disk.failure
 
@@ -62,13 +69,13 @@ def is_index_of(index: Path, shards: list[Shard], test_from: int) -> bool:
     """Whether a file presents exactly these shards already."""
     try:
         with open_store(index) as file:
-            found = shards_of(file), attributes_of(file).get("test_from")
+            found = read_shards(file), read_attributes(file).get("test_from")
     except DataError:
         return False
     return found == (shards, test_from)
 
 
-def verify(path: str | Path) -> int:
+def verify_shards(path: str | Path) -> int:
     """Compare every shard of a store with the checksum that the index has of it.
 
     Args:
@@ -87,10 +94,10 @@ def verify(path: str | Path) -> int:
     """
     path = Path(path)
     with open_store(path) as file:
-        shards = shards_of(file)
+        shards = read_shards(file)
     if not shards:
         raise DataError(f"{path}: is a single file, without checksums to compare with")
-    home = home_of(path, shards)
+    home = shard_base(path, shards)
     bad = [shard.file for shard in shards if checksum(home / shard.file) != shard.sha256]
     if bad:
         raise DataError(

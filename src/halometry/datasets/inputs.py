@@ -9,14 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from halometry.datasets.readers import Image, image_of, is_readable, pixel_fault, read_image
+from halometry.datasets.readers import (
+    Image,
+    image_from_array,
+    is_readable,
+    pixel_problem,
+    read_image,
+)
 from halometry.datasets.store import is_store, open_store
 from halometry.errors import DataError, ReadError, UsageError
 
-Given = str | Path | np.ndarray | Sequence[str | Path] | Sequence[np.ndarray]
+ImageInput = str | Path | np.ndarray | Sequence[str | Path] | Sequence[np.ndarray]
 
 
-def natural(name: str) -> list[tuple[int, int, str]]:
+def natural_sort_key(name: str) -> list[tuple[int, int, str]]:
     """A key that sorts 2 before 10.
 
     Example:
@@ -37,7 +43,7 @@ def find_files(path: Path) -> list[Path]:
     visible = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
     below = (p for p in visible if p.parent == path or not _in_an_index(p))
     found = [p for p in below if is_readable(p.name) or p.suffix in (".h5", ".hdf5")]
-    return sorted(found, key=lambda p: natural(str(p)))
+    return sorted(found, key=lambda p: natural_sort_key(str(p)))
 
 
 def _in_an_index(file: Path) -> bool:
@@ -48,10 +54,10 @@ def _in_an_index(file: Path) -> bool:
 
 def count_images(paths: Sequence[str | Path]) -> int:
     """How many images `iter_images` will give; a file that cannot be read counts as one."""
-    return sum(_stored(file) if is_store(file) else 1 for file in _each_once(paths))
+    return sum(_count_stored(file) if is_store(file) else 1 for file in _unique_files(paths))
 
 
-def _each_once(paths: Sequence[str | Path]) -> list[Path]:
+def _unique_files(paths: Sequence[str | Path]) -> list[Path]:
     """The files below some paths, which may lie in each other."""
     found: dict[str, Path] = {}
     for path in paths:
@@ -60,7 +66,7 @@ def _each_once(paths: Sequence[str | Path]) -> list[Path]:
     return list(found.values())
 
 
-def _stored(file: Path) -> int:
+def _count_stored(file: Path) -> int:
     try:
         with open_store(file) as store:
             return len(store["labels"])
@@ -68,7 +74,7 @@ def _stored(file: Path) -> int:
         return 1
 
 
-def given_images(given: Given, channels: int) -> tuple[Iterator[Image | ReadError], int]:
+def read_inputs(given: ImageInput, channels: int) -> tuple[Iterator[Image | ReadError], int]:
     """The images that a user gives, and how many there are; for a bad one the error instead.
 
     Args:
@@ -121,7 +127,7 @@ def _holds_several(array: np.ndarray, channels: int) -> bool:
 def _from_arrays(arrays: list[np.ndarray]) -> Iterator[Image | ReadError]:
     for i, array in enumerate(arrays):
         try:
-            yield image_of(array, f"array[{i}]")
+            yield image_from_array(array, f"array[{i}]")
         except ReadError as error:
             yield error
 
@@ -132,7 +138,7 @@ def iter_images(paths: Sequence[str | Path]) -> Iterator[Image | ReadError]:
     Args:
         paths: files, folders (searched through), stores.
     """
-    for file in _each_once(paths):
+    for file in _unique_files(paths):
         if is_store(file):
             yield from _from_store(file)
         else:
@@ -158,7 +164,7 @@ def _from_store(file: Path) -> Iterator[Image | ReadError]:
                 except (OSError, RuntimeError):
                     yield ReadError(name, "is damaged")
                     continue
-                if (fault := pixel_fault(pixels)) is not None:
+                if (fault := pixel_problem(pixels)) is not None:
                     yield ReadError(name, fault)
                 else:
                     yield Image(pixels, float(label) if masses else None, name, mapped)

@@ -22,7 +22,7 @@ MAX_DIMENSIONS = 4
 NUMBER_KINDS = "biuf"
 
 
-class Refused(Exception):  # noqa: N818
+class UnreadableError(Exception):
     """A file that holds something else than arrays and numbers, or is damaged; the reason."""
 
 
@@ -41,7 +41,7 @@ def read_npy(path: Path) -> np.ndarray | list[Any]:
     """
     content = path.read_bytes()
     if not content:
-        raise Refused("is empty")
+        raise UnreadableError("is empty")
     file = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(file)
@@ -49,12 +49,12 @@ def read_npy(path: Path) -> np.ndarray | list[Any]:
             version, np.lib.format.read_array_header_2_0
         )
         if version not in ((1, 0), (2, 0), (3, 0)):
-            raise Refused(f"is of a NumPy format version {version} that is not known")
+            raise UnreadableError(f"is of a NumPy format version {version} that is not known")
         shape, fortran, dtype = read(file)
-    except Refused:
+    except UnreadableError:
         raise
     except Exception as error:  # the header is parsed as a literal, which can fail in many ways
-        raise Refused("is not a NumPy file, or its header is damaged") from error
+        raise UnreadableError("is not a NumPy file, or its header is damaged") from error
     rest = content[file.tell() :]
     if dtype.hasobject:
         return _object_array(rest, shape)
@@ -66,12 +66,12 @@ def _array(
 ) -> np.ndarray:
     """An array from its bytes, whose number is checked before anything is allocated."""
     if dtype.kind not in NUMBER_KINDS or dtype.names:
-        raise Refused(f"holds values of type {dtype}, not numbers")
+        raise UnreadableError(f"holds values of type {dtype}, not numbers")
     count = _count(shape)
     if count == 0:
-        raise Refused("holds no values")
+        raise UnreadableError("holds no values")
     if len(data) < count * dtype.itemsize:
-        raise Refused(f"is truncated: {len(data):,} of {count * dtype.itemsize:,} bytes")
+        raise UnreadableError(f"is truncated: {len(data):,} of {count * dtype.itemsize:,} bytes")
     flat = np.frombuffer(data, dtype, count)
     return flat.reshape(shape, order="F" if fortran else "C")
 
@@ -79,27 +79,27 @@ def _array(
 def _count(shape: tuple[int, ...]) -> int:
     """How many values an array of a shape has, found without large numbers or allocations."""
     if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS:
-        raise Refused("says its shape is one that no image has")
+        raise UnreadableError("says its shape is one that no image has")
     count = 1
     for n in shape:
         if type(n) is not int or n < 0:
-            raise Refused("says its shape is one that cannot be")
+            raise UnreadableError("says its shape is one that cannot be")
         if n > MAX_PIXELS or count * n > MAX_PIXELS:
-            raise Refused(f"says it holds more than {MAX_PIXELS:,} values")
+            raise UnreadableError(f"says it holds more than {MAX_PIXELS:,} values")
         count *= n
     return count
 
 
 def _object_array(data: bytes, shape: tuple[int, ...]) -> list[Any]:
     if len(shape) > 1 or _count(shape) > 1000:
-        raise Refused("is an object array, but not [image, mass fraction]")
-    value = Interpreter(data).run()
-    if isinstance(value, Elements) and value.items is not None:
+        raise UnreadableError("is an object array, but not [image, mass fraction]")
+    value = PickleInterpreter(data).run()
+    if isinstance(value, ArrayBuilder) and value.items is not None:
         return value.items
-    raise Refused("is an object array that does not hold a list of values")
+    raise UnreadableError("is an object array that does not hold a list of values")
 
 
-class Elements:
+class ArrayBuilder:
     """An array under construction: made empty, then given its type, shape and content."""
 
     def __init__(self) -> None:
@@ -107,27 +107,27 @@ class Elements:
         self.array: np.ndarray | None = None
 
 
-class Name:
+class GlobalName:
     """The name of something in Python, as text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
 
-class DType:
+class DTypeBuilder:
     """A NumPy type under construction."""
 
     def __init__(self, code: str) -> None:
         if not isinstance(code, str) or len(code) > 4 or code[:1] not in (*NUMBER_KINDS, "O"):
-            raise Refused(f"holds values of type {code!r:.20}, not numbers")
+            raise UnreadableError(f"holds values of type {code!r:.20}, not numbers")
         try:
             self.dtype = np.dtype(code)
         except TypeError as error:
-            raise Refused(f"holds values of type {code!r:.20}, not numbers") from error
+            raise UnreadableError(f"holds values of type {code!r:.20}, not numbers") from error
 
 
 MARK = object()
-NUMPY_HOMES = (
+NUMPY_MODULES = (
     "numpy",
     "numpy.core.multiarray",
     "numpy._core.multiarray",
@@ -135,11 +135,11 @@ NUMPY_HOMES = (
     "numpy._core.numeric",
 )
 NUMPY_NAMES = ("_reconstruct", "scalar", "_frombuffer", "ndarray", "dtype")
-KNOWN = {f"{home} {name}" for home in NUMPY_HOMES for name in NUMPY_NAMES}
-KNOWN |= {"_codecs encode", "__builtin__ bytes", "builtins bytes"}
+ALLOWED_NAMES = {f"{home} {name}" for home in NUMPY_MODULES for name in NUMPY_NAMES}
+ALLOWED_NAMES |= {"_codecs encode", "__builtin__ bytes", "builtins bytes"}
 
 
-class Interpreter:
+class PickleInterpreter:
     """A machine for the few pickle operations that arrays and numbers need.
 
     Args:
@@ -162,23 +162,23 @@ class Interpreter:
         try:
             for count, (operation, argument, _) in enumerate(pickletools.genops(self.data)):
                 if count > MAX_OPERATIONS:
-                    raise Refused("is nested or long beyond anything an image needs")
+                    raise UnreadableError("is nested or long beyond anything an image needs")
                 if operation.name == "STOP":
                     return self._finished(self.stack.pop())
                 self._do(operation.name, argument)
-        except Refused:
+        except UnreadableError:
             raise
         except Exception as error:  # genops and a wrong stack fail in many ways
-            raise Refused("is truncated or damaged") from error
-        raise Refused("is truncated or damaged")
+            raise UnreadableError("is truncated or damaged") from error
+        raise UnreadableError("is truncated or damaged")
 
     def _do(self, name: str, argument: Any) -> None:
         stack = self.stack
         if name in ("PROTO", "FRAME"):
             return
-        if name in CONSTANTS:
-            stack.append(CONSTANTS[name])
-        elif name in PLAIN:
+        if name in CONSTANT_OPERATIONS:
+            stack.append(CONSTANT_OPERATIONS[name])
+        elif name in VALUE_OPERATIONS:
             stack.append(argument)
         elif name == "MARK":
             stack.append(MARK)
@@ -193,16 +193,18 @@ class Interpreter:
             self.memo[len(self.memo)] = stack[-1]
         elif name in ("GET", "BINGET", "LONG_BINGET"):
             stack.append(self.memo[argument])
-        elif name in BUILDERS:
-            BUILDERS[name](self)
+        elif name in STACK_OPERATIONS:
+            STACK_OPERATIONS[name](self)
         else:
-            raise Refused(f"holds the pickle operation {name}; only arrays and numbers are read")
+            raise UnreadableError(
+                f"holds the pickle operation {name}; only arrays and numbers are read"
+            )
 
-    def _name(self, text: str) -> Name:
-        if text not in KNOWN:
+    def _name(self, text: str) -> GlobalName:
+        if text not in ALLOWED_NAMES:
             shown = text.replace(" ", ".")
-            raise Refused(f"holds a call to {shown:.60}; only arrays and numbers are read")
-        return Name(text.split(" ")[1])
+            raise UnreadableError(f"holds a call to {shown:.60}; only arrays and numbers are read")
+        return GlobalName(text.split(" ")[1])
 
     def since_mark(self) -> list[Any]:
         items: list[Any] = []
@@ -222,86 +224,103 @@ class Interpreter:
         items = self.since_mark()
         target = self.stack[-1]
         if not isinstance(target, list):
-            raise Refused("is damaged")
+            raise UnreadableError("is damaged")
         target.extend(items)
 
     def reduce(self) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
-        if not isinstance(called, Name):
-            raise Refused("is damaged")
+        if not isinstance(called, GlobalName):
+            raise UnreadableError("is damaged")
         self.stack.append(self._call(called.text, arguments))
 
     def _call(self, name: str, arguments: tuple[Any, ...]) -> Any:
         if name == "dtype":
-            return DType(arguments[0])
+            return DTypeBuilder(arguments[0])
         if name == "_reconstruct":
-            return Elements()
+            return ArrayBuilder()
         if name == "encode":  # how protocol 2 writes bytes
             text, encoding = arguments
             if encoding != "latin1" or not isinstance(text, str):
-                raise Refused("is damaged")
+                raise UnreadableError("is damaged")
             self.made += len(text)
             if self.made > len(self.data):
-                raise Refused("asks for more bytes than it has")
+                raise UnreadableError("asks for more bytes than it has")
             return text.encode("latin1")
         if name == "bytes" and arguments == ():
             return b""
         if name == "scalar":
             kind, raw = arguments
             if kind.dtype.kind == "O" or len(raw) != kind.dtype.itemsize:
-                raise Refused("holds a number of a wrong size")
+                raise UnreadableError("holds a number of a wrong size")
             return np.frombuffer(raw, kind.dtype, 1)[0]
         if name == "_frombuffer":
             raw, kind, shape, order = arguments
             if not isinstance(raw, bytes | bytearray):
-                raise Refused("is damaged")
-            made = Elements()
+                raise UnreadableError("is damaged")
+            made = ArrayBuilder()
             made.array = _array(raw, shape, order == "F", kind.dtype)
             return made
-        raise Refused(f"holds a call to {name:.60}; only arrays and numbers are read")
+        raise UnreadableError(f"holds a call to {name:.60}; only arrays and numbers are read")
 
     def build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
-        if isinstance(target, DType):
+        if isinstance(target, DTypeBuilder):
             if target.dtype.kind != "O":
                 target.dtype = target.dtype.newbyteorder(state[1])
-        elif isinstance(target, Elements) and target.items is None and target.array is None:
+        elif isinstance(target, ArrayBuilder) and target.items is None and target.array is None:
             _, shape, kind, fortran, content = state
             if kind.dtype.kind != "O":
                 target.array = _array(content, shape, bool(fortran), kind.dtype)
             elif isinstance(content, list) and len(content) == _count(shape):
                 target.items = [self._finished(item, keep=True) for item in content]
             else:
-                raise Refused("is damaged: its elements do not fit its shape")
+                raise UnreadableError("is damaged: its elements do not fit its shape")
         else:
-            raise Refused("is damaged")
+            raise UnreadableError("is damaged")
 
     def _finished(self, value: Any, keep: bool = False) -> Any:
         """A value that may leave the machine: a number, an array, or the outer object array."""
-        if isinstance(value, Elements):
+        if isinstance(value, ArrayBuilder):
             if value.array is not None:
                 return value.array
             if not keep and value.items is not None:
                 return value
-            raise Refused("holds object arrays within object arrays")
+            raise UnreadableError("holds object arrays within object arrays")
         if isinstance(value, bool | int | float | np.number | np.bool_):
             return value
-        raise Refused(f"holds a {type(value).__name__} where an array or a number is expected")
+        raise UnreadableError(
+            f"holds a {type(value).__name__} where an array or a number is expected"
+        )
 
 
-CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-PLAIN = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
-PLAIN |= {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8", "STRING", "BINSTRING"}
-PLAIN |= {"SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
-BUILDERS = {
+CONSTANT_OPERATIONS: dict[str, Any] = {
+    "NONE": None,
+    "NEWTRUE": True,
+    "NEWFALSE": False,
+    "EMPTY_TUPLE": (),
+}
+VALUE_OPERATIONS = {
+    "INT",
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG",
+    "LONG1",
+    "LONG4",
+    "FLOAT",
+    "BINFLOAT",
+}
+VALUE_OPERATIONS |= {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8", "STRING", "BINSTRING"}
+VALUE_OPERATIONS |= {"SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+STACK_OPERATIONS = {
     "EMPTY_LIST": lambda m: m.stack.append([]),
     "LIST": lambda m: m.stack.append(m.since_mark()),
-    "APPEND": Interpreter.append,
-    "APPENDS": Interpreter.appends,
+    "APPEND": PickleInterpreter.append,
+    "APPENDS": PickleInterpreter.appends,
     "TUPLE": lambda m: m.stack.append(tuple(m.since_mark())),
     "TUPLE1": lambda m: m.tuple_of(1),
     "TUPLE2": lambda m: m.tuple_of(2),
     "TUPLE3": lambda m: m.tuple_of(3),
-    "REDUCE": Interpreter.reduce,
-    "BUILD": Interpreter.build,
+    "REDUCE": PickleInterpreter.reduce,
+    "BUILD": PickleInterpreter.build,
 }

@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 
 from halometry.config import Task
-from halometry.datasets.dataset import LabeledImages, LazyImages, check, read_images
+from halometry.datasets.dataset import LabeledImages, LazyImages, check_dataset, read_images
 from halometry.datasets.folders import open_folder
-from halometry.datasets.store import attributes_of, is_store, open_store
+from halometry.datasets.store import is_store, open_store, read_attributes
 from halometry.errors import DataError, UsageError, did_you_mean
+from halometry.log import with_progress
 
-PART = 1024  # images looked at together
+IMAGES_PER_CHECK = 1024  # images looked at together
 
 
-def open_dataset(path: str | Path, task: Task | None = None) -> LabeledImages:
+@with_progress
+def open_dataset(
+    path: str | Path, task: Task | None = None, *, progress: bool = True
+) -> LabeledImages:
     """Open a labeled set.
 
     Args:
@@ -23,6 +27,7 @@ def open_dataset(path: str | Path, task: Task | None = None) -> LabeledImages:
             class folders, perhaps under `train` and `val` or `test`, or object arrays with a
             mass fraction each.
         task: raise if the labels are of the other kind.
+        progress: whether to show progress bars.
 
     Raises:
         DataError: there is no such set, or it cannot be used; one line names the file and reason.
@@ -39,7 +44,7 @@ def open_dataset(path: str | Path, task: Task | None = None) -> LabeledImages:
         data = open_folder(path)
     else:
         raise DataError(f"{path}: is a single file; give a store or a folder of labeled images")
-    check(data)
+    check_dataset(data)
     if task is not None and data.task != task:
         other = "mass fractions" if data.task == "regression" else "classes"
         raise UsageError(f"{path}: holds {other}; use --task {data.task}")
@@ -48,7 +53,7 @@ def open_dataset(path: str | Path, task: Task | None = None) -> LabeledImages:
 
 def _from_store(path: Path) -> LabeledImages:
     with open_store(path) as file:
-        attributes = attributes_of(file)
+        attributes = read_attributes(file)
         try:
             labels = file["labels"][:]
         except (OSError, RuntimeError) as error:
@@ -99,8 +104,8 @@ def _check_pixels(path: Path, images: np.ndarray | LazyImages) -> None:
     """Refuse a store with pixels that are not finite; counts cannot be."""
     if images.dtype.kind != "f":
         return
-    for start in range(0, len(images), PART):
-        finite = np.isfinite(images[start : start + PART]).all(axis=(1, 2, 3))
+    for start in range(0, len(images), IMAGES_PER_CHECK):
+        finite = np.isfinite(images[start : start + IMAGES_PER_CHECK]).all(axis=(1, 2, 3))
         if not finite.all():
             first = start + int(np.argmin(finite))
             raise DataError(f"{path}#{first}: has pixels that are not finite (NaN or infinite)")

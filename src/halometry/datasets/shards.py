@@ -11,7 +11,7 @@ import numpy as np
 
 from halometry.errors import DataError
 
-TABLE = "shards"  # the dataset of the index that lists them
+SHARDS_TABLE = "shards"  # the dataset of the index that lists them
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def table_of(shards: list[Shard]) -> np.ndarray:
+def shard_table(shards: list[Shard]) -> np.ndarray:
     """Shards as a table with a column for each of their attributes."""
     names = [shard.file.encode() for shard in shards]
     columns = [("file", f"S{max(map(len, names))}"), ("start", "<i8"), ("count", "<i8"),
@@ -74,9 +74,9 @@ def table_of(shards: list[Shard]) -> np.ndarray:
     return np.array(rows, dtype=columns)
 
 
-def shards_of(file: h5py.File) -> list[Shard]:
+def read_shards(file: h5py.File) -> list[Shard]:
     """The shards that an open store lists; none if it is a single file."""
-    if TABLE not in file:
+    if SHARDS_TABLE not in file:
         return []
     return [
         Shard(
@@ -86,11 +86,11 @@ def shards_of(file: h5py.File) -> list[Shard]:
             bytes=int(row["bytes"]),
             sha256=row["sha256"].decode(),
         )
-        for row in file[TABLE][:]
+        for row in file[SHARDS_TABLE][:]
     ]
 
 
-def home_of(index: Path, shards: list[Shard]) -> Path:
+def shard_base(index: Path, shards: list[Shard]) -> Path:
     """The folder that the shards' paths start from; HDF5 looks in the same places.
 
     It is the index's own; of an index that is a symbolic link, the link's or the target's.
@@ -111,8 +111,8 @@ def check_shards(index: Path, file: h5py.File) -> None:
     Raises:
         DataError: naming the first such shard.
     """
-    shards = shards_of(file)
-    home = home_of(index, shards)
+    shards = read_shards(file)
+    home = shard_base(index, shards)
     for shard in shards:
         path = home / shard.file
         if not path.parent.is_dir():

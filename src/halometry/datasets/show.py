@@ -11,15 +11,21 @@ from halometry.datasets.inputs import count_images, iter_images
 from halometry.datasets.open import open_dataset
 from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, UsageError, did_you_mean
-from halometry.log import logger
+from halometry.log import logger, with_progress
 from halometry.plotting import Beneath, montage, save
 from halometry.resources import is_user_file
 from halometry.simulation import list_presets, load_preset, sample
 from halometry.simulation.substructure_maps import SMOOTHING_ARCSEC, substructure_map
 
 
+@with_progress
 def show(
-    what: str | Path, out: str | Path | None = None, count: int = 12, seed: int = 0
+    what: str | Path,
+    out: str | Path | None = None,
+    *,
+    count: int = 12,
+    seed: int = 0,
+    progress: bool = True,
 ) -> Path | None:
     """Draw some images of a set, of a folder, or of a preset.
 
@@ -29,6 +35,7 @@ def show(
         out: a PNG, JPEG, SVG or PDF file; None shows a window.
         count: how many images.
         seed: of the choice among labeled images, or of the simulated scenes.
+        progress: whether to show progress bars.
 
     Returns:
         The file that was written.
@@ -98,7 +105,7 @@ def _from_set(
         by_class = [np.flatnonzero(data.labels == k) for k in range(len(names))]
         picked = [rng.permutation(of)[:each] for of in by_class]
         rows = np.concatenate([rows[i : i + 1] for i in range(each) for rows in picked])[:count]
-    images = [data.picture(i) for i in rows]
+    images = [data.display_image(i) for i in rows]
     titles = [names[int(k)] if names else f"f_sub {k:.3f}" for k in data.labels[rows]]
     if "mass_map_preset" not in data.attributes:
         return images, titles, None

@@ -68,7 +68,7 @@ class StoreWriter:
 
     def _create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._disk = Disk(self.partial, "w+")
+        self._disk = ErrorLatchingFile(self.partial, "w+")
         self._file = h5py.File(self._disk, "w")
         packing: dict[str, Any] = {"shuffle": True, "compression": "gzip", "compression_opts": 1}
         self._images = self._file.create_dataset(
@@ -185,7 +185,7 @@ def open_store(path: str | Path) -> h5py.File:
     return file
 
 
-def attributes_of(file: h5py.File) -> dict[str, Any]:
+def read_attributes(file: h5py.File) -> dict[str, Any]:
     """The attributes of a store as plain Python values."""
     plain = {}
     for key, value in file.attrs.items():
@@ -195,7 +195,7 @@ def attributes_of(file: h5py.File) -> dict[str, Any]:
     return plain
 
 
-class Disk(io.FileIO):
+class ErrorLatchingFile(io.FileIO):
     """A file that remembers the first failure to write and takes everything after it in silence.
 
     HDF5 cannot close a file that it cannot write to: it would lose data without a word, or fill

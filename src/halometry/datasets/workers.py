@@ -18,10 +18,10 @@ from halometry.datasets.shards import Shard
 from halometry.datasets.store import StoreWriter
 from halometry.errors import StorageError, UnavailableError
 from halometry.log import Tracker
-from halometry.parallel import begin_as_child, no_interrupt
+from halometry.parallel import begin_as_child, block_interrupt
 from halometry.simulation import Preset, sample, scene_units
 
-BATCH = 32  # images rendered together
+RENDER_BATCH = 32  # images rendered together
 LOOK_EVERY = 0.2  # seconds between looks at what the workers have done
 
 
@@ -69,8 +69,8 @@ def make_shard(task: ShardTask, advance: Callable[[int], None]) -> Shard:
         units=scene_units(task.preset),
     )
     with writer:
-        for row in range(0, task.count, BATCH):
-            size = min(BATCH, task.count - row)
+        for row in range(0, task.count, RENDER_BATCH):
+            size = min(RENDER_BATCH, task.count - row)
             first = task.start + row
             images, scene = sample(task.preset, task.seed, first, size, task.device)
             writer.write(row, images.cpu().numpy(), scene.labels.numpy(), scene.parameters())
@@ -105,7 +105,7 @@ def make_in_processes(
     pool = ProcessPoolExecutor(workers, context, _begin, (done, stop))
     waiting: set[Future[Shard]] = set()
     try:
-        with no_interrupt():
+        with block_interrupt():
             waiting = {pool.submit(_work, k, task) for k, task in enumerate(tasks)}
         before = progress.done
         while waiting:

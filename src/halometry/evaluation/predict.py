@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from halometry.calibration.prediction_sets import Regions
-from halometry.datasets.inputs import Given, given_images
+from halometry.datasets.inputs import ImageInput, read_inputs
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError
 from halometry.evaluation.predictions import Prediction, make_predictions, write_predictions
@@ -25,7 +25,7 @@ from halometry.runs.run import Answerer
 @with_progress
 def predict(
     run: str | Path | AnyRun,
-    files: Given,
+    files: ImageInput,
     *,
     out: str | Path | None = None,
     batch_size: int = 64,
@@ -62,7 +62,7 @@ def predict(
     check_workers(workers)
     regions = regions_of(run, coverage)
     mapped = run.config.data.mass_map_preset is not None
-    images, total = given_images(files, 1 if mapped else run.config.data.shape[0])
+    images, total = read_inputs(files, 1 if mapped else run.config.data.shape[0])
     if out is not None:
         check_writable(Path(out))
     answerer, watch = watched(run, device)

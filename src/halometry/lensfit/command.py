@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from halometry.datasets.inputs import Given, given_images
+from halometry.datasets.inputs import ImageInput, read_inputs
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UsageError
 from halometry.io import atomic_write, check_writable
@@ -22,7 +22,7 @@ from halometry.simulation import Preset, load_preset
 
 
 def fit_lens(
-    files: Given,
+    files: ImageInput,
     preset: str | Preset,
     out: str | Path | None = None,
     vortex: bool = False,
@@ -68,7 +68,7 @@ def fit_lens(
     if number == "sampled":
         device = "cpu" if device == "auto" else device
         check_sampling(preset, vortex, device)
-    images, total = given_images(files, 1)
+    images, total = read_inputs(files, 1)
     fitter = Fitter(preset, free, find_device(device))
     folder = None if out is None else Path(out)
     if folder is not None:

@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import uniform_filter
 from torch import Tensor
 
-from halometry.datasets.readers import PICTURES, Image
+from halometry.datasets.readers import PICTURE_SUFFIXES, Image
 from halometry.lensfit.likelihood import Counts, Likelihood, Scaled, binned
 from halometry.simulation.instrument import ImageSpec
 
@@ -135,7 +135,7 @@ def recover_counts(image: Image) -> Pixels:
         (True, False)
     """
     values = image.pixels[0].astype(np.float64)
-    if image.path.lower().endswith(PICTURES):
+    if image.path.lower().endswith(PICTURE_SUFFIXES):
         return Pixels(values, are_counts=False, offset_known=False)
     if (values == np.rint(values)).all() and np.diff(np.unique(values)).min() == 1:
         return Pixels(values, are_counts=True, offset_known=True)

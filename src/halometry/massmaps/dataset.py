@@ -10,33 +10,38 @@ from typing import Any
 
 import numpy as np
 
-from halometry.datasets.build import Finished, least_shard, make_shards, planned
-from halometry.datasets.dataset import LabeledImages, has_parameters, preset_of
+from halometry.datasets.build import Finished, build_dataset, min_shard_size, plan_shards
+from halometry.datasets.dataset import LabeledImages, has_parameters, preset_from_dataset
 from halometry.datasets.open import open_dataset
 from halometry.datasets.readers import Image
 from halometry.datasets.shards import Shard
 from halometry.datasets.store import StoreWriter, open_store
 from halometry.errors import UsageError
 from halometry.io import check_writable
-from halometry.log import Tracker
+from halometry.log import Tracker, with_progress
 from halometry.massmaps.mapper import CHANNELS, Mapper, sides_of
-from halometry.massmaps.pool import CHUNK, Job, Mapping, stacked
+from halometry.massmaps.pool import IMAGES_PER_BATCH, MassMapBatch, MassMapPool, stack_pixels
 from halometry.parallel import Workers, check_workers
 from halometry.provenance import versions
 from halometry.simulation import Preset, Scene, load_preset, scene_units
 
-SHARD = 256  # images, a quarter of those of `simulate`: what is lost by a stop takes minutes
-SCENE = [field.name for field in fields(Scene) if field.name != "task"]
-KEPT = ("preset", "preset_yaml", "seed", "device")  # attributes of a simulated set
+DEFAULT_SHARD_SIZE = (
+    256  # images, a quarter of those of `simulate`: what is lost by a stop takes minutes
+)
+SCENE_PARAMETERS = [field.name for field in fields(Scene) if field.name != "task"]
+COPIED_ATTRIBUTES = ("preset", "preset_yaml", "seed", "device")  # attributes of a simulated set
 
 
+@with_progress
 def map_mass(
     data: str | Path | LabeledImages,
     out: str | Path,
+    *,
     preset: str | Path | Preset | None = None,
     workers: Workers = 1,
-    blind: bool = False,
+    no_truth_init: bool = False,
     overwrite: bool = False,
+    progress: bool = True,
 ) -> Path:
     """Map the mass in every image of a labeled set, into a set for networks to learn from.
 
@@ -49,11 +54,12 @@ def map_mass(
         data: a store, or a folder of labeled images of counts.
         out: the HDF5 file to write; `mapped.h5` has its shards in `mapped.shards/`.
         preset: that the images follow; that of a simulated set if not given. By another than its
-            own a set is mapped as if blind.
+            own a set is mapped with `no_truth_init`.
         workers: processes to work in; `auto` takes one for each core.
         blind: search for the lens of simulated images, too, as in a real one, which takes five
             times as long.
         overwrite: remove a set that is there.
+        progress: whether to show progress bars.
 
     Returns:
         `out`.
@@ -73,28 +79,30 @@ def map_mass(
     check_workers(workers)
     if "mass_map_preset" in labeled.attributes:
         raise UsageError(f"{labeled.source}: is mapped already")
-    own = preset_of(labeled)
+    own = preset_from_dataset(labeled)
     chosen = own if preset is None else preset
     if chosen is None:
         raise UsageError(
             f"{labeled.source}: does not say which preset its images follow; give it with --preset"
         )
     chosen = chosen if isinstance(chosen, Preset) else load_preset(chosen)
-    mapping = Mapping(chosen, len(labeled), workers)
+    mapping = MassMapPool(chosen, len(labeled), workers)
     mapper = mapping.mapper
     # The true lenses have to be known, and that preset's.
-    blind = blind or mapper.preset != own or not has_parameters(labeled, SCENE)
-    _check(labeled, mapper, blind)
+    no_truth_init = (
+        no_truth_init or mapper.preset != own or not has_parameters(labeled, SCENE_PARAMETERS)
+    )
+    _check(labeled, mapper, no_truth_init)
     check_writable(out)
     test = np.zeros(len(labeled), bool) if labeled.roles is None else labeled.roles == "test"
     order, test_from = np.argsort(test, kind="stable"), int((~test).sum())  # those for testing last
-    plan = planned(out, len(labeled), max(SHARD, least_shard(len(labeled))))
-    kept = {key: value for key, value in labeled.attributes.items() if key in KEPT}
+    plan = plan_shards(out, len(labeled), max(DEFAULT_SHARD_SIZE, min_shard_size(len(labeled))))
+    kept = {key: value for key, value in labeled.attributes.items() if key in COPIED_ATTRIBUTES}
     kept |= {"mass_map_preset": mapper.preset.to_yaml(), "channels": ", ".join(CHANNELS)}
-    kept |= {"blind": int(blind), **versions()}
+    kept |= {"no_truth_init": int(no_truth_init), **versions()}
 
     def make(left: list[Shard], progress: Tracker, finished: Finished) -> None:
-        done = mapping.each(_jobs(labeled, order, test_from, left, blind))
+        done = mapping.map_batches(_jobs(labeled, order, test_from, left, no_truth_init))
         for shard in left:
             own = {"start": shard.start, "test_from": shard.test_from(test_from)}
             writer = StoreWriter(
@@ -112,7 +120,7 @@ def map_mass(
                 row = 0
                 while row < shard.count:
                     job, images = next(done)
-                    writer.write(row, stacked(images), job.labels, job.parameters)
+                    writer.write(row, stack_pixels(images), job.labels, job.parameters)
                     row += len(images)
                     progress.advance(len(images))
             finished(shard.written(out.parent))
@@ -120,13 +128,13 @@ def map_mass(
     settings = {
         "count": len(labeled),
         "images": labeled.fingerprint,
-        "blind": blind,
+        "no_truth_init": no_truth_init,
         **versions(),
         "preset": mapper.preset.model_dump(mode="json", exclude_none=True),
     }
     title = f"mapping {mapper.preset.name}"
     with mapping:
-        return make_shards(out, plan, settings, test_from, overwrite, title, make)
+        return build_dataset(out, plan, settings, test_from, overwrite, title, make)
 
 
 def _check(labeled: LabeledImages, mapper: Mapper, each: bool) -> None:
@@ -151,7 +159,7 @@ def _image(pixels: np.ndarray, name: str) -> Image:
 
 
 @dataclass(frozen=True)
-class _Labeled(Job):
+class _LabeledBatch(MassMapBatch):
     """Images of a set, their labels, and their true parameters where they are known."""
 
     labels: np.ndarray = field(kw_only=True)
@@ -160,26 +168,26 @@ class _Labeled(Job):
 
 def _jobs(
     labeled: LabeledImages, order: np.ndarray, test_from: int, shards: list[Shard], blind: bool
-) -> Iterator[_Labeled]:
+) -> Iterator[_LabeledBatch]:
     """The images of some shards of a set in this order, a few at a time, those for testing apart.
 
     The numbers of some that go together increase, as files are read.
     """
     with ExitStack() as stack:
         kept: Any = None
-        if has_parameters(labeled, SCENE):
+        if has_parameters(labeled, SCENE_PARAMETERS):
             kept = stack.enter_context(open_store(labeled.source))["parameters"]
         for shard in shards:
             rows = order[shard.start : shard.start + shard.count]
             for part in np.split(rows, [shard.test_from(test_from)]):
-                for first in range(0, len(part), CHUNK):
-                    yield _job(labeled, part[first : first + CHUNK], kept, blind)
+                for first in range(0, len(part), IMAGES_PER_BATCH):
+                    yield _job(labeled, part[first : first + IMAGES_PER_BATCH], kept, blind)
 
 
-def _job(labeled: LabeledImages, rows: np.ndarray, kept: Any, blind: bool) -> _Labeled:
+def _job(labeled: LabeledImages, rows: np.ndarray, kept: Any, blind: bool) -> _LabeledBatch:
     pairs = zip(labeled.images[rows], rows, strict=True)
-    truth = {name: _rows(kept[name], rows) for name in SCENE} if kept else {}
-    return _Labeled(
+    truth = {name: _rows(kept[name], rows) for name in SCENE_PARAMETERS} if kept else {}
+    return _LabeledBatch(
         [_image(pixels, labeled.names[k]) for pixels, k in pairs],
         None if blind else truth,
         labels=labeled.labels[rows],

@@ -21,15 +21,21 @@ from halometry.config import validate
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UnavailableError
 from halometry.massmaps.mapper import Mapper
-from halometry.parallel import Workers, begin_as_child, check_workers, cores, no_interrupt
+from halometry.parallel import (
+    Workers,
+    available_cores,
+    begin_as_child,
+    block_interrupt,
+    check_workers,
+)
 from halometry.simulation import Preset, Scene
 
-CHUNK = 8  # images at a time: a process that is to stop ends its own first
-WORTH_PROCESSES = 100  # images; mapped in twice the time that it takes to start processes
+IMAGES_PER_BATCH = 8  # images at a time: a process that is to stop ends its own first
+MIN_PARALLEL_IMAGES = 100  # images; mapped in twice the time that it takes to start processes
 
 
 @dataclass(frozen=True)
-class Job:
+class MassMapBatch:
     """Images to map together.
 
     Attributes:
@@ -49,10 +55,10 @@ class Job:
         )
 
 
-Jobs = TypeVar("Jobs", bound=Job)
+Batch = TypeVar("Batch", bound=MassMapBatch)
 
 
-class Mapping:
+class MassMapPool:
     """Maps images by a preset, in processes that end with the context.
 
     Args:
@@ -65,15 +71,15 @@ class Mapping:
 
     Example:
         >>> with Mapping(preset, len(images)) as mapping:  # doctest: +SKIP
-        ...     images = list(mapping.of(images))
+        ...     images = list(mapping.map_images(images))
     """
 
     def __init__(self, preset: Preset | str, count: int, workers: Workers = 1) -> None:
         check_workers(workers)
         if workers == "auto":
-            workers = cores() if count >= WORTH_PROCESSES else 1
+            workers = available_cores() if count >= MIN_PARALLEL_IMAGES else 1
         self.workers, self._preset = workers, preset
-        self.told = preset if isinstance(preset, str) else preset.to_yaml()
+        self.preset_yaml = preset if isinstance(preset, str) else preset.to_yaml()
         self._numbers = itertools.count()
 
     @cached_property
@@ -89,11 +95,11 @@ class Mapping:
     @cached_property
     def _pool(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
-            self.workers, get_context("spawn"), _begin, (self._read(), self.told)
+            self.workers, get_context("spawn"), _begin, (self._read(), self.preset_yaml)
         )
 
     def _read(self) -> Preset:
-        return preset_of_maps(self._preset) if isinstance(self._preset, str) else self._preset
+        return preset_from_yaml(self._preset) if isinstance(self._preset, str) else self._preset
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +108,7 @@ class Mapping:
         if "_pool" in vars(self):
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def each(self, jobs: Iterable[Jobs]) -> Iterator[tuple[Jobs, list[Image | ReadError]]]:
+    def map_batches(self, jobs: Iterable[Batch]) -> Iterator[tuple[Batch, list[Image | ReadError]]]:
         """One job after the other, with its images mapped.
 
         Raises:
@@ -110,15 +116,15 @@ class Mapping:
         """
         if self.workers == 1:
             for job in jobs:
-                yield job, job.images if job.is_done else _map(self.mapper, self.told, job)
+                yield job, job.images if job.is_done else _map(self.mapper, self.preset_yaml, job)
             return
-        jobs, waiting = iter(jobs), deque[tuple[Jobs, Future[list[Image | ReadError]] | None]]()
+        jobs, waiting = iter(jobs), deque[tuple[Batch, Future[list[Image | ReadError]] | None]]()
 
         def begin(count: int) -> None:
             for job in islice(jobs, count):
                 future = None
                 if not job.is_done:
-                    with no_interrupt():  # a process may start
+                    with block_interrupt():  # a process may start
                         future = self._pool.submit(_work, job)
                 waiting.append((job, future))
 
@@ -134,25 +140,27 @@ class Mapping:
                 " --workers, and in a Python script begin below 'if __name__ == \"__main__\":'"
             ) from error
 
-    def of(
-        self, images: Iterable[Image | ReadError], size: int = CHUNK
+    def map_images(
+        self, images: Iterable[Image | ReadError], size: int = IMAGES_PER_BATCH
     ) -> Iterator[Image | ReadError]:
         """Images mapped, in their order; those that cannot be have the reason in their place."""
-        for _, mapped in self.each(_jobs(iter(images), size)):
+        for _, mapped in self.map_batches(_jobs(iter(images), size)):
             yield from mapped
 
-    def channels(self, counts: np.ndarray) -> np.ndarray:
+    def map_counts(self, counts: np.ndarray) -> np.ndarray:
         """Counts (B, 1, H, W) as the channels of their maps (B, 3, h, w).
 
         Raises:
             ReadError: an image holds no counts.
         """
         named = [Image(one, None, f"image {next(self._numbers)}") for one in counts]
-        size = max(1, min(CHUNK, -(-len(named) // (2 * self.workers))))  # work for every process
-        return stacked(self.of(named, size))
+        size = max(
+            1, min(IMAGES_PER_BATCH, -(-len(named) // (2 * self.workers)))
+        )  # work for every process
+        return stack_pixels(self.map_images(named, size))
 
 
-def preset_of_maps(told: str) -> Preset:
+def preset_from_yaml(told: str) -> Preset:
     """The preset by which images were mapped, from its YAML as a run keeps it.
 
     Raises:
@@ -161,7 +169,7 @@ def preset_of_maps(told: str) -> Preset:
     return validate(Preset, yaml.safe_load(told), "the preset that images are mapped by")
 
 
-def stacked(images: Iterable[Image | ReadError]) -> np.ndarray:
+def stack_pixels(images: Iterable[Image | ReadError]) -> np.ndarray:
     """The pixels of images (B, C, H, W).
 
     Raises:
@@ -175,16 +183,16 @@ def stacked(images: Iterable[Image | ReadError]) -> np.ndarray:
     return np.stack(pixels)
 
 
-def _jobs(images: Iterator[Image | ReadError], size: int) -> Iterator[Job]:
+def _jobs(images: Iterator[Image | ReadError], size: int) -> Iterator[MassMapBatch]:
     while some := list(islice(images, size)):
-        yield Job(some)
+        yield MassMapBatch(some)
 
 
-def _map(mapper: Mapper, told: str, job: Job) -> list[Image | ReadError]:
+def _map(mapper: Mapper, told: str, job: MassMapBatch) -> list[Image | ReadError]:
     """A job's images mapped; those that cannot be have the reason in their place."""
     if job.truth is not None:
         values: dict[str, Any] = {k: torch.from_numpy(v) for k, v in job.truth.items()}
-        counts = torch.from_numpy(stacked(job.images)[:, 0].astype(np.float32))
+        counts = torch.from_numpy(stack_pixels(job.images)[:, 0].astype(np.float32))
         pairs = zip(job.images, mapper.of_scenes(counts, Scene(**values)), strict=True)
         return [
             replace(image, pixels=pixels, mass_map_preset=told)
@@ -216,5 +224,5 @@ def _begin(preset: Preset, told: str) -> None:
     _Worker.mapper, _Worker.told = Mapper(preset), told
 
 
-def _work(job: Job) -> list[Image | ReadError]:
+def _work(job: MassMapBatch) -> list[Image | ReadError]:
     return _map(_Worker.mapper, _Worker.told, job)

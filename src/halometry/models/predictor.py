@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from halometry.calibration.posterior import Grid
 from halometry.calibration.temperature import tempered
-from halometry.config import Strict, Task
+from halometry.config import StrictModel, Task
 from halometry.models.heads import FAMILIES, Family, on_cells
 from halometry.models.preprocessing import Preprocessing
 
 
-class TargetConfig(Strict):
+class TargetConfig(StrictModel):
     """How a label becomes what the network is trained to put out.
 
     Attributes:

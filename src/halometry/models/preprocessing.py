@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from halometry.config import Strict
+from halometry.config import StrictModel
 
 Scale = Literal["none", "minmax"]
 Stretch = Literal["none", "sqrt", "log"]
@@ -19,7 +19,7 @@ Positive = Annotated[float, Field(gt=0)]
 LOG_SOFTENING = 0.01  # of the range: below it the logarithmic stretch is nearly linear
 
 
-class PreprocessingConfig(Strict):
+class PreprocessingConfig(StrictModel):
     """How raw pixel values become a network's input.
 
     Attributes:

@@ -10,7 +10,7 @@ import numpy as np
 
 from halometry import hub
 from halometry.datasets.open import open_dataset
-from halometry.datasets.store import attributes_of, is_store, open_store
+from halometry.datasets.store import is_store, open_store, read_attributes
 from halometry.errors import DataError, UsageError, did_you_mean
 from halometry.resources import is_user_file, list_weights
 from halometry.runs.ensemble import SEPARATOR
@@ -93,7 +93,7 @@ def labels_of(prior: str | Path) -> Labels:
         return labels_of_preset(preset, 0, DRAWN), preset.class_names
     if is_store(path):
         with open_store(path) as file:
-            kept = attributes_of(file).get("class_names")
+            kept = read_attributes(file).get("class_names")
             return file["labels"][:], tuple(kept) if kept else None
     if path.exists():
         data = open_dataset(path)

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from halometry.calibration.posterior import Grid
-from halometry.config import Strict, Task
+from halometry.config import StrictModel, Task
 from halometry.datasets.dataset import LabeledImages
 from halometry.models.heads import FAMILIES
 from halometry.models.network import Network
@@ -18,7 +18,7 @@ from halometry.runs.recipe import Recipe
 FORMAT = "halometry-run"
 
 
-class DataRecord(Strict):
+class DataRecord(StrictModel):
     """Where the training images came from, as a run folder remembers it.
 
     `mapped` is the YAML of the preset by which mass was mapped in them, see `map_set`.
@@ -40,7 +40,7 @@ class DataRecord(Strict):
         return same_stream or data.fingerprint == self.fingerprint
 
 
-class RunConfig(Strict):
+class RunConfig(StrictModel):
     """What `config.yaml` holds.
 
     Attributes:

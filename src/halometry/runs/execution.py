@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from halometry.config import Strict
+from halometry.config import StrictModel
 
 
-class Execution(Strict):
+class Execution(StrictModel):
     """How a network is run.
 
     Attributes:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError
-from halometry.massmaps.pool import Mapping
+from halometry.massmaps.pool import MassMapPool
 from halometry.parallel import Workers, check_workers
 from halometry.runs.open import AnyRun
 from halometry.runs.run import Answerer
@@ -23,8 +23,8 @@ def mapped_for(
     if told is None:
         yield iter(images)
         return
-    with Mapping(told, count, workers) as mapping:
-        yield mapping.of(images)
+    with MassMapPool(told, count, workers) as mapping:
+        yield mapping.map_images(images)
 
 
 @contextmanager
@@ -44,5 +44,5 @@ def for_plain_images(
     if told is None:
         yield answerer
         return
-    with Mapping(told, count, workers) as mapping:
-        yield lambda counts: answerer(mapping.channels(counts))
+    with MassMapPool(told, count, workers) as mapping:
+        yield lambda counts: answerer(mapping.map_counts(counts))

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from halometry.datasets.dataset import LabeledImages, take
+from halometry.datasets.dataset import LabeledImages, take_rows
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import Split
 from halometry.errors import DataError, RunError
@@ -108,14 +108,14 @@ def learn(run: Run, data: LabeledImages, split: Split, device: str) -> Familiar 
     predictor, channels = run.predictor(device), run.config.data.shape[0]
     with track(f"{run.name}: what is familiar", count) as tracker, torch.inference_mode():
         some = parts[0][:: -(-len(parts[0]) // FIRST)]  # of all classes, which come in turns
-        first = take(data.images, some).to(device)
+        first = take_rows(data.images, some).to(device)
         view = View.of(predictor.preprocessing(first), channels)
         seen = []
         for part in parts:
             batches = np.array_split(part, -(-len(part) // BATCH))
             sides: list[Sides] = []
             for batch in batches:
-                raw = take(data.images, batch).to(device)
+                raw = take_rows(data.images, batch).to(device)
                 sides.append(_sides(predictor, view, raw))
                 tracker.advance(len(batch))
             seen.append({key: torch.cat([one[key] for one in sides]) for key in sides[0]})

@@ -8,17 +8,17 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from halometry.config import TASKS, Strict, Task, read_yaml, validate
+from halometry.config import TASKS, StrictModel, Task, read_yaml, validate
 from halometry.errors import ConfigError, UsageError, did_you_mean
 from halometry.models.backbones import PLAIN_NAMES, FirstConvolution, timm_name
 from halometry.models.heads import Family
 from halometry.models.preprocessing import Scale, Stretch
-from halometry.resources import names, resource_label, resource_path
+from halometry.resources import list_resources, resource_label, resource_path
 
 FOLDER = "runs/recipes"
 
 
-class Recipe(Strict):
+class Recipe(StrictModel):
     """Every choice of a training run, resolved for one task and one backbone.
 
     Attributes:
@@ -178,7 +178,7 @@ class RecipeFile:
 
 def list_recipes() -> list[str]:
     """The recipes that come with the package."""
-    return names(FOLDER)
+    return list_resources(FOLDER)
 
 
 def load_recipe(name: str | Path) -> RecipeFile:

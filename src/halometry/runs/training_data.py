@@ -11,10 +11,10 @@ import yaml
 from halometry.config import validate
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import Split
-from halometry.datasets.store import attributes_of, is_store, open_store
+from halometry.datasets.store import is_store, open_store, read_attributes
 from halometry.errors import ConfigError, RunError
 from halometry.massmaps.mapper import sides_of
-from halometry.massmaps.pool import preset_of_maps
+from halometry.massmaps.pool import preset_from_yaml
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.open import AnyRun
 from halometry.simulation import Preset, draw_scenes, list_presets, load_preset
@@ -83,7 +83,7 @@ def _misfit(run: AnyRun, shape: tuple[int, int, int]) -> str | None:
     """Why plain images (C, H, W) cannot be given to a run, which may have to map them; or None."""
     if run.config.data.mass_map_preset is None:
         return run.config.incompatibility(shape)
-    wanted = preset_of_maps(run.config.data.mass_map_preset).image.shape
+    wanted = preset_from_yaml(run.config.data.mass_map_preset).image.shape
     if shape == wanted:
         return None
     return f"is {sides_of(shape)}; to be mapped it must be {sides_of(wanted)}"
@@ -124,7 +124,7 @@ def _store_of(run: AnyRun) -> tuple[dict[str, Any], np.ndarray] | None:
     if trained.preset is None or not is_store(trained.path):
         return None
     with open_store(trained.path) as file:
-        attributes = attributes_of(file)
+        attributes = read_attributes(file)
         if (attributes.get("preset"), attributes.get("seed")) != (trained.preset, trained.seed):
             return None
         labels: np.ndarray = file["labels"][:]

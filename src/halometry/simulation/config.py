@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from halometry.config import Strict
+from halometry.config import StrictModel
 from halometry.simulation.distributions import Quantity, within
 from halometry.simulation.file_ref import FileRef
 
@@ -22,7 +22,7 @@ Brightness = Annotated[Quantity, within("counts/pixel", 0, 1e7, also="counts/s/p
 Magnitude = Annotated[Quantity, within("mag", 5, 40)]
 
 
-class Multipole(Strict):
+class Multipole(StrictModel):
     """A deviation of the lens from an ellipse.
 
     Attributes:
@@ -34,7 +34,7 @@ class Multipole(Strict):
     angle: Angle
 
 
-class Lens(Strict):
+class Lens(StrictModel):
     """The main lens at the center: an elliptical power law with external shear and multipoles.
 
     Attributes:
@@ -65,7 +65,7 @@ class Lens(Strict):
         return self
 
 
-class LensLight(Strict):
+class LensLight(StrictModel):
     """The lens galaxy's own light, a Sersic profile at the center.
 
     Its axis ratio and position angle are the mass's where they are not given. `brightness` is
@@ -85,7 +85,7 @@ class LensLight(Strict):
         return self
 
 
-class Source(Strict):
+class Source(StrictModel):
     """An elliptical Sersic profile, or pictures of galaxies.
 
     Its center is drawn from `offset` and `offset_angle`, or from `x` and `y`.
@@ -165,7 +165,7 @@ def _isolate_galaxy(picture: np.ndarray, file: str) -> np.ndarray:
     return light / light.max()
 
 
-class Subhalos(Strict):
+class Subhalos(StrictModel):
     """Subhalos in the lens plane, in a circle around the center (class `sphere`).
 
     Attributes:
@@ -201,7 +201,7 @@ class Subhalos(Strict):
         return int(self.number.support[1]) + 1
 
 
-class Halos(Strict):
+class Halos(StrictModel):
     """Subhalos and halos along the line of sight from pyHalo (class `sphere`), truncated NFW.
 
     Attributes:
@@ -234,7 +234,7 @@ class Halos(Strict):
         return self
 
 
-class Vortex(Strict):
+class Vortex(StrictModel):
     """A straight uniform line of mass, a vortex (class `vort`)."""
 
     mass_fraction: Annotated[Quantity, within("", 0, 1)]
@@ -244,7 +244,7 @@ class Vortex(Strict):
     offset_angle: Angle
 
 
-def _require_one_of(part: Strict, *names: str) -> None:
+def _require_one_of(part: StrictModel, *names: str) -> None:
     given = [name for name in names if getattr(part, name) is not None]
     if len(given) != 1:
         raise ValueError(f"give either {' or '.join(map(repr, names))}")

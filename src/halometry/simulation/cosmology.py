@@ -9,7 +9,7 @@ import numpy as np
 from astropy import constants, cosmology, units
 from pydantic import Field, field_validator, model_validator
 
-from halometry.config import Strict
+from halometry.config import StrictModel
 from halometry.errors import did_you_mean
 
 Distances = Literal["angular_diameter", "luminosity_as_published"]
@@ -17,7 +17,7 @@ MAX_REDSHIFT = 10.0
 ARCSEC_IN_RADIANS = float(np.radians(1 / 3600))
 
 
-class Cosmology(Strict):
+class Cosmology(StrictModel):
     """A flat universe: one of astropy's realisations, or matter and a cosmological constant.
 
     Attributes:

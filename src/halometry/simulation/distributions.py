@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 from scipy.special import ndtr, ndtri
 
-from halometry.config import Strict
+from halometry.config import StrictModel
 
 MIN_TRUNCATED_PROBABILITY = (
     1e-9  # share of a law that must lie between its ends, so that it can be drawn
@@ -18,7 +18,7 @@ MIN_TRUNCATED_PROBABILITY = (
 SMALLEST_POSITIVE = 1e-300
 
 
-class PowerLaw(Strict):
+class PowerLaw(StrictModel):
     """dN/dx proportional to x**slope between `low` and `high`."""
 
     slope: float
@@ -32,7 +32,7 @@ class PowerLaw(Strict):
         return self
 
 
-class TruncatedNormal(Strict):
+class TruncatedNormal(StrictModel):
     """A normal law of which only what lies between `low` and `high` comes."""
 
     mean: float
@@ -46,7 +46,7 @@ class TruncatedNormal(Strict):
         return self
 
 
-class LogNormal(Strict):
+class LogNormal(StrictModel):
     """A law whose logarithm is normal, of which only what lies between `low` and `high` comes."""
 
     median: float = Field(gt=0)
@@ -82,7 +82,7 @@ DISTRIBUTIONS = (
 )
 
 
-class Quantity(Strict):
+class Quantity(StrictModel):
     """Exactly one law, a unit, and a source.
 
     Attributes:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from pydantic import field_serializer, model_validator
 
-from halometry.config import Strict
+from halometry.config import StrictModel
 
 FILE_SUFFIXES = (".npy", ".npz", ".fits", ".fit", ".fits.gz")
 
 
-class FileRef(Strict):
+class FileRef(StrictModel):
     """A file of numbers, by name and checksum.
 
     Attributes:

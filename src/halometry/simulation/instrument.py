@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, field_serializer, model_validator
 
-from halometry.config import Strict
+from halometry.config import StrictModel
 from halometry.errors import UsageError
-from halometry.resources import is_user_file, names
+from halometry.resources import is_user_file, list_resources
 from halometry.simulation.distributions import Quantity, within
 from halometry.simulation.file_ref import FileRef
 from halometry.simulation.yaml_files import load_yaml_model, read_yaml_text
@@ -25,7 +25,7 @@ Bug = Literal["noise_twice", "light_twice", "no_noise", "absolute_value"]
 NuisanceParameter = Literal["psf_sigma", "sky"]
 
 
-class Instrument(Strict):
+class Instrument(StrictModel):
     """A telescope, camera and survey; every figure with unit and source.
 
     Attributes:
@@ -85,7 +85,7 @@ class Instrument(Strict):
         }
 
 
-class ImageSpec(Strict):
+class ImageSpec(StrictModel):
     """The detector.
 
     Attributes:
@@ -211,7 +211,7 @@ class ImageSpec(Strict):
 
 def list_instruments() -> list[str]:
     """The instruments that come with the package."""
-    return names(FOLDER)
+    return list_resources(FOLDER)
 
 
 def load_instrument(name: str | Path) -> Instrument:

@@ -9,8 +9,8 @@ from typing import Literal
 import yaml
 from pydantic import Field, model_validator
 
-from halometry.config import Strict
-from halometry.resources import names
+from halometry.config import StrictModel
+from halometry.resources import list_resources
 from halometry.simulation.config import Halos, Lens, LensLight, Source, Subhalos, Vortex
 from halometry.simulation.cosmology import DEFAULT_COSMOLOGY, Cosmology, Distances
 from halometry.simulation.instrument import ImageSpec
@@ -21,7 +21,7 @@ Substructure = Literal["no", "sphere", "vort"]
 DEFAULT_CLASSES: dict[str, Substructure] = {"no": "no", "sphere": "sphere", "vort": "vort"}
 
 
-class Preset(Strict):
+class Preset(StrictModel):
     """All that a set of images is drawn from.
 
     Attributes:
@@ -114,7 +114,7 @@ class Preset(Strict):
 
 def list_presets() -> list[str]:
     """The presets that come with the package."""
-    return names(FOLDER)
+    return list_resources(FOLDER)
 
 
 def load_preset(name: str | Path) -> Preset:

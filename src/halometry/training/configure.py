@@ -11,7 +11,7 @@ import torch
 
 from halometry.calibration.posterior import Grid
 from halometry.config import Task
-from halometry.datasets.dataset import LabeledImages, preset_of, take
+from halometry.datasets.dataset import LabeledImages, preset_from_dataset, take_rows
 from halometry.datasets.splits import Split
 from halometry.errors import UsageError
 from halometry.models.predictor import TargetConfig
@@ -92,7 +92,7 @@ def configure(
     )
     order = Order(len(split.train), recipe.batch_size, seed)
     rows = np.sort(split.train[: -(-order.batch_size // processes)])
-    example = Preprocessing(preprocessing)(take(data.images, rows))
+    example = Preprocessing(preprocessing)(take_rows(data.images, rows))
     _try_out(config, example[:1])
     execution = choose_execution(
         config.build_network, example, device, recipe.precision, recipe.channels_last
@@ -117,7 +117,13 @@ def stretch_of(execution: Execution, batch_size: int) -> int:
 def _seconds_of_fresh(data: LabeledImages, recipe: Recipe, batch: int, device: str) -> float:
     """How long it takes to make a step's fresh images."""
     fresh = curriculum(
-        data, preset_of(data) if recipe.online_fraction else None, recipe, 1, batch, 0, device
+        data,
+        preset_from_dataset(data) if recipe.online_fraction else None,
+        recipe,
+        1,
+        batch,
+        0,
+        device,
     )
     if fresh is None:
         return 0.0
@@ -149,7 +155,7 @@ def _standardized(
     """
     rows = np.sort(split.train[:: max(1, len(split.train) // 1000)])
     images = Preprocessing(config.model_copy(update={"size": None, "channels": 1}))(
-        take(data.images, rows)
+        take_rows(data.images, rows)
     )
     if "mass_map_preset" in data.attributes:
         means, stds = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3)).clamp_min(1e-12)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halometry.datasets.dataset import take
+from halometry.datasets.dataset import take_rows
 from halometry.training.sampling import ALL, Batches, Order, Share, Steps
 
 
@@ -34,7 +34,7 @@ class Selection:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in self.parts:
-            yield take(self.images, rows), self.labels[torch.from_numpy(rows)]
+            yield take_rows(self.images, rows), self.labels[torch.from_numpy(rows)]
 
 
 class Stretches:

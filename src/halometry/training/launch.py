@@ -16,7 +16,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from halometry import log as progress
 from halometry.errors import HalometryError, UnavailableError
-from halometry.parallel import begin_as_child, no_interrupt
+from halometry.parallel import begin_as_child, block_interrupt
 from halometry.training.distributed import GO_ON, TIMEOUT, LostError, local_group
 
 HOST = "127.0.0.1"
@@ -56,7 +56,7 @@ def run_in_processes(
     store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
     processes, lines = [], []
     try:
-        with no_interrupt():
+        with block_interrupt():
             for rank in range(devices):
                 here, there = context.Pipe()
                 seat = _Seat(rank, devices, device, threads, store.port)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from halometry.training.curriculum import Curriculum
-from halometry.datasets.dataset import take
+from halometry.datasets.dataset import take_rows
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Batches:
         """Images at rows that are sorted, since files are read in order."""
         at = torch.from_numpy(rows)
         maps = None if self.maps is None else self.maps[at]
-        return take(self.images, rows), self.labels[at], maps
+        return take_rows(self.images, rows), self.labels[at], maps
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from halometry.datasets.dataset import LabeledImages, preset_of, take
+from halometry.datasets.dataset import LabeledImages, preset_from_dataset, take_rows
 from halometry.datasets.splits import Split, write_split
 from halometry.io import write_text
 from halometry.log import duration, logger, track
@@ -91,7 +91,9 @@ def _fit(job: Job, group: Group) -> None:
 
     device, steps = config.execution.device, config.steps
     images, labels = _on_device(job.data, device)
-    preset = preset_of(job.data) if recipe.online_fraction or recipe.aux_loss_weight else None
+    preset = (
+        preset_from_dataset(job.data) if recipe.online_fraction or recipe.aux_loss_weight else None
+    )
     mass_map, maps = _mass_map(network, job, preset, images)
     fresh = curriculum(job.data, preset, recipe, steps, order.batch_size, config.seed, device)
     batches = Batches(images, labels, job.split.train, order, maps, fresh, group.share)
@@ -152,7 +154,7 @@ def _mass_map(
     """What reads maps of the mass off the network, and the true maps, where there are any."""
     if not job.config.recipe.aux_loss_weight or preset is None or not has_mass(job.data):
         return None, None
-    example = take(images, np.sort(job.split.train[:1])).cpu()
+    example = take_rows(images, np.sort(job.split.train[:1])).cpu()
     mass_map = MassMap.of(network.backbone, Preprocessing(job.config.preprocessing)(example))
     if mass_map is None:
         logger.info(
