@@ -128,7 +128,7 @@ def test_masses_are_told_with_how_familiar_their_images_are(strange: Path, tmp_p
     run = train("regression", masses, "test_resnet", tmp_path / "run", overrides=options)
     predict(run, strange, out=tmp_path / "p.csv")
     lines = (tmp_path / "p.csv").read_text().splitlines()
-    assert lines[0] == "file,f_sub,conformal_low_90,conformal_high_90,familiarity,unusual,error"
+    assert lines[0] == "image,f_sub,conformal_lo_90,conformal_hi_90,ood_p_value,ood_reason,error"
     assert lines[1].split(",")[-2] in ("features", "light", "center", "spectrum", "noise", "unit")
 
 
