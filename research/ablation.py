@@ -81,7 +81,7 @@ def _measured(name: str, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
     }
     if name != WHOLE:
         pair = {name: one.outputs, WHOLE: whole.outputs}
-        worth = differences(whole.truth, pair)[0].estimate
+        worth = differences(whole.truth, pair)[0].interval
         found["difference"] = worth.to_dict() | {"text": str(worth)}
     return found
 

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 import halometry
-from halometry.evaluation.bootstrap import bootstrap, rounded
+from halometry.evaluation.bootstrap import bootstrap, format_interval
 from halometry.lensfit.likelihood import Model
 from halometry.lensfit.linear import unexplained
 from halometry.lensfit.parametrization import layout_of
@@ -240,7 +240,7 @@ def summary(result: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, Any]:
         told[name] = {"mse": mse.to_dict(), "r2": r2.to_dict()}
         if name in names:
             scaled = (1e5 * x for x in (mse.value, mse.low, mse.high))
-            rows.append([names[name], "{} [{}, {}]".format(*rounded(*scaled)), str(r2)])
+            rows.append([names[name], "{} [{}, {}]".format(*format_interval(*scaled)), str(r2)])
     return {**told, "rows": rows}
 
 

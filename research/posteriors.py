@@ -95,7 +95,7 @@ def _write(options: argparse.Namespace, judged: dict[str, Evaluation]) -> None:
         save(posterior_figure(posteriors), options.figure)
     plain = judged["plain"]
     gain = {
-        name: differences(plain.truth, {name: one.outputs, "": plain.outputs})[0].estimate.to_dict()
+        name: differences(plain.truth, {name: one.outputs, "": plain.outputs})[0].interval.to_dict()
         for name, one in judged.items()
         if name in posteriors
     }

@@ -79,7 +79,7 @@ def main() -> None:
                 overrides,
                 seed=options.seed,
                 device=options.device,
-                start=start,
+                init_from=start,
                 note=options.note,
             )
             for kept in ("results.json", "report.html"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import halometry
-from halometry.evaluation.differences import between, differences
+from halometry.evaluation.differences import differences, find_difference
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.metrics import key_metric, metric_title
 from halometry.massmaps.dataset import map_mass
@@ -67,7 +67,9 @@ def main() -> None:
     rows = [["weights", *map(metric_title, shown), f"difference of {metric_title(key)}"]]
     for name, one in found.items():
         cells = [str(one.metrics[metric]) for metric in shown]
-        rows.append([name, *cells, str(between(apart, key, name, first)) if name in others else ""])
+        rows.append(
+            [name, *cells, str(find_difference(apart, key, name, first)) if name in others else ""]
+        )
     record = {
         "what": f"weights for {config.data.preset} on the same fresh images",
         "command": command(),

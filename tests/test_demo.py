@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from halometry.compare.tables import print_trained
-from halometry.demo import LATER, at_work
+from halometry.compare.tables import print_bundled_weights
+from halometry.demo import LATER, evaluate_bundled_weights
 from halometry.runs.run import load_run
 
 
@@ -24,7 +24,7 @@ def _few_images(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_weights_answer_for_images_made_now(
     shipped: Path, tmp_path: Path, preset: str, metric: str, heading: str
 ) -> None:
-    found = at_work(preset, tmp_path, seed=3, device="cpu")
+    found = evaluate_bundled_weights(preset, tmp_path, seed=3, device="cpu")
     assert found is not None
     record, gallery = found
     assert record["data"]["seed"] == LATER + 3
@@ -35,15 +35,15 @@ def test_weights_answer_for_images_made_now(
     published = load_run(f"{preset}/tiny").record()["test"]["metrics"]
     assert record["models"][0]["card"] == published[metric]
     console = Console(width=100, record=True)
-    print_trained(record, console)
+    print_bundled_weights(record, console)
     text = console.export_text()
     assert f"trained weights on 30 new images of {preset}" in text
     assert heading in text
-    again = at_work(preset, tmp_path, seed=3, device="cpu")
+    again = evaluate_bundled_weights(preset, tmp_path, seed=3, device="cpu")
     assert again is not None
     assert again[0] == record
 
 
 def test_where_there_are_no_weights_nothing_is_made(shipped: Path, tmp_path: Path) -> None:
-    assert at_work("halo_mass", tmp_path) is None
+    assert evaluate_bundled_weights("halo_mass", tmp_path) is None
     assert not any(tmp_path.iterdir())

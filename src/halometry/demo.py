@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halometry.compare.compare import Comparison, compare_networks, gallery_of
-from halometry.compare.report import Gallery, write_report
+from halometry.compare.compare import Comparison, compare_networks, select_examples
+from halometry.compare.report import ExampleImages, write_report
 from halometry.config import Task
 from halometry.datasets.generate import simulate
 from halometry.datasets.open import open_dataset
 from halometry.datasets.store import open_store
 from halometry.errors import UsageError
 from halometry.evaluation.evaluate import Evaluation, evaluate
-from halometry.evaluation.metrics import TITLES, key_metric
+from halometry.evaluation.metrics import METRIC_TITLES, key_metric
 from halometry.log import duration, logger
 from halometry.massmaps.dataset import map_mass
 from halometry.models.backbones import PUBLISHED
@@ -80,11 +80,11 @@ def run_demo(
     trained = [
         shown
         for preset in SHOWN
-        if (shown := at_work(preset, out / "weights", seed, device)) is not None
+        if (shown := evaluate_bundled_weights(preset, out / "weights", seed, device)) is not None
     ]
     report = write_report(
         out / "report.html",
-        [(c.record, c.gallery) for c in comparisons],
+        [(c.record, c.examples) for c in comparisons],
         f"Dark matter in simulated lenses: {len(names)} networks compared on two tasks",
         INTRO,
         trained,
@@ -123,9 +123,9 @@ COUNT = 200  # images
 LATER = 1_000_000  # added to the seed: far from those that weights are trained and judged with
 
 
-def at_work(
+def evaluate_bundled_weights(
     preset: str, out: Path, seed: int = 1, device: str = "auto"
-) -> tuple[dict[str, Any], Gallery] | None:
+) -> tuple[dict[str, Any], ExampleImages] | None:
     """Judge the package's weights of a preset on new images of it.
 
     Args:
@@ -159,7 +159,7 @@ def at_work(
     task = first.run.config.task
     record: dict[str, Any] = {
         "task": task,
-        "key": TITLES[key_metric({"task": task})],
+        "key": METRIC_TITLES[key_metric({"task": task})],
         "data": {
             "preset": preset,
             "seed": seed,
@@ -168,7 +168,7 @@ def at_work(
         },
         "models": [_model(name, evaluation) for name, evaluation in evaluations.items()],
     }
-    return record, gallery_of(data, evaluations, seed)
+    return record, select_examples(data, evaluations, seed)
 
 
 def _model(name: str, evaluation: Evaluation) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from halometry.attribution.command import explain_predictions
 from halometry.attribution.explain import look_at
 from halometry.attribution.maps import attribution_maps
 from halometry.attribution.pointing_game import Pointing, distances
-from halometry.compare.compare import gallery_of
+from halometry.compare.compare import select_examples
 from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, RunError, UnavailableError, UsageError
 from halometry.evaluation.evaluate import evaluate
@@ -211,11 +211,11 @@ def test_a_report_is_written_where_maps_cannot_be(
 
     run = load_run(published / "runs" / "demo_classification")
     judged = {run.name: evaluate(run, lenses, resamples=10)}
-    shown = gallery_of(open_dataset(lenses), judged, 0, run.name)
+    shown = select_examples(open_dataset(lenses), judged, 0, run.name)
     assert len(shown.looks) == 6
     assert [one.name for one in shown.looks] == [
         f"truly {name}" for name in ["no"] * 2 + ["sphere"] * 2 + ["vort"] * 2
     ]
     monkeypatch.setattr("halometry.compare.compare.look_at", no_room)
-    assert gallery_of(open_dataset(lenses), judged, 0, run.name).looks == []
+    assert select_examples(open_dataset(lenses), judged, 0, run.name).looks == []
     assert "out of memory" in capsys.readouterr().err

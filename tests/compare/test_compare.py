@@ -16,7 +16,7 @@ from PIL import Image as Picture
 from rich.console import Console
 
 from halometry.compare.compare import Comparison, compare_networks
-from halometry.compare.ranking import CHANCE
+from halometry.compare.ranking import CHANCE_LIMITS
 from halometry.compare.report import write_report
 from halometry.compare.tables import markdown_table, print_table, write_csv
 from halometry.errors import RunError, UnavailableError, UsageError
@@ -107,7 +107,7 @@ def test_the_report_needs_nothing_but_itself(which: str, request: pytest.Fixture
 def test_names_in_the_report_are_text_not_markup(classes: Comparison, tmp_path: Path) -> None:
     record = json.loads(json.dumps(classes.record))
     record["data"]["path"] = record["data"]["description"] = "<script>alert(1)</script>"
-    write_report(tmp_path / "r.html", [(record, classes.gallery)], "<b>title</b>")
+    write_report(tmp_path / "r.html", [(record, classes.examples)], "<b>title</b>")
     page = Page(tmp_path / "r.html")
     assert "script" not in page.tags
     assert "<b>title</b>" in page.text
@@ -118,7 +118,7 @@ def test_networks_with_and_without_posteriors_stand_in_one_report(
 ) -> None:
     record = json.loads(json.dumps(fractions.record))
     record["models"][0]["metrics"]["nll"] = {"value": -2.5, "low": -2.6, "high": -2.4}
-    text = Page(write_report(tmp_path / "r.html", [(record, fractions.gallery)], "mixed")).text
+    text = Page(write_report(tmp_path / "r.html", [(record, fractions.examples)], "mixed")).text
     assert "NLL" in text
     assert "-2.50" in text
     write_csv(tmp_path / "r.csv", record)
@@ -155,7 +155,7 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     with pytest.raises(RunError, match="resnet18: no such folder"):
         (tmp_path / "s").mkdir()
         shutil.copytree(classes.out / "runs" / names[0], tmp_path / "s" / names[0])
-        compare_networks("classification", lenses, names, tmp_path / "c", start=tmp_path / "s")
+        compare_networks("classification", lenses, names, tmp_path / "c", init_from=tmp_path / "s")
     with pytest.raises(UsageError, match="'epoch'"):
         compare_networks("classification", lenses, names, tmp_path / "c", overrides={"epoch": 3})
     with pytest.raises(UnavailableError, match="no ImageNet weights of 'd4net'"):
@@ -186,7 +186,7 @@ def test_the_markdown_table_marks_the_best(classes: Comparison) -> None:
 def test_the_lead_of_the_best_is_measured_on_the_same_images(
     classes: Comparison, lenses: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(CHANCE, "auc", 0.0)  # whatever they learnt in one pass
+    monkeypatch.setitem(CHANCE_LIMITS, "auc", 0.0)  # whatever they learnt in one pass
     again = compare_networks("classification", lenses, NETWORKS, classes.out, overrides=QUICK)
     values = sorted(model["metrics"]["auc"]["value"] for model in again.record["models"])
     assert again.record["lead"]["value"] == pytest.approx(values[1] - values[0])
@@ -199,7 +199,7 @@ def test_a_network_at_chance_is_not_called_the_fastest(classes: Comparison, tmp_
     fast["metrics"]["auc"] = {"value": 0.5, "low": 0.4, "high": 0.6}
     slow["metrics"]["auc"] = {"value": 0.9, "low": 0.8, "high": 0.95}
     fast["cost"]["latency_ms"]["median"], slow["cost"]["latency_ms"]["median"] = 1.0, 9.0
-    write_report(tmp_path / "r.html", [(record, classes.gallery)], "title")
+    write_report(tmp_path / "r.html", [(record, classes.examples)], "title")
     text = Page(tmp_path / "r.html").text
     assert "9.0 msan image with resnet18, the fastest" in text
 
@@ -210,7 +210,7 @@ def test_each_network_may_begin_from_a_run_of_its_name(
     before = classes.out / "runs"
     out = tmp_path / "warm"
     names = ["mobilenetv3_small"]
-    warm = compare_networks("classification", lenses, names, out, overrides=QUICK, start=before)
+    warm = compare_networks("classification", lenses, names, out, overrides=QUICK, init_from=before)
     assert str(before / names[0]) in warm.record["models"][0]["start"]
     with pytest.raises(RunError, match="efficientnet_b5: no such folder"):
-        compare_networks("classification", lenses, ["efficientnet_b5"], out, start=before)
+        compare_networks("classification", lenses, ["efficientnet_b5"], out, init_from=before)

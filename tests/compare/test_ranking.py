@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from halometry.compare.ranking import conclusion, on_front
+from halometry.compare.ranking import conclusion, pareto_front
 
 
 def model(name: str, value: float, ms: float, half: float = 0.01, key: str = "auc") -> Any:
@@ -75,4 +75,4 @@ def test_masses_are_ranked_by_r2() -> None:
 
 def test_the_front_holds_what_nothing_beats_in_both() -> None:
     models = [model("slow", 0.99, 9.0), model("dull", 0.90, 5.0), model("fast", 0.95, 1.0)]
-    assert [m["name"] for m in on_front(models, "auc")] == ["fast", "slow"]
+    assert [m["name"] for m in pareto_front(models, "auc")] == ["fast", "slow"]

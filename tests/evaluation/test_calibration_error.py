@@ -12,13 +12,13 @@ from scipy.stats import binomtest
 from halometry.calibration.conformal import conformal_of
 from halometry.calibration.temperature import tempered
 from halometry.evaluation.calibration_error import (
-    by_noise,
     calibration_record,
     coverage_record,
-    debiased,
+    debiased_ece,
+    ece_bias,
     expected_calibration_error,
+    format_calibration,
     reliability,
-    told,
 )
 from halometry.evaluation.calibration_figure import reliability_figure
 
@@ -49,7 +49,7 @@ def test_a_known_error_is_found(too_sure: float, share: float, error: float) -> 
     assert found.value == pytest.approx(error, abs=0.01)  # three times 0.47 / sqrt(20,000)
     assert found.low <= error <= found.high
     assert found.high - found.low < 0.03
-    assert debiased(reliability(truth, probabilities)) == pytest.approx(found.value, abs=1e-3)
+    assert debiased_ece(reliability(truth, probabilities)) == pytest.approx(found.value, abs=1e-3)
 
 
 def test_too_little_sure_is_an_error_too() -> None:
@@ -77,9 +77,9 @@ def test_less_its_bias_a_small_set_says_more_nearly_what_a_large_one_does(error:
         found = reliability(*answers(300, trial, too_sure=error))
         gaps = np.abs(found.confidence - found.accuracy)
         plain.append(np.average(gaps, weights=found.counts))
-        less.append(debiased(found))
+        less.append(debiased_ece(found))
     if error == 0:
-        assert np.mean(plain) == pytest.approx(by_noise(found), rel=0.05)
+        assert np.mean(plain) == pytest.approx(ece_bias(found), rel=0.05)
     assert np.mean(plain) - error > 0.007
     assert abs(np.mean(less) - error) < 0.7 * (np.mean(plain) - error)
 
@@ -109,7 +109,10 @@ def test_before_and_after_a_temperature() -> None:
     assert record["after"]["ece"]["value"] < 0.03 < record["before"]["ece"]["value"]
     assert record["after"]["accuracy"] == record["before"]["accuracy"]
     assert sum(record["after"]["reliability"]["counts"]) == 5000
-    assert f"{record['before']['ece']['value']:.4f} before" in told({"calibration": record})[0]
+    assert (
+        f"{record['before']['ece']['value']:.4f} before"
+        in format_calibration({"calibration": record})[0]
+    )
 
 
 def test_coverage_of_sets_is_told_for_each_class() -> None:
@@ -122,7 +125,7 @@ def test_coverage_of_sets_is_told_for_each_class() -> None:
         mean = np.dot(one["share_by_size"], range(4))
         assert one["mean_size"]["value"] == pytest.approx(mean, abs=1e-5)
         assert set(one["classes"]) == {"no", "sphere", "vort"}
-    lines = told({"conformal": record})
+    lines = format_calibration({"conformal": record})
     assert len(lines) == 3
     assert "sets of 90 %: hold the truth in 0.9" in lines[1]
 
@@ -137,7 +140,7 @@ def test_coverage_of_intervals() -> None:
     for one, width in zip(record["levels"], (1.989, 3.290, 3.920), strict=True):
         assert one["coverage"]["value"] == pytest.approx(one["level"], abs=0.03)
         assert one["mean_size"]["value"] == pytest.approx(0.02 * width, rel=0.08)
-    assert "intervals of 68 %" in told({"conformal": record})[0]
+    assert "intervals of 68 %" in format_calibration({"conformal": record})[0]
 
 
 def test_the_diagram_has_a_column_a_network() -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from halometry.compare.compare import Comparison
 from halometry.compare.ranking import conclusion
 from halometry.compare.tables import print_differences
-from halometry.evaluation.differences import between, differences
+from halometry.evaluation.differences import differences, find_difference
 from halometry.evaluation.metrics import classification_metrics, regression_metrics
 
 NAMES = ("no", "sphere", "vort")
@@ -49,11 +49,11 @@ def test_a_difference_is_that_of_the_metrics_and_knows_the_images_are_the_same(t
     assert len(found) == (3 if task == "classification" else 6)
     for one in found:
         ours, theirs = (measured[name][one.metric] for name in (one.first, one.second))
-        assert one.estimate.value == pytest.approx(ours.value - theirs.value)
-        assert one.estimate.low < one.estimate.value < one.estimate.high
+        assert one.interval.value == pytest.approx(ours.value - theirs.value)
+        assert one.interval.low < one.interval.value < one.interval.high
         if {one.first, one.second} == {"a", "near"}:
             apart = np.hypot(ours.high - ours.low, theirs.high - theirs.low)  # if independent
-            assert one.estimate.high - one.estimate.low < 0.6 * apart
+            assert one.interval.high - one.interval.low < 0.6 * apart
     judged = {(one.metric, one.first, one.second): one.better for one in found}
     for (_, *pair), better in judged.items():
         assert better == (None if "far" not in pair else next(n for n in pair if n != "far"))
@@ -62,7 +62,7 @@ def test_a_difference_is_that_of_the_metrics_and_knows_the_images_are_the_same(t
 def test_the_same_answers_do_not_differ() -> None:
     truth, outputs = kinds()
     (one,) = differences(truth, {"a": outputs["a"], "b": outputs["a"]})
-    assert (one.estimate.value, one.estimate.low, one.estimate.high) == (0, 0, 0)
+    assert (one.interval.value, one.interval.low, one.interval.high) == (0, 0, 0)
     assert one.better is None
 
 
@@ -86,7 +86,10 @@ def test_one_network_has_none_to_differ_from() -> None:
 
 def test_a_difference_turned_round_changes_its_sign() -> None:
     found = [one.to_dict() for one in differences(*kinds())]
-    there, back = between(found, "auc", "a", "far"), between(found, "auc", "far", "a")
+    there, back = (
+        find_difference(found, "auc", "a", "far"),
+        find_difference(found, "auc", "far", "a"),
+    )
     assert (there.value, there.low, there.high) == (-back.value, -back.high, -back.low)
 
 

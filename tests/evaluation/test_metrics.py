@@ -14,7 +14,7 @@ from scipy.stats import binom
 from sklearn.metrics import log_loss, mean_absolute_error, r2_score, roc_auc_score
 
 from halometry.errors import DataError
-from halometry.evaluation.bootstrap import binomial_interval, bootstrap, rounded
+from halometry.evaluation.bootstrap import binomial_interval, bootstrap, format_interval
 from halometry.evaluation.metrics import (
     area_under_roc,
     classification_metrics,
@@ -192,7 +192,7 @@ def test_intervals_repeat_with_their_seed() -> None:
 def test_as_many_digits_as_the_interval_allows(
     numbers: tuple[float, float, float], shown: tuple[str, str, str]
 ) -> None:
-    assert rounded(*numbers) == shown
+    assert format_interval(*numbers) == shown
 
 
 def test_binomial_intervals_are_those_of_the_exact_test() -> None:

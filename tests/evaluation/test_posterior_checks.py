@@ -12,7 +12,7 @@ from halometry.calibration.posterior import Grid, Posterior
 from halometry.evaluation import figures
 from halometry.evaluation.posterior_checks import (
     coverage_rows,
-    held_by,
+    interval_contains,
     posterior_metrics,
     posterior_record,
 )
@@ -107,9 +107,9 @@ def test_an_interval_holds_its_own_ends() -> None:
     for name, level in (("68", 0.68), ("95", 0.95)):
         low, high = posterior.interval(level).T
         inside = 1e-6 * (high - low)
-        assert held_by(low + inside, posterior)[name].all()
-        assert held_by(high - inside, posterior)[name].all()
-        assert not held_by(high + 1e-3, posterior)[name].any()
+        assert interval_contains(low + inside, posterior)[name].all()
+        assert interval_contains(high - inside, posterior)[name].all()
+        assert not interval_contains(high + 1e-3, posterior)[name].any()
 
 
 def test_the_figure_is_drawn_for_one_network_and_for_several(tmp_path: Path) -> None:

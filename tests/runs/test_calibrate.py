@@ -21,7 +21,7 @@ from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.generate import simulate
 from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, RunError, UsageError
-from halometry.evaluation.evaluate import evaluate, outputs_of
+from halometry.evaluation.evaluate import evaluate, predict_points
 from halometry.evaluation.predict import predict
 from halometry.publish.export import export
 from halometry.publish.publish import without_paths
@@ -48,7 +48,7 @@ def mass_run(published: Path, tmp_path: Path) -> Path:
 
 def untempered(run: Run, data: LabeledImages, rows: np.ndarray) -> np.ndarray:
     plain = run.config.model_copy(update={"temperature": 1.0, "bias": ()})
-    return outputs_of(replace(run, config=plain), data, np.sort(rows))
+    return predict_points(replace(run, config=plain), data, np.sort(rows))
 
 
 def as_of_before(run: Path) -> None:
@@ -74,7 +74,7 @@ def test_training_ends_with_a_calibration(run: Path, lenses: Path) -> None:
     assert conformal is not None
     assert conformal.untouched
     assert conformal.images == "3 images of the training set, kept aside for this"
-    answers = outputs_of(found, data, np.sort(split.calibration))
+    answers = predict_points(found, data, np.sort(split.calibration))
     truth = data.labels[np.sort(split.calibration)]
     for k, scores in enumerate(conformal.scores):
         np.testing.assert_allclose(scores, np.sort(1 - answers[truth == k, k]), atol=1e-6)
@@ -100,7 +100,7 @@ def test_masses_have_intervals_and_no_temperature(mass_run: Path, masses: Path) 
     assert conformal is not None
     assert (found.config.temperature, found.config.bias) == (1, ())
     rows = found.split().calibration
-    errors = np.abs(outputs_of(found, data, rows) - data.labels[rows])
+    errors = np.abs(predict_points(found, data, rows) - data.labels[rows])
     np.testing.assert_allclose(conformal.scores[0], np.sort(errors), rtol=1e-5)
 
 
@@ -113,7 +113,7 @@ def test_a_run_of_before_answers_as_it_did_and_can_be_calibrated(
     as_of_before(run)
     old = load_run(run)
     assert old.conformal() is None
-    np.testing.assert_allclose(outputs_of(old, data, np.arange(5)), expected, atol=1e-6)
+    np.testing.assert_allclose(predict_points(old, data, np.arange(5)), expected, atol=1e-6)
     answers = predict(old, lenses)
     assert all(answer.conformal is None for answer in answers)
     with pytest.raises(RunError, match="has nothing to make sets or intervals from; leave --level"):
@@ -191,7 +191,7 @@ def test_a_published_and_an_exported_run_are_calibrated_as_it_was(
     assert exported.conformal() == run.conformal()
     data = open_dataset(lenses)
     expected = tempered(untempered(run, data, np.arange(6)), 4.0, (0.5, 0.0, -0.5))
-    np.testing.assert_allclose(outputs_of(exported, data, np.arange(6)), expected, atol=1e-5)
+    np.testing.assert_allclose(predict_points(exported, data, np.arange(6)), expected, atol=1e-5)
 
 
 def test_a_bias_that_is_not_one_for_each_class_is_refused(run: Path) -> None:

@@ -21,7 +21,7 @@ from halometry.compare.compare import compare_networks
 from halometry.datasets.generate import simulate
 from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, RunError, UsageError
-from halometry.evaluation.evaluate import evaluate, outputs_of
+from halometry.evaluation.evaluate import evaluate, predict_points
 from halometry.evaluation.predict import predict
 from halometry.publish.export import export
 from halometry.publish.publish import publish_run
@@ -239,7 +239,7 @@ def test_an_ensemble_of_masses_answers_with_their_mean(
     rows = np.arange(10)
     data = open_dataset(others)
     both, one, other = (
-        outputs_of(open_run(name), data, rows)
+        predict_points(open_run(name), data, rows)
         for name in (f"{plain.path}, {again.path}", plain.path, again.path)
     )
     np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-6)

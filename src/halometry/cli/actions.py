@@ -168,7 +168,7 @@ def compare(
         overrides,
         seed=seed,
         device=device,
-        start=start,
+        init_from=start,
         devices=devices,
     )
     _print_comparison(found)
@@ -267,19 +267,19 @@ def demo(
     device: DeviceOption = "auto",
 ) -> None:
     """Run the whole experiment in small: about ten minutes on two cores."""
-    from halometry.compare.tables import print_trained
+    from halometry.compare.tables import print_bundled_weights
     from halometry.demo import run_demo as run
 
     made = run(out, count, seed, recipe, device)
     for comparison in made.comparisons:
         _print_comparison(comparison)
     for record in made.trained:
-        print_trained(record, out_console)
+        print_bundled_weights(record, out_console)
     tell(f"report: {made.report}")
 
 
 def _print_metrics(evaluation: Any) -> None:
-    from halometry.evaluation.calibration_error import told
+    from halometry.evaluation.calibration_error import format_calibration
 
     tell(f"{evaluation.run.name}: {evaluation.description}")
     table = listing("metric", "value", "95 % interval")
@@ -288,7 +288,7 @@ def _print_metrics(evaluation: Any) -> None:
         table.add_row(name, value, escape(interval))
     out_console.print(table)
     print_coverage(evaluation)
-    for line in told(evaluation.trust):
+    for line in format_calibration(evaluation.trust):
         tell(line)
 
 

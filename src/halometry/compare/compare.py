@@ -15,8 +15,8 @@ from torch import Tensor
 
 from halometry.attribution.explain import Look, look_at
 from halometry.compare.cost import measure_speed, model_cost
-from halometry.compare.ranking import best_of, conclusion, learnt
-from halometry.compare.report import Gallery, pareto, write_report
+from halometry.compare.ranking import above_chance, best_model, conclusion
+from halometry.compare.report import ExampleImages, pareto, write_report
 from halometry.compare.tables import write_csv, write_differences
 from halometry.config import Task
 from halometry.datasets.dataset import LabeledImages, take_rows
@@ -24,7 +24,7 @@ from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import split_dataset
 from halometry.errors import HalometryError, RunError, UsageError
 from halometry.evaluation import figures
-from halometry.evaluation.differences import between, differences
+from halometry.evaluation.differences import differences, find_difference
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import key_metric, roc_curves
 from halometry.evaluation.posterior_checks import posterior_record
@@ -59,7 +59,7 @@ class Comparison:
     """
 
     record: dict[str, Any]
-    gallery: Gallery
+    examples: ExampleImages
     evaluations: list[Evaluation]
     out: Path
 
@@ -77,7 +77,7 @@ def compare_networks(
     overrides: dict[str, Any] | None = None,
     seed: int = 0,
     device: str = "auto",
-    start: str | Path | None = None,
+    init_from: str | Path | None = None,
     note: str | None = None,
     devices: int = 1,
 ) -> Comparison:
@@ -109,9 +109,9 @@ def compare_networks(
     for name in backbones:  # what cannot be is refused before anything is trained
         timm_name(name)
         resolved = recipe_file.resolve(task, name, overrides)
-        if start and not (out / "runs" / name).exists():
-            load_start(Path(start) / name, task, name, out / "runs" / name)
-        if resolved.pretrained and not start:
+        if init_from and not (out / "runs" / name).exists():
+            load_start(Path(init_from) / name, task, name, out / "runs" / name)
+        if resolved.pretrained and not init_from:
             check_pretrained(name)
     labeled = data if isinstance(data, LabeledImages) else open_dataset(data, task=task)
     evaluations = []
@@ -126,14 +126,14 @@ def compare_networks(
             overrides,
             seed,
             device,
-            start=Path(start) / name if start else None,
+            start=Path(init_from) / name if init_from else None,
             devices=devices,
         )
         evaluations.append(evaluate(run, labeled, out / "evaluations" / name, device))
     logger.info(f"timing {len(backbones)} networks, one image and batches, in turns")
     record = _record(task, labeled, recipe_file, evaluations, out, seed, device, note)
     named = {e.run.name: e for e in evaluations}
-    gallery = gallery_of(labeled, named, seed, best_of(record)["name"], device)
+    gallery = select_examples(labeled, named, seed, best_model(record)["name"], device)
     comparison = Comparison(record, gallery, evaluations, out)
     write_comparison(comparison)
     return comparison
@@ -147,7 +147,7 @@ def write_comparison(comparison: Comparison) -> None:
     write_differences(out / "differences.csv", record)
     figures.save(pareto(record), out / "accuracy_against_latency.png")
     title = f"{len(record['models'])} networks compared: {record['task']}"
-    write_report(comparison.report, [(record, comparison.gallery)], title)
+    write_report(comparison.report, [(record, comparison.examples)], title)
     logger.info(f"results and report -> {out}")
 
 
@@ -201,10 +201,10 @@ def _record(
 def _lead(record: dict[str, Any]) -> dict[str, float] | None:
     """How much better the best network is than the next, on the same images."""
     key = key_metric(record)
-    ranked = [model["name"] for model in learnt(record["models"], key)]
+    ranked = [model["name"] for model in above_chance(record["models"], key)]
     if len(ranked) < 2:
         return None
-    return between(record["differences"], key, *ranked[:2]).to_dict()
+    return find_difference(record["differences"], key, *ranked[:2]).to_dict()
 
 
 def _plain(value: Any) -> Any:
@@ -278,13 +278,13 @@ def _costs(
     return {name: costs[name] | speeds[name] for name in predictors}
 
 
-def gallery_of(
+def select_examples(
     data: LabeledImages,
     evaluations: dict[str, Evaluation],
     seed: int,
     explain: str | None = None,
     device: str = "auto",
-) -> Gallery:
+) -> ExampleImages:
     """Pictures for the report: what the images look like, and what was most mistaken.
 
     Args:
@@ -329,13 +329,13 @@ def gallery_of(
             return []
         return [replace(one, name=f"truly {label(i)}") for one, i in zip(seen, few, strict=True)]
 
-    return Gallery(
+    return ExampleImages(
         truth=truth,
         outputs={name: e.outputs for name, e in named},
         samples=[(image(i), label(i)) for i in picks],
         worst=[
             {
-                "name": first.names[i],
+                "name": first.image_names[i],
                 "image": image(i),
                 "truth": label(i),
                 "predicted": {name: said(e, i) for name, e in named},

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-BATCH = 64
+BATCH_SIZE = 64
 
 
 def model_cost(
-    net: nn.Module, example: Tensor, checkpoint: Path | None = None, batch_size: int = BATCH
+    net: nn.Module, example: Tensor, checkpoint: Path | None = None, batch_size: int = BATCH_SIZE
 ) -> dict[str, Any]:
     """Size, work and memory of a network.
 
@@ -99,7 +99,7 @@ class LiveTensors(TorchDispatchMode):
 def measure_speed(
     nets: dict[str, Callable[[Tensor], Tensor]],
     example: Tensor,
-    batch_size: int = BATCH,
+    batch_size: int = BATCH_SIZE,
     seconds: float = 12.0,
 ) -> dict[str, dict[str, Any]]:
     """Latency of one image and throughput of batches, all networks in turns.

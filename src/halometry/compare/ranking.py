@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from halometry.evaluation.bootstrap import Interval
-from halometry.evaluation.metrics import TITLES, key_metric
+from halometry.evaluation.metrics import METRIC_TITLES, key_metric
 
-CHANCE = {"auc": 0.55, "r2": 0.02}  # at or below: the network has not learnt
+CHANCE_LIMITS = {"auc": 0.55, "r2": 0.02}  # at or below: the network has not learnt
 
 
-def learnt(models: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+def above_chance(models: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
     """The models that are better than chance, the most accurate first."""
-    above = [m for m in models if quality(m, key) > CHANCE[key]]
+    above = [m for m in models if quality(m, key) > CHANCE_LIMITS[key]]
     return sorted(above, key=lambda m: -quality(m, key))
 
 
-def best_of(record: dict[str, Any]) -> dict[str, Any]:
+def best_model(record: dict[str, Any]) -> dict[str, Any]:
     """The model with the highest value of the key metric."""
     return max(record["models"], key=lambda model: quality(model, key_metric(record)))
 
 
-def on_front(models: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+def pareto_front(models: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
     """The models that no other beats in both accuracy and latency, fastest first."""
     ranked = sorted(models, key=lambda m: (latency(m), -quality(m, key)))
     front: list[dict[str, Any]] = []
@@ -49,8 +49,8 @@ def conclusion(record: dict[str, Any]) -> list[str]:
             model is than the next, on the same images.
     """
     key = key_metric(record)
-    title, count = TITLES[key], record["data"]["test"]
-    ranked = learnt(record["models"], key)
+    title, count = METRIC_TITLES[key], record["data"]["test"]
+    ranked = above_chance(record["models"], key)
     sentences = [
         f"{m['name']} has not learnt the task ({title} {_shown(m, key)}): this is not a result."
         for m in record["models"]
@@ -90,7 +90,9 @@ def _not_told_apart(record: dict[str, Any], key: str, ranked: list[str]) -> list
     ]
     if not pairs:
         return []
-    return [f"Too close in {TITLES[key]} for these images to tell apart: {'; '.join(pairs)}."]
+    return [
+        f"Too close in {METRIC_TITLES[key]} for these images to tell apart: {'; '.join(pairs)}."
+    ]
 
 
 def _shown(model: dict[str, Any], key: str) -> str:
@@ -99,14 +101,14 @@ def _shown(model: dict[str, Any], key: str) -> str:
 
 def _choices(models: list[dict[str, Any]], key: str) -> list[str]:
     """Which model to choose at which latency; those that another beats in both are named."""
-    front = on_front(models, key)
+    front = pareto_front(models, key)
     models = sorted(models, key=latency)
     if len(models) == 1:
         return []
     parts = []
     for model in front:
         value = _shown(model, key).partition(" ")[0]
-        parts.append(f"{model['name']} ({latency(model):.1f} ms, {TITLES[key]} {value})")
+        parts.append(f"{model['name']} ({latency(model):.1f} ms, {METRIC_TITLES[key]} {value})")
     if len(front) == 1:
         sentences = [f"It is also the fastest: choose {parts[0]}."]
     else:

@@ -18,19 +18,25 @@ from PIL import Image as Picture
 from halometry.attribution.explain import Look, figure_of
 from halometry.calibration.temperature import untempered
 from halometry.compare.figures import pareto_figure
-from halometry.compare.ranking import best_of, latency, learnt, on_front, quality
+from halometry.compare.ranking import above_chance, best_model, latency, pareto_front, quality
 from halometry.compare.tables import best_values, cost_cells, metric_keys
 from halometry.evaluation import figures
-from halometry.evaluation.bootstrap import Interval, rounded
+from halometry.evaluation.bootstrap import Interval, format_interval
 from halometry.evaluation.calibration_figure import reliability_figure
-from halometry.evaluation.metrics import LOWER_IS_BETTER, TITLES, UNRANKED, key_metric, metric_title
+from halometry.evaluation.metrics import (
+    LOWER_IS_BETTER,
+    METRIC_TITLES,
+    UNRANKED,
+    key_metric,
+    metric_title,
+)
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.io import write_text
 from halometry.plotting import LENS_MAP, colors, stretched
 
 
 @dataclass(frozen=True)
-class Gallery:
+class ExampleImages:
     """Arrays for the report's pictures.
 
     Attributes:
@@ -50,10 +56,10 @@ class Gallery:
 
 def write_report(
     path: str | Path,
-    comparisons: Sequence[tuple[dict[str, Any], Gallery]],
+    comparisons: Sequence[tuple[dict[str, Any], ExampleImages]],
     title: str,
     intro: str | None = None,
-    trained: Sequence[tuple[dict[str, Any], Gallery]] = (),
+    trained: Sequence[tuple[dict[str, Any], ExampleImages]] = (),
 ) -> Path:
     """Write the page.
 
@@ -85,13 +91,13 @@ def write_report(
     return Path(path)
 
 
-def _section(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
+def _section(record: dict[str, Any], gallery: ExampleImages) -> dict[str, Any]:
     """What the template needs of one comparison."""
-    models, key, best = record["models"], key_metric(record), best_of(record)
+    models, key, best = record["models"], key_metric(record), best_model(record)
     histories = {model["name"]: model["history"] for model in models}
     made = {
         "pareto": _pareto(record, key),
-        "learning": figures.learning_figure(histories, TITLES[key]),
+        "learning": figures.learning_figure(histories, METRIC_TITLES[key]),
     }
     if record["task"] == "classification":
         made["roc"] = figures.roc_figure(_curves(record))
@@ -122,12 +128,12 @@ def _section(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
 
 def _difference_row(one: dict[str, Any]) -> dict[str, str]:
     """A difference as text."""
-    value, low, high = rounded(one["value"], one["low"], one["high"])
+    value, low, high = format_interval(one["value"], one["low"], one["high"])
     numbers = {"value": value, "interval": f"{low} to {high}"}
     return one | numbers | {"title": metric_title(one["metric"])}
 
 
-def _trained(record: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
+def _trained(record: dict[str, Any], gallery: ExampleImages) -> dict[str, Any]:
     """What the template needs of weights that came trained."""
     classes = record["task"] == "classification"
     made = _confusion(record) if classes else _regression(gallery)
@@ -147,7 +153,7 @@ def _confusion(record: dict[str, Any]) -> Figure:
     return figures.confusion_figure(matrices, record["data"]["class_names"])
 
 
-def _reliability(record: dict[str, Any], gallery: Gallery) -> Figure:
+def _reliability(record: dict[str, Any], gallery: ExampleImages) -> Figure:
     drawn = {}
     for model in record["models"]:
         calibration = model["trust"]["calibration"]
@@ -160,7 +166,7 @@ def _reliability(record: dict[str, Any], gallery: Gallery) -> Figure:
     return reliability_figure(drawn)
 
 
-def _regression(gallery: Gallery) -> Figure:
+def _regression(gallery: ExampleImages) -> Figure:
     pairs = {name: (gallery.truth, output) for name, output in gallery.outputs.items()}
     return figures.regression_figure(pairs)
 
@@ -168,14 +174,17 @@ def _regression(gallery: Gallery) -> Figure:
 def _headline(record: dict[str, Any], best: dict[str, Any], key: str) -> list[dict[str, str]]:
     """The few big numbers at the top of a section."""
     estimate = Interval(**best["metrics"][key])
-    value, low, high = rounded(estimate.value, estimate.low, estimate.high)
+    value, low, high = format_interval(estimate.value, estimate.low, estimate.high)
     fastest = _front(record, key)[0]
     return [
-        {"value": value, "label": f"{TITLES[key]} of {best['name']}, the best [{low}, {high}]"},
+        {
+            "value": value,
+            "label": f"{METRIC_TITLES[key]} of {best['name']}, the best [{low}, {high}]",
+        },
         {
             "value": f"{latency(fastest):.1f} ms",
             "label": f"an image with {fastest['name']}, the fastest "
-            f"({TITLES[key]} {quality(fastest, key):.3f})",
+            f"({METRIC_TITLES[key]} {quality(fastest, key):.3f})",
         },
         {
             "value": f"{record['data']['test']:,}",
@@ -186,7 +195,7 @@ def _headline(record: dict[str, Any], best: dict[str, Any], key: str) -> list[di
 
 def _front(record: dict[str, Any], key: str) -> list[dict[str, Any]]:
     """The Pareto front of what has learnt the task; of all, if nothing has."""
-    return on_front(learnt(record["models"], key) or record["models"], key)
+    return pareto_front(above_chance(record["models"], key) or record["models"], key)
 
 
 def _metric_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -204,7 +213,7 @@ def _metric_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
             if numbers is None:
                 cells.append(cell | {"value": "–", "interval": "", "best": False})
                 continue
-            value, low, high = rounded(numbers["value"], numbers["low"], numbers["high"])
+            value, low, high = format_interval(numbers["value"], numbers["low"], numbers["high"])
             is_best = key not in UNRANKED and numbers["value"] == best[key]
             cells.append(cell | {"value": value, "interval": f"{low} to {high}", "best": is_best})
         rows.append({"name": model["name"], "start": model["start"], "cells": cells})
@@ -239,7 +248,7 @@ def _pareto(record: dict[str, Any], key: str) -> Any:
         }
         for model in record["models"]
     ]
-    return pareto_figure(points, TITLES[key])
+    return pareto_figure(points, METRIC_TITLES[key])
 
 
 def pareto(record: dict[str, Any]) -> Any:

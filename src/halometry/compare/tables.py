@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from halometry.evaluation.bootstrap import Interval, rounded
+from halometry.evaluation.bootstrap import Interval, format_interval
 from halometry.evaluation.metrics import LOWER_IS_BETTER
 from halometry.io import write_table
 
@@ -61,7 +61,7 @@ def print_table(record: dict[str, Any], console: Console) -> None:
     console.print(_table(record, title, "one image", cells))
 
 
-def print_trained(record: dict[str, Any], console: Console) -> None:
+def print_bundled_weights(record: dict[str, Any], console: Console) -> None:
     """Print what weights that came trained make of new images, as `at_work` found it."""
     data = record["data"]
     title = f"trained weights on {data['test']:,} new images of {data['preset']}"
@@ -81,7 +81,7 @@ def _table(record: dict[str, Any], title: str, heading: str, last: list[str]) ->
         cells = [model["name"]]
         for key in columns:
             estimate = Interval(**model["metrics"][key])
-            value, low, high = rounded(estimate.value, estimate.low, estimate.high)
+            value, low, high = format_interval(estimate.value, estimate.low, estimate.high)
             style = "bold" if estimate.value == best[key] else "default"
             to = " to " if low.startswith("-") else "–"
             cells.append(f"[{style}]{value}[/]\n[dim]{low}{to}{high}[/]")
@@ -115,7 +115,7 @@ def print_differences(record: dict[str, Any], console: Console) -> None:
     for heading in ("networks", "", "difference", "better"):
         table.add_column(heading, no_wrap=heading != "better")
     for one in record["differences"]:
-        value, low, high = rounded(one["value"], one["low"], one["high"])
+        value, low, high = format_interval(one["value"], one["low"], one["high"])
         table.add_row(
             f"{one['first']} - {one['second']}",
             COLUMNS[record["task"]][one["metric"]],

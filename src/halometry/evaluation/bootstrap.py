@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-LEVEL = 0.95
-CHUNK = 4_000_000  # numbers resampled at a time, to bound memory
+CONFIDENCE_LEVEL = 0.95
+MAX_RESAMPLED_VALUES = 4_000_000  # numbers resampled at a time, to bound memory
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Interval:
         """With as many digits as the interval's width makes sensible.
 
         Example:
-            >>> str(Estimate(0.95213, 0.94102, 0.96308))
+            >>> str(Interval(0.95213, 0.94102, 0.96308))
             '0.952 [0.941, 0.963]'
         """
-        return "{} [{}, {}]".format(*rounded(self.value, self.low, self.high))
+        return "{} [{}, {}]".format(*format_interval(self.value, self.low, self.high))
 
 
-def rounded(value: float, low: float, high: float) -> tuple[str, str, str]:
+def format_interval(value: float, low: float, high: float) -> tuple[str, str, str]:
     """The three numbers as text, to two digits of the interval's half-width."""
     half = (high - low) / 2
     if value == low == high == 0:
@@ -67,12 +67,12 @@ def bootstrap(
     Reference:
         Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
     """
-    edges = (1 - LEVEL) / 2, (1 + LEVEL) / 2
-    low, high = np.nanquantile(resampled(statistic, groups, resamples, seed), edges)
+    edges = (1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2
+    low, high = np.nanquantile(bootstrap_samples(statistic, groups, resamples, seed), edges)
     return Interval(float(value), float(low), float(high))
 
 
-def resampled(
+def bootstrap_samples(
     statistic: Callable[[np.ndarray], np.ndarray],
     groups: list[np.ndarray],
     resamples: int = 1000,
@@ -87,7 +87,7 @@ def resampled(
     total = sum(len(group) for group in groups)
     values: list[np.ndarray] = []
     while (done := sum(map(len, values))) < resamples:
-        size = min(resamples - done, max(1, CHUNK // total))
+        size = min(resamples - done, max(1, MAX_RESAMPLED_VALUES // total))
         rows = [group[rng.integers(0, len(group), (size, len(group)))] for group in groups]
         values.append(statistic(np.concatenate(rows, axis=1)))
     return np.concatenate(values)
@@ -104,10 +104,10 @@ def binomial_interval(hits: int, count: int) -> Interval:
         Clopper & Pearson (1934), Biometrika 26, 404.
 
     Example:
-        >>> str(share(68, 100))
+        >>> str(binomial_interval(68, 100))
         '0.680 [0.579, 0.770]'
     """
     from scipy.stats import binomtest  # slow to import, and no prediction needs it
 
-    interval = binomtest(hits, count).proportion_ci(LEVEL, method="exact")
+    interval = binomtest(hits, count).proportion_ci(CONFIDENCE_LEVEL, method="exact")
     return Interval(hits / count, float(interval.low), float(interval.high))

@@ -13,11 +13,11 @@ from scipy.stats import norm
 
 from halometry.calibration.conformal import Conformal
 from halometry.calibration.posterior import Posterior
-from halometry.evaluation.bootstrap import LEVEL as INTERVAL
-from halometry.evaluation.bootstrap import Interval, binomial_interval, bootstrap, resampled
+from halometry.evaluation.bootstrap import CONFIDENCE_LEVEL as INTERVAL
+from halometry.evaluation.bootstrap import Interval, binomial_interval, bootstrap, bootstrap_samples
 
-BINS = 15
-LEVELS = (0.68, 0.9, 0.95)  # of sets and intervals, at which they are judged
+RELIABILITY_BINS = 15
+NOMINAL_COVERAGES = (0.68, 0.9, 0.95)  # of sets and intervals, at which they are judged
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ class Reliability:
         return {key: np.round(value, 6).tolist() for key, value in vars(self).items()}
 
 
-def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> Reliability:
+def reliability(
+    truth: np.ndarray, probabilities: np.ndarray, bins: int = RELIABILITY_BINS
+) -> Reliability:
     """Confidence and accuracy in bins of equally many images.
 
     Args:
@@ -95,16 +97,18 @@ def expected_calibration_error(
     def error(rows: np.ndarray) -> np.ndarray:
         order = np.argsort(confidence[rows], axis=1, kind="stable")
         ordered = np.take_along_axis(gaps[rows], order, axis=1)
-        parts = np.array_split(ordered, min(BINS, rows.shape[1]), axis=1)
+        parts = np.array_split(ordered, min(RELIABILITY_BINS, rows.shape[1]), axis=1)
         return np.abs([part.sum(axis=1) for part in parts]).sum(axis=0) / rows.shape[1]
 
     value = float(error(np.arange(len(truth))[None])[0])
-    reach = norm.ppf((1 + INTERVAL) / 2) * float(resampled(error, groups, resamples, seed).std())
-    bias = by_noise(reliability(truth, probabilities))
+    reach = norm.ppf((1 + INTERVAL) / 2) * float(
+        bootstrap_samples(error, groups, resamples, seed).std()
+    )
+    bias = ece_bias(reliability(truth, probabilities))
     return Interval(value, max(0.0, value - bias - reach), value + reach)
 
 
-def debiased(found: Reliability) -> float:
+def debiased_ece(found: Reliability) -> float:
     """The expected calibration error less what noise adds to it, zero at least.
 
     A bin's distance d, with a binomial error s, has the expectation of |d + s Z| once more; by
@@ -121,7 +125,7 @@ def debiased(found: Reliability) -> float:
     return max(0.0, float(np.average(2 * distance - folded, weights=found.counts)))
 
 
-def by_noise(found: Reliability) -> float:
+def ece_bias(found: Reliability) -> float:
     """The calibration error that so many answers would have if they meant what they say.
 
     Args:
@@ -147,15 +151,15 @@ def calibration_record(
         resamples: of the bootstrap.
     """
     record: dict[str, Any] = {
-        "bins": f"{BINS} of equally many images, by the probability of the class named",
+        "bins": f"{RELIABILITY_BINS} of equally many images, by the probability of the class named",
         "interval": "95 %, bootstrap over images, and below it what noise may add",
     }
     for when, answers in (("after", probabilities), ("before", untempered)):
         found = reliability(truth, answers)
         record[when] = {
             "ece": expected_calibration_error(truth, answers, resamples).to_dict(),
-            "ece_debiased": debiased(found),
-            "ece_by_noise": by_noise(found),
+            "ece_debiased": debiased_ece(found),
+            "ece_by_noise": ece_bias(found),
             "mean_confidence": float(answers.max(axis=1).mean()),
             "accuracy": float((answers.argmax(axis=1) == truth).mean()),
             "reliability": found.to_dict(),
@@ -180,7 +184,7 @@ def coverage_record(
         resamples: of the bootstrap of the mean size.
     """
     levels = []
-    for level in LEVELS:
+    for level in NOMINAL_COVERAGES:
         regions = conformal.regions(answers, level)
         if class_names is None:
             held = (regions[:, 0] <= truth) & (truth <= regions[:, 1])
@@ -213,7 +217,7 @@ def _share(held: np.ndarray) -> dict[str, float]:
     return binomial_interval(int(held.sum()), len(held)).to_dict()
 
 
-def told(trust: Mapping[str, Any]) -> list[str]:
+def format_calibration(trust: Mapping[str, Any]) -> list[str]:
     """What `calibration` and `conformal` of an evaluation come to, a line each."""
     lines = []
     if calibration := trust.get("calibration"):

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from halometry.evaluation.bootstrap import LEVEL, Interval, resampled
-from halometry.evaluation.metrics import LOWER_IS_BETTER, compared_by
+from halometry.evaluation.bootstrap import CONFIDENCE_LEVEL, Interval, bootstrap_samples
+from halometry.evaluation.metrics import LOWER_IS_BETTER, comparison_statistics
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,20 @@ class Difference:
     metric: str
     first: str
     second: str
-    estimate: Interval
+    interval: Interval
 
     @property
     def better(self) -> str | None:
         """The network that is better than the other; None where the images do not tell."""
-        if self.estimate.low <= 0 <= self.estimate.high:
+        if self.interval.low <= 0 <= self.interval.high:
             return None
-        above = self.estimate.low > 0
+        above = self.interval.low > 0
         return self.first if above != (self.metric in LOWER_IS_BETTER) else self.second
 
     def to_dict(self) -> dict[str, Any]:
         """As `results.json` holds it."""
         pair = {"metric": self.metric, "first": self.first, "second": self.second}
-        return pair | self.estimate.to_dict() | {"better": self.better}
+        return pair | self.interval.to_dict() | {"better": self.better}
 
 
 def differences(
@@ -78,7 +78,7 @@ def differences(
     found: list[Difference] = []
     if not pairs:
         return found
-    statistics = {name: compared_by(truth, one) for name, one in outputs.items()}
+    statistics = {name: comparison_statistics(truth, one) for name, one in outputs.items()}
     for metric in next(iter(statistics.values()))[0]:
         groups = next(iter(statistics.values()))[1]
 
@@ -87,12 +87,14 @@ def differences(
             return np.stack([values[a] - values[b] for a, b in pairs], axis=1)
 
         values = apart(np.concatenate(groups)[None])[0]
-        estimates = simultaneous(values, resampled(apart, groups, resamples, seed))
+        estimates = simultaneous_intervals(
+            values, bootstrap_samples(apart, groups, resamples, seed)
+        )
         found += [Difference(metric, *two, one) for two, one in zip(pairs, estimates, strict=True)]
     return found
 
 
-def simultaneous(values: np.ndarray, samples: np.ndarray) -> list[Interval]:
+def simultaneous_intervals(values: np.ndarray, samples: np.ndarray) -> list[Interval]:
     """Intervals that hold together, from resamples of several quantities.
 
     Args:
@@ -102,14 +104,16 @@ def simultaneous(values: np.ndarray, samples: np.ndarray) -> list[Interval]:
     errors = samples.std(axis=0)
     scale = np.where(errors > 0, errors, np.inf)  # what never changes is known
     largest = (np.abs(samples - values) / scale).max(axis=1)
-    half = np.quantile(largest, LEVEL) * errors
+    half = np.quantile(largest, CONFIDENCE_LEVEL) * errors
     return [
         Interval(float(value), float(value - by), float(value + by))
         for value, by in zip(values, half, strict=True)
     ]
 
 
-def between(found: Sequence[Mapping[str, Any]], metric: str, first: str, second: str) -> Interval:
+def find_difference(
+    found: Sequence[Mapping[str, Any]], metric: str, first: str, second: str
+) -> Interval:
     """The difference of two networks in a metric, the first's value less the second's."""
     for one in found:
         if one["metric"] == metric and {one["first"], one["second"]} == {first, second}:

@@ -18,7 +18,7 @@ from halometry.evaluation import figures
 from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.calibration_error import calibration_record, coverage_record
 from halometry.evaluation.calibration_figure import reliability_figure
-from halometry.evaluation.held_out import rows_to_judge
+from halometry.evaluation.held_out import rows_to_evaluate
 from halometry.evaluation.metrics import (
     classification_metrics,
     confusion_matrix,
@@ -55,7 +55,7 @@ class Evaluation:
     run: AnyRun
     truth: np.ndarray
     outputs: np.ndarray
-    names: list[str]
+    image_names: list[str]
     rows: np.ndarray
     metrics: dict[str, Interval]
     description: str
@@ -63,7 +63,7 @@ class Evaluation:
     trust: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def answers(self) -> np.ndarray:
+    def network_outputs(self) -> np.ndarray:
         """What the network gave: probabilities, mass fractions or densities."""
         return self.outputs if self.posterior is None else self.posterior.density
 
@@ -105,10 +105,10 @@ def evaluate(
     run = open_run(run)
     labeled = data if isinstance(data, LabeledImages) else open_dataset(data)
     check_compatible(run, labeled)
-    rows, description = rows_to_judge(run, labeled)
+    rows, description = rows_to_evaluate(run, labeled)
     if out is not None:
         check_writable(Path(out) / "metrics.json")
-    answers = answers_of(run, labeled, rows, device)
+    answers = predict_outputs(run, labeled, rows, device)
     outputs, posterior = points_of(run, answers), posterior_of(run, answers)
     truth = labeled.labels[rows]
     names = run.config.class_names
@@ -145,7 +145,7 @@ def _trust(evaluation: Evaluation, resamples: int) -> dict[str, Any]:
     return trust
 
 
-def outputs_of(
+def predict_points(
     run: AnyRun, data: LabeledImages, rows: np.ndarray, device: str = "cpu", batch_size: int = 64
 ) -> np.ndarray:
     """What a run says of some images, of posteriors their mean.
@@ -156,10 +156,10 @@ def outputs_of(
     Returns:
         Probabilities (N, K) or mass fractions (N,), float64.
     """
-    return points_of(run, answers_of(run, data, rows, device, batch_size))
+    return points_of(run, predict_outputs(run, data, rows, device, batch_size))
 
 
-def answers_of(
+def predict_outputs(
     run: AnyRun, data: LabeledImages, rows: np.ndarray, device: str = "cpu", batch_size: int = 64
 ) -> np.ndarray:
     """A run's answers for some images, as they are.
@@ -195,12 +195,14 @@ def write_evaluation(evaluation: Evaluation, out: Path, data: LabeledImages) -> 
     if evaluation.posterior is not None:
         reliability = {name: posterior_record(evaluation.truth, evaluation.posterior)}
         figures.save(posterior_figure(reliability), out / "posterior.png")
-    write_text(out / "metrics.json", json.dumps(record_of(evaluation, data), indent=1) + "\n")
+    write_text(
+        out / "metrics.json", json.dumps(evaluation_record(evaluation, data), indent=1) + "\n"
+    )
     _write_predictions(out / "predictions.csv", evaluation)
     logger.info(f"{name}: {evaluation.description} -> {out}")
 
 
-def record_of(evaluation: Evaluation, data: LabeledImages) -> dict[str, Any]:
+def evaluation_record(evaluation: Evaluation, data: LabeledImages) -> dict[str, Any]:
     """What `metrics.json` holds of an evaluation."""
     config, confusion = evaluation.run.config, evaluation.confusion
     record: dict[str, Any] = {
@@ -241,7 +243,11 @@ def _write_predictions(path: Path, evaluation: Evaluation) -> None:
     names, regions = evaluation.run.config.class_names, regions_of(evaluation.run, None)
     true = [names[int(label)] if names else float(label) for label in evaluation.truth]
     predictions = make_predictions(
-        evaluation.run, evaluation.names, evaluation.answers, regions=regions, true=true
+        evaluation.run,
+        evaluation.image_names,
+        evaluation.network_outputs,
+        regions=regions,
+        true=true,
     )
     coverage = regions.level if regions else None
     write_predictions(path, evaluation.run, predictions, coverage=coverage)

@@ -17,7 +17,7 @@ from halometry.runs.open import AnyRun
 from halometry.runs.run import Run
 
 
-def rows_to_judge(run: AnyRun, data: LabeledImages) -> tuple[np.ndarray, str]:
+def rows_to_evaluate(run: AnyRun, data: LabeledImages) -> tuple[np.ndarray, str]:
     """Which images of a set the run may be judged on.
 
     Raises:
@@ -66,7 +66,7 @@ def _common_rows(run: Ensemble, data: LabeledImages) -> tuple[np.ndarray, str]:
     Raises:
         DataError: there are none.
     """
-    found = [rows_to_judge(member, data) for member in run.members]
+    found = [rows_to_evaluate(member, data) for member in run.members]
     rows: np.ndarray = reduce(np.intersect1d, [rows for rows, _ in found])
     if len(rows) == 0:
         raise DataError(

@@ -12,10 +12,10 @@ from sklearn import metrics as sklearn_metrics
 from halometry.errors import DataError
 from halometry.evaluation.bootstrap import Interval, binomial_interval, bootstrap
 
-SMALLEST_PROBABILITY = 1e-7  # below it a probability counts as this in the loss
-CURVE_POINTS = 400
+MIN_PROBABILITY = 1e-7  # below it a probability counts as this in the loss
+MAX_ROC_POINTS = 400
 
-TITLES = {
+METRIC_TITLES = {
     "auc": "AUC",
     "accuracy": "accuracy",
     "loss": "cross-entropy",
@@ -43,7 +43,7 @@ def metric_title(key: str) -> str:
         >>> metric_title("r2"), metric_title("auc_vort")
         ('R²', 'AUC of vort')
     """
-    return TITLES.get(key, key.replace("auc_", "AUC of "))
+    return METRIC_TITLES.get(key, key.replace("auc_", "AUC of "))
 
 
 def area_under_roc(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
@@ -98,7 +98,7 @@ def classification_metrics(
         if len(group) == 0:
             raise DataError(f"no test image is of class '{name}', so that no AUC is defined")
     chosen = probabilities.argmax(axis=1)
-    losses = -np.log(np.maximum(probabilities[np.arange(len(truth)), truth], SMALLEST_PROBABILITY))
+    losses = -np.log(np.maximum(probabilities[np.arange(len(truth)), truth], MIN_PROBABILITY))
 
     areas = [_area(truth, probabilities, k) for k in range(count)]
     statistics: dict[str, Statistic] = {"auc": _mean(areas)}
@@ -133,7 +133,7 @@ def _r2(truth: np.ndarray, predicted: np.ndarray) -> Statistic:
     return lambda rows: 1 - squares[rows].mean(axis=1) / truth[rows].var(axis=1)
 
 
-def compared_by(
+def comparison_statistics(
     truth: np.ndarray, outputs: np.ndarray
 ) -> tuple[dict[str, Statistic], list[np.ndarray]]:
     """The metrics that networks are compared by, and which images are resampled together.
@@ -216,7 +216,7 @@ def roc_curves(
     curves = {}
     for k, name in enumerate(class_names):
         fpr, tpr, _ = sklearn_metrics.roc_curve(truth == k, probabilities[:, k])
-        keep = np.unique(np.linspace(0, len(fpr) - 1, CURVE_POINTS).astype(int))
+        keep = np.unique(np.linspace(0, len(fpr) - 1, MAX_ROC_POINTS).astype(int))
         curves[name] = (fpr[keep], tpr[keep])
     return curves
 

@@ -11,8 +11,8 @@ from halometry.calibration.posterior import LEVELS, Posterior
 from halometry.evaluation.bootstrap import Interval, binomial_interval, bootstrap
 
 PIT_BINS = 20
-CURVE = np.linspace(0, 1, 41)  # levels of the expected coverage
-THIRDS = ("lightest", "middle", "curriculum_mass_factor")
+CREDIBILITY_LEVELS = np.linspace(0, 1, 41)  # levels of the expected coverage
+THIRD_NAMES = ("lightest", "middle", "curriculum_mass_factor")
 
 
 def posterior_metrics(
@@ -40,7 +40,7 @@ def posterior_metrics(
         mean = float(losses.mean())
         groups = [np.arange(len(truth))]
         estimates[name] = bootstrap(_mean_of(losses), groups, mean, resamples, seed)
-    held = held_by(truth, posterior)
+    held = interval_contains(truth, posterior)
     return estimates | {
         f"coverage_{name}": binomial_interval(int(hits.sum()), len(truth))
         for name, hits in held.items()
@@ -51,7 +51,7 @@ def _mean_of(losses: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return lambda rows: losses[rows].mean(axis=1)
 
 
-def held_by(truth: np.ndarray, posterior: Posterior) -> dict[str, np.ndarray]:
+def interval_contains(truth: np.ndarray, posterior: Posterior) -> dict[str, np.ndarray]:
     """Whether the truth lies in the intervals of 68 and 95 %, boolean (N,) each."""
     reached = posterior.centrality(truth)
     return {name: reached <= level for name, level in LEVELS.items()}
@@ -68,10 +68,10 @@ def coverage_rows(truth: np.ndarray, posterior: Posterior) -> list[dict[str, Any
         Rows with `by` (`all`, `truth` or `median`), `third`, `count`, and for each level an
         `Estimate` as a dictionary.
     """
-    held = held_by(truth, posterior)
+    held = interval_contains(truth, posterior)
     parts = [("all", "all", np.arange(len(truth)))]
     for by, values in (("truth", truth), ("median", posterior.median)):
-        for third, rows in zip(THIRDS, np.array_split(np.argsort(values), 3), strict=True):
+        for third, rows in zip(THIRD_NAMES, np.array_split(np.argsort(values), 3), strict=True):
             parts.append((by, third, rows))
     return [
         {"by": by, "third": third, "count": len(rows)}
@@ -94,12 +94,12 @@ def posterior_record(truth: np.ndarray, posterior: Posterior) -> dict[str, Any]:
     """
     pit, _ = np.histogram(posterior.pit(truth), PIT_BINS, (0, 1))
     credibility = np.sort(posterior.credibility(truth))
-    held = np.searchsorted(credibility, CURVE, side="right") / len(truth)
+    held = np.searchsorted(credibility, CREDIBILITY_LEVELS, side="right") / len(truth)
     return {
         "count": len(truth),
         "pit": pit.tolist(),
         "expected_coverage": {
-            "level": CURVE.round(4).tolist(),
+            "level": CREDIBILITY_LEVELS.round(4).tolist(),
             "share": held.round(6).tolist(),
         },
         "coverage": coverage_rows(truth, posterior),

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from scipy.stats import binom
 
 from halometry.calibration.posterior import LEVELS
-from halometry.evaluation.posterior_checks import THIRDS
+from halometry.evaluation.posterior_checks import THIRD_NAMES
 from halometry.plotting import GRID, INK, MUTED, colors, figure, styled
 
 BAND = (0.025, 0.975)  # of what chance does to right posteriors
@@ -83,8 +83,8 @@ def _thirds(panel: Axes, models: Mapping[str, Mapping[str, Any]], color: dict[st
     for level in LEVELS.values():
         panel.axhline(level, color=MUTED, lw=1, ls=":")
     offsets = np.linspace(-0.12, 0.12, len(models)) if len(models) > 1 else [0.0]
-    places = {"all": 0.0} | {f"truth {t}": 1.3 + i for i, t in enumerate(THIRDS)}
-    places |= {f"median {t}": 4.6 + i for i, t in enumerate(THIRDS)}
+    places = {"all": 0.0} | {f"truth {t}": 1.3 + i for i, t in enumerate(THIRD_NAMES)}
+    places |= {f"median {t}": 4.6 + i for i, t in enumerate(THIRD_NAMES)}
     for offset, (name, record) in zip(offsets, models.items(), strict=True):
         for row in record["coverage"]:
             key = row["by"] if row["by"] == "all" else f"{row['by']} {row['third']}"
@@ -96,7 +96,7 @@ def _thirds(panel: Axes, models: Mapping[str, Mapping[str, Any]], color: dict[st
                 )  # fmt: skip
     panel.set_xticks(
         list(places.values()),
-        ["all"] + 2 * list(THIRDS),
+        ["all"] + 2 * list(THIRD_NAMES),
         rotation=40,
         ha="right",
         rotation_mode="anchor",

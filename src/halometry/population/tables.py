@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from halometry.evaluation.bootstrap import rounded
+from halometry.evaluation.bootstrap import format_interval
 from halometry.population.command import Population
 
 WORDS = {"mean": "mean of f_sub", "spread": "its spread"}
@@ -19,7 +19,7 @@ def print_population(found: Population, console: Console) -> None:
     for column in ("median", "68 %", "95 %", *(["called"] if found.called else [])):
         table.add_column(column, justify="right", no_wrap=True)
     for name, one in found.summaries.items():
-        median, low, high = rounded(one.median, one.low_68, one.high_68)
+        median, low, high = format_interval(one.median, one.low_68, one.high_68)
         digits = len(median.partition(".")[2])
         wide = f"{one.low_95:.{digits}f} to {one.high_95:.{digits}f}"
         cells = [WORDS.get(name, name) if not found.called else name, median, f"{low} to {high}"]

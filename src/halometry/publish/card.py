@@ -10,8 +10,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from halometry.errors import RunError
-from halometry.evaluation.bootstrap import Interval, rounded
-from halometry.evaluation.metrics import TITLES, key_metric, metric_title
+from halometry.evaluation.bootstrap import Interval, format_interval
+from halometry.evaluation.metrics import METRIC_TITLES, key_metric, metric_title
 from halometry.runs.config import RunConfig
 from halometry.runs.recipe import Recipe
 from halometry.runs.run import load_run
@@ -75,7 +75,7 @@ def summary_of(run: str | Path) -> tuple[str, str, str]:
     key = key_metric({"task": task})
     estimate = Interval(**record["test"]["metrics"][key])
     parameters = f"{record['parameters'] / 1e6:.2f} M"
-    return task, parameters, f"{TITLES[key]} {estimate}"
+    return task, parameters, f"{METRIC_TITLES[key]} {estimate}"
 
 
 def head(name: str, config: RunConfig, record: dict[str, Any]) -> ModelCardData:
@@ -125,4 +125,4 @@ def _figures(record: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def _texts(numbers: dict[str, float]) -> tuple[str, str, str]:
     estimate = Interval(**numbers)
-    return rounded(estimate.value, estimate.low, estimate.high)
+    return format_interval(estimate.value, estimate.low, estimate.high)

@@ -20,7 +20,7 @@ from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import LETTERS, write_split
 from halometry.errors import StorageError
-from halometry.evaluation.evaluate import Evaluation, evaluate, outputs_of, record_of
+from halometry.evaluation.evaluate import Evaluation, evaluate, evaluation_record, predict_points
 from halometry.io import check_writable, partial_path, write_text
 from halometry.log import logger
 from halometry.publish.card import CARD, card
@@ -105,7 +105,7 @@ def publish_run(
         tensors = load_file(run.path / WEIGHTS)
         write_tensors(folder / WEIGHTS, halved(tensors))
         after = evaluate(load_run(folder), labeled, device=device)
-        before = outputs_of(run, labeled, after.rows, device)
+        before = predict_points(run, labeled, after.rows, device)
         change: float | None = _change(before, after)
         if not (change is not None and change <= LARGEST_CHANGE):  # nor where it is no number
             logger.info(
@@ -151,7 +151,7 @@ def _record(
     split, network, conformal = run.split(), run.config.build_network(), run.conformal()
     preset, seed = data.attributes.get("preset"), data.attributes.get("seed")
     name_of_set = dataset_label(data.source, preset, seed)
-    judged = record_of(evaluation, data)
+    judged = evaluation_record(evaluation, data)
     images = evaluation.description.replace(data.source, name_of_set)
     test = {"data": name_of_set, "preset": preset, "images": images}
     kept = ("count", "interval", "metrics", "class_names", "confusion", "date")

@@ -86,7 +86,7 @@ def measure_robustness(
             shift,
             factor,
             metrics_of(run, one, resamples),
-            differences(one.truth, {shift: one.outputs, "": own.outputs}, resamples)[0].estimate,
+            differences(one.truth, {shift: one.outputs, "": own.outputs}, resamples)[0].interval,
         )
         for (shift, factor, _), one in zip(plan, judged, strict=True)
     ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from halometry.evaluation.bootstrap import LEVEL, Interval, binomial_interval, bootstrap
+from halometry.evaluation.bootstrap import CONFIDENCE_LEVEL, Interval, binomial_interval, bootstrap
 
 NETWORK = "network"
 LEVELS = (0.5, 0.9)  # completeness at which masses are told
@@ -136,5 +136,5 @@ def crossing(level: float, at: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _mean(chances: np.ndarray) -> Interval:
     """A mean over lenses, with the interval of a normal law."""
     mean = float(chances.mean())
-    error = float(ndtri((1 + LEVEL) / 2)) * float(chances.std()) / len(chances) ** 0.5
+    error = float(ndtri((1 + CONFIDENCE_LEVEL) / 2)) * float(chances.std()) / len(chances) ** 0.5
     return Interval(mean, max(mean - error, 0.0), min(mean + error, 1.0))

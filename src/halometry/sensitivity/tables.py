@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from halometry.evaluation.bootstrap import Interval, rounded
+from halometry.evaluation.bootstrap import Interval, format_interval
 from halometry.io import write_table, write_text
 from halometry.plotting import save
 from halometry.provenance import command, provenance
@@ -110,7 +110,9 @@ def _sentence(seen: Sensitivity, place: str, of: Outcomes) -> str:
 def factor(of: Outcomes, other: str) -> str:
     """How many times as heavy a subhalo must be for the network."""
     behind = of.behind(NETWORK, other, LEVELS[0])
-    value, low, high = rounded(*(10**dex for dex in (behind.value, behind.low, behind.high)))
+    value, low, high = format_interval(
+        *(10**dex for dex in (behind.value, behind.low, behind.high))
+    )
     cut_off = of.mass(NETWORK, LEVELS[0]).high >= of.masses[-1]
     return f"{value}, above {low}" if cut_off else f"{value} [{low}, {high}]"
 
