@@ -37,8 +37,8 @@ from halometry.provenance import command, provenance
 from halometry.sensitivity import SmoothLenses
 from halometry.sensitivity.lenses import expectations, onto_the_ring, with_subhalo
 from halometry.simulation import Scene, observe
+from halometry.simulation.rng import SENSITIVITY_SEED_OFFSET
 
-LATER = 3_000_000  # added to the seed: far from the images of any training
 MASSES = (8.5, 9.0, 9.5)
 KINDS = ("linear", "noise-free", "with noise", "fit")
 
@@ -58,7 +58,9 @@ def main() -> None:
             for place in ("anywhere", "on the ring"):
                 found = []
                 for k in range(options.count):
-                    found.append(_one(fitter, options.seed + LATER, k, mass, place))
+                    found.append(
+                        _one(fitter, options.seed + SENSITIVITY_SEED_OFFSET, k, mass, place)
+                    )
                     progress.advance()
                 gains[mass, place] = np.array(found)
     record = {

@@ -45,9 +45,9 @@ from halometry.simulation.distributions import PowerLaw
 from halometry.simulation.lenses import SOFTENING, deflection
 from halometry.simulation.light import source_light
 from halometry.simulation.render import bin_pixels, convolve_psf, pixel_axes
+from halometry.simulation.rng import SENSITIVITY_SEED_OFFSET
 
 LEAST = 1e8  # solar masses whose effect is the response to lighter ones: half a subpixel's radius
-LATER = 3_000_000  # added to the seed: far from the images of any training
 CELLS = 1000  # of the grid on which a mass is drawn
 
 
@@ -63,7 +63,7 @@ def main() -> None:
     torch.set_num_threads(1)
     begin = time.perf_counter()
     preset = load_preset(options.preset)
-    scene = draw_scenes(preset, options.seed + LATER, 0, options.count)
+    scene = draw_scenes(preset, options.seed + SENSITIVITY_SEED_OFFSET, 0, options.count)
     with torch.no_grad(), track("information", options.count) as progress:
         known = []
         for k in range(options.count):
@@ -72,7 +72,9 @@ def main() -> None:
     result = errors(known, law_of(preset), options.sweeps, options.seed)
     truth = scene.f_sub.numpy()
     if options.run:
-        result["network"] = (answers(options.run, scene, preset, options.seed + LATER) - truth) ** 2
+        result["network"] = (
+            answers(options.run, scene, preset, options.seed + SENSITIVITY_SEED_OFFSET) - truth
+        ) ** 2
     record = {
         "what": "mean squared error of the mass fraction of one who is told the subhalos' places",
         "command": command(),

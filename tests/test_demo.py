@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from halometry.compare.tables import print_bundled_weights
-from halometry.demo import LATER, evaluate_bundled_weights
+from halometry.demo import evaluate_bundled_weights
 from halometry.runs.run import load_run
+from halometry.simulation.rng import DEMO_SEED_OFFSET
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def test_weights_answer_for_images_made_now(
     found = evaluate_bundled_weights(preset, tmp_path, seed=3, device="cpu")
     assert found is not None
     record, gallery = found
-    assert record["data"]["seed"] == LATER + 3
+    assert record["data"]["seed"] == DEMO_SEED_OFFSET + 3
     assert record["data"]["test"] == len(gallery.truth) == 30
     assert [model["name"] for model in record["models"]] == ["tiny"]
     estimate = record["models"][0]["metrics"][metric]

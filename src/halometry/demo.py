@@ -26,6 +26,7 @@ from halometry.models.backbones import PUBLISHED
 from halometry.resources import list_weights, weights_folder
 from halometry.runs.recipe import RecipeFile, load_recipe
 from halometry.runs.run import Run, load_run
+from halometry.simulation.rng import DEMO_SEED_OFFSET
 
 PRESETS: dict[Task, str] = {"classification": "demo_classification", "regression": "demo_mass"}
 NETWORKS = (*PUBLISHED, "d4net")
@@ -120,9 +121,6 @@ def _time_left(recipe: RecipeFile, tasks: Iterable[Task]) -> str:
 COUNT = 200  # images
 
 
-LATER = 1_000_000  # added to the seed: far from those that weights are trained and judged with
-
-
 def evaluate_bundled_weights(
     preset: str, out: Path, seed: int = 1, device: str = "auto"
 ) -> tuple[dict[str, Any], ExampleImages] | None:
@@ -141,7 +139,7 @@ def evaluate_bundled_weights(
     names = [name for name in list_weights() if name.startswith(f"{preset}/")]
     if not names:
         return None
-    seed += LATER
+    seed += DEMO_SEED_OFFSET
     store = out / f"{preset}_{seed}.h5"
     if not store.exists():
         logger.info(f"{COUNT} new images of {preset} for the weights that come with halometry")

@@ -19,13 +19,14 @@ from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.predict import predict
 from halometry.massmaps.mapper import Mapper
 from halometry.massmaps.pool import MassMapPool
-from halometry.robustness.command import LATER, measure_robustness
+from halometry.robustness.command import measure_robustness
 from halometry.robustness.shifts import SHIFTS, shift_preset
 from halometry.runs.mapped_inputs import for_plain_images
 from halometry.runs.run import Run
 from halometry.sensitivity.command import measure_sensitivity
 from halometry.sensitivity.lenses import smooth_scenes
 from halometry.simulation import load_preset, observe, render, sample
+from halometry.simulation.rng import ROBUSTNESS_SEED_OFFSET
 from halometry.training.train import train
 
 SMALL, LARGE = "demo_classification", "common_test_1"
@@ -167,7 +168,7 @@ def test_runs_on_maps_are_judged_by_plain_images(
     monkeypatch.setitem(SHIFTS, "psf", replace(SHIFTS["psf"], steps=(1.0, 2.0)))
     found = measure_robustness(run, tmp_path, count=30, shifts=["psf"], resamples=50)
     assert [step.factor for step in found.steps] == [2.0]
-    counts, scene = sample(small.preset, LATER, 0, 30)
+    counts, scene = sample(small.preset, ROBUSTNESS_SEED_OFFSET, 0, 30)
     channels = np.stack([small.of_image(Image(one, None, "image")) for one in counts.numpy()])
     right = run.answerer("cpu")(channels).argmax(axis=1) == scene.labels.numpy()
     assert found.own.metrics["accuracy"].value == pytest.approx(right.mean())

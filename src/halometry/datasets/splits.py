@@ -12,6 +12,7 @@ import numpy as np
 from halometry.datasets.dataset import LabeledImages
 from halometry.errors import DataError, FormatError
 from halometry.io import read_json, write_json
+from halometry.simulation.rng import SPLIT_ENTROPY
 
 SMALLEST = 10  # images, below which no split makes sense
 # An image's part, as it is written down.
@@ -93,7 +94,7 @@ def split_dataset(
     Raises:
         DataError: too few images.
     """
-    rng = np.random.default_rng([seed, 0x5E1EC7])
+    rng = np.random.default_rng([seed, SPLIT_ENTROPY])
     rows = np.arange(len(data))
     fewest = 1 if data.task == "classification" else 2  # of which something can be said
     fixed = data.roles is not None and bool((data.roles == "test").any())

@@ -18,10 +18,9 @@ from halometry.runs.ood import watched
 from halometry.runs.open import AnyRun, open_run
 from halometry.runs.training_data import preset_for
 from halometry.simulation import Preset
+from halometry.simulation.rng import ROBUSTNESS_SEED_OFFSET
 
 FEWEST = 30  # images
-
-LATER = 1_000_000  # added to the seed: far from those that weights are trained and judged with
 
 
 def measure_robustness(
@@ -71,7 +70,7 @@ def measure_robustness(
         raise UsageError(f"--shifts: leaves nothing to judge {run.source} by; choose others")
     if out is not None:
         check_writable(Path(out) / "robustness.json")
-    own_seed = LATER + seed
+    own_seed = ROBUSTNESS_SEED_OFFSET + seed
     device = find_device(device)
     answerer, watch = watched(run, device)
     images = count * (len(plan) + 1)

@@ -14,6 +14,7 @@ from halometry.datasets.splits import Split
 from halometry.io import write_text
 from halometry.runs.predict_rows import answers_to
 from halometry.runs.run import CONFORMAL, Run, write_config
+from halometry.simulation.rng import CALIBRATION_ENTROPY
 
 MOST = 2000  # images of a training set that either is made from, which bounds the time
 
@@ -50,7 +51,7 @@ def reserved(split: Split) -> Reserved:
 
 def halves(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A random half of some rows, and the others, each sorted."""
-    mixed = np.random.default_rng(0xCA1B).permutation(rows)
+    mixed = np.random.default_rng(CALIBRATION_ENTROPY).permutation(rows)
     first, second = np.array_split(mixed, 2)
     return np.sort(first), np.sort(second)
 

@@ -34,6 +34,7 @@ from halometry.parallel import find_device
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.open import AnyRun
 from halometry.runs.run import Answerer, Run, load_run
+from halometry.simulation.rng import OOD_ENTROPY
 
 NOVELTY = "novelty.safetensors"
 FORMAT, VERSION = "halometry-novelty", "1"
@@ -129,7 +130,7 @@ def _parts(split: Split, seed: int) -> list[np.ndarray]:
 
     Splits of earlier versions have no calibration images; the validation images are then halved.
     """
-    mixed = np.random.default_rng([seed, 0xFA311]).permutation
+    mixed = np.random.default_rng([seed, OOD_ENTROPY]).permutation
     if len(split.calibration):
         parts = [mixed(split.validation)[: MOST // 2], mixed(split.calibration)[: MOST // 2]]
     else:

@@ -1,4 +1,12 @@
-"""Random streams: each image has its own for each purpose."""
+"""Random number generators of the images, and all seed offsets and stream constants.
+
+Image k of a preset and seed has one generator for each purpose, so that it does not depend on the
+batch, on the number of processes or on other images.
+
+Images for an evaluation are simulated with the user's seed plus an offset of at least
+`MIN_SEED_OFFSET`. They share no image with a training set as long as the seeds of training sets are
+below `MIN_SEED_OFFSET`. Changing a constant of this module changes published numbers.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +14,41 @@ from enum import IntEnum
 
 import numpy as np
 
+# Added to the user's seed: images of an evaluation are not those of a training set with this seed.
+MIN_SEED_OFFSET = 1_000_000
+DEMO_SEED_OFFSET = 1_000_000
+ROBUSTNESS_SEED_OFFSET = 1_000_000  # as the demo's: both evaluate shipped weights, separately
+ATTRIBUTION_SEED_OFFSET = 2_000_000
+SENSITIVITY_SEED_OFFSET = 3_000_000
+
+# Part of the entropy of a random stream: streams of one seed for different uses are independent.
+CURRICULUM_ENTROPY = 0xF2E54  # seed of images simulated during training
+SPLIT_ENTROPY = 0x5E1EC7  # split of a dataset into training, validation, calibration and test set
+CALIBRATION_ENTROPY = 0xCA1B  # halves of the validation set where no calibration set exists
+OOD_ENTROPY = 0xFA311  # images to which an OOD detector is fitted
+
 
 class Purpose(IntEnum):
-    """What a random stream is for; streams of different purposes are independent."""
+    """Purpose of a random stream; streams of different purposes are independent.
+
+    Attributes:
+        SCENE: the parameters of the lens, the source and the substructure.
+        NOISE: the noise of the image.
+        ADDED_SUBHALO: one subhalo that is added to a smooth lens.
+    """
 
     SCENE = 0
     NOISE = 1
-    ADDED_SUBHALO = 2  # one subhalo put into a smooth lens
+    ADDED_SUBHALO = 2
 
 
 def image_rng(seed: int, image: int, purpose: Purpose) -> np.random.Generator:
-    """The random stream of one image for one purpose."""
+    """Return the random number generator of one image for one purpose.
+
+    Args:
+        seed: seed of the dataset.
+        image: number of the image, from 0.
+        purpose: what is drawn.
+    """
     sequence = np.random.SeedSequence(entropy=seed, spawn_key=(image, int(purpose)))
     return np.random.Generator(np.random.PCG64(sequence))

@@ -14,6 +14,7 @@ from halometry.datasets.store import open_store
 from halometry.runs.recipe import Recipe
 from halometry.simulation import Preset
 from halometry.simulation.render import sample_fast
+from halometry.simulation.rng import CURRICULUM_ENTROPY
 from halometry.simulation.substructure_maps import substructure_mass
 
 KNOWN = (  # parameters that say where the mass is
@@ -89,7 +90,7 @@ def curriculum(
     if "mass_map_preset" in data.attributes:  # to map images takes longer than to learn from them
         return None
     # A stream of its own: the set's seed would make the images that are kept for the test.
-    kinds = [int(data.attributes.get("seed", 0)), seed, 0xF2E54]
+    kinds = [int(data.attributes.get("seed", 0)), seed, CURRICULUM_ENTROPY]
     own = int(np.random.SeedSequence(kinds).generate_state(1)[0])
     fading = max(1, round(recipe.curriculum_fraction * steps))
     return Curriculum(preset, own, count, recipe.curriculum_mass_factor, fading, device)
