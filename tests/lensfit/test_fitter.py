@@ -12,7 +12,7 @@ from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from halometry.datasets.readers import Image
-from halometry.lensfit.blocks import Block, subhalo, vortex
+from halometry.lensfit.parameter_blocks import Block, subhalo, vortex
 from halometry.lensfit.detection import scores_of
 from halometry.lensfit.fitter import Fitter
 from halometry.lensfit.likelihood import Counts, Model, coarser

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UsageError
-from halometry.lensfit.blocks import TINY, scale
+from halometry.lensfit.parameter_blocks import TINY, scale
 from halometry.lensfit.likelihood import FLOOR, Counts, Scale, Scaled, coarser
 from halometry.lensfit.mass_map import Imager, mean_square_mass
 from halometry.lensfit.observation import Data, data_of, recover_counts

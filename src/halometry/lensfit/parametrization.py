@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from halometry.errors import UsageError, did_you_mean
-from halometry.lensfit.blocks import (
+from halometry.lensfit.parameter_blocks import (
     Block,
     Fields,
     ellipticity,

@@ -9,7 +9,7 @@ import torch
 from caustics.lenses.func import reduced_deflection_angle_point
 from torch import Tensor
 
-from halometry.lensfit.blocks import subhalo, vortex
+from halometry.lensfit.parameter_blocks import subhalo, vortex
 from halometry.lensfit.detection import Scores, scores_of
 from halometry.lensfit.likelihood import Scale
 from halometry.lensfit.observation import Data
