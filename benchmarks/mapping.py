@@ -17,7 +17,7 @@ from measuring import arguments, begin, write
 from halometry.datasets.readers import Image
 from halometry.evaluation.bootstrap import binomial_interval
 from halometry.log import track
-from halometry.massmaps.mapper import Mapper
+from halometry.massmaps.mapper import MassMapper
 from halometry.massmaps.pool import IMAGES_PER_BATCH
 from halometry.simulation import sample
 
@@ -32,18 +32,18 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     record = begin("seconds of one core to map the mass in an image")
-    mapper = Mapper(options.preset)
+    mapper = MassMapper(options.preset)
     seconds: dict[str, list[float]] = {"from the true one": [], "blind": []}
     apart: list[float] = []
     with track("mapping", options.count) as progress:
         for first in range(0, options.count, IMAGES_PER_BATCH):
             counts, scene = sample(mapper.preset, options.seed, first, IMAGES_PER_BATCH)
             start = time.perf_counter()
-            known = mapper.of_scenes(counts[:, 0], scene)
+            known = mapper.map_scenes(counts[:, 0], scene)
             seconds["from the true one"].append((time.perf_counter() - start) / IMAGES_PER_BATCH)
             for k, one in enumerate(counts.numpy()):
                 start = time.perf_counter()
-                found = mapper.of_image(Image(one, None, f"{first + k}"))
+                found = mapper.map_image(Image(one, None, f"{first + k}"))
                 seconds["blind"].append(time.perf_counter() - start)
                 apart.append(float(np.abs(found[1] - known[k, 1]).max()))
             progress.advance(IMAGES_PER_BATCH)

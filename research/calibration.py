@@ -22,7 +22,7 @@ from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import metric_title
 from halometry.evaluation.posterior_checks import coverage_rows, posterior_record
 from halometry.evaluation.posterior_figures import posterior_figure
-from halometry.plotting import save
+from halometry.plotting import save_figure
 from halometry.provenance import command, provenance
 
 COUNT, SEED = 4000, 3010
@@ -46,14 +46,14 @@ def main() -> None:
         found = evaluate(run, images)
     if found.posterior is None:
         drawn = (found.truth, found.outputs, found.untempered)
-        save(reliability_figure({options.run: drawn}), options.figure)
+        save_figure(reliability_figure({options.run: drawn}), options.figure)
         more: dict[str, Any] = {
             "loss": {"before": loss(found, found.untempered), "after": loss(found, found.outputs)}
         }
         table = rows(found)
     else:
         more = {"posterior": posterior_record(found.truth, found.posterior)}
-        save(posterior_figure({options.run: more["posterior"]}), options.figure)
+        save_figure(posterior_figure({options.run: more["posterior"]}), options.figure)
         table = rows_of_masses(found)
     record: dict[str, Any] = {
         "what": "calibration and coverage of trained weights on fresh images",

@@ -87,10 +87,10 @@ def _one(fitter: Fitter, seed: int, k: int) -> dict[str, Any]:
         "distance": float(off @ torch.linalg.solve(fit.covariance, off)),
         "worse": fit.deviance - fitter.deviance(fit, truth),
         "offset_right": bool(fit.data.min() == counts.min()),
-        "reduced_chi_square": fit.reduced_chi_square,
-        "starts": fit.taken.starts,
+        "reduced_chi_square": fit.reduced_chi2,
+        "starts": fit.diagnostics.agreeing_starts,
         "converged": fit.converged,
-        "seconds": fit.taken.seconds,
+        "seconds": fit.diagnostics.seconds,
     }
 
 
@@ -102,31 +102,34 @@ def _noisy(fitter: Fitter, seed: int, k: int, read_noise: float) -> dict[str, An
     counts += read_noise * np.random.default_rng([seed, k]).normal(size=counts.shape)
     pixels = ((counts - counts.min()) / np.ptp(counts)).astype(np.float32)
     fit = fitter.fit(Image(pixels, None, f"{k}"))
-    assert not fit.counts
+    assert not fit.is_counts
     pulls = {}
-    for estimate in fit.estimates:
+    for estimate in fit.parameters:
         if estimate.unit != "rad" and hasattr(scene, estimate.name):
             off = estimate.value - float(getattr(scene, estimate.name)[0])
             pulls[estimate.name] = off / estimate.error
     return {
         "image": k,
         "pulls": pulls,
-        "reduced_chi_square": fit.reduced_chi_square,
+        "reduced_chi_square": fit.reduced_chi2,
         "converged": fit.converged,
-        "seconds": fit.taken.seconds,
+        "seconds": fit.diagnostics.seconds,
     }
 
 
 def truth_of(fit: Fit, scene: Scene) -> torch.Tensor:
     """The true coordinates (P,)."""
-    return fit.layout.coordinates(lambda name: getattr(scene, name))[0]
+    return fit.parametrization.coordinates(lambda name: getattr(scene, name))[0]
 
 
 def _pulls(fit: Fit, truth: torch.Tensor, scene: Scene) -> dict[str, float]:
     """(estimate - truth) / error of everything that is told but angles of nothing."""
-    told = {name: float(value) for name, value in fit.layout.tell(truth[None]).items()}
+    told = {
+        name: float(value)
+        for name, value in fit.parametrization.derived_parameters(truth[None]).items()
+    }
     pulls = {}
-    for estimate in fit.estimates:
+    for estimate in fit.parameters:
         off = estimate.value - told[estimate.name]
         if estimate.unit == "rad":
             off = (off + np.pi / 2) % np.pi - np.pi / 2

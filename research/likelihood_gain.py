@@ -28,10 +28,10 @@ import torch
 from halometry.datasets.readers import Image
 from halometry.evaluation.bootstrap import bootstrap
 from halometry.lensfit import Fitter
-from halometry.lensfit.likelihood import Counts, Model
-from halometry.lensfit.linear import unexplained
-from halometry.lensfit.optimize import maximize
-from halometry.lensfit.parametrization import Layout, layout_of
+from halometry.lensfit.likelihood import Model, PoissonLikelihood
+from halometry.lensfit.linear import project_out
+from halometry.lensfit.optimize import maximize_likelihood
+from halometry.lensfit.parametrization import Parametrization, build_parametrization
 from halometry.log import track
 from halometry.provenance import command, provenance
 from halometry.sensitivity import SmoothLenses
@@ -89,7 +89,7 @@ def _one(fitter: Fitter, seed: int, k: int, mass: float, place: str) -> list[flo
     if place == "on the ring":
         scene = onto_the_ring(scene)
     lumpy = expectations(scene, preset)
-    left = unexplained(lens.changes(lumpy)[None], lens.derivatives)[0]
+    left = project_out(lens.changes(lumpy)[None], lens.derivatives)[0]
     side = preset.image.shape
     counts = observe(lumpy.view(1, *side), preset, seed, k, scene.background_rms)
     flat = counts.double().flatten()
@@ -99,15 +99,17 @@ def _one(fitter: Fitter, seed: int, k: int, mass: float, place: str) -> list[flo
         float(left.square().sum()),
         _deviance(fitter, lens.scene, lens.scene, lumpy[0]),
         without - with_,
-        fitter.fit(image, subhalos=1).taken.gain,
+        fitter.fit(image, subhalos=1).diagnostics.delta_2lnl,
     ]
 
 
 def _deviance(fitter: Fitter, held: Scene, start: Scene, data: torch.Tensor) -> float:
     """-2 ln L where lens and source are fitted from the truth on, and substructure is held."""
-    layout: Layout = layout_of(fitter.preset, held)
+    layout: Parametrization = build_parametrization(fitter.preset, held)
     theta = layout.coordinates(lambda name: getattr(start, name))
-    return float(maximize(Model(fitter.preset, layout), Counts(data), theta).deviance)
+    return float(
+        maximize_likelihood(Model(fitter.preset, layout), PoissonLikelihood(data), theta).deviance
+    )
 
 
 def _median_of_rows(values: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -33,8 +33,8 @@ from torch import Tensor
 import halometry
 from halometry.evaluation.bootstrap import bootstrap, format_interval
 from halometry.lensfit.likelihood import Model
-from halometry.lensfit.linear import unexplained
-from halometry.lensfit.parametrization import layout_of
+from halometry.lensfit.linear import project_out
+from halometry.lensfit.parametrization import build_parametrization
 from halometry.log import track
 from halometry.provenance import command, provenance
 from halometry.runs.mapped_inputs import for_plain_images
@@ -94,7 +94,9 @@ def main() -> None:
 def information(scene: Scene, preset: Preset) -> tuple[Tensor, Tensor]:
     """The information (K, K) of one image on its subhalos' mass fractions, and these (K,)."""
     scene = scene.to("cpu", torch.float64)
-    layout = layout_of(preset, scene)  # of the lens alone: the subhalos stay as they are
+    layout = build_parametrization(
+        preset, scene
+    )  # of the lens alone: the subhalos stay as they are
     theta = layout.coordinates(lambda name: getattr(scene, name))
     expected, derivatives = Model(preset, layout).linearized(theta)
     noise = (expected[0] + scene.background_rms**2).sqrt()
@@ -109,7 +111,7 @@ def information(scene: Scene, preset: Preset) -> tuple[Tensor, Tensor]:
         with_ = expected[0] if top == float(share[i]) else changed(i, top)
         responses.append((with_ - changed(i, 0.0)) / top / noise)
     every = torch.stack(responses)[None].double()
-    left = unexplained(every, (derivatives / noise).double())[0]
+    left = project_out(every, (derivatives / noise).double())[0]
     return left @ left.T, share[there].double()
 
 

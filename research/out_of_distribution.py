@@ -23,7 +23,14 @@ from halometry.evaluation.bootstrap import Interval, bootstrap
 from halometry.evaluation.metrics import area_under_roc
 from halometry.evaluation.predict import predict
 from halometry.ood.detector import Novelty
-from halometry.plotting import LENS_MAP, bare, figure, save, stretched, styled
+from halometry.plotting import (
+    IMAGE_COLORMAP,
+    create_figure,
+    hide_axes,
+    save_figure,
+    stretch,
+    with_style,
+)
 from halometry.provenance import provenance
 from halometry.runs.ood import watched
 from halometry.simulation import load_preset
@@ -75,7 +82,7 @@ def main() -> None:
         found[name] = judged(make(options.each, options.seed + 1))
         print(name, line(known, found[name])[1:], flush=True)
     real = real_ones(options.run, options.shared / "common_test_1")
-    save(examples({"familiar": known} | found), options.figure)
+    save_figure(examples({"familiar": known} | found), options.figure)
     record = {
         "what": "images unlike those a run was trained on, told from fresh ones that are alike",
         "command": f"python research/out_of_distribution.py {options.run} --shared"
@@ -151,18 +158,18 @@ def share(judged: Judged) -> str:
     return "{:.1f} % [{:.1f}, {:.1f}]".format(*(100 * found[k] for k in ("value", "low", "high")))
 
 
-@styled
+@with_style
 def examples(sets: dict[str, Judged], columns: int = 7) -> Figure:
     """The first image of each set, with what is said of it; what is unusual in red."""
     rows = -(-len(sets) // columns)
-    drawn, axes = figure(1.35 * columns, 1.65 * rows, rows, columns)
+    drawn, axes = create_figure(1.35 * columns, 1.65 * rows, rows, columns)
     for ax in axes.flat:
-        bare(ax)
+        hide_axes(ax)
         ax.set_visible(False)
     for ax, (name, one) in zip(axes.flat, sets.items(), strict=False):
         ax.set_visible(True)
         new = one.novelty[0]
-        ax.imshow(stretched(one.example), cmap=LENS_MAP)
+        ax.imshow(stretch(one.example), cmap=IMAGE_COLORMAP)
         ax.set_title(name, fontsize=5.7)
         ax.set_xlabel(
             f"{new.strangeness:.2g}" + (f", {new.unusual}" if new.unusual else ""),

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import norm
 
 from halometry.calibration.posterior import Grid, Posterior
-from halometry.evaluation.figures import save
+from halometry.evaluation.figures import save_figure
 from halometry.evaluation.posterior_checks import posterior_record
 from halometry.evaluation.posterior_figures import posterior_figure
 
@@ -34,7 +34,7 @@ def main() -> None:
         means = (mean + shift * std)[:, None]
         density = norm.pdf(GRID.centers, means, width * std)
         records[name] = posterior_record(truth, Posterior(GRID, density))
-    save(posterior_figure(records), sys.argv[1])
+    save_figure(posterior_figure(records), sys.argv[1])
 
 
 if __name__ == "__main__":

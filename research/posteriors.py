@@ -21,7 +21,7 @@ from typing import Any
 import halometry
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
-from halometry.evaluation.figures import save
+from halometry.evaluation.figures import save_figure
 from halometry.evaluation.posterior_checks import posterior_record
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.provenance import provenance
@@ -92,7 +92,7 @@ def _write(options: argparse.Namespace, judged: dict[str, Evaluation]) -> None:
         if one.posterior is not None
     }
     if options.figure is not None and posteriors:
-        save(posterior_figure(posteriors), options.figure)
+        save_figure(posterior_figure(posteriors), options.figure)
     plain = judged["plain"]
     gain = {
         name: differences(plain.truth, {name: one.outputs, "": plain.outputs})[0].interval.to_dict()

@@ -15,7 +15,15 @@ from matplotlib.figure import Figure
 from scipy.stats import ks_2samp
 
 from halometry.datasets.readers import read_image
-from halometry.plotting import COLORS, LENS_MAP, bare, figure, save, stretched, styled
+from halometry.plotting import (
+    COLORS,
+    IMAGE_COLORMAP,
+    create_figure,
+    hide_axes,
+    save_figure,
+    stretch,
+    with_style,
+)
 from halometry.provenance import provenance
 from halometry.simulation import draw_scenes, load_preset, sample
 from halometry.simulation.render import pixel_grid
@@ -36,11 +44,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/real_beside_simulated.json"))
     options = parser.parse_args()
     real, simulated, radius = real_images(options.data / "common_test_1"), *simulated_images()
-    save(montage(real, simulated), options.figures / "common_test_1_beside.jpg")
-    save(profiles(real, simulated, radius), options.figures / "common_test_1_profiles.png")
+    save_figure(montage(real, simulated), options.figures / "common_test_1_beside.jpg")
+    save_figure(profiles(real, simulated, radius), options.figures / "common_test_1_profiles.png")
     published = np.load(options.data / "halo_mass" / "masses.npy")
     drawn = draw_scenes(load_preset("halo_mass"), SEED, 0, LABELS).f_sub.numpy()
-    save(labels(published, drawn), options.figures / "halo_mass_labels.png")
+    save_figure(labels(published, drawn), options.figures / "halo_mass_labels.png")
     record: dict[str, Any] = {
         "what": "pixels of common_test_1 and labels of halo_mass, real and simulated",
         "command": "python research/real_beside_simulated.py --data ../shared/data",
@@ -73,24 +81,24 @@ def simulated_images() -> tuple[Images, np.ndarray]:
     return {name: scaled[which == k] for k, name in enumerate(preset.classes)}, radius
 
 
-@styled
+@with_style
 def montage(real: Images, simulated: Images) -> Figure:
     """A row of real images above a row of simulated ones, for each class."""
-    made, axes = figure(1.1 * EACH, 7.2, 2 * len(CLASSES), EACH)
+    made, axes = create_figure(1.1 * EACH, 7.2, 2 * len(CLASSES), EACH)
     for k, name in enumerate(CLASSES):
         for row, (what, sets) in enumerate((("real", real), ("simulated", simulated))):
             for panel, image in zip(axes[2 * k + row], sets[name], strict=False):
-                bare(panel)
-                panel.imshow(stretched(image), cmap=LENS_MAP, origin="lower")
+                hide_axes(panel)
+                panel.imshow(stretch(image), cmap=IMAGE_COLORMAP, origin="lower")
             title = axes[2 * k + row, 0]
             title.set_title(f"{name}, {what}", fontsize=8, pad=2, color=COLORS[row])
     return made
 
 
-@styled
+@with_style
 def profiles(real: Images, simulated: Images, radius: np.ndarray) -> Figure:
     """Mean brightness at each distance from the center, and how often each brightness comes."""
-    made, axes = figure(9, 3.4, 1, 2)
+    made, axes = create_figure(9, 3.4, 1, 2)
     bins, levels = np.arange(0, 3.75, 0.1), np.geomspace(3e-3, 1, 40)
     which = np.digitize(radius, bins) - 1
     middle = (bins[:-1] + bins[1:]) / 2
@@ -110,10 +118,10 @@ def profiles(real: Images, simulated: Images, radius: np.ndarray) -> Figure:
     return made
 
 
-@styled
+@with_style
 def labels(published: np.ndarray, drawn: np.ndarray) -> Figure:
     """Histograms of the mass fractions."""
-    made, axes = figure(5.5, 3, 1, 1)
+    made, axes = create_figure(5.5, 3, 1, 1)
     bins = np.linspace(0, 0.11, 56)
     for color, (what, values) in zip(
         COLORS, (("published", published), ("simulated", drawn)), strict=False

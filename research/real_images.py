@@ -27,10 +27,10 @@ from PIL import Image as Picture
 from halometry.datasets.inputs import natural_sort_key
 from halometry.datasets.readers import Image, read_image
 from halometry.lensfit import Fit, Fitter
-from halometry.lensfit.command import panel
+from halometry.lensfit.command import fit_panel
 from halometry.lensfit.figure import fit_figure
-from halometry.lensfit.substructure import ENOUGH
-from halometry.plotting import save
+from halometry.lensfit.substructure import MIN_DELTA_2LNL
+from halometry.plotting import save_figure
 from halometry.provenance import command, provenance
 from halometry.simulation import sample
 
@@ -77,7 +77,7 @@ def main() -> None:
                 done[work.key] = fit.record()
                 file.write(json.dumps({work.key: done[work.key]}) + "\n")
                 file.flush()
-                print(f"{work.key}: {fit.reduced_chi_square:.4f}, {fit.taken}", flush=True)
+                print(f"{work.key}: {fit.reduced_chi2:.4f}, {fit.diagnostics}", flush=True)
     if options.figures:
         _draw(options)
     record = {
@@ -86,7 +86,7 @@ def main() -> None:
         **provenance(),
         "preset": PRESET,
         "seed": options.seed,
-        "least_gain": ENOUGH,
+        "least_gain": MIN_DELTA_2LNL,
         **analysis(done, options.seed),
         "fits": {key: fit for key, fit in done.items() if key.startswith("real/")},
     }
@@ -148,8 +148,8 @@ def _figure(
     fitter, panels = Fitter(PRESET), []
     for kind, stem, how in shown:
         fit = fitter.fit(read_image(options.data / kind / f"{stem}.npy"), **how)
-        panels.append(replace(panel(fit), title=f"{kind}, real"))
-    save(fit_figure(panels), path)
+        panels.append(replace(fit_panel(fit), title=f"{kind}, real"))
+    save_figure(fit_figure(panels), path)
     with Picture.open(path) as drawn:
         drawn.save(path, quality=45)  # noise is costly in bytes
 

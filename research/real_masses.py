@@ -36,9 +36,9 @@ def main() -> None:
     fits = halometry.fit_lens(files, SAMPLED, subhalos="sampled")
     images: list[dict[str, Any]] = []
     for file, fit, answer in zip(files, fits, halometry.predict(options.run, files), strict=True):
-        if isinstance(fit, ReadError) or fit.sampled is None:
+        if isinstance(fit, ReadError) or fit.subhalo_posterior is None:
             raise SystemExit(f"{file}: cannot be fitted")
-        mass = fit.sampled.mass_fractions
+        mass = fit.subhalo_posterior.mass_fractions
         low, high = answer.intervals["68"]
         apart = (answer.f_sub - mass.mean()) / np.hypot(mass.std(), (high - low) / SPREAD)
         images.append(

@@ -105,12 +105,12 @@ def fits(data: Path) -> dict[str, dict[str, list[float]]]:
         ):
             if isinstance(made, ReadError):
                 raise made
-            values = [v for e in made.estimates for v in (e.value, e.error)]
-            values += [made.reduced_chi_square, made.deviance]
+            values = [v for e in made.parameters for v in (e.value, e.error)]
+            values += [made.reduced_chi2, made.deviance]
             if made.convergence is not None:
                 values += numbers(made.convergence[::9, ::9])
-            if made.sampled is not None:
-                values += numbers(made.sampled.mass_fractions[:50])
+            if made.subhalo_posterior is not None:
+                values += numbers(made.subhalo_posterior.mass_fractions[:50])
             found[f"{way} {file}"] = {"values": numbers(values)}
     return found
 

@@ -19,7 +19,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from halometry.evaluation.metrics import metric_title
-from halometry.plotting import COLORS, MUTED, figure, save, styled
+from halometry.plotting import COLORS, MUTED_COLOR, create_figure, save_figure, with_style
 from halometry.robustness.figure import LETTERS
 from halometry.robustness.shifts import SHIFTS
 
@@ -48,13 +48,13 @@ def chance(record: Record) -> float:
     return math.sqrt(own["mse"]["value"] / (1 - own["r2"]["value"]))
 
 
-@styled
+@with_style
 def drawn(records: list[Record]) -> Figure:
     """A panel a shift, a line a run; steps stand at equal distances, whatever their factors."""
     every = [step["shift"] for record in records for step in record["steps"] if step["shift"]]
     shifts, task = list(dict.fromkeys(every)), records[0]["task"]
     rows = -(-len(shifts) // PANELS)
-    made, axes = figure(10, 2.1 * rows + 0.9, rows, PANELS, sharey=True)
+    made, axes = create_figure(10, 2.1 * rows + 0.9, rows, PANELS, sharey=True)
     for panel, name in zip(axes.flat, shifts, strict=False):
         ticks: list[float] = []
         for record, color in zip(records, COLORS, strict=False):
@@ -64,7 +64,7 @@ def drawn(records: list[Record]) -> Figure:
             at = range(len(ticks))
             panel.fill_between(at, low, high, color=color, alpha=0.15, lw=0)
             panel.plot(at, middle, color=color, marker="o", ms=4, label=record["run"])
-        panel.axhline(chance(records[0]), color=MUTED, lw=1, ls=":")
+        panel.axhline(chance(records[0]), color=MUTED_COLOR, lw=1, ls=":")
         panel.set_xticks(range(len(ticks)), [f"{tick:g}" for tick in ticks], fontsize=8)
         panel.set_title(fill(SHIFTS[name].label, LETTERS), fontsize=9)
     for panel in axes.flat[len(shifts) :]:
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     records = [json.loads(path.read_text(encoding="utf-8")) for path in options.records]
-    save(drawn(records), options.out)
+    save_figure(drawn(records), options.out)
 
 
 if __name__ == "__main__":

@@ -82,10 +82,10 @@ def _one(fitter: Fitter, preset: str, seed: int, k: int) -> dict[str, Any]:
         expected = render(scene.to("cpu", torch.float32), fitter.preset)
     counts = observe(expected, fitter.preset, seed, k, scene.background_rms)
     fit = fitter.fit(Image(counts[0].numpy(), None, f"{k}"), subhalos="sampled")
-    assert fit.sampled is not None
-    mass = fit.sampled.mass_fractions
-    told = fit.sampled.record()
-    radius = fit.estimate("einstein_radius")
+    assert fit.subhalo_posterior is not None
+    mass = fit.subhalo_posterior.mass_fractions
+    told = fit.subhalo_posterior.record()
+    radius = fit.parameter("einstein_radius")
     return {
         "preset": preset,
         "seed": seed,
@@ -96,9 +96,9 @@ def _one(fitter: Fitter, preset: str, seed: int, k: int) -> dict[str, Any]:
         **told["mass_fraction"],
         "scale_reduction": told["scale_reduction"],
         "radius_pull": (radius.value - float(scene.einstein_radius[0])) / radius.error,
-        "reduced_chi_square": fit.reduced_chi_square,
-        "doubt": fit.doubt,
-        "seconds": fit.taken.seconds,
+        "reduced_chi_square": fit.reduced_chi2,
+        "doubt": fit.warning,
+        "seconds": fit.diagnostics.seconds,
     }
 
 

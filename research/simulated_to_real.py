@@ -17,7 +17,14 @@ import halometry
 from halometry.datasets.readers import read_image
 from halometry.evaluation.predict import predict
 from halometry.evaluation.predictions import Prediction
-from halometry.plotting import LENS_MAP, bare, figure, save, stretched, styled
+from halometry.plotting import (
+    IMAGE_COLORMAP,
+    create_figure,
+    hide_axes,
+    save_figure,
+    stretch,
+    with_style,
+)
 from halometry.provenance import provenance
 
 
@@ -29,7 +36,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=Path("docs/images/simulated_to_real.jpg"))
     options = parser.parse_args()
     answers = predict(options.run, options.data)
-    save(montage(answers), options.figure)
+    save_figure(montage(answers), options.figure)
     run = halometry.load_run(options.run)
     images = [described(answer) for answer in answers]
     right = sum(image["right"] for image in images)
@@ -63,18 +70,18 @@ def described(answer: Prediction) -> dict[str, Any]:
     }
 
 
-@styled
+@with_style
 def montage(answers: list[Prediction]) -> Figure:
     """The images by class, each with what the network says; what is wrong in red."""
     classes = sorted({Path(answer.image).parent.name for answer in answers})
     most = max(sum(Path(a.image).parent.name == name for a in answers) for name in classes)
-    drawn, axes = figure(1.5 * most, 1.75 * len(classes), len(classes), most)
+    drawn, axes = create_figure(1.5 * most, 1.75 * len(classes), len(classes), most)
     for ax in np.ravel(axes):
-        bare(ax)
+        hide_axes(ax)
     for row, name in enumerate(classes):
         members = [answer for answer in answers if Path(answer.image).parent.name == name]
         for ax, answer in zip(axes[row], members, strict=False):
-            ax.imshow(stretched(read_image(Path(answer.image)).pixels[0]), cmap=LENS_MAP)
+            ax.imshow(stretch(read_image(Path(answer.image)).pixels[0]), cmap=IMAGE_COLORMAP)
             predicted = str(answer.predicted_class)
             title = f"{predicted} {100 * answer.probabilities[predicted]:.1f} %"
             ax.set_title(title, fontsize=8, color="black" if predicted == name else "tab:red")

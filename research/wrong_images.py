@@ -11,7 +11,7 @@ import csv
 from pathlib import Path
 
 from halometry.datasets.readers import read_image
-from halometry.plotting import montage, save
+from halometry.plotting import montage, save_figure
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     chosen = rows[: options.count]
     images = [read_image(options.data / row["image"]).pixels[0] for row in chosen]
     titles = [f"truly {row['truth']}: {float(row[row['truth']]):.2f}" for row in chosen]
-    save(montage(images, titles), options.out)
+    save_figure(montage(images, titles), options.out)
     wrong = sum(float(row[row["truth"]]) < 0.5 for row in rows)
     print(f"{wrong} of {len(rows)} have less than one half for their class -> {options.out}")
 

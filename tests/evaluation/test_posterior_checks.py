@@ -116,7 +116,7 @@ def test_the_figure_is_drawn_for_one_network_and_for_several(tmp_path: Path) -> 
     records = {"right": posterior_record(*toy()), "narrow": posterior_record(*toy(0.5))}
     for names in (["right"], ["right", "narrow"]):
         made = posterior_figure({name: records[name] for name in names})
-        figures.save(made, tmp_path / "figure.png")
+        figures.save_figure(made, tmp_path / "figure.png")
         assert len(made.axes) == 3
         curves = [line for line in made.axes[1].lines if line.get_label() in names]
         assert len(curves) == len(names)

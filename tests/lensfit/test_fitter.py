@@ -12,18 +12,28 @@ from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from halometry.datasets.readers import Image
-from halometry.lensfit.parameter_blocks import Block, subhalo, vortex
-from halometry.lensfit.detection import scores_of
+from halometry.lensfit.detection import linearize_image
 from halometry.lensfit.fitter import Fitter
-from halometry.lensfit.likelihood import Counts, Model, coarser
-from halometry.lensfit.observation import Data, data_of, lost_constant, noise_of, recover_counts
+from halometry.lensfit.likelihood import Model, PoissonLikelihood, with_larger_pixels
+from halometry.lensfit.observation import (
+    FitData,
+    estimate_noise,
+    estimate_offset,
+    prepare_data,
+    recover_counts,
+)
 from halometry.lensfit.optimize import (
     covariance,
-    information,
-    maximize,
+    fisher_information,
+    maximize_likelihood,
     robust_covariance,
 )
-from halometry.lensfit.parametrization import KNOWN, Layout, layout_of
+from halometry.lensfit.parameter_blocks import ParameterBlock, subhalo_block, vortex_block
+from halometry.lensfit.parametrization import (
+    PARAMETER_BLOCKS,
+    Parametrization,
+    build_parametrization,
+)
 from halometry.lensfit.substructure import _peaks, _point_kernel
 from halometry.runs.execution import pinned_threads
 from halometry.simulation import draw_scenes, load_preset, render, sample
@@ -46,7 +56,7 @@ def image(pixels: np.ndarray, path: str = "image.npy") -> Image:
     return Image(pixels[None].astype(np.float32), None, path)
 
 
-def truth(layout: Layout, k: int) -> Tensor:
+def truth(layout: Parametrization, k: int) -> Tensor:
     scene = draw_scenes(load_preset(PRESET), 5, k, 1)
     return layout.coordinates(lambda name: getattr(scene, name))
 
@@ -71,7 +81,7 @@ def test_whole_numbers_are_counts_and_pictures_are_not(counts: np.ndarray) -> No
 def test_the_noise_of_a_smooth_image_is_found() -> None:
     y, x = np.mgrid[:64, :64] / 64
     noisy = 50 * np.exp(-((x - 0.5) ** 2) / 0.02) + np.random.default_rng(0).normal(0, 3, (64, 64))
-    assert noise_of(noisy + y) == pytest.approx(3, rel=0.1)
+    assert estimate_noise(noisy + y) == pytest.approx(3, rel=0.1)
 
 
 def test_the_constant_that_noise_tells_is_as_certain_as_it_says() -> None:
@@ -79,14 +89,16 @@ def test_the_constant_that_noise_tells_is_as_certain_as_it_says() -> None:
     off = []
     for one in images:
         around = uniform_filter(one, 5)
-        off.append((lost_constant(one - 7.0) - 7) / one[around <= np.quantile(around, 0.25)].mean())
+        off.append(
+            (estimate_offset(one - 7.0) - 7) / one[around <= np.quantile(around, 0.25)].mean()
+        )
     assert abs(np.mean(off)) < 3 * 0.02 / np.sqrt(len(off))
     assert 0.015 < np.std(off) < 0.03
 
 
 def test_coordinates_are_the_scene_again(fitter: Fitter) -> None:
     scene = draw_scenes(fitter.preset, 5, 0, 8)
-    layout = Layout(tuple(KNOWN.values())[:8], fitter.layout.template)
+    layout = Parametrization(tuple(PARAMETER_BLOCKS.values())[:8], fitter.parametrization.template)
     again = layout.scene(layout.coordinates(lambda name: getattr(scene, name)))
     for name in ("einstein_radius", "shear", "source_x", "source_axis_ratio", "source_index"):
         torch.testing.assert_close(getattr(again, name), getattr(scene, name))
@@ -103,17 +115,17 @@ def test_a_line_told_again_is_the_same() -> None:
         "vortex_y": -0.6,
     }
     tensors = {k: torch.tensor([v], dtype=torch.float64) for k, v in values.items()}
-    block = vortex()
-    told = block.tell(block.coordinates(tensors.__getitem__))
+    block = vortex_block()
+    told = block.derived_parameters(block.coordinates(tensors.__getitem__))
     for name, value in values.items():
         assert float(told[name]) == pytest.approx(value, rel=1e-6)
     assert float(told["vortex_density"]) == pytest.approx(0.03 / 1.5, rel=1e-6)
 
 
 def test_the_model_is_the_renderer(fitter: Fitter) -> None:
-    theta = truth(fitter.layout, 0)
+    theta = truth(fitter.parametrization, 0)
     scene = draw_scenes(fitter.preset, 5, 0, 1)
-    model = Model(fitter.preset, fitter.layout)
+    model = Model(fitter.preset, fitter.parametrization)
     torch.testing.assert_close(model.expected(theta), render(scene, fitter.preset).flatten(1))
 
 
@@ -130,11 +142,11 @@ def test_derivatives_are_those_of_automatic_differentiation(
     preset: str, free: tuple[str, ...]
 ) -> None:
     fitter = Fitter(preset, free, draws=5)
-    theta = fitter._coordinates(fitter.layout)[:5]
-    model = fitter.coarse.model(fitter.layout)
+    theta = fitter._coordinates(fitter.parametrization)[:5]
+    model = fitter.coarse.model(fitter.parametrization)
     expected, derivatives = model.linearized(theta)
     torch.testing.assert_close(expected, model.expected(theta))
-    for i in range(len(fitter.layout)):
+    for i in range(len(fitter.parametrization)):
         along = torch.zeros_like(theta)
         along[:, i] = 1
         _, exact = torch.func.jvp(model.expected, (theta,), (along,))
@@ -142,15 +154,17 @@ def test_derivatives_are_those_of_automatic_differentiation(
         assert float(apart.max()) < 3e-4
 
 
-@pytest.mark.parametrize("block", [vortex(), subhalo(1)])
-def test_derivatives_of_substructure_are_those_of_many_rays(fitter: Fitter, block: Block) -> None:
+@pytest.mark.parametrize("block", [vortex_block(), subhalo_block(1)])
+def test_derivatives_of_substructure_are_those_of_many_rays(
+    fitter: Fitter, block: ParameterBlock
+) -> None:
     at = {"vortex": (-4.0, 0.1, 0.4, 0.9, -0.3)}.get(block.name, (-5.0, 0.62, 1.07))
     added = torch.tensor([at], dtype=torch.float64)
-    theta = torch.cat([truth(fitter.layout, 0), added], dim=1)
-    layout = fitter.layout.with_blocks(block)
+    theta = torch.cat([truth(fitter.parametrization, 0), added], dim=1)
+    layout = fitter.parametrization.with_blocks(block)
     _, derivatives = Model(fitter.preset, layout).linearized(theta)
-    smooth = Model(coarser(fitter.preset, 1, 8), layout)
-    for i in range(len(fitter.layout), len(layout)):
+    smooth = Model(with_larger_pixels(fitter.preset, 1, 8), layout)
+    for i in range(len(fitter.parametrization), len(layout)):
         step = torch.zeros_like(theta)
         step[:, i] = 0.02
         expected = (smooth.expected(theta + step) - smooth.expected(theta - step))[0] / 0.04
@@ -159,11 +173,11 @@ def test_derivatives_of_substructure_are_those_of_many_rays(fitter: Fitter, bloc
 
 
 def test_the_fisher_information_is_the_curvature_of_the_likelihood(fitter: Fitter) -> None:
-    model, theta = Model(fitter.preset, fitter.layout), truth(fitter.layout, 0)
+    model, theta = Model(fitter.preset, fitter.parametrization), truth(fitter.parametrization, 0)
     expected = model.expected(theta)
-    likelihood = Counts(expected[0])  # noiseless data, whose optimum is the truth
-    optimum = maximize(model, likelihood, theta)
-    step = 1e-4 * covariance(optimum.fisher[0], fitter.layout.steps).diagonal().sqrt()
+    likelihood = PoissonLikelihood(expected[0])  # noiseless data, whose optimum is the truth
+    optimum = maximize_likelihood(model, likelihood, theta)
+    step = 1e-4 * covariance(optimum.fisher[0], fitter.parametrization.steps).diagonal().sqrt()
     for i in range(len(step)):
         moved = theta.clone()
         moved[:, i] += 100 * step[i]  # a hundredth of a standard error
@@ -177,8 +191,8 @@ def test_poisson_and_gaussian_noise_together_have_their_variance() -> None:
     rng = np.random.default_rng(0)
     expected = torch.full((1, 40_000), 30.0, dtype=torch.float64)
     data = torch.from_numpy(rng.poisson(30, 40_000) + rng.normal(0, 5, 40_000))
-    likelihood = Counts(data, 25.0)
-    residual = likelihood.residual(expected) / likelihood.weight(expected).sqrt()
+    likelihood = PoissonLikelihood(data, 25.0)
+    residual = likelihood.score(expected) / likelihood.inverse_variance(expected).sqrt()
     assert float(residual.var()) == pytest.approx(1, abs=0.03)
     at_truth, above = (likelihood.deviance(expected * f) for f in (1, 1.01))
     assert float(at_truth) < float(above)
@@ -188,9 +202,9 @@ def test_the_lost_constant_is_the_one_that_the_sky_makes_likely(fitter: Fitter) 
     rng = np.random.default_rng(3)
     drawn = rng.poisson(fitter.preset.image.sky, (48, 48))
     pixels = recover_counts(image((drawn - drawn.min()) / np.ptp(drawn)))
-    data = data_of(pixels, fitter.preset.image, "cpu")
+    data = prepare_data(pixels, fitter.preset.image, "cpu")
     sky = torch.full((48 * 48,), fitter.preset.image.sky, dtype=torch.float64)
-    assert data.with_offset_for(sky, 1).offset == drawn.min()
+    assert data.with_best_offset(sky, 1).offset == drawn.min()
 
 
 def test_a_sky_per_second_counts_for_the_whole_exposure(fitter: Fitter) -> None:
@@ -200,13 +214,13 @@ def test_a_sky_per_second_counts_for_the_whole_exposure(fitter: Fitter) -> None:
     )
     drawn = np.random.default_rng(3).poisson(spec.sky, (48, 48))
     pixels = recover_counts(image((drawn - drawn.min()) / np.ptp(drawn)))
-    one, other = (data_of(pixels, each, "cpu") for each in (spec, slow))
+    one, other = (prepare_data(pixels, each, "cpu") for each in (spec, slow))
     assert list(one.offsets) == list(other.offsets)
-    rates = layout_of(
-        fitter.preset.model_copy(update={"image": slow}), fitter.layout.template, ["sky"]
+    rates = build_parametrization(
+        fitter.preset.model_copy(update={"image": slow}), fitter.parametrization.template, ["sky"]
     )
     assert rates.units["sky"] == "counts/s/pixel"
-    assert fitter.layout.units["einstein_radius"] == "arcsec"
+    assert fitter.parametrization.units["einstein_radius"] == "arcsec"
 
 
 @pytest.mark.parametrize("open_exposure", [True, False])
@@ -223,35 +237,37 @@ def test_starts_are_as_bright_as_the_image(open_exposure: bool) -> None:
     if open_exposure:
         other = replace(other, exposure=torch.ones_like(one.exposure))
     counts = render(other, fitter.preset)[0, 0]
-    starts = fitter.layout.fields(fitter._starts(data_of_counts(counts), fitter.layout))
+    starts = fitter.parametrization.fields(
+        fitter._select_starts(data_of_counts(counts), fitter.parametrization)
+    )
     for name in ("source_brightness", "exposure") if open_exposure else ("source_brightness",):
         assert float(starts[name][0]) == pytest.approx(float(getattr(other, name)), rel=1e-6)
 
 
-def data_of_counts(counts: Tensor) -> Data:
+def data_of_counts(counts: Tensor) -> FitData:
     """Expectations (H, W) as if they were counts."""
-    return Data(counts, 0.0, None, 0, range(1))
+    return FitData(counts, 0.0, None, 0, range(1))
 
 
 def test_a_distant_start_comes_to_the_truth_and_each_row_goes_its_own_way(fitter: Fitter) -> None:
-    model, theta = Model(fitter.preset, fitter.layout), truth(fitter.layout, 0)
-    likelihood = Counts(model.expected(theta)[0])
+    model, theta = Model(fitter.preset, fitter.parametrization), truth(fitter.parametrization, 0)
+    likelihood = PoissonLikelihood(model.expected(theta)[0])
     off = torch.tensor([0.05, 0.03, -0.02, 0.08, -0.05, 0.1, 0.1], dtype=torch.float64)
-    optimum = maximize(model, likelihood, torch.cat([theta + off, theta, theta - off]))
+    optimum = maximize_likelihood(model, likelihood, torch.cat([theta + off, theta, theta - off]))
     assert float(optimum.deviance.max()) < 0.1
     assert optimum.converged.all()
 
 
 def test_the_map_of_gains_foretells_where_a_light_mass_is(fitter: Fitter) -> None:
-    layout, theta = fitter.layout, truth(fitter.layout, 0)
-    with_mass = Model(fitter.preset, layout.with_blocks(subhalo(1)))
+    layout, theta = fitter.parametrization, truth(fitter.parametrization, 0)
+    with_mass = Model(fitter.preset, layout.with_blocks(subhalo_block(1)))
     radius = float(theta[0, 0].exp())
     at = torch.tensor([[np.log(2e-3), radius, 0.3]], dtype=torch.float64)
     seen = with_mass.expected(torch.cat([theta, at], dim=1))[0]
-    model, data = Model(fitter.preset, layout), Data(seen.view(48, 48), 0.0, None, 0, range(1))
-    optimum = maximize(model, data.at(1), theta)
-    scores = scores_of(model, data, optimum)
-    (peak,) = _peaks(scores, *scores.map(_point_kernel(scores)), 1)
+    model, data = Model(fitter.preset, layout), FitData(seen.view(48, 48), 0.0, None, 0, range(1))
+    optimum = maximize_likelihood(model, data.likelihood(1), theta)
+    scores = linearize_image(model, data, optimum)
+    (peak,) = _peaks(scores, *scores.delta_2lnl_map(_point_kernel(scores)), 1)
     gain, fraction, x, y = peak
     assert (x, y) == pytest.approx((radius, 0.3), abs=1.5 * scores.pixel_scale)
     assert fraction == pytest.approx(2e-3, rel=0.6)
@@ -264,7 +280,7 @@ def test_robust_errors_are_right_where_noise_grows_with_light() -> None:
     light = torch.exp(-8 * (x**2 + y**2))
     derivatives = torch.stack([light, light * x]).flatten(1)
     sigma = 0.1 + 3 * light  # taken for one and the same everywhere
-    fisher = information(derivatives[None], torch.ones(1, 1600, dtype=torch.float64))[0]
+    fisher = fisher_information(derivatives[None], torch.ones(1, 1600, dtype=torch.float64))[0]
     steps = torch.ones(2, dtype=torch.float64)
     found, told = [], []
     for _ in range(300):
@@ -284,13 +300,13 @@ def test_a_fit_takes_one_thread_and_gives_the_others_back(
     fitter: Fitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[int] = []
-    climb = Fitter._climb
+    climb = Fitter._optimize
 
     def watched(*arguments: Any) -> Any:
         taken.append(torch.get_num_threads())
         return climb(*arguments)
 
-    monkeypatch.setattr(Fitter, "_climb", watched)
+    monkeypatch.setattr(Fitter, "_optimize", watched)
     counts = sample(fitter.preset, 5, 0, 1)[0][0].numpy()
     with pinned_threads(2):
         fitter.fit(Image(counts.astype(np.float32), None, "made.npy"))

@@ -17,7 +17,7 @@ from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, RunError
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.predict import predict
-from halometry.massmaps.mapper import Mapper
+from halometry.massmaps.mapper import MassMapper
 from halometry.massmaps.pool import MassMapPool
 from halometry.robustness.command import measure_robustness
 from halometry.robustness.shifts import SHIFTS, shift_preset
@@ -35,37 +35,37 @@ TRIED_WITH = 3_000_000  # what sensitivity adds to its seed
 
 
 @pytest.fixture(scope="module")
-def mapper() -> Mapper:
-    return Mapper(LARGE)
+def mapper() -> MassMapper:
+    return MassMapper(LARGE)
 
 
 @pytest.fixture(scope="module")
-def small() -> Mapper:
-    return Mapper(SMALL)
+def small() -> MassMapper:
+    return MassMapper(SMALL)
 
 
-def test_channels_do_not_depend_on_where_the_search_for_the_lens_begins(mapper: Mapper) -> None:
+def test_channels_do_not_depend_on_where_the_search_for_the_lens_begins(mapper: MassMapper) -> None:
     counts, scene = sample(mapper.preset, SEED, 0, 3)
-    known = mapper.of_scenes(counts[:, 0], scene)
+    known = mapper.map_scenes(counts[:, 0], scene)
     images = [Image(one.numpy(), None, "image.npy") for one in counts]
-    found = np.stack([mapper.of_image(image) for image in images])
+    found = np.stack([mapper.map_image(image) for image in images])
     assert found.shape == known.shape == (3, 3, 75, 75)
     np.testing.assert_allclose(found[:, 0], known[:, 0], rtol=1e-5)
     assert np.abs(found[:, 1] - known[:, 1]).max() < 0.1  # of the noise
     assert np.abs(found[:, 2] - known[:, 2]).max() < 0.1 * np.abs(known[:, 2]).max()
 
 
-def test_scaled_counts_are_mapped_as_counts_and_others_refused(mapper: Mapper) -> None:
+def test_scaled_counts_are_mapped_as_counts_and_others_refused(mapper: MassMapper) -> None:
     counts, _ = sample(mapper.preset, SEED, 1, 1)
     pixels = counts[0].numpy()
     scaled = (pixels - pixels.min()) / np.ptp(pixels)
     plain, again = (
-        mapper.of_image(Image(p.astype(np.float32), None, "image.npy")) for p in (pixels, scaled)
+        mapper.map_image(Image(p.astype(np.float32), None, "image.npy")) for p in (pixels, scaled)
     )
     np.testing.assert_allclose(again, plain, atol=1e-3)
     blurred = np.random.default_rng(0).normal(pixels).astype(np.float32)
     with pytest.raises(ReadError, match="no counts"):
-        mapper.of_image(Image(blurred, None, "image.npy"))
+        mapper.map_image(Image(blurred, None, "image.npy"))
 
 
 def test_an_error_of_a_worker_is_told_as_it_is() -> None:
@@ -88,16 +88,16 @@ def test_a_network_learns_from_maps_in_their_units(run: Run) -> None:
     assert run.record()["online_images"] == 0
 
 
-def test_images_are_mapped_before_they_are_judged(run: Run, small: Mapper) -> None:
+def test_images_are_mapped_before_they_are_judged(run: Run, small: MassMapper) -> None:
     counts, _ = sample(small.preset, SEED, 0, 4)
-    channels = np.stack([small.of_image(Image(one, None, "image")) for one in counts.numpy()])
+    channels = np.stack([small.map_image(Image(one, None, "image")) for one in counts.numpy()])
     wanted = run.answerer("cpu")(channels)
     found = [[*answer.probabilities.values()] for answer in predict(run, counts[:, 0].numpy())]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     assert np.ptp(wanted, axis=0).max() > 1e-3  # it does not say the same of all
 
 
-def test_the_weights_that_came_with_maps_know_the_classes(mapper: Mapper) -> None:
+def test_the_weights_that_came_with_maps_know_the_classes(mapper: MassMapper) -> None:
     counts, scene = sample(mapper.preset, SEED, 0, 6)
     answers = predict("common_test_1/d4net_mapped", counts[:, 0].numpy())
     classes = mapper.preset.class_names
@@ -128,7 +128,7 @@ def test_what_is_mapped_already_passes_whatever_the_preset(mapped: Path, workers
     assert all(one is other for one, other in zip(found, [*done, bad], strict=True))
 
 
-def test_processes_answer_for_batch_after_batch_and_end(run: Run, small: Mapper) -> None:
+def test_processes_answer_for_batch_after_batch_and_end(run: Run, small: MassMapper) -> None:
     counts, _ = sample(small.preset, SEED, 0, 5)
     answerer = run.answerer("cpu")
     with for_plain_images(run, answerer, 5, workers=1) as plain:
@@ -163,13 +163,13 @@ def test_sets_that_do_not_fit_are_refused_in_words_that_help(
 
 
 def test_runs_on_maps_are_judged_by_plain_images(
-    run: Run, small: Mapper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, small: MassMapper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(SHIFTS, "psf", replace(SHIFTS["psf"], steps=(1.0, 2.0)))
     found = measure_robustness(run, tmp_path, count=30, shifts=["psf"], resamples=50)
     assert [step.factor for step in found.steps] == [2.0]
     counts, scene = sample(small.preset, ROBUSTNESS_SEED_OFFSET, 0, 30)
-    channels = np.stack([small.of_image(Image(one, None, "image")) for one in counts.numpy()])
+    channels = np.stack([small.map_image(Image(one, None, "image")) for one in counts.numpy()])
     right = run.answerer("cpu")(channels).argmax(axis=1) == scene.labels.numpy()
     assert found.own.metrics["accuracy"].value == pytest.approx(right.mean())
     with pytest.raises(RunError, match="150 x 150; to be mapped it must be 1 x 48 x 48"):
@@ -177,14 +177,14 @@ def test_runs_on_maps_are_judged_by_plain_images(
 
 
 def test_runs_on_maps_are_tried_with_single_subhalos(
-    run: Run, small: Mapper, monkeypatch: pytest.MonkeyPatch
+    run: Run, small: MassMapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("halometry.sensitivity.command.STEPS", 3)
     seen = measure_sensitivity(run, count=2, false_positives=0.4, grid=3)
     scene = smooth_scenes(small.preset, TRIED_WITH, 0, 2, "cpu")
     expected = render(scene.to("cpu", torch.float32), small.preset)
     counts = observe(expected, small.preset, TRIED_WITH, 0, scene.background_rms)
-    channels = np.stack([small.of_image(Image(one, None, "image")) for one in counts.numpy()])
+    channels = np.stack([small.map_image(Image(one, None, "image")) for one in counts.numpy()])
     smooth = run.answerer("cpu")(channels)[:, 0].astype(float)
     found = seen.outcomes["on the ring"]
     assert found.scores.shape == (3, 2)

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from halometry.lensfit.linear import unexplained
+from halometry.lensfit.linear import project_out
 from halometry.sensitivity.ideal_observer import (
     detected,
     detected_known,
@@ -74,14 +74,14 @@ def test_a_change_that_parameters_can_make_is_none() -> None:
     shift, level = spot(at=0.01) - spot(at=-0.01), torch.ones(SIDE**2, dtype=torch.float64)
     jacobian = torch.stack([shift, level, 2 * shift - level, torch.zeros_like(level)])[None]
     own = (jacobian[0, :2].sum(dim=0) * 3)[None, None]
-    assert float(unexplained(own, jacobian).norm()) < 1e-6 * float(own.norm())
+    assert float(project_out(own, jacobian).norm()) < 1e-6 * float(own.norm())
 
 
 def test_what_an_unknown_sky_costs_has_its_closed_form() -> None:
     # Of a spot's square pi w^2 the constant explains (2 pi w^2)^2 / N; its shift explains nothing.
     level = torch.ones(SIDE**2, dtype=torch.float64)
     jacobian = torch.stack([level, spot(at=0.01) - spot(at=-0.01)])[None]
-    left = unexplained(spot()[None, None], jacobian).square().sum()
+    left = project_out(spot()[None, None], jacobian).square().sum()
     own = math.pi * WIDTH**2
     assert float(left) == pytest.approx(own - 4 * own**2 / SIDE**2, rel=1e-6)
 

@@ -21,7 +21,7 @@ from halometry.errors import DataError, ReadError, UsageError
 from halometry.io import atomic_write, check_writable, write_table, write_text
 from halometry.log import logger, track
 from halometry.parallel import Workers
-from halometry.plotting import save
+from halometry.plotting import save_figure
 from halometry.provenance import command, provenance
 from halometry.runs.mapped_inputs import mapped_for
 from halometry.runs.open import AnyRun, open_run
@@ -240,6 +240,6 @@ def write_attribution(made: Attribution, out: Path) -> None:
     )
     with atomic_write(out / "maps.npz") as partial, partial.open("wb") as file:
         np.savez_compressed(file, *(one.map.astype(np.float32) for one in made.looks))
-    save(figure_of(shown), out / "maps.png")
+    save_figure(figure_of(shown), out / "maps.png")
     if made.pointing:
-        save(pointing_figure(made.pointing), out / "pointing.png")
+        save_figure(pointing_figure(made.pointing), out / "pointing.png")

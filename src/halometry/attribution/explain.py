@@ -15,13 +15,13 @@ from halometry.attribution.figure import looks_figure
 from halometry.attribution.maps import METHODS, Method, attribution_maps, need_captum
 from halometry.datasets.dataset import LabeledImages
 from halometry.errors import HalometryError, RunError
-from halometry.lensfit.likelihood import coarser
-from halometry.lensfit.mass_map import grid_of
+from halometry.lensfit.likelihood import with_larger_pixels
+from halometry.lensfit.mass_map import map_grid
 from halometry.massmaps.pool import preset_from_yaml
 from halometry.models.predictor import Predictor
 from halometry.models.preprocessing import extremes
 from halometry.parallel import find_device
-from halometry.plotting import shortened
+from halometry.plotting import shorten
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.open import AnyRun
 from halometry.runs.run import Run
@@ -76,7 +76,7 @@ class Explainer:
         need_captum()
         if preset is not None and run.config.data.mass_map_preset is not None:
             preset = _as_its_maps(
-                preset, grid_of(preset_from_yaml(run.config.data.mass_map_preset))[1]
+                preset, map_grid(preset_from_yaml(run.config.data.mass_map_preset))[1]
             )
         self.run, self.preset, self.method = run, preset, method
         self.device = find_device(device)
@@ -129,7 +129,7 @@ def _as_its_maps(preset: Preset, binning: int) -> Preset:
     """A preset whose images are as large as their maps; a kernel of smaller pixels is left out."""
     if binning > 1 and preset.image.kernel is not None:
         preset = preset.model_copy(update={"image": preset.image.model_copy(update={"psf": None})})
-    return coarser(preset, binning, 1)
+    return with_larger_pixels(preset, binning, 1)
 
 
 def preset_or_none(run: AnyRun) -> Preset | None:
@@ -167,6 +167,6 @@ def figure_of(looks: Sequence[Look]) -> Figure:
     return looks_figure(
         [one.image for one in looks],
         [one.map for one in looks],
-        [f"{shortened(Path(one.name).name)}\n{one.said}" for one in looks],
+        [f"{shorten(Path(one.name).name)}\n{one.said}" for one in looks],
         truth if len(truth) == len(looks) else None,
     )

@@ -11,21 +11,21 @@ from scipy.stats import binom
 
 from halometry.attribution.pointing_game import Pointing
 from halometry.plotting import (
-    INK,
-    LENS_MAP,
-    MASS_MAP,
-    MUTED,
-    bare,
-    colors,
-    figure,
-    stretched,
-    styled,
+    IMAGE_COLORMAP,
+    MASS_COLORMAP,
+    MUTED_COLOR,
+    TEXT_COLOR,
+    colors_by_name,
+    create_figure,
+    hide_axes,
+    stretch,
+    with_style,
 )
 
 MAP = "viridis"
 
 
-@styled
+@with_style
 def looks_figure(
     images: Sequence[np.ndarray],
     maps: Sequence[np.ndarray],
@@ -41,12 +41,12 @@ def looks_figure(
         truth: what the substructure adds to the convergence, one an image.
     """
     rows = 2 if truth is None else 3
-    made, axes = figure(1.75 * len(images) + 0.3, 1.85 * rows + 0.25, rows, len(images))
+    made, axes = create_figure(1.75 * len(images) + 0.3, 1.85 * rows + 0.25, rows, len(images))
     for panel in axes.flat:
-        bare(panel)
+        hide_axes(panel)
     top = max((float(np.quantile(one, 0.999)) for one in truth or ()), default=0.0) or 1.0
     for k, (image, one, title) in enumerate(zip(images, maps, titles, strict=True)):
-        axes[0, k].imshow(stretched(image), LENS_MAP, origin="lower", interpolation="nearest")
+        axes[0, k].imshow(stretch(image), IMAGE_COLORMAP, origin="lower", interpolation="nearest")
         axes[0, k].set_title(title, fontsize=9, pad=3)
         height = max(float(one.max()), np.finfo(float).tiny)
         axes[1, k].imshow(one, MAP, vmin=0, vmax=height, origin="lower")
@@ -54,21 +54,21 @@ def looks_figure(
         shown = [axes[1, k]]
         if truth is not None:
             norm = PowerNorm(0.5, 0, top, clip=True)
-            axes[2, k].imshow(truth[k], MASS_MAP, norm=norm, origin="lower")
+            axes[2, k].imshow(truth[k], MASS_COLORMAP, norm=norm, origin="lower")
             shown.append(axes[2, k])
         for panel in shown:
             panel.plot(column, row, "+", color="white", ms=9, mew=1.3)
     names = ("image", "rests on", "substructure")[:rows]
     for panel, name in zip(axes[:, 0], names, strict=True):
-        panel.set_ylabel(name, color=INK, fontsize=9)
+        panel.set_ylabel(name, color=TEXT_COLOR, fontsize=9)
     return made
 
 
-@styled
+@with_style
 def pointing_figure(kinds: Sequence[Pointing]) -> Figure:
     """Shares of maxima within each distance of the substructure, and of chance; a panel a kind."""
-    color = colors(("maps", "chance"))
-    made, axes = figure(4.4 * len(kinds), 3.7, 1, len(kinds), sharey=True)
+    color = colors_by_name(("maps", "chance"))
+    made, axes = create_figure(4.4 * len(kinds), 3.7, 1, len(kinds), sharey=True)
     for panel, one in zip(axes[0], kinds, strict=True):
         own = np.sort(one.own)
         reach = float(np.quantile(one.others, 0.98))
@@ -80,7 +80,7 @@ def pointing_figure(kinds: Sequence[Pointing]) -> Figure:
         panel.fill_between(steps, low, high, color=color["chance"], alpha=0.18, lw=0)
         panel.plot(steps, chance, color=color["chance"], lw=2, label="maps of other lenses")
         panel.plot(steps, found, color=color["maps"], lw=2, label="the lens's own map")
-        panel.axvline(one.within, color=MUTED, lw=1, ls=":")
+        panel.axvline(one.within, color=MUTED_COLOR, lw=1, ls=":")
         panel.set_title(f"{one.what}, {len(one)} lenses")
         panel.set_xlabel("distance of the maximum, arcsec")
         panel.set_xlim(0, reach)

@@ -145,7 +145,7 @@ def write_comparison(comparison: Comparison) -> None:
     write_text(out / "results.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     write_csv(out / "results.csv", record)
     write_differences(out / "differences.csv", record)
-    figures.save(pareto(record), out / "accuracy_against_latency.png")
+    figures.save_figure(pareto(record), out / "accuracy_against_latency.png")
     title = f"{len(record['models'])} networks compared: {record['task']}"
     write_report(comparison.report, [(record, comparison.examples)], title)
     logger.info(f"results and report -> {out}")

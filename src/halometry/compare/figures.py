@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from halometry.plotting import MUTED, colors, figure, styled
+from halometry.plotting import MUTED_COLOR, colors_by_name, create_figure, with_style
 
 # Where a label may stand, in points from its point, the best place first.
 Place = tuple[float, float]
 PLACES: tuple[Place, ...] = ((10, -4), (10, 4), (-10, -4), (-10, 4))
 
 
-@styled
+@with_style
 def pareto_figure(points: Sequence[Mapping[str, Any]], quality_name: str) -> Figure:
     """Accuracy against latency, with the front of those that no other beats in both.
 
@@ -25,14 +25,14 @@ def pareto_figure(points: Sequence[Mapping[str, Any]], quality_name: str) -> Fig
         points: `name`, `latency_ms`, `quality`, `low`, `high`, `parameters`, `on_front`.
         quality_name: of the vertical axis.
     """
-    made, axes = figure(7.2, 4.2)
+    made, axes = create_figure(7.2, 4.2)
     panel = axes[0, 0]
-    color = colors(point["name"] for point in points)
+    color = colors_by_name(point["name"] for point in points)
     front = sorted((p for p in points if p["on_front"]), key=lambda p: p["latency_ms"])
     times = [p["latency_ms"] for p in points]
     right_end = 3.0 * max(times)
     steps = [(p["latency_ms"], p["quality"]) for p in front] + [(right_end, front[-1]["quality"])]
-    panel.step(*zip(*steps, strict=True), where="post", color=MUTED, lw=1.2, zorder=1)
+    panel.step(*zip(*steps, strict=True), where="post", color=MUTED_COLOR, lw=1.2, zorder=1)
     for point in points:
         low, high = point["quality"] - point["low"], point["high"] - point["quality"]
         panel.errorbar(
@@ -53,7 +53,7 @@ def pareto_figure(points: Sequence[Mapping[str, Any]], quality_name: str) -> Fig
     panel.xaxis.set_minor_formatter(
         lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else ""
     )
-    panel.tick_params(axis="x", which="minor", labelsize=8, labelcolor=MUTED)
+    panel.tick_params(axis="x", which="minor", labelsize=8, labelcolor=MUTED_COLOR)
     low_end, high_end = panel.get_ylim()
     panel.set_ylim(low_end - 0.12 * (high_end - low_end), high_end)
     panel.set_xlabel("latency of one image, ms")

@@ -32,7 +32,7 @@ from halometry.evaluation.metrics import (
 )
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.io import write_text
-from halometry.plotting import LENS_MAP, colors, stretched
+from halometry.plotting import IMAGE_COLORMAP, colors_by_name, stretch
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _section(record: dict[str, Any], gallery: ExampleImages) -> dict[str, Any]:
         "metrics": _metric_rows(record),
         "differences": [_difference_row(one) for one in record["differences"]],
         "costs": [{"name": model["name"], **cost_cells(model)} for model in models],
-        "colors": colors(histories),
+        "colors": colors_by_name(histories),
         "figures": {name: Markup(figures.to_svg(one)) for name, one in made.items()},
         "samples": [{"picture": picture(image), "label": text} for image, text in gallery.samples],
         "worst": [one | {"picture": picture(one["image"])} for one in gallery.worst],
@@ -142,7 +142,7 @@ def _trained(record: dict[str, Any], gallery: ExampleImages) -> dict[str, Any]:
         "record": record,
         "metrics": _metric_rows(record),
         "cards": [{"value": value, "interval": interval} for value, _, interval in cards],
-        "colors": colors(gallery.outputs),
+        "colors": colors_by_name(gallery.outputs),
         "figure": Markup(figures.to_svg(made)),
         "worst": [one | {"picture": picture(one["image"])} for one in gallery.worst],
     }
@@ -260,7 +260,7 @@ def picture(image: np.ndarray, side: int = 160) -> str:
     """An image (H, W) as a data address for a page."""
     from matplotlib import colormaps
 
-    rgb = (colormaps[LENS_MAP](stretched(image)[::-1])[..., :3] * 255).astype(np.uint8)
+    rgb = (colormaps[IMAGE_COLORMAP](stretch(image)[::-1])[..., :3] * 255).astype(np.uint8)
     made = Picture.fromarray(rgb)
     factor = max(1, round(side / image.shape[1]))
     if factor > 1:

@@ -12,7 +12,7 @@ from halometry.datasets.open import open_dataset
 from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, UsageError, did_you_mean
 from halometry.log import logger, with_progress
-from halometry.plotting import Beneath, montage, save
+from halometry.plotting import LowerMaps, montage, save_figure
 from halometry.resources import is_user_file
 from halometry.simulation import list_presets, load_preset, sample
 from halometry.simulation.substructure_maps import SMOOTHING_ARCSEC, substructure_map
@@ -50,7 +50,7 @@ def show(
     if out is None:
         _window(drawn)
         return None
-    save(drawn, Path(out))
+    save_figure(drawn, Path(out))
     return Path(out)
 
 
@@ -92,7 +92,7 @@ def _of_preset(what: str | Path, count: int, seed: int) -> Figure:
 
 def _from_set(
     path: Path, count: int, seed: int
-) -> tuple[list[np.ndarray], list[str], Beneath | None]:
+) -> tuple[list[np.ndarray], list[str], LowerMaps | None]:
     """Images, titles, and of a mapped set the maps of mass."""
     data = open_dataset(path)
     names = data.class_names

@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from halometry.evaluation.calibration_error import Reliability, reliability
-from halometry.plotting import INK, MUTED, colors, figure, styled
+from halometry.plotting import MUTED_COLOR, TEXT_COLOR, colors_by_name, create_figure, with_style
 
 BARS = 20  # of the histogram
 
 
-@styled
+@with_style
 def reliability_figure(
     models: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
 ) -> Figure:
@@ -24,8 +24,8 @@ def reliability_figure(
         models: for each network class indices (N,), probabilities as given (N, K), and those
             before temperature and biases (N, K).
     """
-    color = colors(models)
-    made, axes = figure(
+    color = colors_by_name(models)
+    made, axes = create_figure(
         4.3 * len(models),
         5.6,
         2,
@@ -37,9 +37,11 @@ def reliability_figure(
     for column, (name, (truth, after, before)) in enumerate(models.items()):
         above, below = axes[:, column]
         lowest = 1 / after.shape[1]
-        above.plot([lowest, 1], [lowest, 1], color=MUTED, lw=1, ls=":")
+        above.plot([lowest, 1], [lowest, 1], color=MUTED_COLOR, lw=1, ls=":")
         if not np.allclose(after, before):
-            _points(above, reliability(truth, before), MUTED, "before calibration", hollow=True)
+            _points(
+                above, reliability(truth, before), MUTED_COLOR, "before calibration", hollow=True
+            )
         _points(above, reliability(truth, after), color[name], "as given")
         above.set_title(name)
         above.set_box_aspect(1)
@@ -64,7 +66,7 @@ def _points(panel: Axes, found: Reliability, color: str, label: str, hollow: boo
         ms=5,
         lw=1.2,
         color=color,
-        ecolor=color if hollow else INK,
+        ecolor=color if hollow else TEXT_COLOR,
         mfc="white" if hollow else None,
         label=label,
         capsize=0,

@@ -184,17 +184,19 @@ def write_evaluation(evaluation: Evaluation, out: Path, data: LabeledImages) -> 
     name = evaluation.run.name
     if confusion is not None and config.class_names is not None:
         curves = {name: roc_of(evaluation)}
-        figures.save(figures.roc_figure(curves), out / "roc.png")
+        figures.save_figure(figures.roc_figure(curves), out / "roc.png")
         matrices = {name: confusion}
-        figures.save(figures.confusion_figure(matrices, config.class_names), out / "confusion.png")
+        figures.save_figure(
+            figures.confusion_figure(matrices, config.class_names), out / "confusion.png"
+        )
         drawn = {config.backbone: (evaluation.truth, evaluation.outputs, evaluation.untempered)}
-        figures.save(reliability_figure(drawn), out / "reliability.png")
+        figures.save_figure(reliability_figure(drawn), out / "reliability.png")
     else:
         pairs = {name: (evaluation.truth, evaluation.outputs)}
-        figures.save(figures.regression_figure(pairs), out / "true_against_predicted.png")
+        figures.save_figure(figures.regression_figure(pairs), out / "true_against_predicted.png")
     if evaluation.posterior is not None:
         reliability = {name: posterior_record(evaluation.truth, evaluation.posterior)}
-        figures.save(posterior_figure(reliability), out / "posterior.png")
+        figures.save_figure(posterior_figure(reliability), out / "posterior.png")
     write_text(
         out / "metrics.json", json.dumps(evaluation_record(evaluation, data), indent=1) + "\n"
     )

@@ -8,14 +8,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from halometry.plotting import (
-    INK,
-    MUTED,
-    colors,
-    figure,
+    MUTED_COLOR,
+    TEXT_COLOR,
+    colors_by_name,
+    create_figure,
     montage,
-    save,
-    styled,
+    save_figure,
     to_svg,
+    with_style,
 )
 
 __all__ = [
@@ -24,14 +24,14 @@ __all__ = [
     "montage",
     "regression_figure",
     "roc_figure",
-    "save",
+    "save_figure",
     "to_svg",
 ]
 
 Curve = tuple[np.ndarray, np.ndarray, float]
 
 
-@styled
+@with_style
 def roc_figure(models: Mapping[str, Mapping[str, Curve]]) -> Figure:
     """ROC curves, a panel a class, a line a network.
 
@@ -39,10 +39,10 @@ def roc_figure(models: Mapping[str, Mapping[str, Curve]]) -> Figure:
         models: for each network and class the false and true positive rates and the area.
     """
     classes = list(next(iter(models.values())))
-    color = colors(models)
-    made, axes = figure(3.5 * len(classes), 4.1, 1, len(classes), sharey=True)
+    color = colors_by_name(models)
+    made, axes = create_figure(3.5 * len(classes), 4.1, 1, len(classes), sharey=True)
     for panel, name in zip(axes[0], classes, strict=True):
-        panel.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=":")
+        panel.plot([0, 1], [0, 1], color=MUTED_COLOR, lw=1, ls=":")
         for model, curves in models.items():
             fpr, tpr, area = curves[name]
             panel.plot(fpr, tpr, color=color[model], lw=2, label=f"{model}  {area:.3f}")
@@ -58,7 +58,7 @@ def roc_figure(models: Mapping[str, Mapping[str, Curve]]) -> Figure:
     return made
 
 
-@styled
+@with_style
 def confusion_figure(matrices: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
     """Confusion matrices, a panel a network; each row adds up to 100 %.
 
@@ -68,7 +68,9 @@ def confusion_figure(matrices: Mapping[str, np.ndarray], class_names: Sequence[s
     """
     count = len(class_names)
     side = max(2.9, 0.85 * count)
-    made, axes = figure(side * len(matrices) + 0.4, side + 0.5, 1, len(matrices), sharey=True)
+    made, axes = create_figure(
+        side * len(matrices) + 0.4, side + 0.5, 1, len(matrices), sharey=True
+    )
     for panel, (name, matrix) in zip(axes[0], matrices.items(), strict=True):
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -82,7 +84,7 @@ def confusion_figure(matrices: Mapping[str, np.ndarray], class_names: Sequence[s
                     va="center",
                     fontsize=9,
                     linespacing=1.4,
-                    color="white" if shares[i, j] > 0.55 else INK,
+                    color="white" if shares[i, j] > 0.55 else TEXT_COLOR,
                 )
         panel.set_xticks(range(count), class_names)
         panel.set_yticks(range(count), class_names)
@@ -96,19 +98,19 @@ def confusion_figure(matrices: Mapping[str, np.ndarray], class_names: Sequence[s
     return made
 
 
-@styled
+@with_style
 def regression_figure(models: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     """True against predicted masses, residuals below, a column a network.
 
     Args:
         models: for each network true and predicted mass fractions (N,).
     """
-    color = colors(models)
+    color = colors_by_name(models)
     values = np.concatenate([np.concatenate(pair) for pair in models.values()])
     low, high = np.quantile(values, (0.001, 0.999))
     margin = 0.05 * (high - low)
     limits = (low - margin, high + margin)
-    made, axes = figure(
+    made, axes = create_figure(
         3.6 * len(models),
         5.2,
         2,
@@ -120,14 +122,22 @@ def regression_figure(models: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Fi
     for column, (name, (truth, predicted)) in enumerate(models.items()):
         above, below = axes[:, column]
         r2 = 1 - np.mean((predicted - truth) ** 2) / np.var(truth)
-        above.plot(limits, limits, color=MUTED, lw=1, ls=":")
+        above.plot(limits, limits, color=MUTED_COLOR, lw=1, ls=":")
         above.scatter(truth, predicted, s=7, alpha=0.35, color=color[name], lw=0)
-        below.axhline(0, color=MUTED, lw=1, ls=":")
+        below.axhline(0, color=MUTED_COLOR, lw=1, ls=":")
         below.scatter(truth, predicted - truth, s=7, alpha=0.35, color=color[name], lw=0)
         for panel, shown in ((above, predicted), (below, predicted - truth)):
             middle, median, spread = _running(truth, shown)
             panel.errorbar(
-                middle, median, spread, color=INK, lw=1.2, marker="o", ms=3.5, capsize=0, zorder=3
+                middle,
+                median,
+                spread,
+                color=TEXT_COLOR,
+                lw=1.2,
+                marker="o",
+                ms=3.5,
+                capsize=0,
+                zorder=3,
             )
         above.set_title(f"{name}   R² {r2:.3f}")
         above.set_ylim(limits)
@@ -146,7 +156,7 @@ def _running(truth: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return middle, median, np.stack([median - low, high - median])
 
 
-@styled
+@with_style
 def learning_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], metric: str) -> Figure:
     """Losses and the validation metric against the number of images seen.
 
@@ -154,8 +164,8 @@ def learning_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], metr
         histories: for each network the lines of its `history.csv`.
         metric: what the validation metric is called.
     """
-    color = colors(histories)
-    made, axes = figure(9.6, 3.6, 1, 2)
+    color = colors_by_name(histories)
+    made, axes = create_figure(9.6, 3.6, 1, 2)
     left, right = axes[0]
     for name, lines in histories.items():
         seen = [line["images"] / 1000 for line in lines]

@@ -12,12 +12,19 @@ from scipy.stats import binom
 
 from halometry.calibration.posterior import LEVELS
 from halometry.evaluation.posterior_checks import THIRD_NAMES
-from halometry.plotting import GRID, INK, MUTED, colors, figure, styled
+from halometry.plotting import (
+    GRID_COLOR,
+    MUTED_COLOR,
+    TEXT_COLOR,
+    colors_by_name,
+    create_figure,
+    with_style,
+)
 
 BAND = (0.025, 0.975)  # of what chance does to right posteriors
 
 
-@styled
+@with_style
 def posterior_figure(models: Mapping[str, Mapping[str, Any]]) -> Figure:
     """PIT histogram, expected coverage, and the intervals' coverage by thirds of the images.
 
@@ -28,8 +35,8 @@ def posterior_figure(models: Mapping[str, Mapping[str, Any]]) -> Figure:
         Dawid (1984), J. R. Stat. Soc. A 147, 278; Hermans et al. (2022),
         https://arxiv.org/abs/2110.06581.
     """
-    made, axes = figure(11.4, 3.9, 1, 3)
-    color = colors(models)
+    made, axes = create_figure(11.4, 3.9, 1, 3)
+    color = colors_by_name(models)
     count = next(iter(models.values()))["count"]
     _pit(axes[0, 0], models, color, count)
     _expected(axes[0, 1], models, color, count)
@@ -43,8 +50,8 @@ def _pit(
     bins = len(next(iter(models.values()))["pit"])
     edges = np.linspace(0, 1, bins + 1)
     low, high = binom.ppf(BAND, count, 1 / bins) / count * bins
-    panel.axhspan(low, high, color=GRID, zorder=0)
-    panel.axhline(1, color=MUTED, lw=1, ls=":")
+    panel.axhspan(low, high, color=GRID_COLOR, zorder=0)
+    panel.axhline(1, color=MUTED_COLOR, lw=1, ls=":")
     for name, record in models.items():
         density = np.array(record["pit"]) / record["count"] * bins
         panel.stairs(density, edges, color=color[name], lw=2, label=name)
@@ -63,8 +70,8 @@ def _expected(
 ) -> None:
     level = np.linspace(0, 1, 201)
     low, high = (binom.ppf(q, count, level) / count for q in BAND)
-    panel.fill_between(level, low, high, color=GRID, lw=0, zorder=0)
-    panel.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=":")
+    panel.fill_between(level, low, high, color=GRID_COLOR, lw=0, zorder=0)
+    panel.plot([0, 1], [0, 1], color=MUTED_COLOR, lw=1, ls=":")
     for name, record in models.items():
         curve = record["expected_coverage"]
         panel.plot(curve["level"], curve["share"], color=color[name], lw=2, label=name)
@@ -74,14 +81,14 @@ def _expected(
     panel.set_title("Expected coverage")
     panel.set_xlabel("credibility of the densest region")
     panel.set_ylabel("share of images that it holds")
-    panel.text(0.97, 0.1, "overconfident", ha="right", fontsize=8.5, color=MUTED)
-    panel.text(0.03, 0.92, "underconfident", fontsize=8.5, color=MUTED)
+    panel.text(0.97, 0.1, "overconfident", ha="right", fontsize=8.5, color=MUTED_COLOR)
+    panel.text(0.03, 0.92, "underconfident", fontsize=8.5, color=MUTED_COLOR)
     panel.legend(loc="lower right", bbox_to_anchor=(1, 0.13), fontsize=8.5)
 
 
 def _thirds(panel: Axes, models: Mapping[str, Mapping[str, Any]], color: dict[str, str]) -> None:
     for level in LEVELS.values():
-        panel.axhline(level, color=MUTED, lw=1, ls=":")
+        panel.axhline(level, color=MUTED_COLOR, lw=1, ls=":")
     offsets = np.linspace(-0.12, 0.12, len(models)) if len(models) > 1 else [0.0]
     places = {"all": 0.0} | {f"truth {t}": 1.3 + i for i, t in enumerate(THIRD_NAMES)}
     places |= {f"median {t}": 4.6 + i for i, t in enumerate(THIRD_NAMES)}
@@ -103,7 +110,7 @@ def _thirds(panel: Axes, models: Mapping[str, Mapping[str, Any]], color: dict[st
     )
     for middle, text in ((2.3, "by true mass"), (5.6, "by median")):
         panel.text(
-            middle, 0.02, text, ha="center", color=INK, fontsize=9,
+            middle, 0.02, text, ha="center", color=TEXT_COLOR, fontsize=9,
             transform=panel.get_xaxis_transform(),
         )  # fmt: skip
     lowest = min(

@@ -2,6 +2,6 @@
 
 from halometry.lensfit.fitter import Fitter, Number
 from halometry.lensfit.result import Fit, FittedParameter
-from halometry.lensfit.subhalos.posterior import check_sampling
+from halometry.lensfit.subhalos.posterior import check_subhalo_mcmc
 
-__all__ = ["Fit", "FittedParameter", "Fitter", "Number", "check_sampling"]
+__all__ = ["Fit", "FittedParameter", "Fitter", "Number", "check_subhalo_mcmc"]

@@ -12,12 +12,12 @@ from halometry.datasets.inputs import ImageInput, read_inputs
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UsageError
 from halometry.io import atomic_write, check_writable
-from halometry.lensfit import Fit, Fitter, Number, check_sampling
-from halometry.lensfit.figure import Panel, fit_figure
-from halometry.lensfit.tables import Fitted, write_fits
+from halometry.lensfit import Fit, Fitter, Number, check_subhalo_mcmc
+from halometry.lensfit.figure import FitPanel, fit_figure
+from halometry.lensfit.tables import FitResult, write_fits
 from halometry.log import track
 from halometry.parallel import find_device
-from halometry.plotting import save
+from halometry.plotting import save_figure
 from halometry.simulation import Preset, load_preset
 
 
@@ -31,7 +31,7 @@ def fit_lens(
     figures: bool = True,
     device: str = "auto",
     mass_map: bool = False,
-) -> list[Fitted]:
+) -> list[FitResult]:
     """Find the most likely lens, shear and source of images, with errors.
 
     Args:
@@ -67,13 +67,13 @@ def fit_lens(
     preset = preset if isinstance(preset, Preset) else load_preset(preset)
     if number == "sampled":
         device = "cpu" if device == "auto" else device
-        check_sampling(preset, vortex, device)
+        check_subhalo_mcmc(preset, vortex, device)
     images, total = read_inputs(files, 1)
     fitter = Fitter(preset, free, find_device(device))
     folder = None if out is None else Path(out)
     if folder is not None:
         check_writable(folder / "fits.csv")
-    answers: list[Fitted] = []
+    answers: list[FitResult] = []
     try:
         with track(f"fitting {fitter.preset.name}", total) as progress:
             for image in images:
@@ -81,7 +81,7 @@ def fit_lens(
                 if folder is not None and isinstance(last, Fit):
                     picture = folder / figure_name(len(answers), last)
                     if figures:
-                        save(fit_figure([panel(last)]), picture)
+                        save_figure(fit_figure([fit_panel(last)]), picture)
                     if last.convergence is not None:
                         write_map(picture.with_suffix(".fits"), last)
                 progress.advance()
@@ -91,7 +91,7 @@ def fit_lens(
     return answers
 
 
-def panel(of: Fit) -> Panel:
+def fit_panel(of: Fit) -> FitPanel:
     """A fit as its figure takes it."""
     scene = of.scene
     lines: list[tuple[float, float, float, float]] = []
@@ -113,16 +113,16 @@ def panel(of: Fit) -> Panel:
         listed(scene.subhalo_mass),
         strict=True,
     )
-    return Panel(
-        title=Path(of.file).name,
+    return FitPanel(
+        title=Path(of.path).name,
         data=of.data,
         model=of.model,
         residual=of.residual,
         pixel_scale=of.pixel_scale,
-        reduced_chi_square=of.reduced_chi_square,
+        reduced_chi2=of.reduced_chi2,
         lines=lines,
-        points=[] if of.sampled else [(x, y, r) for x, y, r, mass in points if mass > 0],
-        density=None if of.sampled is None else of.sampled.density,
+        points=[] if of.subhalo_posterior else [(x, y, r) for x, y, r, mass in points if mass > 0],
+        mean_mass=None if of.subhalo_posterior is None else of.subhalo_posterior.mean_mass,
         convergence=of.convergence,
     )
 
@@ -155,14 +155,14 @@ def write_map(path: Path, of: Fit) -> None:
 
 def figure_name(number: int, of: Fit) -> str:
     """The picture of the n-th image; file names may be equal in different folders."""
-    file, _, row = of.file.partition("#")
+    file, _, row = of.path.partition("#")
     name = Path(file).stem
     return f"{number:04d}-{name}-{row}.png" if row else f"{number:04d}-{name}.png"
 
 
 def _one(
     fitter: Fitter, image: Image | ReadError, vortex: bool, subhalos: Number, mass_map: bool
-) -> Fitted:
+) -> FitResult:
     if isinstance(image, ReadError):
         return image
     try:

@@ -13,15 +13,24 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from scipy.ndimage import gaussian_filter
 
-from halometry.plotting import COLORS, INK, LENS_MAP, MUTED, bare, figure, stretched, styled
+from halometry.plotting import (
+    COLORS,
+    IMAGE_COLORMAP,
+    MUTED_COLOR,
+    TEXT_COLOR,
+    create_figure,
+    hide_axes,
+    stretch,
+    with_style,
+)
 
-SIGMAS = 4.0  # range of the residuals shown
-LEAST_RADIUS = 0.04  # arcsec, so that a light mass is seen at all
-SPREAD = 1.0  # pixels, over which a mean mass is smoothed
+RESIDUAL_RANGE_SIGMA = 4.0  # range of the residuals shown
+MIN_CIRCLE_RADIUS_ARCSEC = 0.04  # arcsec, so that a light mass is seen at all
+MASS_SMOOTHING_PIXELS = 1.0  # pixels, over which a mean mass is smoothed
 
 
 @dataclass(frozen=True)
-class Panel:
+class FitPanel:
     """What one fit shows.
 
     Attributes:
@@ -40,21 +49,21 @@ class Panel:
     model: np.ndarray
     residual: np.ndarray
     pixel_scale: float
-    reduced_chi_square: float
+    reduced_chi2: float
     lines: Sequence[tuple[float, float, float, float]] = field(default=())
     points: Sequence[tuple[float, float, float]] = field(default=())
-    density: np.ndarray | None = None
+    mean_mass: np.ndarray | None = None
     convergence: np.ndarray | None = None
 
 
-@styled
-def fit_figure(fits: Sequence[Panel]) -> Figure:
+@with_style
+def fit_figure(fits: Sequence[FitPanel]) -> Figure:
     """Data, model, residuals and substructure of fits, a row each."""
-    added = any(fit.lines or fit.points or fit.density is not None for fit in fits)
+    added = any(fit.lines or fit.points or fit.mean_mass is not None for fit in fits)
     mapped = [fit.convergence for fit in fits if fit.convergence is not None]
     columns = 3 + added + bool(mapped)
     width = 2.5 * columns + 0.6 * (1 + bool(mapped))
-    made, axes = figure(width, 2.6 * len(fits), len(fits), columns)
+    made, axes = create_figure(width, 2.6 * len(fits), len(fits), columns)
     highest = max((float(np.abs(one).max()) for one in mapped), default=0.0)
     for row, fit in zip(axes, fits, strict=True):
         _row(row, fit, added)
@@ -64,34 +73,36 @@ def fit_figure(fits: Sequence[Panel]) -> Figure:
     for column, words in bars.items():
         shown = axes[0, column].images[0]
         bar = made.colorbar(shown, ax=axes[:, column], shrink=0.8, pad=0.03, aspect=20 * len(fits))
-        bar.set_label(words, color=INK)
+        bar.set_label(words, color=TEXT_COLOR)
         bar.outline.set_visible(False)
     return made
 
 
-def _draw_map(panel: Axes, fit: Panel, highest: float) -> None:
+def _draw_map(panel: Axes, fit: FitPanel, highest: float) -> None:
     """The convergence that explains the residuals, of both signs."""
     shown = np.zeros((1, 1)) if fit.convergence is None else fit.convergence
     panel.imshow(shown, cmap="PuOr_r", vmin=-highest, vmax=highest, **_place(fit))
-    bare(panel)
+    hide_axes(panel)
     panel.set_title("mass that explains it", fontsize=9, pad=3)
 
 
-def _row(row: Sequence[Axes], fit: Panel, added: bool) -> None:
+def _row(row: Sequence[Axes], fit: FitPanel, added: bool) -> None:
     half, place = fit.pixel_scale * len(fit.data) / 2, _place(fit)
-    both = stretched(np.concatenate([fit.data, fit.model]))  # one stretch, to be compared
+    both = stretch(np.concatenate([fit.data, fit.model]))  # one stretch, to be compared
     for panel, image in zip(row, (both[: len(fit.data)], both[len(fit.data) :]), strict=False):
-        panel.imshow(image, cmap=LENS_MAP, vmin=0, vmax=1, **place)
-    row[2].imshow(fit.residual, cmap="RdBu_r", vmin=-SIGMAS, vmax=SIGMAS, **place)
-    titles = [fit.title, "model", f"residual, χ² {fit.reduced_chi_square:.3f}"]
+        panel.imshow(image, cmap=IMAGE_COLORMAP, vmin=0, vmax=1, **place)
+    row[2].imshow(
+        fit.residual, cmap="RdBu_r", vmin=-RESIDUAL_RANGE_SIGMA, vmax=RESIDUAL_RANGE_SIGMA, **place
+    )
+    titles = [fit.title, "model", f"residual, χ² {fit.reduced_chi2:.3f}"]
     if added:
         row[3].imshow(both[: len(fit.data)], cmap="Grays", vmin=0, vmax=1.4, **place)
-        if fit.density is not None:
-            _draw_density(row[3], fit.density, place)
+        if fit.mean_mass is not None:
+            _draw_density(row[3], fit.mean_mass, place)
         _draw_substructure(row[3], fit)
         titles.append("mass added")
     for panel, title in zip(row, titles, strict=False):
-        bare(panel)
+        hide_axes(panel)
         panel.set_title(title, fontsize=9, pad=3)
         panel.set_xlim(-half, half)
         panel.set_ylim(-half, half)
@@ -99,7 +110,7 @@ def _row(row: Sequence[Axes], fit: Panel, added: bool) -> None:
     row[0].text(-0.9 * half, -0.85 * half, '1"', color="white", fontsize=8)
 
 
-def _place(fit: Panel) -> dict[str, Any]:
+def _place(fit: FitPanel) -> dict[str, Any]:
     """Where on the sky a picture of a fit lies, whatever its grid."""
     half = fit.pixel_scale * len(fit.data) / 2
     return {
@@ -111,18 +122,20 @@ def _place(fit: Panel) -> dict[str, Any]:
 
 def _draw_density(panel: Axes, density: np.ndarray, place: dict[str, Any]) -> None:
     """The mean mass as a wash of color, the denser the more."""
-    spread = gaussian_filter(density, SPREAD)
+    spread = gaussian_filter(density, MASS_SMOOTHING_PIXELS)
     wash = np.empty((*density.shape, 4))
     wash[..., :3] = to_rgb(COLORS[0])
     wash[..., 3] = spread / max(float(spread.max()), 1e-30)
     panel.imshow(wash, **place)
 
 
-def _draw_substructure(panel: Axes, fit: Panel) -> None:
+def _draw_substructure(panel: Axes, fit: FitPanel) -> None:
     for x1, y1, x2, y2 in fit.lines:
         panel.plot([x1, x2], [y1, y2], color=COLORS[1], lw=2.5, solid_capstyle="butt")
     for x, y, radius in fit.points:
         panel.add_patch(
-            Circle((x, y), max(radius, LEAST_RADIUS), color=COLORS[0], fill=False, lw=1.5)
+            Circle(
+                (x, y), max(radius, MIN_CIRCLE_RADIUS_ARCSEC), color=COLORS[0], fill=False, lw=1.5
+            )
         )
-        panel.plot(x, y, marker=".", ms=3, color=MUTED)
+        panel.plot(x, y, marker=".", ms=3, color=MUTED_COLOR)

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from halometry.lensfit.parametrization import Layout
+from halometry.lensfit.parametrization import Parametrization
 from halometry.simulation import render
 from halometry.simulation.preset import Preset
 from halometry.simulation.render import gaussian_kernel
 
-SHORT = 1e-6  # of a coordinate's largest step, over which differences are derivatives
-FLOOR = 1e-3  # counts, below which no pixel's expectation falls
+DIFFERENCE_STEP_FRACTION = (
+    1e-6  # of a coordinate's largest step, over which differences are derivatives
+)
+MIN_EXPECTED_COUNTS = 1e-3  # counts, below which no pixel's expectation falls
 
 
 @dataclass(frozen=True)
@@ -29,27 +31,27 @@ class Model:
     """
 
     preset: Preset
-    layout: Layout
+    parametrization: Parametrization
     binning: int = 1
-    kept: Tensor | None = None
+    fixed_derivatives: Tensor | None = None
 
     def expected(self, theta: Tensor) -> Tensor:
         """The pixels' expectations of coordinates (B, P): (B, N)."""
-        fields = self.layout.fields(theta)
+        fields = self.parametrization.fields(theta)
         preset, spec = self.preset, self.preset.image
         sigma, sky = fields.get("psf_sigma"), fields.get("sky")
         if sigma is not None:
             preset = _with_image(preset, psf_sigma=0.0)
-        scene = self.layout.scene(theta)
+        scene = self.parametrization.scene(theta)
         images = render(scene, preset)[:, 0]
         if sigma is not None:
-            images = _blurred(images, sigma / spec.pixel_scale)
+            images = _convolve_gaussian(images, sigma / spec.pixel_scale)
         if sky is not None:
             images = images + ((sky - spec.sky) * scene.exposure)[:, None, None]
         flat = self.binning**2 * images.flatten(1)
         if "unit" in fields:
             return fields["zero"][:, None] + fields["unit"][:, None] * flat
-        return flat.clamp_min(FLOOR)
+        return flat.clamp_min(MIN_EXPECTED_COUNTS)
 
     def linearized(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Expectations (B, N) and their derivatives (B, P, N), of coordinates in float64.
@@ -60,14 +62,14 @@ class Model:
         rays misses what happens between them.
         """
         assert theta.dtype == torch.float64, "steps are too short for less"
-        first = 0 if self.kept is None else len(self.kept)
-        wide = self.layout.rough(self.preset.image.pixel_scale / self.binning / 2)
+        first = 0 if self.fixed_derivatives is None else len(self.fixed_derivatives)
+        wide = self.parametrization.wide_steps(self.preset.image.pixel_scale / self.binning / 2)
         rough = [i for i in wide if i >= first]
         smooth = [i for i in range(first, theta.shape[1]) if i not in rough]
         expected = self.expected(theta)
-        steps = self.layout.steps.to(theta)
+        steps = self.parametrization.steps.to(theta)
         # A coordinate without a largest step is one that pixels are linear in, of their unit.
-        over = torch.where(steps.isinf(), expected.abs().max(), SHORT * steps)
+        over = torch.where(steps.isinf(), expected.abs().max(), DIFFERENCE_STEP_FRACTION * steps)
         over[rough] = torch.tensor([wide[i] for i in rough]).to(theta)
         ways = torch.diag(over)
         ways = torch.cat([ways[smooth], ways[rough], -ways[rough]])
@@ -75,27 +77,27 @@ class Model:
         ends = (len(smooth), len(smooth) + len(rough))
         near, ahead, behind = images.view(len(theta), len(ways), -1).tensor_split(ends, dim=1)
         derivatives = images.new_empty(len(theta), theta.shape[1], images.shape[1])
-        if self.kept is not None:
-            derivatives[:, :first] = self.kept
+        if self.fixed_derivatives is not None:
+            derivatives[:, :first] = self.fixed_derivatives
         derivatives[:, smooth] = (near - expected[:, None]) / over[smooth, None]
         derivatives[:, rough] = (ahead - behind) / (2 * over[rough, None])
         return expected, derivatives
 
 
 @dataclass(frozen=True)
-class Scale:
+class Resolution:
     """One resolution at which images are fitted."""
 
     preset: Preset
     binning: int
 
-    def model(self, layout: Layout) -> Model:
+    def model(self, parametrization: Parametrization) -> Model:
         """Parameters rendered at this resolution."""
-        return Model(self.preset, layout, self.binning)
+        return Model(self.preset, parametrization, self.binning)
 
 
 @dataclass(frozen=True)
-class Counts:
+class PoissonLikelihood:
     """Agreement with whole counts: Poisson noise, and Gaussian noise of a known variance.
 
     With both, data plus variance follow nearly a Poisson law of expectation plus variance, which
@@ -107,29 +109,29 @@ class Counts:
     """
 
     data: Tensor
-    extra: float | Tensor = 0.0
+    gaussian_variance: float | Tensor = 0.0
 
     def deviance(self, expected: Tensor) -> Tensor:
         """-2 ln L up to a constant of the data, (B,) of expectations (B, N)."""
-        d, m = (self.data + self.extra).clamp_min(0), expected + self.extra
+        d, m = (self.data + self.gaussian_variance).clamp_min(0), expected + self.gaussian_variance
         return 2 * (m - d + torch.xlogy(d, d / m)).sum(dim=1)
 
-    def residual(self, expected: Tensor) -> Tensor:
+    def score(self, expected: Tensor) -> Tensor:
         """(data - expectation) / variance, the derivative of ln L by the expectation."""
-        return (self.data - expected) * self.weight(expected)
+        return (self.data - expected) * self.inverse_variance(expected)
 
-    def weight(self, expected: Tensor) -> Tensor:
+    def inverse_variance(self, expected: Tensor) -> Tensor:
         """The information a pixel has on its expectation, 1 / variance."""
-        return 1 / (expected + self.extra)
+        return 1 / (expected + self.gaussian_variance)
 
-    def scatter(self, expected: Tensor) -> float:
+    def reduced_chi2_std(self, expected: Tensor) -> float:
         """Standard deviation of the reduced chi-square, from the fourth moment of the noise."""
-        per_pixel = 2 + expected / (expected + self.extra) ** 2
+        per_pixel = 2 + expected / (expected + self.gaussian_variance) ** 2
         return float(per_pixel.sum().sqrt() / per_pixel.numel())
 
 
 @dataclass(frozen=True)
-class Scaled:
+class GaussianLikelihood:
     """Agreement with pixels of an unknown unit: Gaussian noise of one size.
 
     Attributes:
@@ -144,23 +146,23 @@ class Scaled:
         """Chi-square, (B,) of expectations (B, N)."""
         return (((self.data - expected) / self.sigma) ** 2).sum(dim=1)
 
-    def residual(self, expected: Tensor) -> Tensor:
+    def score(self, expected: Tensor) -> Tensor:
         """(data - expectation) / variance."""
         return (self.data - expected) / self.sigma**2
 
-    def weight(self, expected: Tensor) -> Tensor:
+    def inverse_variance(self, expected: Tensor) -> Tensor:
         """1 / variance."""
         return torch.full_like(expected, self.sigma**-2)
 
-    def scatter(self, expected: Tensor) -> float:
+    def reduced_chi2_std(self, expected: Tensor) -> float:
         """Standard deviation of the reduced chi-square of Gaussian noise."""
         return float((2 / expected.numel()) ** 0.5)
 
 
-Likelihood = Counts | Scaled
+Likelihood = PoissonLikelihood | GaussianLikelihood
 
 
-def coarser(preset: Preset, binning: int, supersampling: int) -> Preset:
+def with_larger_pixels(preset: Preset, binning: int, supersampling: int) -> Preset:
     """A preset with larger pixels, which hold the counts of a data pixel on average."""
     spec = preset.image
     return _with_image(
@@ -171,7 +173,7 @@ def coarser(preset: Preset, binning: int, supersampling: int) -> Preset:
     )
 
 
-def binned(data: Tensor, binning: int) -> Tensor:
+def bin_pixels(data: Tensor, binning: int) -> Tensor:
     """Sums over squares of pixels, flattened; (H, W) whose sides are multiples of `binning`."""
     pooled: Tensor = functional.avg_pool2d(data[None, None], binning) * binning**2
     return pooled.flatten()
@@ -181,7 +183,7 @@ def _with_image(preset: Preset, **changes: float) -> Preset:
     return preset.model_copy(update={"image": preset.image.model_copy(update=changes)})
 
 
-def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
+def _convolve_gaussian(images: Tensor, sigma: Tensor) -> Tensor:
     """Each image (B, H, W) convolved with a Gaussian of its own width (B,), in pixels."""
     kernel = gaussian_kernel(sigma, images.shape[-1] - 1)[:, None]
     padded = functional.pad(images[None], (kernel.shape[-1] // 2,) * 4, mode="replicate")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-DEGENERATE = 1e-10  # of a correlation matrix' largest eigenvalue: below, directions are one
+MIN_EIGENVALUE_RATIO = (
+    1e-10  # of a correlation matrix' largest eigenvalue: below, directions are one
+)
 
 
-def unexplained(changes: Tensor, derivatives: Tensor) -> Tensor:
+def project_out(changes: Tensor, derivatives: Tensor) -> Tensor:
     """What is left of changes of an image when all that parameters can make is taken away.
 
     With the Jacobian J this is d - J^T (J J^T)^-1 J d; its square is the gain in 2 ln L when the
@@ -25,5 +27,5 @@ def unexplained(changes: Tensor, derivatives: Tensor) -> Tensor:
     """
     length = derivatives.norm(dim=-1, keepdim=True)
     unit = derivatives / torch.where(length == 0, 1.0, length)
-    inverse = torch.linalg.pinv(unit @ unit.mT, hermitian=True, rtol=DEGENERATE)
+    inverse = torch.linalg.pinv(unit @ unit.mT, hermitian=True, rtol=MIN_EIGENVALUE_RATIO)
     return changes - (changes @ unit.mT) @ inverse @ unit

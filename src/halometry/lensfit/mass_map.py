@@ -11,21 +11,29 @@ from torch import Tensor
 from torch.nn import functional
 
 from halometry.errors import UsageError
-from halometry.lensfit.likelihood import Counts, Likelihood, Model, coarser
-from halometry.lensfit.optimize import LOOSE, information
-from halometry.lensfit.parametrization import Layout
+from halometry.lensfit.likelihood import Likelihood, Model, PoissonLikelihood, with_larger_pixels
+from halometry.lensfit.optimize import PRIOR_WIDTH_STEPS, fisher_information
+from halometry.lensfit.parametrization import Parametrization
 from halometry.simulation import Preset, draw_scenes
 from halometry.simulation.substructure_maps import substructure_mass
 
-LARGE = 96  # pixels; the sides of larger images are halved
-ITERATIONS = 20  # of conjugate gradients; what they have not settled by then is mostly noise
-DRAWS, RING = 1024, 0.2  # scenes, and arcsec, over which the mass of a cell is averaged
-FEW, TOGETHER = 16, 16  # scenes, where drawing one takes seconds; and how many at a time
-LEAST = 1e-3  # of the largest variance of a cell: one that never holds mass holds some
+MAX_UNBINNED_PIXELS = 96  # pixels; the sides of larger images are halved
+CG_ITERATIONS = 20  # of conjugate gradients; what they have not settled by then is mostly noise
+PRIOR_SCENES, RING_WIDTH_ARCSEC = (
+    1024,
+    0.2,
+)  # scenes, and arcsec, over which the mass of a cell is averaged
+PRIOR_SCENES_WITH_HALOS, SCENES_PER_BATCH = (
+    16,
+    16,
+)  # scenes, where drawing one takes seconds; and how many at a time
+MIN_VARIANCE_FRACTION = (
+    1e-3  # of the largest variance of a cell: one that never holds mass holds some
+)
 
 
 @dataclass(frozen=True)
-class Imaged:
+class MassMapResult:
     """Images as a smooth lens leaves them, on a grid that may be coarser than their own.
 
     Attributes:
@@ -39,7 +47,7 @@ class Imaged:
     mass: Tensor
 
 
-class Imager:
+class MassMapSolver:
     """Maps mass around smooth lenses, to first order in the mass.
 
     The residual r, in units of the noise, is taken as the effect E of a mass m in each cell, what
@@ -61,18 +69,22 @@ class Imager:
         392, 945.
     """
 
-    def __init__(self, preset: Preset, layout: Layout, allowed: Tensor | None = None) -> None:
-        self.side, self.binning = grid_of(preset)
-        self.fine = Model(preset, layout)
-        self.rough = Model(coarser(preset, self.binning, 1), layout, self.binning)
-        self.cell = preset.image.pixel_scale * self.binning
-        self.allowed = mean_square_mass(preset) if allowed is None else allowed
-        offsets = torch.fft.fftfreq(2 * self.side, 1 / (2 * self.side)) * self.cell
+    def __init__(
+        self, preset: Preset, layout: Parametrization, allowed: Tensor | None = None
+    ) -> None:
+        self.side, self.binning = map_grid(preset)
+        self.full_model = Model(preset, layout)
+        self.coarse_model = Model(with_larger_pixels(preset, self.binning, 1), layout, self.binning)
+        self.cell_size = preset.image.pixel_scale * self.binning
+        self.mean_square_mass = compute_mean_square_mass(preset) if allowed is None else allowed
+        offsets = torch.fft.fftfreq(2 * self.side, 1 / (2 * self.side)) * self.cell_size
         y, x = torch.meshgrid(offsets, offsets, indexing="ij")
-        square = x**2 + y**2 + (self.cell / 2) ** 2
+        square = x**2 + y**2 + (self.cell_size / 2) ** 2
         self.kernel = torch.fft.rfft2(torch.stack([x / square, y / square]))
 
-    def image(self, theta: Tensor, counts: Tensor, extra: float | Tensor = 0.0) -> Imaged:
+    def solve_counts(
+        self, theta: Tensor, counts: Tensor, extra: float | Tensor = 0.0
+    ) -> MassMapResult:
         """Images of counts from lenses near the maximum of their likelihood.
 
         Args:
@@ -82,46 +94,51 @@ class Imager:
         """
         area = self.binning**2
         binned: Tensor = functional.avg_pool2d(counts[:, None].to(theta), self.binning) * area
-        likelihood = Counts(binned.flatten(1), extra * area)
+        likelihood = PoissonLikelihood(binned.flatten(1), extra * area)
         derivatives = self._derivatives(theta)
         theta = theta + self._step(theta, derivatives, likelihood)
         derivatives = self._derivatives(theta)
         theta = theta + self._step(theta, derivatives, likelihood)
-        return self._explained(theta, derivatives, likelihood)
+        return self._solve(theta, derivatives, likelihood)
 
-    def explain(self, theta: Tensor, likelihood: Likelihood) -> Imaged:
+    def solve(self, theta: Tensor, likelihood: Likelihood) -> MassMapResult:
         """What lenses at (B, P) leave of images (B, N) on the imager's grid, and its map."""
-        return self._explained(theta, self._derivatives(theta), likelihood)
+        return self._solve(theta, self._derivatives(theta), likelihood)
 
-    def _explained(self, theta: Tensor, derivatives: Tensor, likelihood: Likelihood) -> Imaged:
+    def _solve(self, theta: Tensor, derivatives: Tensor, likelihood: Likelihood) -> MassMapResult:
         expected = self._expected(theta)
-        noise = likelihood.weight(expected).rsqrt()
+        noise = likelihood.inverse_variance(expected).rsqrt()
         left = (likelihood.data - expected) / noise
         responses = derivatives / noise[:, None]
         basis = torch.linalg.qr(responses.mT)[0]
-        left = _without(left, basis)
-        at, shape = self.rough.layout.index("source_position"), (len(theta), self.side, self.side)
-        fields = self.rough.layout.fields(theta)
-        radius = fields.get("einstein_radius", self.rough.layout.template.einstein_radius[:1])
+        left = _project_out_basis(left, basis)
+        at, shape = (
+            self.coarse_model.parametrization.index("source_position"),
+            (len(theta), self.side, self.side),
+        )
+        fields = self.coarse_model.parametrization.fields(theta)
+        radius = fields.get(
+            "einstein_radius", self.coarse_model.parametrization.template.einstein_radius[:1]
+        )
         slope = responses[:, at : at + 2].view(-1, 2, *shape[1:]) * (radius**2)[:, None, None, None]
-        mass = self._map(left, slope, basis)
+        mass = self._most_likely_mass(left, slope, basis)
         counts = likelihood.data.expand(len(theta), -1)
-        return Imaged(counts.view(shape), left.view(shape), mass)
+        return MassMapResult(counts.view(shape), left.view(shape), mass)
 
-    def _map(self, left: Tensor, slope: Tensor, basis: Tensor) -> Tensor:
+    def _most_likely_mass(self, left: Tensor, slope: Tensor, basis: Tensor) -> Tensor:
         """The mass of each cell (B, h, w) by conjugate gradients, in units of the prior's width."""
-        width, kernel = self.allowed.to(left).sqrt(), self.kernel.to(left.device)
+        width, kernel = self.mean_square_mass.to(left).sqrt(), self.kernel.to(left.device)
 
         def gathered(image: Tensor) -> Tensor:
             return width * self._adjoint(image.view(-1, *width.shape), slope, kernel)
 
         def curved(mass: Tensor) -> Tensor:
-            effect = self._effect(width * mass, slope, kernel).flatten(1)
-            return mass + gathered(_without(effect, basis))
+            effect = self._image_change(width * mass, slope, kernel).flatten(1)
+            return mass + gathered(_project_out_basis(effect, basis))
 
-        return width * conjugate_gradients(curved, gathered(left), ITERATIONS)
+        return width * conjugate_gradients(curved, gathered(left), CG_ITERATIONS)
 
-    def _effect(self, mass: Tensor, slope: Tensor, kernel: Tensor) -> Tensor:
+    def _image_change(self, mass: Tensor, slope: Tensor, kernel: Tensor) -> Tensor:
         """How masses (B, h, w) change the images, in units of the noise (B, h, w)."""
         size = (2 * self.side, 2 * self.side)
         moved = torch.fft.irfft2(torch.fft.rfft2(mass, s=size)[:, None] * kernel, s=size)
@@ -136,25 +153,27 @@ class Imager:
 
     def _expected(self, theta: Tensor) -> Tensor:
         """Expectations (B, N) as the full model has them."""
-        side = self.fine.preset.image.pixels
-        fine = self.fine.expected(theta).view(-1, 1, side, side)
+        side = self.full_model.preset.image.pixels
+        fine = self.full_model.expected(theta).view(-1, 1, side, side)
         pooled: Tensor = functional.avg_pool2d(fine, self.binning) * self.binning**2
         return pooled.flatten(1)
 
     def _derivatives(self, theta: Tensor) -> Tensor:
         """Of the expectations (B, P, N), from one ray a cell."""
-        return self.rough.linearized(theta)[1]
+        return self.coarse_model.linearized(theta)[1]
 
     def _step(self, theta: Tensor, derivatives: Tensor, likelihood: Likelihood) -> Tensor:
         """A step of Fisher scoring, cut where it is longer than a coordinate's largest."""
-        expected, steps = self._expected(theta), self.rough.layout.steps.to(theta)
-        fisher = information(derivatives, likelihood.weight(expected))
-        gradient = derivatives @ likelihood.residual(expected)[:, :, None]
-        step = torch.linalg.solve(fisher + torch.diag((LOOSE * steps) ** -2), gradient)[:, :, 0]
+        expected, steps = self._expected(theta), self.coarse_model.parametrization.steps.to(theta)
+        fisher = fisher_information(derivatives, likelihood.inverse_variance(expected))
+        gradient = derivatives @ likelihood.score(expected)[:, :, None]
+        step = torch.linalg.solve(fisher + torch.diag((PRIOR_WIDTH_STEPS * steps) ** -2), gradient)[
+            :, :, 0
+        ]
         return step / (step.abs() / steps).amax(dim=1, keepdim=True).clamp_min(1)
 
 
-def _without(images: Tensor, basis: Tensor) -> Tensor:
+def _project_out_basis(images: Tensor, basis: Tensor) -> Tensor:
     """Images (B, N) without what lies along orthonormal columns (B, N, P)."""
     return images - (basis @ (basis.mT @ images[:, :, None]))[:, :, 0]
 
@@ -185,7 +204,7 @@ def conjugate_gradients(
     return x
 
 
-def mean_square_mass(preset: Preset) -> Tensor:
+def compute_mean_square_mass(preset: Preset) -> Tensor:
     """The mean square of the mass in a cell, at each distance from the lens (h, w).
 
     Of images of a preset that have substructure; shares of the halo's mass.
@@ -193,10 +212,12 @@ def mean_square_mass(preset: Preset) -> Tensor:
     Raises:
         UsageError: none of them has.
     """
-    side, width = grid_of(preset)[0], preset.image.pixels * preset.image.pixel_scale
+    side, width = map_grid(preset)[0], preset.image.pixels * preset.image.pixel_scale
     total, count = np.zeros((side, side)), 0
-    for first in range(0, DRAWS if preset.halos is None else FEW, TOGETHER):
-        scene = draw_scenes(preset, 0, first, TOGETHER)
+    for first in range(
+        0, PRIOR_SCENES if preset.halos is None else PRIOR_SCENES_WITH_HALOS, SCENES_PER_BATCH
+    ):
+        scene = draw_scenes(preset, 0, first, SCENES_PER_BATCH)
         masses = substructure_mass(scene.parameters(), width, (side, side))
         total += np.square(masses, dtype=np.float64).sum(axis=0)
         count += int(masses.any(axis=(1, 2)).sum())
@@ -206,14 +227,16 @@ def mean_square_mass(preset: Preset) -> Tensor:
             " may hold; give one that has"
         )
     at = (np.arange(side) - (side - 1) / 2) * (width / side)
-    ring = np.floor(np.hypot(at[:, None], at[None, :]) / max(RING, width / side)).astype(int)
+    ring = np.floor(
+        np.hypot(at[:, None], at[None, :]) / max(RING_WIDTH_ARCSEC, width / side)
+    ).astype(int)
     cells = np.bincount(ring.ravel()).clip(1)
     mean = np.bincount(ring.ravel(), total.ravel()) / cells / count
-    return torch.from_numpy(np.maximum(mean, LEAST * mean.max())[ring])
+    return torch.from_numpy(np.maximum(mean, MIN_VARIANCE_FRACTION * mean.max())[ring])
 
 
-def grid_of(preset: Preset) -> tuple[int, int]:
+def map_grid(preset: Preset) -> tuple[int, int]:
     """Cells along a side of a preset's maps, and pixels along a side of a cell."""
     spec = preset.image
-    halved = spec.pixels > LARGE and spec.pixels % 2 == 0 and spec.kernel is None
+    halved = spec.pixels > MAX_UNBINNED_PIXELS and spec.pixels % 2 == 0 and spec.kernel is None
     return (spec.pixels // 2, 2) if halved else (spec.pixels, 1)

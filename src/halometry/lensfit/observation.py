@@ -11,12 +11,17 @@ from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from halometry.datasets.readers import PICTURE_SUFFIXES, Image
-from halometry.lensfit.likelihood import Counts, Likelihood, Scaled, binned
+from halometry.lensfit.likelihood import (
+    GaussianLikelihood,
+    Likelihood,
+    PoissonLikelihood,
+    bin_pixels,
+)
 from halometry.simulation.instrument import ImageSpec
 
 
 @dataclass(frozen=True, eq=False)
-class Data:
+class FitData:
     """What is fitted.
 
     Attributes:
@@ -28,57 +33,64 @@ class Data:
     """
 
     values: Tensor
-    extra: float
+    gaussian_variance: float
     sigma: float | None
     offset: int
     offsets: range
 
-    def at(self, binning: int) -> Likelihood:
+    def likelihood(self, binning: int) -> Likelihood:
         """The likelihood of the image binned."""
-        flat = binned(self.values, binning)
+        flat = bin_pixels(self.values, binning)
         if self.sigma is not None:
-            return Scaled(flat, self.sigma * binning)
-        return Counts(flat + self.offset * binning**2, self.extra * binning**2)
+            return GaussianLikelihood(flat, self.sigma * binning)
+        return PoissonLikelihood(
+            flat + self.offset * binning**2, self.gaussian_variance * binning**2
+        )
 
-    def with_offset_for(self, expected: Tensor, binning: int) -> Data:
+    def with_best_offset(self, expected: Tensor, binning: int) -> FitData:
         """The same, with the darkest pixel's count that an expectation (N,) makes likeliest."""
         if len(self.offsets) == 1:
             return self
         return replace(
-            self, offset=max(self.offsets, key=lambda o: self._chance(o, expected, binning))
+            self,
+            offset=max(
+                self.offsets, key=lambda o: self._log_likelihood_of_offset(o, expected, binning)
+            ),
         )
 
-    def _chance(self, offset: int, expected: Tensor, binning: int) -> float:
+    def _log_likelihood_of_offset(self, offset: int, expected: Tensor, binning: int) -> float:
         """ln L of the fainter half of the pixels, factorials included.
 
         There the sky rules, and mass that the model lacks does little.
         """
         area, faint = binning**2, expected <= expected.median()
-        m = expected[faint] + self.extra * area
-        d = (binned(self.values, binning)[faint] + (offset + self.extra) * area).clamp_min(0)
+        m = expected[faint] + self.gaussian_variance * area
+        d = (
+            bin_pixels(self.values, binning)[faint] + (offset + self.gaussian_variance) * area
+        ).clamp_min(0)
         return float((torch.xlogy(d, m) - m - torch.lgamma(d + 1)).sum())
 
 
-def data_of(pixels: Pixels, spec: ImageSpec, device: str) -> Data:
+def prepare_data(pixels: Pixels, spec: ImageSpec, device: str) -> FitData:
     """Pixels as `recover_counts` gives them, for a detector whose noise may be known."""
     values = torch.from_numpy(pixels.values).to(device)
     shortest, longest = (1.0, 1.0) if spec.exposure is None else spec.exposure.support
     exposure = math.sqrt(shortest * longest)  # until it is fitted
     sky, extra = spec.sky * exposure, (spec.background_rms * exposure) ** 2
     if not (pixels.are_counts and noise_is_known(spec)):
-        return Data(values, 0.0, noise_of(pixels.values), 0, range(1))
+        return FitData(values, 0.0, estimate_noise(pixels.values), 0, range(1))
     if pixels.offset_known:
-        return Data(values, extra, None, 0, range(1))
+        return FitData(values, extra, None, 0, range(1))
     if shortest < longest and not extra:  # the sky's level says nothing
-        found = max(0, round(lost_constant(pixels.values)))
-        return Data(values, extra, None, found, range(found, found + 1))
+        found = max(0, round(estimate_offset(pixels.values)))
+        return FitData(values, extra, None, found, range(found, found + 1))
     # The darkest of many pixels lies a few standard deviations below the sky.
     spread = math.sqrt(sky + extra)
     lowest = math.floor(sky - 8 * spread)
     low = lowest if extra else max(0, lowest)
     offsets = range(low, max(low, math.ceil(sky)) + 1)
     guess = min(max(round(sky - 3.5 * spread), low), offsets[-1])
-    return Data(values, extra, None, guess, offsets)
+    return FitData(values, extra, None, guess, offsets)
 
 
 def noise_is_known(spec: ImageSpec) -> bool:
@@ -86,16 +98,16 @@ def noise_is_known(spec: ImageSpec) -> bool:
     return spec.shot_noise and not spec.reproduce_bugs and spec.background is None
 
 
-MOST_LEVELS = 100_000  # between the darkest and the brightest pixel; float32 tells no more apart
+MAX_LEVELS = 100_000  # between the darkest and the brightest pixel; float32 tells no more apart
 
 
-FEWEST_LEVELS = 8
+MIN_LEVELS = 8
 
 
-AROUND = 5  # pixels across, whose mean says where an image is faint
+MEAN_WINDOW_PIXELS = 5  # pixels across, whose mean says where an image is faint
 
 
-ROUNDING = 0.02  # of a count, how far from a whole number a pixel may be
+MAX_ROUNDING_ERROR_COUNTS = 0.02  # of a count, how far from a whole number a pixel may be
 
 
 @dataclass(frozen=True)
@@ -139,30 +151,30 @@ def recover_counts(image: Image) -> Pixels:
         return Pixels(values, are_counts=False, offset_known=False)
     if (values == np.rint(values)).all() and np.diff(np.unique(values)).min() == 1:
         return Pixels(values, are_counts=True, offset_known=True)
-    levels = _levels(values)
+    levels = _integer_levels(values)
     if levels is None:
         return Pixels(values, are_counts=False, offset_known=False)
     return Pixels(levels, are_counts=True, offset_known=False)
 
 
-def _levels(values: np.ndarray) -> np.ndarray | None:
+def _integer_levels(values: np.ndarray) -> np.ndarray | None:
     """Whole numbers from 0 of which the values are a linear function, if there are such."""
     low, high = float(values.min()), float(values.max())
     blur = 4 * np.finfo(np.float32).eps * max(abs(low), abs(high))
     gaps = np.diff(np.unique(values))
     gaps = gaps[gaps > blur]
-    if len(gaps) < FEWEST_LEVELS:
+    if len(gaps) < MIN_LEVELS:
         return None
     # The smallest gap is one count with the rounding of two pixels in it; the range is not.
     number = round((high - low) / float(np.median(gaps[gaps < 1.5 * gaps.min()])))
-    if not FEWEST_LEVELS <= number <= MOST_LEVELS:
+    if not MIN_LEVELS <= number <= MAX_LEVELS:
         return None
     levels = (values - low) * (number / (high - low))
     whole = np.rint(levels)
-    return whole if float(np.abs(levels - whole).max()) < ROUNDING else None
+    return whole if float(np.abs(levels - whole).max()) < MAX_ROUNDING_ERROR_COUNTS else None
 
 
-def lost_constant(values: np.ndarray) -> float:
+def estimate_offset(values: np.ndarray) -> float:
     """What was taken away from counts, by their noise: their variance is their mean.
 
     From second differences of neighbors, as `noise_of`, in the faintest quarter of the image,
@@ -179,14 +191,14 @@ def lost_constant(values: np.ndarray) -> float:
         >>> abs(lost_constant(counts - 12.0) - 12) < 0.1 * 30
         True
     """
-    around = uniform_filter(values, AROUND)
+    around = uniform_filter(values, MEAN_WINDOW_PIXELS)
     faint = around <= np.quantile(around, 0.25)
     squares = [np.square(np.diff(values, 2, axis)) for axis in (0, 1)]
     variance = (squares[0][faint[1:-1]].mean() + squares[1][faint[:, 1:-1]].mean()) / 12
     return float(variance - values[faint].mean())
 
 
-def noise_of(values: np.ndarray) -> float:
+def estimate_noise(values: np.ndarray) -> float:
     """The standard deviation of a pixel's noise, from differences of neighbors.
 
     A second difference, x1 - 2 x2 + x3, has six times the variance of a pixel and little of a

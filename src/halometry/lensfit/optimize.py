@@ -10,12 +10,14 @@ from torch.nn.functional import avg_pool2d
 
 from halometry.lensfit.likelihood import Likelihood, Model
 
-FIRST_DAMPING = 1e-2
-GIVE_UP = 1e3  # damping at which no step helps
-CLOSE = 0.5  # decrease of the deviance still predicted, below which an optimum is one
-NEAR = 1.0  # predicted decrease of the deviance below which derivatives are kept
-AROUND = 5  # pixels across, over which residuals tell the noise
-LOOSE = 100.0  # steps: a coordinate less certain than this counts as unknown
+INITIAL_DAMPING = 1e-2
+MAX_DAMPING = 1e3  # damping at which no step helps
+CONVERGED_DECREASE = 0.5  # decrease of the deviance still predicted, below which an optimum is one
+NEW_DERIVATIVES_DECREASE = (
+    1.0  # predicted decrease of the deviance below which derivatives are kept
+)
+NOISE_WINDOW_PIXELS = 5  # pixels across, over which residuals tell the noise
+PRIOR_WIDTH_STEPS = 100.0  # steps: a coordinate less certain than this counts as unknown
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Optimum:
         return self.rows(self.deviance.argsort()[:count])
 
 
-def maximize(
+def maximize_likelihood(
     model: Model,
     likelihood: Likelihood,
     start: Tensor,
@@ -66,18 +68,18 @@ def maximize(
         iterations: at most.
         tolerance: decrease of the deviance, predicted or brought, at which a start is done.
     """
-    steps = model.layout.steps.to(start)
+    steps = model.parametrization.steps.to(start)
     theta = start.clone()
     expected, derivatives = model.linearized(theta)
     deviance = likelihood.deviance(expected)
-    damping = torch.full_like(deviance, FIRST_DAMPING)
+    damping = torch.full_like(deviance, INITIAL_DAMPING)
     fresh = torch.ones_like(deviance, dtype=torch.bool)
     done = ~deviance.isfinite()
     for _ in range(iterations):
         active = (~done).nonzero()[:, 0]
         if not len(active):
             break
-        step, predicted = _step(
+        step, predicted = _damped_step(
             likelihood, expected[active], derivatives[active], damping[active], steps
         )
         finished = (predicted < tolerance) & (fresh[active] | (predicted < tolerance / 10))
@@ -91,26 +93,26 @@ def maximize(
         better = reached < deviance[active]
         won, lost = active[better], active[~better]
         # A short step brings little even far from the maximum: only free ones tell.
-        free = fresh[won] & (damping[won] <= FIRST_DAMPING)
+        free = fresh[won] & (damping[won] <= INITIAL_DAMPING)
         done[won] = free & (deviance[won] - reached[better] < tolerance)
         theta[won], expected[won], deviance[won] = trial[better], at_trial[better], reached[better]
         damping[won] = (damping[won] * 0.2).clamp_min(1e-6)
         # A failure with old derivatives asks for new ones, with new ones for a shorter step.
         damping[lost] = torch.where(fresh[lost], damping[lost] * 5, damping[lost])
-        done[lost] = damping[lost] > GIVE_UP
-        far = predicted[better] > NEAR
+        done[lost] = damping[lost] > MAX_DAMPING
+        far = predicted[better] > NEW_DERIVATIVES_DECREASE
         anew = torch.cat([won[far], lost[~fresh[lost]]])
         fresh[won] = False
         if len(anew):
             expected[anew], derivatives[anew] = model.linearized(theta[anew])
             fresh[anew] = True
-    fisher = information(derivatives, likelihood.weight(expected))
+    fisher = fisher_information(derivatives, likelihood.inverse_variance(expected))
     none = torch.zeros_like(damping)
-    _, left = _step(likelihood, expected, derivatives, none, steps)
-    return Optimum(theta, deviance, expected, derivatives, fisher, left < CLOSE)
+    _, left = _damped_step(likelihood, expected, derivatives, none, steps)
+    return Optimum(theta, deviance, expected, derivatives, fisher, left < CONVERGED_DECREASE)
 
 
-def information(derivatives: Tensor, weight: Tensor) -> Tensor:
+def fisher_information(derivatives: Tensor, weight: Tensor) -> Tensor:
     """The Fisher information (B, P, P) of derivatives (B, P, N) and weights (B, N)."""
     return (derivatives * weight[:, None]) @ derivatives.mT
 
@@ -122,7 +124,7 @@ def covariance(fisher: Tensor, steps: Tensor) -> Tensor:
         fisher: (..., P, P).
         steps: of the coordinates (P,).
     """
-    return torch.linalg.inv(fisher + torch.diag((LOOSE * steps) ** -2))
+    return torch.linalg.inv(fisher + torch.diag((PRIOR_WIDTH_STEPS * steps) ** -2))
 
 
 def robust_covariance(derivatives: Tensor, scores: Tensor, fisher: Tensor, steps: Tensor) -> Tensor:
@@ -141,19 +143,23 @@ def robust_covariance(derivatives: Tensor, scores: Tensor, fisher: Tensor, steps
         White (1980), Econometrica 48, 817.
     """
     squares = scores.square()[None, None]
-    around = avg_pool2d(squares, AROUND, 1, AROUND // 2, count_include_pad=False).flatten()
-    middle = information(derivatives[None], around[None])[0] + torch.diag((LOOSE * steps) ** -2)
+    around = avg_pool2d(
+        squares, NOISE_WINDOW_PIXELS, 1, NOISE_WINDOW_PIXELS // 2, count_include_pad=False
+    ).flatten()
+    middle = fisher_information(derivatives[None], around[None])[0] + torch.diag(
+        (PRIOR_WIDTH_STEPS * steps) ** -2
+    )
     outer = covariance(fisher, steps)
     return outer @ middle @ outer
 
 
-def _step(
+def _damped_step(
     likelihood: Likelihood, expected: Tensor, derivatives: Tensor, damping: Tensor, steps: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The damped step of each row, and the decrease of the deviance that it should bring."""
-    gradient = (derivatives @ likelihood.residual(expected)[:, :, None])[:, :, 0]
-    fisher = information(derivatives, likelihood.weight(expected))
-    floor = (LOOSE * steps) ** -2
+    gradient = (derivatives @ likelihood.score(expected)[:, :, None])[:, :, 0]
+    fisher = fisher_information(derivatives, likelihood.inverse_variance(expected))
+    floor = (PRIOR_WIDTH_STEPS * steps) ** -2
     diagonal = fisher.diagonal(dim1=1, dim2=2) + floor
     damped = fisher + torch.diag_embed(damping[:, None] * diagonal + floor)
     step = torch.linalg.solve(damped, gradient)

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from halometry.simulation.scene import UNITS
 
-TINY = 1e-8  # keeps logarithms defined
-NOTHING = 1e-12  # and the direction of a vector of no length, short against any step
+MIN_POSITIVE = 1e-8  # keeps logarithms defined
+MIN_VECTOR_LENGTH = 1e-12  # and the direction of a vector of no length, short against any step
 
 Fields = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Block:
+class ParameterBlock:
     """Some coordinates without bounds, and the fields of a scene that they stand for.
 
     Attributes:
@@ -36,31 +36,31 @@ class Block:
     steps: tuple[float, ...]
     fields: Callable[[Tensor], Fields]
     coordinates: Callable[[Callable[[str], Tensor]], Tensor]
-    tell: Callable[[Tensor], Fields]
+    derived_parameters: Callable[[Tensor], Fields]
     units: dict[str, str]
-    rough: tuple[tuple[int, float | None], ...] = ()
+    wide_steps: tuple[tuple[int, float | None], ...] = ()
 
 
-def positive(name: str, unit: str, step: float = 0.3) -> Block:
+def positive_block(name: str, unit: str, step: float = 0.3) -> ParameterBlock:
     """A quantity above zero, by its logarithm."""
-    return Block(
+    return ParameterBlock(
         name,
         (step,),
         lambda c: {name: c[:, 0].exp()},
-        lambda get: get(name).clamp_min(TINY).log()[:, None],
+        lambda get: get(name).clamp_min(MIN_POSITIVE).log()[:, None],
         lambda c: {name: c[:, 0].exp()},
         {name: unit},
     )
 
 
-def shear() -> Block:
+def shear_block() -> ParameterBlock:
     """External shear, by gamma_1 = |gamma| cos 2 phi and gamma_2 = |gamma| sin 2 phi."""
 
     def fields(c: Tensor) -> Fields:
         size, angle = _polar(c)
         return {"shear": size, "shear_angle": angle}
 
-    return Block(
+    return ParameterBlock(
         "shear",
         (0.1, 0.1),
         fields,
@@ -70,13 +70,13 @@ def shear() -> Block:
     )
 
 
-def position() -> Block:
+def source_position_block() -> ParameterBlock:
     """Where the source is."""
 
     def fields(c: Tensor) -> Fields:
         return {"source_x": c[:, 0], "source_y": c[:, 1]}
 
-    return Block(
+    return ParameterBlock(
         "source_position",
         (0.2, 0.2),
         fields,
@@ -86,7 +86,7 @@ def position() -> Block:
     )
 
 
-def ellipticity(of: str) -> Block:
+def ellipticity_block(of: str) -> ParameterBlock:
     """Axis ratio q and position angle, by -ln(q) / 2 in the directions cos 2 phi and sin 2 phi.
 
     Told also as e_1 and e_2 of modulus (1 - q) / (1 + q).
@@ -102,7 +102,7 @@ def ellipticity(of: str) -> Block:
         e = _cartesian(torch.tanh(size), phi)
         return {f"{of}_e1": e[:, 0], f"{of}_e2": e[:, 1], **fields(c)}
 
-    return Block(
+    return ParameterBlock(
         f"{of}_ellipticity",
         (0.3, 0.3),
         fields,
@@ -112,12 +112,12 @@ def ellipticity(of: str) -> Block:
     )
 
 
-def vortex() -> Block:
+def vortex_block() -> ParameterBlock:
     """A line of mass, by the logarithm of its mass fraction an arcsec and by its two ends."""
 
     def fields(c: Tensor) -> Fields:
         dx, dy = c[:, 3] - c[:, 1], c[:, 4] - c[:, 2]
-        length = (dx**2 + dy**2 + TINY).sqrt()
+        length = (dx**2 + dy**2 + MIN_POSITIVE).sqrt()
         return {
             "vortex_fraction": c[:, 0].exp() * length,
             "vortex_length": length,
@@ -129,7 +129,7 @@ def vortex() -> Block:
     def coordinates(get: Callable[[str], Tensor]) -> Tensor:
         length, angle = get("vortex_length"), get("vortex_angle")
         dx, dy = length * angle.cos() / 2, length * angle.sin() / 2
-        density = (get("vortex_fraction").clamp_min(TINY) / length).log()
+        density = (get("vortex_fraction").clamp_min(MIN_POSITIVE) / length).log()
         x, y = get("vortex_x"), get("vortex_y")
         return torch.stack([density, x - dx, y - dy, x + dx, y + dy], dim=1)
 
@@ -145,10 +145,12 @@ def vortex() -> Block:
     units |= {f"vortex_{k}": UNITS[f"vortex_{k}"] for k in ("length", "angle", "x", "y")}
     # Across the line the deflection jumps, and with it the image.
     rough = tuple((i, None) for i in (1, 2, 3, 4))
-    return Block("vortex", (0.5, 0.3, 0.3, 0.3, 0.3), fields, coordinates, tell, units, rough)
+    return ParameterBlock(
+        "vortex", (0.5, 0.3, 0.3, 0.3, 0.3), fields, coordinates, tell, units, rough
+    )
 
 
-def subhalo(number: int) -> Block:
+def subhalo_block(number: int) -> ParameterBlock:
     """A point mass: the logarithm of its mass over the halo's, and its place."""
     names = tuple(f"subhalo_{number}_{k}" for k in ("fraction", "x", "y"))
 
@@ -157,39 +159,41 @@ def subhalo(number: int) -> Block:
 
     def coordinates(get: Callable[[str], Tensor]) -> Tensor:
         fraction, x, y = (get(name) for name in names)
-        return torch.stack([fraction.clamp_min(TINY).log(), x, y], dim=1)
+        return torch.stack([fraction.clamp_min(MIN_POSITIVE).log(), x, y], dim=1)
 
     units = dict(zip(names, ("subhalo mass over halo mass", "arcsec", "arcsec"), strict=True))
     rough = ((0, 0.1), (1, None), (2, None))
-    return Block(f"subhalo_{number}", (0.7, 0.1, 0.1), fields, coordinates, fields, units, rough)
+    return ParameterBlock(
+        f"subhalo_{number}", (0.7, 0.1, 0.1), fields, coordinates, fields, units, rough
+    )
 
 
-def multipole(order: int) -> Block:
+def multipole_block(order: int) -> ParameterBlock:
     """A multipole of the lens, by its amplitude in the directions cos m phi and sin m phi."""
     name, angle = f"multipole_{order}", f"multipole_{order}_angle"
 
     def fields(c: Tensor) -> Fields:
-        size = (c[:, 0] ** 2 + c[:, 1] ** 2 + NOTHING**2).sqrt()
+        size = (c[:, 0] ** 2 + c[:, 1] ** 2 + MIN_VECTOR_LENGTH**2).sqrt()
         return {name: size, angle: torch.atan2(c[:, 1], c[:, 0]) / order}
 
     def coordinates(get: Callable[[str], Tensor]) -> Tensor:
         size, phase = get(name), order * get(angle)
         return torch.stack([size * phase.cos(), size * phase.sin()], dim=1)
 
-    return Block(name, (0.02, 0.02), fields, coordinates, fields, {name: "", angle: "rad"})
+    return ParameterBlock(name, (0.02, 0.02), fields, coordinates, fields, {name: "", angle: "rad"})
 
 
-def scale() -> Block:
+def pixel_unit_block() -> ParameterBlock:
     """The unit and the zero of pixels that are not counts."""
 
     def fields(c: Tensor) -> Fields:
         return {"unit": c[:, 0].exp(), "zero": c[:, 1]}
 
-    return Block(
+    return ParameterBlock(
         "scale",
         (0.3, torch.inf),
         fields,
-        lambda get: torch.stack([get("unit").clamp_min(TINY).log(), get("zero")], dim=1),
+        lambda get: torch.stack([get("unit").clamp_min(MIN_POSITIVE).log(), get("zero")], dim=1),
         fields,
         {"unit": "pixel value/count", "zero": "pixel value"},
     )
@@ -197,7 +201,7 @@ def scale() -> Block:
 
 def _polar(c: Tensor) -> tuple[Tensor, Tensor]:
     """Modulus, and half the angle, of the last dimension's two components."""
-    size = (c[:, 0] ** 2 + c[:, 1] ** 2 + NOTHING**2).sqrt()
+    size = (c[:, 0] ** 2 + c[:, 1] ** 2 + MIN_VECTOR_LENGTH**2).sqrt()
     return size, torch.atan2(c[:, 1], c[:, 0]) / 2
 
 

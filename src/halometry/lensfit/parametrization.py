@@ -11,23 +11,23 @@ from torch import Tensor
 
 from halometry.errors import UsageError, did_you_mean
 from halometry.lensfit.parameter_blocks import (
-    Block,
     Fields,
-    ellipticity,
-    multipole,
-    position,
-    positive,
-    shear,
+    ParameterBlock,
+    ellipticity_block,
+    multipole_block,
+    positive_block,
+    shear_block,
+    source_position_block,
 )
 from halometry.simulation.distributions import Quantity
 from halometry.simulation.preset import Preset
 from halometry.simulation.scene import Scene
 
-INSTRUMENT = {"psf_sigma": "arcsec", "sky": "counts/pixel"}  # the preset's, not the scene's
+INSTRUMENT_UNITS = {"psf_sigma": "arcsec", "sky": "counts/pixel"}  # the preset's, not the scene's
 
 
 @dataclass(frozen=True)
-class Layout:
+class Parametrization:
     """The fitted parameters: blocks one after the other along a vector of coordinates.
 
     Attributes:
@@ -35,7 +35,7 @@ class Layout:
         template: one scene, with all that is held; its substructure is none, or held too.
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[ParameterBlock, ...]
     template: Scene
 
     def __len__(self) -> int:
@@ -52,12 +52,12 @@ class Layout:
         """Of the blocks."""
         return tuple(block.name for block in self.blocks)
 
-    def rough(self, half_a_pixel: float) -> dict[int, float]:
+    def wide_steps(self, half_a_pixel: float) -> dict[int, float]:
         """Coordinates to take differences of, and over which step."""
         return {
             self.index(block.name) + i: half_a_pixel if step is None else step
             for block in self.blocks
-            for i, step in block.rough
+            for i, step in block.wide_steps
         }
 
     @property
@@ -70,21 +70,21 @@ class Layout:
         before = self.blocks[: self.names.index(name)]
         return sum(len(block.steps) for block in before)
 
-    def without(self, *names: str) -> Layout:
+    def without(self, *names: str) -> Parametrization:
         """All blocks but some."""
-        return Layout(tuple(b for b in self.blocks if b.name not in names), self.template)
+        return Parametrization(tuple(b for b in self.blocks if b.name not in names), self.template)
 
-    def with_blocks(self, *more: Block) -> Layout:
+    def with_blocks(self, *more: ParameterBlock) -> Parametrization:
         """More parameters at the end."""
-        return Layout(self.blocks + more, self.template)
+        return Parametrization(self.blocks + more, self.template)
 
     def fields(self, theta: Tensor) -> Fields:
         """All fitted fields of coordinates (B, P)."""
-        return self._each(theta, lambda block: block.fields)
+        return self._merge_blocks(theta, lambda block: block.fields)
 
-    def tell(self, theta: Tensor) -> Fields:
+    def derived_parameters(self, theta: Tensor) -> Fields:
         """What people read of coordinates (B, P)."""
-        return self._each(theta, lambda block: block.tell)
+        return self._merge_blocks(theta, lambda block: block.derived_parameters)
 
     def coordinates(self, values: Callable[[str], Tensor]) -> Tensor:
         """Coordinates (B, P) of fields, each (B,), by a function from their names."""
@@ -95,7 +95,7 @@ class Layout:
         fields = self.fields(theta)
         base = self.template.rows(torch.zeros(len(theta), dtype=torch.long, device=theta.device))
         changes: dict[str, Any] = {
-            k: v for k, v in fields.items() if hasattr(base, k) and k not in INSTRUMENT
+            k: v for k, v in fields.items() if hasattr(base, k) and k not in INSTRUMENT_UNITS
         }
         if "vortex_fraction" in fields:
             changes["vortex_mass"] = fields["vortex_fraction"] * base.halo_mass
@@ -105,10 +105,12 @@ class Layout:
                 torch.stack([fields[f"{p}_{part}"] for p in places], dim=1)
                 for part in ("fraction", "x", "y")
             )
-            base = with_points(base, share, x, y)
+            base = with_point_masses(base, share, x, y)
         return replace(base, **changes)
 
-    def _each(self, theta: Tensor, of: Callable[[Block], Callable[[Tensor], Fields]]) -> Fields:
+    def _merge_blocks(
+        self, theta: Tensor, of: Callable[[ParameterBlock], Callable[[Tensor], Fields]]
+    ) -> Fields:
         parts = torch.split(theta, [len(block.steps) for block in self.blocks], dim=1)
         told: Fields = {}
         for block, part in zip(self.blocks, parts, strict=True):
@@ -116,7 +118,7 @@ class Layout:
         return told
 
 
-def with_points(scene: Scene, share: Tensor, x: Tensor, y: Tensor) -> Scene:
+def with_point_masses(scene: Scene, share: Tensor, x: Tensor, y: Tensor) -> Scene:
     """The same lenses with point masses (B, n), shares of the halo's, as their only subhalos."""
     nothing = torch.zeros_like(share)
     return replace(
@@ -130,7 +132,9 @@ def with_points(scene: Scene, share: Tensor, x: Tensor, y: Tensor) -> Scene:
     )
 
 
-def layout_of(preset: Preset, template: Scene, free: Iterable[str] = ()) -> Layout:
+def build_parametrization(
+    preset: Preset, template: Scene, free: Iterable[str] = ()
+) -> Parametrization:
     """The parameters that vary in a preset, and those asked for besides.
 
     The source's position is always fitted; all else whose law is a single value is held, but for
@@ -146,27 +150,29 @@ def layout_of(preset: Preset, template: Scene, free: Iterable[str] = ()) -> Layo
     """
     wanted = {*free, *(preset.image.fit_per_image or ())}
     for name in wanted:
-        if name not in KNOWN:
-            raise UsageError(f"--free {name}: not a parameter; {did_you_mean(name, KNOWN)}")
-        if not _present(preset, name):
+        if name not in PARAMETER_BLOCKS:
+            raise UsageError(
+                f"--free {name}: not a parameter; {did_you_mean(name, PARAMETER_BLOCKS)}"
+            )
+        if not _has_parameter(preset, name):
             raise UsageError(
                 f"--free {name}: preset {preset.name} has no such part that could be fitted"
             )
     blocks = [
         block
-        for name, block in KNOWN.items()
+        for name, block in PARAMETER_BLOCKS.items()
         if name in wanted or name == "source_position" or _varies(preset, name)
     ]
     if preset.image.exposure is not None:
-        blocks = [replace(block, units=_rates(block.units)) for block in blocks]
-    return Layout(tuple(blocks), template)
+        blocks = [replace(block, units=_units_per_second(block.units)) for block in blocks]
+    return Parametrization(tuple(blocks), template)
 
 
-def values_of(preset: Preset, scene: Scene) -> Callable[[str], Tensor]:
+def scene_values(preset: Preset, scene: Scene) -> Callable[[str], Tensor]:
     """The fields of scenes by name, and of the preset that they share, each (B,)."""
 
     def get(name: str) -> Tensor:
-        if name not in INSTRUMENT:
+        if name not in INSTRUMENT_UNITS:
             found: Tensor = getattr(scene, name)
             return found
         return torch.full_like(scene.einstein_radius, getattr(preset.image, name))
@@ -174,36 +180,36 @@ def values_of(preset: Preset, scene: Scene) -> Callable[[str], Tensor]:
     return get
 
 
-def _rates(units: dict[str, str]) -> dict[str, str]:
+def _units_per_second(units: dict[str, str]) -> dict[str, str]:
     """The units where brightness and sky are per second, as `units_of` has them."""
     return {name: unit.replace("counts/pixel", "counts/s/pixel") for name, unit in units.items()}
 
 
-KNOWN = {
+PARAMETER_BLOCKS = {
     block.name: block
     for block in (
-        positive("einstein_radius", "arcsec", 0.15),
-        shear(),
-        position(),
-        ellipticity("source"),
-        positive("source_radius", "arcsec"),
-        positive("source_index", ""),
-        positive("source_brightness", "counts/pixel"),
-        ellipticity("lens"),
-        positive("lens_slope", "", 0.1),
-        multipole(3),
-        multipole(4),
-        ellipticity("lens_light"),
-        positive("lens_light_radius", "arcsec"),
-        positive("lens_light_index", ""),
-        positive("lens_light_brightness", "counts/pixel"),
-        positive("exposure", "s"),
-        *(positive(name, unit) for name, unit in INSTRUMENT.items()),
+        positive_block("einstein_radius", "arcsec", 0.15),
+        shear_block(),
+        source_position_block(),
+        ellipticity_block("source"),
+        positive_block("source_radius", "arcsec"),
+        positive_block("source_index", ""),
+        positive_block("source_brightness", "counts/pixel"),
+        ellipticity_block("lens"),
+        positive_block("lens_slope", "", 0.1),
+        multipole_block(3),
+        multipole_block(4),
+        ellipticity_block("lens_light"),
+        positive_block("lens_light_radius", "arcsec"),
+        positive_block("lens_light_index", ""),
+        positive_block("lens_light_brightness", "counts/pixel"),
+        positive_block("exposure", "s"),
+        *(positive_block(name, unit) for name, unit in INSTRUMENT_UNITS.items()),
     )
 }
 
 
-def _present(preset: Preset, name: str) -> bool:
+def _has_parameter(preset: Preset, name: str) -> bool:
     """Whether a preset has what a parameter belongs to."""
     lens, spec = preset.lens, preset.image
     if name == "psf_sigma":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.autograd import functional
 
-from halometry.lensfit.likelihood import Scaled
-from halometry.lensfit.observation import Data
+from halometry.lensfit.likelihood import GaussianLikelihood
+from halometry.lensfit.observation import FitData
 from halometry.lensfit.optimize import Optimum, covariance, robust_covariance
-from halometry.lensfit.parametrization import Layout
-from halometry.lensfit.subhalos.posterior import APART, Sampled
+from halometry.lensfit.parametrization import Parametrization
+from halometry.lensfit.subhalos.posterior import MAX_R_HAT, SubhaloPosterior
 from halometry.simulation.preset import Preset
 from halometry.simulation.scene import Scene
 
-DOUBTFUL = 5  # standard deviations of the reduced chi-square
+MAX_CHI2_DEVIATION_STD = 5  # standard deviations of the reduced chi-square
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class FittedParameter:
 
 
 @dataclass(frozen=True)
-class Taken:
+class FitDiagnostics:
     """How a fit came about.
 
     Attributes:
@@ -43,10 +43,19 @@ class Taken:
         seconds: that it took.
     """
 
-    gain: float
-    gains: tuple[float, ...]
-    starts: int
+    delta_2lnl: float
+    delta_2lnl_steps: tuple[float, ...]
+    agreeing_starts: int
     seconds: float
+
+    def record(self) -> dict[str, Any]:
+        """Return the diagnostics as plain data."""
+        return {
+            "delta_2lnL": self.delta_2lnl,
+            "delta_2lnL_steps": list(self.delta_2lnl_steps),
+            "agreeing_starts": self.agreeing_starts,
+            "seconds": self.seconds,
+        }
 
 
 @dataclass(frozen=True)
@@ -74,119 +83,127 @@ class Fit:
             was asked for.
     """
 
-    file: str
+    path: str
     preset: str
-    estimates: tuple[FittedParameter, ...]
-    reduced_chi_square: float
-    scatter: float
+    parameters: tuple[FittedParameter, ...]
+    reduced_chi2: float
+    reduced_chi2_std: float
     deviance: float
     converged: bool
-    counts: bool
-    taken: Taken
-    extra: float
+    is_counts: bool
+    diagnostics: FitDiagnostics
+    gaussian_variance: float
     pixel_scale: float
     data: np.ndarray
     model: np.ndarray
     residual: np.ndarray
     scene: Scene
-    layout: Layout
+    parametrization: Parametrization
     theta: Tensor
     covariance: Tensor
-    sampled: Sampled | None = None
+    subhalo_posterior: SubhaloPosterior | None = None
     convergence: np.ndarray | None = None
 
-    def estimate(self, name: str) -> FittedParameter:
+    def parameter(self, name: str) -> FittedParameter:
         """One parameter by its name."""
-        return next(e for e in self.estimates if e.name == name)
+        return next(e for e in self.parameters if e.name == name)
 
     @property
-    def doubt(self) -> str:
+    def warning(self) -> str:
         """Why not to believe it; nothing if there is no reason."""
-        if self.counts and abs(self.reduced_chi_square - 1) > DOUBTFUL * self.scatter:
+        if (
+            self.is_counts
+            and abs(self.reduced_chi2 - 1) > MAX_CHI2_DEVIATION_STD * self.reduced_chi2_std
+        ):
             return "the model does not describe the image, or a better optimum was missed"
-        if self.sampled is not None and self.sampled.reduction > APART:
+        if self.subhalo_posterior is not None and self.subhalo_posterior.r_hat > MAX_R_HAT:
             return "the chains of its subhalos do not agree; the mass fraction's error is too small"
         return "" if self.converged else "not quite at an optimum; its errors may be too small"
 
     def record(self) -> dict[str, Any]:
-        """All but the images, as plain data."""
-        plain = (
-            "file",
-            "preset",
-            "reduced_chi_square",
-            "scatter",
-            "deviance",
-            "converged",
-            "counts",
-        )
-        return {key: getattr(self, key) for key in plain} | {
-            "doubt": self.doubt,
-            **asdict(self.taken),
+        """Return everything but the images as plain data, as `fits.json` holds it."""
+        record = {
+            "image": self.path,
+            "preset": self.preset,
+            "reduced_chi2": self.reduced_chi2,
+            "reduced_chi2_std": self.reduced_chi2_std,
+            "deviance": self.deviance,
+            "converged": self.converged,
+            "is_counts": self.is_counts,
+            "warning": self.warning,
+            **self.diagnostics.record(),
             "parameters": {
-                e.name: {"value": e.value, "error": e.error, "unit": e.unit} for e in self.estimates
+                p.name: {"value": p.value, "error": p.error, "unit": p.unit}
+                for p in self.parameters
             },
-            **({} if self.sampled is None else {"posterior": self.sampled.record()}),
         }
+        if self.subhalo_posterior is not None:
+            record["posterior"] = self.subhalo_posterior.record()
+        return record
 
 
-def report(
+def build_fit(
     file: str,
     preset: Preset,
-    layout: Layout,
+    layout: Parametrization,
     optimum: Optimum,
-    data: Data,
-    taken: Taken,
-    sampled: Sampled | None = None,
+    data: FitData,
+    taken: FitDiagnostics,
+    sampled: SubhaloPosterior | None = None,
     convergence: Tensor | None = None,
 ) -> Fit:
     """Put an optimum into words; `optimum` has one row, at full resolution."""
-    likelihood = data.at(1)
+    likelihood = data.likelihood(1)
     expected = optimum.expected[:1]
-    residual = likelihood.residual(expected) / likelihood.weight(expected).sqrt()
+    residual = likelihood.score(expected) / likelihood.inverse_variance(expected).sqrt()
     chi_square = float((residual**2).sum()) / (residual.numel() - len(layout))
     shape = tuple(data.values.shape)
     steps = layout.steps.to(expected)
-    if isinstance(likelihood, Scaled):  # the noise is known no better than from the residuals
-        scores = likelihood.residual(expected).view(shape)
+    if isinstance(
+        likelihood, GaussianLikelihood
+    ):  # the noise is known no better than from the residuals
+        scores = likelihood.score(expected).view(shape)
         spread = robust_covariance(optimum.derivatives[0], scores, optimum.fisher[0], steps)
     else:
         spread = covariance(optimum.fisher[0], steps)
-    estimates = _estimates(layout, optimum.theta[0], spread)
+    estimates = _fitted_parameters(layout, optimum.theta[0], spread)
     if sampled is not None:
-        mean, scatter = sampled.shifts.mean(dim=0), sampled.shifts.T.cov()
+        mean, scatter = sampled.parameter_shifts.mean(dim=0), sampled.parameter_shifts.T.cov()
         mass = sampled.mass_fractions
         estimates = (
-            *_estimates(layout, optimum.theta[0] + mean, spread + scatter),
+            *_fitted_parameters(layout, optimum.theta[0] + mean, spread + scatter),
             FittedParameter("mass_fraction", float(mass.mean()), float(mass.std()), ""),
         )
     return Fit(
-        file=file,
+        path=file,
         preset=preset.name,
-        estimates=estimates,
-        reduced_chi_square=chi_square,
-        scatter=likelihood.scatter(expected),
+        parameters=estimates,
+        reduced_chi2=chi_square,
+        reduced_chi2_std=likelihood.reduced_chi2_std(expected),
         deviance=float(optimum.deviance[0]),
         converged=bool(optimum.converged[0]),
-        counts=not isinstance(likelihood, Scaled),
-        taken=taken,
-        extra=data.extra,
+        is_counts=not isinstance(likelihood, GaussianLikelihood),
+        diagnostics=taken,
+        gaussian_variance=data.gaussian_variance,
         pixel_scale=preset.image.pixel_scale,
         data=likelihood.data.view(shape).cpu().numpy(),
         model=expected[0].view(shape).cpu().numpy(),
         residual=residual[0].view(shape).cpu().numpy(),
         scene=layout.scene(optimum.theta[:1]).to("cpu", torch.float64),
-        layout=layout,
+        parametrization=layout,
         theta=optimum.theta[0],
         covariance=spread,
-        sampled=sampled,
+        subhalo_posterior=sampled,
         convergence=None if convergence is None else convergence.cpu().numpy(),
     )
 
 
-def _estimates(layout: Layout, theta: Tensor, spread: Tensor) -> tuple[FittedParameter, ...]:
+def _fitted_parameters(
+    layout: Parametrization, theta: Tensor, spread: Tensor
+) -> tuple[FittedParameter, ...]:
     """All that a layout tells, errors carried over to first order."""
     names = list(layout.units)
-    told = layout.tell(theta[None])
+    told = layout.derived_parameters(theta[None])
     jacobian = _jacobian(_telling(layout, names), theta)
     variance = ((jacobian @ spread) * jacobian).sum(dim=1)
     return tuple(
@@ -195,9 +212,9 @@ def _estimates(layout: Layout, theta: Tensor, spread: Tensor) -> tuple[FittedPar
     )
 
 
-def _telling(layout: Layout, names: list[str]) -> Callable[[Tensor], Tensor]:
+def _telling(layout: Parametrization, names: list[str]) -> Callable[[Tensor], Tensor]:
     def tell(theta: Tensor) -> Tensor:
-        told = layout.tell(theta[None])
+        told = layout.derived_parameters(theta[None])
         return torch.cat([told[name] for name in names])
 
     return tell

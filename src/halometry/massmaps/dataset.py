@@ -19,7 +19,7 @@ from halometry.datasets.store import StoreWriter, open_store
 from halometry.errors import UsageError
 from halometry.io import check_writable
 from halometry.log import Tracker, with_progress
-from halometry.massmaps.mapper import CHANNELS, Mapper, sides_of
+from halometry.massmaps.mapper import CHANNELS, MassMapper, format_shape
 from halometry.massmaps.pool import IMAGES_PER_BATCH, MassMapBatch, MassMapPool, stack_pixels
 from halometry.parallel import Workers, check_workers
 from halometry.provenance import versions
@@ -137,7 +137,7 @@ def map_mass(
         return build_dataset(out, plan, settings, test_from, overwrite, title, make)
 
 
-def _check(labeled: LabeledImages, mapper: Mapper, each: bool) -> None:
+def _check(labeled: LabeledImages, mapper: MassMapper, each: bool) -> None:
     """Refuse a set that is not of a preset's images, or, where `each` is looked at, not of counts.
 
     Raises:
@@ -146,12 +146,12 @@ def _check(labeled: LabeledImages, mapper: Mapper, each: bool) -> None:
     shape, wanted = labeled.images.shape[1:], mapper.preset.image.shape
     if tuple(shape) != wanted:
         raise UsageError(
-            f"{labeled.source}: its images are {sides_of(shape)}, those of preset"
-            f" {mapper.preset.name} {sides_of(wanted)}; give another with --preset"
+            f"{labeled.source}: its images are {format_shape(shape)}, those of preset"
+            f" {mapper.preset.name} {format_shape(wanted)}; give another with --preset"
         )
     if each:
         for k, name in enumerate(labeled.names):
-            mapper.read(_image(labeled.images[np.array([k])][0], name))
+            mapper.prepare(_image(labeled.images[np.array([k])][0], name))
 
 
 def _image(pixels: np.ndarray, name: str) -> Image:

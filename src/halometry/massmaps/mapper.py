@@ -11,18 +11,18 @@ from torch import Tensor
 
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UsageError
-from halometry.lensfit.fitter import THREADS, Fitter
-from halometry.lensfit.mass_map import Imaged, Imager
-from halometry.lensfit.observation import Data, noise_is_known
-from halometry.lensfit.parametrization import values_of
+from halometry.lensfit.fitter import FIT_THREADS, Fitter
+from halometry.lensfit.mass_map import MassMapResult, MassMapSolver
+from halometry.lensfit.observation import FitData, noise_is_known
+from halometry.lensfit.parametrization import scene_values
 from halometry.simulation import Preset, Scene, load_preset
 from halometry.simulation.render import limited_threads
 
 CHANNELS = ("root of the counts", "residual over noise", "mass in 0.1 % of the halo's")
-UNIT = 1e-3  # share of the halo's mass, of the last of them
+MASS_UNIT = 1e-3  # share of the halo's mass, of the last of them
 
 
-class Mapper:
+class MassMapper:
     """From images to what a smooth lens leaves of them and the mass that explains it.
 
     Args:
@@ -41,25 +41,29 @@ class Mapper:
                 " Gaussian noise of a known size"
             )
         self.fitter = Fitter(self.preset)
-        self.imager = Imager(self.preset, self.fitter.layout, self.fitter.allowed)
+        self.solver = MassMapSolver(
+            self.preset, self.fitter.parametrization, self.fitter.mean_square_mass
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(3, h, w) of what it gives."""
-        return len(CHANNELS), self.imager.side, self.imager.side
+        return len(CHANNELS), self.solver.side, self.solver.side
 
-    def of_image(self, image: Image) -> np.ndarray:
+    def map_image(self, image: Image) -> np.ndarray:
         """An image of counts, perhaps scaled, as the channels `CHANNELS` (3, h, w).
 
         Raises:
             ReadError: it holds no counts, or is not of the preset's shape.
         """
-        data, optimum = self.fitter.smooth(self.read(image))
-        with torch.no_grad(), limited_threads(THREADS):
+        data, optimum = self.fitter.fit_smooth(self.prepare(image))
+        with torch.no_grad(), limited_threads(FIT_THREADS):
             counts = (data.values + data.offset)[None]
-            return _channels(self.imager.image(optimum.theta[:1], counts, data.extra))[0]
+            return _channels(
+                self.solver.solve_counts(optimum.theta[:1], counts, data.gaussian_variance)
+            )[0]
 
-    def read(self, image: Image) -> Data:
+    def prepare(self, image: Image) -> FitData:
         """An image as the likelihood takes it.
 
         Raises:
@@ -67,9 +71,11 @@ class Mapper:
         """
         shape = image.pixels.shape
         if shape != self.preset.image.shape:
-            wanted = sides_of(self.preset.image.shape)
-            raise ReadError(image.path, f"is {sides_of(shape)}; to be mapped it must be {wanted}")
-        data = self.fitter.read(image)
+            wanted = format_shape(self.preset.image.shape)
+            raise ReadError(
+                image.path, f"is {format_shape(shape)}; to be mapped it must be {wanted}"
+            )
+        data = self.fitter.prepare(image)
         if data.sigma is not None:
             raise ReadError(
                 image.path,
@@ -78,7 +84,7 @@ class Mapper:
             )
         return data
 
-    def of_scenes(self, counts: Tensor, scene: Scene) -> np.ndarray:
+    def map_scenes(self, counts: Tensor, scene: Scene) -> np.ndarray:
         """Simulated images (B, H, W) as channels (B, 3, h, w), fitted from their true lenses."""
         scene = scene.to(counts.device, torch.float64)
         smooth = replace(
@@ -86,18 +92,18 @@ class Mapper:
             subhalo_mass=torch.zeros_like(scene.subhalo_mass),
             vortex_mass=torch.zeros_like(scene.vortex_mass),
         )
-        with torch.no_grad(), limited_threads(THREADS):
-            theta = self.fitter.layout.coordinates(values_of(self.preset, smooth))
+        with torch.no_grad(), limited_threads(FIT_THREADS):
+            theta = self.fitter.parametrization.coordinates(scene_values(self.preset, smooth))
             extra = scene.background_rms[:, None] ** 2
-            return _channels(self.imager.image(theta, counts, extra))
+            return _channels(self.solver.solve_counts(theta, counts, extra))
 
 
-def _channels(imaged: Imaged) -> np.ndarray:
-    each = [imaged.counts.clamp_min(0).sqrt(), imaged.residual, imaged.mass / UNIT]
+def _channels(imaged: MassMapResult) -> np.ndarray:
+    each = [imaged.counts.clamp_min(0).sqrt(), imaged.residual, imaged.mass / MASS_UNIT]
     stacked: np.ndarray = torch.stack(each, dim=1).float().cpu().numpy()
     return stacked
 
 
-def sides_of(shape: tuple[int, ...]) -> str:
+def format_shape(shape: tuple[int, ...]) -> str:
     """A shape as people write it."""
     return " x ".join(map(str, shape))

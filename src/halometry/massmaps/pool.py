@@ -20,7 +20,7 @@ import yaml
 from halometry.config import validate
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError, UnavailableError
-from halometry.massmaps.mapper import Mapper
+from halometry.massmaps.mapper import MassMapper
 from halometry.parallel import (
     Workers,
     available_cores,
@@ -83,14 +83,14 @@ class MassMapPool:
         self._numbers = itertools.count()
 
     @cached_property
-    def mapper(self) -> Mapper:
+    def mapper(self) -> MassMapper:
         """That of this process, made when an image needs it: a preset may name files.
 
         Raises:
             ConfigError: they are not here.
             UsageError: see `Mapper`.
         """
-        return Mapper(self._read())
+        return MassMapper(self._read())
 
     @cached_property
     def _pool(self) -> ProcessPoolExecutor:
@@ -188,12 +188,12 @@ def _jobs(images: Iterator[Image | ReadError], size: int) -> Iterator[MassMapBat
         yield MassMapBatch(some)
 
 
-def _map(mapper: Mapper, told: str, job: MassMapBatch) -> list[Image | ReadError]:
+def _map(mapper: MassMapper, told: str, job: MassMapBatch) -> list[Image | ReadError]:
     """A job's images mapped; those that cannot be have the reason in their place."""
     if job.truth is not None:
         values: dict[str, Any] = {k: torch.from_numpy(v) for k, v in job.truth.items()}
         counts = torch.from_numpy(stack_pixels(job.images)[:, 0].astype(np.float32))
-        pairs = zip(job.images, mapper.of_scenes(counts, Scene(**values)), strict=True)
+        pairs = zip(job.images, mapper.map_scenes(counts, Scene(**values)), strict=True)
         return [
             replace(image, pixels=pixels, mass_map_preset=told)
             for image, pixels in pairs
@@ -202,11 +202,11 @@ def _map(mapper: Mapper, told: str, job: MassMapBatch) -> list[Image | ReadError
     return [_map_blindly(mapper, told, image) for image in job.images]
 
 
-def _map_blindly(mapper: Mapper, told: str, image: Image | ReadError) -> Image | ReadError:
+def _map_blindly(mapper: MassMapper, told: str, image: Image | ReadError) -> Image | ReadError:
     if isinstance(image, ReadError) or image.mass_map_preset is not None:
         return image
     try:
-        return replace(image, pixels=mapper.of_image(image), mass_map_preset=told)
+        return replace(image, pixels=mapper.map_image(image), mass_map_preset=told)
     except ReadError as error:
         return error
 
@@ -214,14 +214,14 @@ def _map_blindly(mapper: Mapper, told: str, image: Image | ReadError) -> Image |
 class _Worker:
     """What a process maps with."""
 
-    mapper: Mapper
+    mapper: MassMapper
     told: str
 
 
 def _begin(preset: Preset, told: str) -> None:
     begin_as_child()
     torch.set_num_threads(1)
-    _Worker.mapper, _Worker.told = Mapper(preset), told
+    _Worker.mapper, _Worker.told = MassMapper(preset), told
 
 
 def _work(job: MassMapBatch) -> list[Image | ReadError]:

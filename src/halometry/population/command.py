@@ -12,7 +12,7 @@ from halometry import __version__
 from halometry.errors import UsageError, did_you_mean
 from halometry.io import check_writable, write_table, write_text
 from halometry.log import logger, warn
-from halometry.plotting import save
+from halometry.plotting import save_figure
 from halometry.population.figure import fractions_figure, masses_figure
 from halometry.population.fractions import Fractions, class_fractions
 from halometry.population.masses import LAWS, MassPopulation, mass_population
@@ -158,7 +158,7 @@ def write_population(found: Population, out: Path, answers: Answers) -> None:
         drawn = masses_figure(
             masses.mean, masses.spread, masses.posterior, density, masses.known, medians
         )
-    save(drawn, out / "population.png")
+    save_figure(drawn, out / "population.png")
 
 
 def record_of(found: Population) -> dict[str, object]:

@@ -9,7 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import gaussian_kde
 
-from halometry.plotting import COLORS, INK, MUTED, bare, colors, figure, styled
+from halometry.plotting import (
+    COLORS,
+    MUTED_COLOR,
+    TEXT_COLOR,
+    colors_by_name,
+    create_figure,
+    hide_axes,
+    with_style,
+)
 
 SHOWN = 2000  # draws
 POINTS = 300  # of a curve
@@ -17,7 +25,7 @@ CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])  # of three 
 LEVELS = (0.95, 0.68)
 
 
-@styled
+@with_style
 def fractions_figure(draws: np.ndarray, weights: np.ndarray, names: Sequence[str]) -> Figure:
     """The posterior of each class's fraction; of three, also of all together in a triangle.
 
@@ -29,8 +37,8 @@ def fractions_figure(draws: np.ndarray, weights: np.ndarray, names: Sequence[str
     rows = np.random.default_rng(0).choice(len(draws), SHOWN, p=weights)
     shown = draws[rows]
     three = len(names) == 3
-    made, axes = figure(8.6 if three else 5.2, 3.6, 1, 2 if three else 1)
-    panel, color = axes[0, 0], colors(names)
+    made, axes = create_figure(8.6 if three else 5.2, 3.6, 1, 2 if three else 1)
+    panel, color = axes[0, 0], colors_by_name(names)
     low, high = np.quantile(shown, (0.001, 0.999))
     margin = 0.15 * (high - low)
     at = np.linspace(max(0.0, low - margin), min(1.0, high + margin), POINTS)
@@ -49,8 +57,8 @@ def fractions_figure(draws: np.ndarray, weights: np.ndarray, names: Sequence[str
 
 def _triangle(panel: Axes, draws: np.ndarray, names: Sequence[str]) -> None:
     """Draws (S, 3) with the regions that hold 68 and 95 % of them."""
-    bare(panel)
-    panel.fill(*CORNERS.T, facecolor="none", edgecolor=MUTED, lw=1)
+    hide_axes(panel)
+    panel.fill(*CORNERS.T, facecolor="none", edgecolor=MUTED_COLOR, lw=1)
     points = draws @ CORNERS
     panel.scatter(points[:, 0], points[:, 1], s=2, color=COLORS[0], alpha=0.25, lw=0)
     for name, corner, place in zip(
@@ -58,7 +66,7 @@ def _triangle(panel: Axes, draws: np.ndarray, names: Sequence[str]) -> None:
     ):
         shift = 0.03 if place[1] == "bottom" else -0.03
         panel.text(corner[0], corner[1] + shift, f"all {name}", ha=place[0], va=place[1],
-                   color=INK, fontsize=9)  # fmt: skip
+                   color=TEXT_COLOR, fontsize=9)  # fmt: skip
     law = gaussian_kde(points.T)
     low, high = points.min(axis=0), points.max(axis=0)
     margin = 0.2 * (high - low)
@@ -76,7 +84,7 @@ def _heights(densities: np.ndarray) -> list[float]:
     return [float(np.quantile(densities, 1 - level)) for level in LEVELS]
 
 
-@styled
+@with_style
 def masses_figure(
     mean: np.ndarray,
     spread: np.ndarray,
@@ -94,7 +102,7 @@ def masses_figure(
         known: the masses that the training set tells of.
         medians: of the lenses (N,).
     """
-    made, axes = figure(8.6, 3.6, 1, 2)
+    made, axes = create_figure(8.6, 3.6, 1, 2)
     left, right = axes[0]
     order = np.sort(posterior, axis=None)[::-1]
     inside = np.cumsum(order)
@@ -110,7 +118,9 @@ def masses_figure(
     rows, columns = np.unravel_index(cells, posterior.shape)
     drawn = law(at, mean[rows, None], spread[columns, None])
     low, median, high = np.quantile(drawn, (0.025, 0.5, 0.975), axis=0)
-    right.hist(medians, bins="auto", density=True, color=MUTED, alpha=0.3, label="lenses' medians")
+    right.hist(
+        medians, bins="auto", density=True, color=MUTED_COLOR, alpha=0.3, label="lenses' medians"
+    )
     right.fill_between(at, low, high, color=COLORS[0], alpha=0.3, lw=0)
     right.plot(at, median, color=COLORS[0], lw=2, label="population, with 95 %")
     right.set_xlabel("f_sub")

@@ -8,14 +8,14 @@ from textwrap import fill
 import numpy as np
 from matplotlib.figure import Figure
 
-from halometry.plotting import COLORS, MUTED, figure, styled
+from halometry.plotting import COLORS, MUTED_COLOR, create_figure, with_style
 from halometry.robustness.core import Step
 from halometry.robustness.shifts import SHIFTS
 
 LETTERS = 19  # of a title's line
 
 
-@styled
+@with_style
 def robustness_figure(own: Step, steps: Sequence[Step], titles: Mapping[str, str]) -> Figure:
     """A row of panels a metric, a column a shift; the training preset is the hollow point.
 
@@ -27,7 +27,7 @@ def robustness_figure(own: Step, steps: Sequence[Step], titles: Mapping[str, str
         titles: of the metrics that are shown, by key.
     """
     shifts = list(dict.fromkeys(step.shift for step in steps if step.shift))
-    made, axes = figure(
+    made, axes = create_figure(
         1.55 * len(shifts) + 1.0, 1.75 * len(titles) + 0.7, len(titles), len(shifts),
         sharey="row", sharex="col",
     )  # fmt: skip
@@ -44,7 +44,7 @@ def robustness_figure(own: Step, steps: Sequence[Step], titles: Mapping[str, str
             down = middle - [one.low for one in values]
             up = np.array([one.high for one in values]) - middle
             at, color = np.arange(len(shown)), COLORS[row % len(COLORS)]
-            panel.axhline(middle[here], color=MUTED, lw=1, ls=":")
+            panel.axhline(middle[here], color=MUTED_COLOR, lw=1, ls=":")
             panel.errorbar(at, middle, np.maximum([down, up], 0), color=color, lw=1.5,
                            marker="o", ms=4, elinewidth=1)  # fmt: skip
             panel.plot(here, middle[here], marker="o", ms=6, mfc="white", mec=color, mew=1.5,

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from halometry.evaluation.bootstrap import Interval
 from halometry.io import write_table, write_text
-from halometry.plotting import save
+from halometry.plotting import save_figure
 from halometry.provenance import provenance
 from halometry.robustness.core import Robustness, Step
 from halometry.robustness.figure import robustness_figure
@@ -77,7 +77,7 @@ def write_robustness(found: Robustness, out: Path) -> None:
     write_text(out / "robustness.json", json.dumps(record_of(found), indent=1) + "\n")
     _write_csv(out / "robustness.csv", found)
     shown = {key: title for key, title in columns_of(found).items() if key not in ("r2",)}
-    save(robustness_figure(found.own, found.steps, shown), out / "robustness.png")
+    save_figure(robustness_figure(found.own, found.steps, shown), out / "robustness.png")
 
 
 def record_of(found: Robustness) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import Split
 from halometry.datasets.store import is_store, open_store, read_attributes
 from halometry.errors import ConfigError, RunError
-from halometry.massmaps.mapper import sides_of
+from halometry.massmaps.mapper import format_shape
 from halometry.massmaps.pool import preset_from_yaml
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.open import AnyRun
@@ -86,7 +86,7 @@ def _misfit(run: AnyRun, shape: tuple[int, int, int]) -> str | None:
     wanted = preset_from_yaml(run.config.data.mass_map_preset).image.shape
     if shape == wanted:
         return None
-    return f"is {sides_of(shape)}; to be mapped it must be {sides_of(wanted)}"
+    return f"is {format_shape(shape)}; to be mapped it must be {format_shape(wanted)}"
 
 
 def labels_of_run(run: AnyRun) -> np.ndarray:

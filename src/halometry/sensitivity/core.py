@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halometry.lensfit.linear import unexplained
+from halometry.lensfit.linear import project_out
 from halometry.log import Tracker
 from halometry.sensitivity.curves import Outcomes
 from halometry.sensitivity.ideal_observer import (
@@ -120,7 +120,7 @@ def chances_of(
         (B,) each.
     """
     known = detected_known(lenses.expected, lumpy, false_positives, lenses.extra)
-    left = unexplained(lenses.changes(lumpy)[:, None], lenses.derivatives)[:, 0].norm(dim=-1)
+    left = project_out(lenses.changes(lumpy)[:, None], lenses.derivatives)[:, 0].norm(dim=-1)
     return {
         KNOWN: known,
         FITTED: detected(left, threshold(false_positives)),
@@ -144,5 +144,5 @@ def threshold_of_search(
     one = with_subhalo(lenses.scene, judge.preset, 10**mass, judge.seed, lens)
     x, y = places(judge.preset, SEARCH)
     lumpy = expectations(moved(one, x.to(device), y.to(device)), judge.preset)
-    left = unexplained(lenses.changes(lumpy)[None], lenses.derivatives)[0]
+    left = project_out(lenses.changes(lumpy)[None], lenses.derivatives)[0]
     return search_threshold(left, false_positives)

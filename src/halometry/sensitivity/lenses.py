@@ -12,7 +12,7 @@ from torch import Tensor
 from halometry.attribution.maps import log_odds
 from halometry.lensfit.fitter import without_substructure
 from halometry.lensfit.likelihood import Model
-from halometry.lensfit.parametrization import layout_of, values_of
+from halometry.lensfit.parametrization import build_parametrization, scene_values
 from halometry.runs.run import Answerer
 from halometry.simulation import Preset, Scene, draw_scenes, observe, render
 from halometry.simulation.distributions import Quantity
@@ -45,8 +45,8 @@ class SmoothLenses:
     ) -> SmoothLenses:
         """Lenses `start` to `start + count` of a preset and seed."""
         scene = smooth_scenes(preset, seed, start, count, device)
-        layout = layout_of(preset, scene.rows(slice(0, 1)))
-        theta = layout.coordinates(values_of(preset, scene))
+        layout = build_parametrization(preset, scene.rows(slice(0, 1)))
+        theta = layout.coordinates(scene_values(preset, scene))
         expected, derivatives = Model(preset, layout).linearized(theta)
         extra = scene.background_rms[:, None] ** 2
         noise = (expected + extra).sqrt()

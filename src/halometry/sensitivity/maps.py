@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halometry.lensfit.linear import unexplained
+from halometry.lensfit.linear import project_out
 from halometry.log import Tracker
 from halometry.sensitivity.core import AT_ONCE, FITTED, KNOWN
 from halometry.sensitivity.curves import NETWORK, crossing
@@ -86,7 +86,7 @@ def sensitivity_map(
             many = moved(one, x[at], y[at])
             lumpy = expectations(many, preset)
             known = expected_gain(lenses.expected, lumpy, lenses.extra)
-            left = unexplained(lenses.changes(lumpy)[None], lenses.derivatives)[0]
+            left = project_out(lenses.changes(lumpy)[None], lenses.derivatives)[0]
             values[KNOWN][at, m] = known.sqrt().cpu().numpy()
             values[FITTED][at, m] = left.norm(dim=-1).cpu().numpy()
             scores = []

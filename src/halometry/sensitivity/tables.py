@@ -12,7 +12,7 @@ from typing import Any
 
 from halometry.evaluation.bootstrap import Interval, format_interval
 from halometry.io import write_table, write_text
-from halometry.plotting import save
+from halometry.plotting import save_figure
 from halometry.provenance import command, provenance
 from halometry.sensitivity.core import FITTED, SOUGHT
 from halometry.sensitivity.curves import LEVELS, NETWORK, Outcomes
@@ -197,12 +197,14 @@ def write_sensitivity(folder: Path, seen: Sensitivity) -> None:
         for place, of in seen.outcomes.items()
     }
     masses = next(iter(seen.outcomes.values())).masses
-    save(completeness_figure(masses, panels, seen.false_positives), folder / "completeness.png")
+    save_figure(
+        completeness_figure(masses, panels, seen.false_positives), folder / "completeness.png"
+    )
     one = seen.map
     maps = {_called(seen, name): map_ for name, map_ in one.masses.items()}
     ends = float(masses[0]), float(masses[-1])
     drawn = map_figure(one.image, one.pixel_scale, one.x, one.y, maps, ends, one.einstein_radius)
-    save(drawn, folder / "map.png")
+    save_figure(drawn, folder / "map.png")
 
 
 def _lines(seen: Sensitivity) -> Iterator[list[str]]:

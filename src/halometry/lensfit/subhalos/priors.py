@@ -10,12 +10,12 @@ from halometry.errors import UsageError
 from halometry.simulation.distributions import PowerLaw
 from halometry.simulation.preset import Preset
 
-FARTHEST = 4.0  # arcsec; the memory that effects take grows with the fourth power
-CIRCLE = 0.01  # rad, that an angle's range may differ from a whole one
+MAX_RADIUS_ARCSEC = 4.0  # arcsec; the memory that effects take grows with the fourth power
+MAX_ANGLE_GAP_RAD = 0.01  # rad, that an angle's range may differ from a whole one
 
 
 @dataclass(frozen=True)
-class Laws:
+class SubhaloPrior:
     """What a preset says of its subhalos.
 
     Attributes:
@@ -24,15 +24,15 @@ class Laws:
         inner, outer: distance from the lens, arcsec, uniform between.
     """
 
-    number: float
-    low: float
-    high: float
+    mean_number: float
+    min_fraction: float
+    max_fraction: float
     slope: float
-    inner: float
-    outer: float
+    min_radius: float
+    max_radius: float
 
     @classmethod
-    def of(cls, preset: Preset) -> Laws:
+    def from_preset(cls, preset: Preset) -> SubhaloPrior:
         """Those of a preset.
 
         Raises:
@@ -49,7 +49,7 @@ class Laws:
             or mass.slope == -1
             or law.radius.uniform is None
             or law.angle.uniform is None
-            or abs(np.ptp(law.angle.support) - 2 * np.pi) > CIRCLE
+            or abs(np.ptp(law.angle.support) - 2 * np.pi) > MAX_ANGLE_GAP_RAD
             or halo is None
             or halo.value is None
         ):
@@ -58,16 +58,18 @@ class Laws:
                 " -1) and a Poisson number, uniform in distance and angle, in a halo of one mass"
             )
         inner, outer = law.radius.support
-        if outer > FARTHEST:
+        if outer > MAX_RADIUS_ARCSEC:
             raise UsageError(
                 f"preset {preset.name}: has subhalos {outer:g} arcsec from the lens; sampling"
-                f" takes none beyond {FARTHEST:g}"
+                f" takes none beyond {MAX_RADIUS_ARCSEC:g}"
             )
         low, high = (end * preset.mass_scale / halo.value for end in (mass.low, mass.high))
         return cls(float(law.number.poisson), low, high, mass.slope, inner, outer)
 
-    def masses(self, quantile: np.ndarray) -> np.ndarray:
+    def mass_quantile(self, quantile: np.ndarray) -> np.ndarray:
         """Mass fractions at quantiles of their law."""
         k = self.slope + 1
-        share: np.ndarray = self.low**k + quantile * (self.high**k - self.low**k)
+        share: np.ndarray = self.min_fraction**k + quantile * (
+            self.max_fraction**k - self.min_fraction**k
+        )
         return share ** (1 / k)
