@@ -67,7 +67,7 @@ def map_mass(
     Raises:
         DataError: there is no such set, or an image of it holds no counts.
         UsageError: no preset is given and the set has none; another set is there already; see
-            `Mapper`.
+            `MassMapper`.
         StorageError: no room or no permission.
         UnavailableError: a process ended. After either, finished shards are kept.
 

@@ -88,7 +88,7 @@ class MassMapPool:
 
         Raises:
             ConfigError: they are not here.
-            UsageError: see `Mapper`.
+            UsageError: see `MassMapper`.
         """
         return MassMapper(self._read())
 
