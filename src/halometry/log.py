@@ -1,9 +1,9 @@
-"""Messages, warnings and progress bars.
+"""Log messages, warnings and progress bars.
 
-The library itself prints nothing but progress bars. Messages go to the logger `halometry`, for
-which only the command installs a handler; warnings are `HalometryWarning`. Progress bars appear on
-a terminal. `progress=False` in a function that has this argument switches them off, and so does
-the environment variable `HALOMETRY_PROGRESS=0` everywhere.
+The library prints nothing but progress bars. Messages go to the logger `halometry`; only the
+command installs a handler that prints them. Warnings are of the class `HalometryWarning`. Progress
+bars appear on a terminal. `progress=False` switches them off in the functions that have this
+argument, and the environment variable `HALOMETRY_PROGRESS=0` switches them off everywhere.
 """
 
 from __future__ import annotations
@@ -27,80 +27,99 @@ from rich.text import Text
 from halometry.errors import HalometryWarning
 
 logger = logging.getLogger("halometry")
+logger.addHandler(logging.NullHandler())
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
-SECONDS_BETWEEN_MESSAGES = 10.0  # of progress, where there is no terminal
+SECONDS_BETWEEN_MESSAGES = 10.0  # of progress, if there is no terminal
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-_bars_wanted: ContextVar[bool] = ContextVar("bars_wanted", default=True)
+_progress_enabled: ContextVar[bool] = ContextVar("progress_enabled", default=True)
 
 
 def warn(message: str) -> None:
-    """Issue a `HalometryWarning` that points to the caller of the function that calls this."""
+    """Issue a `HalometryWarning` that points to the caller of the calling function."""
     warnings.warn(message, HalometryWarning, stacklevel=3)
 
 
 def silence() -> None:
-    """Show no more messages and progress in this process, which is one of several."""
+    """Switch off messages and progress in this process for good.
+
+    For training in several processes, of which only the first reports.
+    """
     logger.setLevel(logging.ERROR)
-    _bars_wanted.set(False)
+    _progress_enabled.set(False)
+
+
+@contextmanager
+def without_progress(active: bool = True) -> Iterator[None]:
+    """Switch progress off inside a `with` block, if `active`."""
+    token = _progress_enabled.set(_progress_enabled.get() and not active)
+    try:
+        yield
+    finally:
+        _progress_enabled.reset(token)
 
 
 def with_progress(function: Function) -> Function:
-    """Decorate a function whose keyword `progress` says whether progress bars are shown."""
+    """Decorator for functions whose keyword argument `progress` switches progress on or off."""
 
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("progress", True):
+        with without_progress(not kwargs.get("progress", True)):
             return function(*args, **kwargs)
-        token = _bars_wanted.set(False)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            _bars_wanted.reset(token)
 
     return cast("Function", wrapped)
 
 
 def progress_is_shown() -> bool:
-    """Whether progress is reported: neither `progress=False` nor HALOMETRY_PROGRESS=0."""
-    return _bars_wanted.get() and os.environ.get("HALOMETRY_PROGRESS", "1") != "0"
+    """Whether progress is reported, by bars or by messages."""
+    return _progress_enabled.get() and os.environ.get("HALOMETRY_PROGRESS", "1") != "0"
 
 
 class Tracker:
-    """Counter of finished work; see `track`."""
+    """Counter of finished work, which `track` creates.
+
+    Attributes:
+        done, total: amount of work that is finished, and that there is.
+        note: text beside the counter, such as a loss.
+    """
 
     def __init__(self, description: str, total: int, bar: Progress | None) -> None:
         self.description, self.total, self.done, self.note = description, total, 0, ""
         self._bar = bar
         self._task = bar.add_task(description, total=total, note="") if bar else None
-        self._start = self._last = time.monotonic()
-        self._first = 0
+        self._start = self._last_message = time.monotonic()
+        self._done_before = 0
 
     def start_at(self, done: int) -> None:
-        """Start from work done by an earlier process, which does not count for the time left."""
-        self.done = self._first = done
+        """Count work of an earlier process as done; the estimated time ignores it."""
+        self.done = self._done_before = done
         if self._bar and self._task is not None:
             self._bar.reset(self._task, total=self.total, completed=done)
 
     def advance(self, count: int = 1, note: str | None = None) -> None:
-        """Count more work as done, with a note (a loss, a metric) to show beside it."""
+        """Count more work as done, and change the note if one is given."""
         self.done += count
         self.note = self.note if note is None else note
-        now = time.monotonic()
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=self.done, note=self.note)
-        elif now - self._last >= SECONDS_BETWEEN_MESSAGES and self.done < self.total:
-            self._last = now
-            if progress_is_shown():
-                rate = max(self.done - self._first, 1e-9) / (now - self._start)
-                left = duration((self.total - self.done) / rate)
-                text = f"{self.description}: {self.done}/{self.total}, {left} left  {self.note}"
-                logger.info(text.rstrip())
+        else:
+            self._log(time.monotonic())
+
+    def _log(self, now: float) -> None:
+        """Log the state, unless that was done a moment ago."""
+        if now - self._last_message < SECONDS_BETWEEN_MESSAGES or self.done >= self.total:
+            return
+        self._last_message = now
+        if progress_is_shown():
+            rate = max(self.done - self._done_before, 1e-9) / (now - self._start)
+            left = duration((self.total - self.done) / rate)
+            text = f"{self.description}: {self.done}/{self.total}, {left} left  {self.note}"
+            logger.info(text.rstrip())
 
 
 class TimeLeft(ProgressColumn):
-    """Time left, in minutes and seconds."""
+    """Column of a progress bar: the time left, in minutes and seconds."""
 
     max_refresh = 0.5
 
@@ -136,7 +155,7 @@ def track(description: str, total: int) -> Iterator[Tracker]:
 
 
 def duration(seconds: float) -> str:
-    """A duration in words.
+    """Format a duration with its units.
 
     Example:
         >>> duration(75), duration(0.4), duration(7260)

@@ -1,9 +1,10 @@
-"""What the command refuses, in one line and with its exit status."""
+"""Errors of the command: one line on standard error and an exit status."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,67 +15,69 @@ import halometry
 from helpers.terminal import QUICK, Command, Outcome
 
 
-def class_folder(root: Path, classes: dict[str, int], side: int = 48) -> Path:
-    """Class folders with so many arrays of noise in each."""
-    for name, count in classes.items():
+def make_class_folders(root: Path, n_images: dict[str, int], side: int = 48) -> Path:
+    """Class folders with this number of arrays of noise in each."""
+    for name, count in n_images.items():
         (root / name).mkdir(parents=True)
         for i in range(count):
             np.save(root / name / f"{i}.npy", np.random.default_rng(i).random((side, side)))
     return root
 
 
-def wrong_path(p: Path) -> list[object]:
-    return [p / "gone"]
+def make_nothing(folder: Path) -> Path:
+    return folder / "gone"
 
 
-def empty_folder(p: Path) -> list[object]:
-    (p / "set").mkdir()
-    return [p / "set"]
+def make_empty_folder(folder: Path) -> Path:
+    (folder / "set").mkdir()
+    return folder / "set"
 
 
-def one_class(p: Path) -> list[object]:
-    return [class_folder(p / "set", {"no": 3})]
+def make_one_class(folder: Path) -> Path:
+    return make_class_folders(folder / "set", {"no": 3})
 
 
-def mixed_shapes(p: Path) -> list[object]:
-    folder = class_folder(p / "set", {"no": 20, "vort": 20})
-    np.save(folder / "vort" / "7.npy", np.random.default_rng(0).random((50, 50)))
-    return [folder]
+def make_mixed_shapes(folder: Path) -> Path:
+    dataset = make_class_folders(folder / "set", {"no": 20, "vort": 20})
+    np.save(dataset / "vort" / "7.npy", np.random.default_rng(0).random((50, 50)))
+    return dataset
 
 
-def not_a_number(p: Path) -> list[object]:
-    folder = class_folder(p / "set", {"no": 20, "vort": 20})
-    np.save(folder / "vort" / "7.npy", np.full((48, 48), np.nan))
-    return [folder]
+def make_nan_image(folder: Path) -> Path:
+    dataset = make_class_folders(folder / "set", {"no": 20, "vort": 20})
+    np.save(dataset / "vort" / "7.npy", np.full((48, 48), np.nan))
+    return dataset
 
 
-def constant(p: Path) -> list[object]:
-    folder = class_folder(p / "set", {"no": 20, "vort": 20})
-    np.save(folder / "vort" / "7.npy", np.full((48, 48), 3.0))
-    return [folder]
+def make_constant_image(folder: Path) -> Path:
+    dataset = make_class_folders(folder / "set", {"no": 20, "vort": 20})
+    np.save(dataset / "vort" / "7.npy", np.full((48, 48), 3.0))
+    return dataset
 
 
-def truncated(p: Path) -> list[object]:
-    folder = class_folder(p / "set", {"no": 20, "vort": 20})
-    file = folder / "vort" / "7.npy"
+def make_truncated_file(folder: Path) -> Path:
+    dataset = make_class_folders(folder / "set", {"no": 20, "vort": 20})
+    file = dataset / "vort" / "7.npy"
     file.write_bytes(file.read_bytes()[:300])
-    return [folder]
+    return dataset
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (wrong_path, "gone: no such file or folder"),
-        (empty_folder, "set: no images found; a folder of class folders"),
-        (one_class, "set: has images of one class only (no); at least two class folders"),
-        (mixed_shapes, "7.npy"),
-        (not_a_number, "7.npy: has 2304 of 2304 pixels that are not finite"),
-        (constant, "7.npy: is constant: every pixel is 3"),
-        (truncated, "7.npy: is truncated"),
+        (make_nothing, "gone: no such file or folder"),
+        (make_empty_folder, "set: no images found; a folder of class folders"),
+        (make_one_class, "set: has images of one class only (no); at least two class folders"),
+        (make_mixed_shapes, "7.npy"),
+        (make_nan_image, "7.npy: has 2304 of 2304 pixels that are not finite"),
+        (make_constant_image, "7.npy: is constant: every pixel is 3"),
+        (make_truncated_file, "7.npy: is truncated"),
     ],
 )
-def test_bad_sets(command: Command, tmp_path: Path, make: object, message: str) -> None:
-    (data,) = make(tmp_path)  # type: ignore[operator]
+def test_train_refuses_a_bad_dataset(
+    command: Command, tmp_path: Path, make: Callable[[Path], Path], message: str
+) -> None:
+    data = make(tmp_path)
     failed = command("train", "--task", "classification", "--data", data,
                      "--backbone", "resnet18", "--out", tmp_path / "run", *QUICK)  # fmt: skip
     assert failed.status == 1
@@ -84,13 +87,14 @@ def test_bad_sets(command: Command, tmp_path: Path, make: object, message: str) 
 
 
 def assert_one_line(failed: Outcome) -> None:
+    """Check that the error is one line, the last one, and no traceback."""
     assert "Traceback" not in failed.err + failed.out
-    said = [line for line in failed.err.splitlines() if line.startswith("error: ")]
-    assert len(said) == 1
-    assert failed.err.splitlines()[-1] == said[0]
+    errors = [line for line in failed.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert failed.err.splitlines()[-1] == errors[0]
 
 
-def test_a_mass_outside_its_range(command: Command, tmp_path: Path) -> None:
+def test_train_refuses_a_mass_fraction_out_of_range(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "lens_data"
     folder.mkdir()
     for i, mass in enumerate([0.01, 0.02, -0.5] + [0.03] * 9):
@@ -109,16 +113,16 @@ def test_a_mass_outside_its_range(command: Command, tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["simulate", "comon_test_1", "--out", "x.h5"], "did you mean 'common_test_1'?"),
-        (["simulate", "model_1", "--count", "5", "--test", "5", "--out", "x.h5"], "--test 5"),
+        (["simulate", "model_1", "--count", "5", "--n-test", "5", "--out", "x.h5"], "test 5"),
         (["simulate", "model_1", "--out", "."], ".: is a folder; give the name of a file"),
         (["presets", "modl_1"], "did you mean 'model_1'?"),
         (["recipes", "defalt"], "did you mean 'default'?"),
         (["backbones", "resnet81"], "unknown backbone 'resnet81', did you mean"),
         (["show", "halo_mas"], "did you mean 'halo_mass'?"),
-        (["fit", "x.npy", "--preset", "model_1", "--map"], "--map: say with --out FOLDER"),
+        (["fit", "x.npy", "--preset", "model_1", "--mass-map"], "--mass-map: needs --out"),
     ],
 )
-def test_unknown_names(
+def test_unknown_name_gets_a_hint(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str],
     message: str,
 ) -> None:  # fmt: skip
@@ -142,7 +146,7 @@ def test_unknown_names(
         (["--backbone", "mobilenet"], "unknown backbone 'mobilenet'"),
     ],
 )
-def test_wrong_options_of_train(
+def test_train_refuses_a_wrong_option(
     command: Command, lenses: Path, tmp_path: Path, extra: list[str], message: str
 ) -> None:
     failed = command("train", "--task", "classification", "--data", lenses, "--backbone",
@@ -153,7 +157,7 @@ def test_wrong_options_of_train(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_recipe_with_a_misspelt_key(command: Command, lenses: Path, tmp_path: Path) -> None:
+def test_misspelled_recipe_key_gets_a_hint(command: Command, lenses: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("name: mine\ndescription: A test.\nepoch: 3\n")
     failed = command("train", "--task", "classification", "--data", lenses, "--backbone",
@@ -163,14 +167,16 @@ def test_a_recipe_with_a_misspelt_key(command: Command, lenses: Path, tmp_path: 
     assert_one_line(failed)
 
 
-def test_a_run_folder_of_the_other_task(command: Command, run: Path, masses: Path) -> None:
+def test_evaluate_refuses_a_dataset_of_the_other_task(
+    command: Command, run: Path, masses: Path
+) -> None:
     failed = command("evaluate", run, "--data", masses, "--out", run.parent / "e")
     assert failed.status == 1
     assert f"{run}: is a run for classification, {masses} is for regression" in failed.err
     assert_one_line(failed)
 
 
-def test_a_folder_that_is_no_run(command: Command, lenses: Path, tmp_path: Path) -> None:
+def test_folder_without_config_is_not_a_run(command: Command, lenses: Path, tmp_path: Path) -> None:
     for words in (["evaluate", tmp_path, "--data", lenses, "--out", tmp_path / "e"],
                   ["predict", tmp_path, lenses]):  # fmt: skip
         failed = command(*words)
@@ -179,7 +185,7 @@ def test_a_folder_that_is_no_run(command: Command, lenses: Path, tmp_path: Path)
         assert_one_line(failed)
 
 
-def test_a_store_is_not_replaced_unasked(command: Command, tmp_path: Path) -> None:
+def test_simulate_replaces_a_dataset_only_with_overwrite(command: Command, tmp_path: Path) -> None:
     words = ["simulate", "demo_mass", "--count", "3", "--out", str(tmp_path / "a.h5")]
     assert command(*words).status == 0
     before = (tmp_path / "a.h5").read_bytes()
@@ -196,18 +202,18 @@ def test_a_store_is_not_replaced_unasked(command: Command, tmp_path: Path) -> No
     assert (tmp_path / "a.h5").read_bytes() != before
 
 
-def test_answers_for_bad_files_are_counted(command: Command, run: Path, tmp_path: Path) -> None:
+def test_predict_counts_unreadable_files(command: Command, run: Path, tmp_path: Path) -> None:
     for i in range(5):
         (tmp_path / f"{i}.npy").write_bytes(b"x")
     failed = command("predict", run, tmp_path, "--out", tmp_path / "p.csv")
     assert failed.status == 1
     assert failed.out.count("not read: ") == 3
     assert "... and 2 more; see the column 'error'" in failed.out
-    assert f"0 of 5 answered -> {tmp_path / 'p.csv'}" in failed.out
+    assert f"0 of 5 predicted -> {tmp_path / 'p.csv'}" in failed.out
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="a small disk needs root")
-def test_a_full_disk(command: Command, lenses: Path, tmp_path: Path) -> None:
+def test_full_disk_is_one_error(command: Command, lenses: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
@@ -229,7 +235,7 @@ def test_a_full_disk(command: Command, lenses: Path, tmp_path: Path) -> None:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_folder_that_may_not_be_written(command: Command, tmp_path: Path) -> None:
+def test_simulate_refuses_a_folder_that_cannot_be_made(command: Command, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "a.h5"
     failed = command("simulate", "demo_mass", "--count", 3, "--out", out)
@@ -238,27 +244,27 @@ def test_a_folder_that_may_not_be_written(command: Command, tmp_path: Path) -> N
     assert_one_line(failed)
 
 
-def test_a_gpu_without_room(
+def test_full_gpu_memory_is_one_error(
     command: Command, lenses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def raise_out_of_memory(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr("halometry.training.train.configure", full)
+    monkeypatch.setattr("halometry.training.train.configure", raise_out_of_memory)
     words = ("train", "--task", "classification", "--data", lenses, "--out", tmp_path / "run")
     failed = command(*words, "--backbone", "mobilenetv3_small")
     assert "the GPU's memory is not enough; use a smaller --set batch_size" in failed.err
     assert_one_line(failed)
 
 
-def test_debug_shows_where(command: Command, tmp_path: Path) -> None:
+def test_debug_raises_the_error(command: Command, tmp_path: Path) -> None:
     for words in (["--debug", "evaluate"], ["evaluate", "--debug"]):
         with pytest.raises(halometry.errors.RunError):
             command(*words, tmp_path, "--data", tmp_path, "--out", tmp_path / "e")
 
 
 @pytest.mark.parametrize("words", [["nonsense"], ["train"], ["simulate", "model_1", "--coun", "1"]])
-def test_usage_errors_have_status_two(command: Command, words: list[str]) -> None:
+def test_usage_error_has_exit_status_two(command: Command, words: list[str]) -> None:
     failed = command(*words)
     assert failed.status == 2
     assert "Traceback" not in failed.err

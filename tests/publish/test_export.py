@@ -199,7 +199,7 @@ def test_the_command(
     assert f" MB, checked on images of {lenses} (16)" in out
     assert "largest difference from PyTorch's answers: " in out
     status, out, _ = command("predict", file, lenses, "--out", tmp_path / "p.csv")
-    assert (status, out.splitlines()[-1]) == (0, f"90 of 90 answered -> {tmp_path / 'p.csv'}")
+    assert (status, out.splitlines()[-1]) == (0, f"90 of 90 predicted -> {tmp_path / 'p.csv'}")
     status, out, _ = command("evaluate", file, "--data", lenses, "--out", tmp_path / "judged")
     assert status == 0
     assert "9 test images kept aside in training" in out

@@ -1,123 +1,123 @@
-"""The application, what its verbs print with, and the options that they share."""
+"""The application object, and the options that several subcommands share."""
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from halometry import __version__
-from halometry.parallel import Workers
+from halometry.cli.output import print_line
+from halometry.config import Task
+
+if TYPE_CHECKING:
+    from halometry.parallel import Workers
+
+Function = TypeVar("Function", bound=Callable[..., None])
+
+GLOBAL_OPTIONS = ("--debug", "--quiet", "--verbose")  # accepted anywhere on the line
 
 app = typer.Typer(
     name="halometry",
-    help="Read dark matter from images of strong gravitational lenses.",
+    help="Infer dark matter substructure from images of strong gravitational lenses.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-out_console = Console(highlight=False)
 
 
-def tell(message: str) -> None:
-    """Print text as it is, whatever the width of the terminal."""
-    out_console.print(message, markup=False, soft_wrap=True)
+def subcommand(
+    panel: str, example: str, *, name: str | None = None
+) -> Callable[[Function], Function]:
+    """Decorator that makes a function a subcommand.
+
+    Args:
+        panel: panel of `halometry --help` that lists it.
+        example: a command line, shown at the end of its own help.
+        name: its name, if that is not the function's.
+    """
+    return app.command(name, rich_help_panel=panel, epilog=f"Example: {example}")
 
 
-def listing(*columns: str) -> Table:
-    """A table whose first column keeps its names whole."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for i, column in enumerate(columns):
-        table.add_column(column, no_wrap=i == 0)
-    return table
-
-
-def print_rows(rows: list[list[str]]) -> None:
-    """Print a table whose first row is its head."""
-    head, *others = rows
-    table = listing(*head)
-    for row in others:
-        table.add_row(*map(escape, row))
-    out_console.print(table)
-
-
-class TaskName(StrEnum):
-    classification = "classification"
-    regression = "regression"
-
-
-class Target(StrEnum):
-    plain = "plain"
-    log = "log"
-
-
-class Format(StrEnum):
-    onnx = "onnx"
-
-
-TaskOption = Annotated[TaskName, typer.Option(help="What to learn: a class, or a mass fraction.")]
+TaskOption = Annotated[Task, typer.Option(help="Quantity to learn: a class or a mass fraction.")]
 FolderArgument = Annotated[
     str,
-    typer.Argument(help="A run folder, a name from 'halometry weights', or hf://USER/REPO."),
+    typer.Argument(help="Run folder, name from 'halometry weights', or hf://USER/REPO."),
 ]
 RunArgument = Annotated[
     str,
     typer.Argument(
-        help="A run folder, an exported .onnx file, a name from 'halometry weights', or"
-        " hf://USER/REPO; several answer together, with commas between them."
+        help="Run folder, exported .onnx file, name from 'halometry weights', or hf://USER/REPO."
+        " Runs separated by commas form an ensemble."
     ),
 ]
-DataOption = Annotated[
-    Path, typer.Option(help="A store, or a folder of labeled images (see the docs on data).")
+DataOption = Annotated[Path, typer.Option(help="HDF5 dataset or folder of labeled images.")]
+FilesArgument = Annotated[
+    list[Path], typer.Argument(help="Images, HDF5 datasets, or folders of these.")
 ]
-SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")]
+DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu or cuda.")]
 DevicesOption = Annotated[
-    int, typer.Option(help="Processes on each machine that train together, one a device.")
+    int, typer.Option(help="Number of processes on each machine that train together.")
 ]
-RecipeOption = Annotated[str, typer.Option(help="A recipe's name or a YAML file of your own.")]
+RecipeOption = Annotated[str, typer.Option(help="Name of a recipe, or a YAML file.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Change one value of the recipe: key=value.")
+    list[str] | None, typer.Option("--set", help="Change one key of the recipe: key=value.")
 ]
 PretrainedOption = Annotated[
     bool | None,
-    typer.Option("--pretrained/--no-pretrained", help="Begin from ImageNet weights or not."),
+    typer.Option("--pretrained/--no-pretrained", help="Start from ImageNet weights, or not."),
 ]
-TargetOption = Annotated[Target | None, typer.Option(help="Learn the mass or its logarithm.")]
+TargetOption = Annotated[
+    str | None, typer.Option(help="Learn the mass fraction (linear) or its logarithm (log).")
+]
 WorkersOption = Annotated[
-    str, typer.Option(help="Processes to work in; auto takes the cores there are.")
+    str, typer.Option(help="Number of processes; auto uses the available cores.")
 ]
 MappersOption = Annotated[
     str,
     typer.Option(
         "--workers",
-        help="Processes that map images, where the run takes maps; auto takes the cores there are.",
+        help="Number of processes that compute mass maps, for runs on maps; auto uses the"
+        " available cores.",
     ),
 ]
-EpochsOption = Annotated[int | None, typer.Option(min=1, help="Passes over the images, at most.")]
+EpochsOption = Annotated[int | None, typer.Option(min=1, help="Maximum number of epochs.")]
+LensPresetOption = Annotated[
+    str | None,
+    typer.Option("--preset", help="Preset of the lenses, if it is not that of the run."),
+]
 
 
-def processes(workers: str) -> Workers:
-    """What a `--workers` says; what is no number is left to the verb to refuse."""
-    number: Any = int(workers) if workers.isdecimal() else workers
-    return number
+def parse_workers(text: str) -> Workers:
+    """The value of `--workers` as a number where it is one; the library checks the rest."""
+    workers: Any = int(text) if text.isdecimal() else text
+    return workers
+
+
+def split_names(text: str) -> list[str]:
+    """Names separated by commas.
+
+    Example:
+        >>> split_names("sky, psf,")
+        ['sky', 'psf']
+    """
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 @app.callback(invoke_without_command=True)
-def options(
-    version: Annotated[bool, typer.Option("--version", help="Say the version.")] = False,
-    # These three are read by `main`, so that they are accepted anywhere on the line.
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")] = False,
+def global_options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    # `main` reads these three itself, so that they are accepted anywhere on the line.
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print results, warnings and errors only.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print debug messages too.")] = False,
 ) -> None:
     if version:
-        tell(f"halometry {__version__}")
+        print_line(f"halometry {__version__}")
         raise typer.Exit

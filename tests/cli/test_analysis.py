@@ -1,4 +1,4 @@
-"""`population` and `robustness` at the terminal."""
+"""Subcommands that analyze: population and robustness."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from helpers.terminal import Command
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "robustness.md"
 
 
-def predictions(path: Path) -> Path:
+def write_predictions(path: Path) -> Path:
+    """Table of 20 confident predictions and one error."""
     lines = ["file,class,no,sphere,vort,error", *["a,no,0.9,0.06,0.04,"] * 20, "b,,,,,is empty"]
     path.write_text("\n".join(lines) + "\n")
     return path
 
 
-def test_population_prints_a_row_a_class(command: Command, tmp_path: Path) -> None:
-    file = predictions(tmp_path / "p.csv")
+def test_population_prints_a_row_for_each_class(command: Command, tmp_path: Path) -> None:
+    file = write_predictions(tmp_path / "p.csv")
     done = command("population", file, "--out", tmp_path / "out", "--prior", "no=2,sphere=1,vort=1")
     assert done.status == 0
     for word in ("no", "sphere", "vort", "68 %", "called", "20 lenses, 1 row left out",
@@ -28,7 +29,7 @@ def test_population_prints_a_row_a_class(command: Command, tmp_path: Path) -> No
     assert (tmp_path / "out" / "population.png").exists()
 
 
-def test_population_refuses_in_one_line(command: Command, tmp_path: Path) -> None:
+def test_population_refuses_unusable_tables(command: Command, tmp_path: Path) -> None:
     file = tmp_path / "p.csv"
     for text, words, message, status in (
         ("file,f_sub,error\na,0.1,\n", [], "error: {}: has masses without intervals", 1),
@@ -43,7 +44,7 @@ def test_population_refuses_in_one_line(command: Command, tmp_path: Path) -> Non
     assert "gone.csv: cannot be read" in command("population", tmp_path / "gone.csv").err
 
 
-def test_robustness_refuses_real_sets_in_one_line(command: Command, tmp_path: Path) -> None:
+def test_robustness_needs_a_preset(command: Command, tmp_path: Path) -> None:
     from halometry.runs.run import load_run, write_config
 
     run = load_run("common_test_1/d4net")
@@ -59,7 +60,7 @@ def test_robustness_refuses_real_sets_in_one_line(command: Command, tmp_path: Pa
     )
 
 
-def test_robustness_prints_a_row_a_step(command: Command, run: Path) -> None:
+def test_robustness_prints_a_row_for_each_step(command: Command, run: Path) -> None:
     done = command("robustness", run, "--count", 30, "--shifts", "psf, shear")
     assert done.status == 0
     title, *_ = done.out.splitlines()
@@ -68,9 +69,9 @@ def test_robustness_prints_a_row_a_step(command: Command, run: Path) -> None:
         assert word in done.out
 
 
-def test_the_python_of_the_page_runs() -> None:
+def test_python_example_of_the_robustness_page_runs() -> None:
     text = PAGE.read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    found: dict[str, Any] = {}
-    exec(code, found)
-    assert found["images"].shape == (4, 1, 48, 48)
+    variables: dict[str, Any] = {}
+    exec(code, variables)
+    assert variables["images"].shape == (4, 1, 48, 48)

@@ -1,0 +1,189 @@
+"""Subcommands that train networks: train, compare, calibrate, demo."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from halometry.cli.app import (
+    DataOption,
+    DeviceOption,
+    DevicesOption,
+    EpochsOption,
+    PretrainedOption,
+    RecipeOption,
+    SeedOption,
+    SetOption,
+    TargetOption,
+    TaskOption,
+    split_names,
+    subcommand,
+)
+from halometry.cli.output import out_console, print_line
+
+if TYPE_CHECKING:
+    from halometry.compare.compare import Comparison
+    from halometry.config import Task
+
+PANEL = "Train"
+TRAIN = "halometry train --task classification --data lenses.h5 --backbone resnet18 --out run"
+
+
+@subcommand(PANEL, TRAIN)
+def train(
+    task: TaskOption,
+    data: DataOption,
+    backbone: Annotated[
+        str, typer.Option(help="Name from 'halometry backbones', or any name that timm knows.")
+    ],
+    out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    recipe: RecipeOption = "default",
+    target: TargetOption = None,
+    epochs: EpochsOption = None,
+    pretrained: PretrainedOption = None,
+    set_: SetOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    init_from: Annotated[
+        str | None,
+        typer.Option(help="Start from the weights of this finished run (see 'predict' for RUN)."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing run folder.")] = False,
+    devices: DevicesOption = 1,
+    nodes: Annotated[
+        int, typer.Option(help="Number of machines, if torchrun or srun starts the command.")
+    ] = 1,
+) -> None:
+    """Train a network on labeled images. Repeat the command to continue after a stop."""
+    from halometry.training.distributed import is_first_process
+    from halometry.training.train import train as train_network
+
+    train_network(
+        task,
+        data,
+        backbone,
+        out,
+        recipe=recipe,
+        overrides=_overrides(task, target, epochs, pretrained, set_),
+        seed=seed,
+        device=device,
+        start=init_from,
+        overwrite=overwrite,
+        devices=devices,
+        nodes=nodes,
+    )
+    if is_first_process():
+        words = ["halometry", "evaluate", out, "--data", data, "--out", out / "evaluation"]
+        print_line(f"run -> {out}\n{shlex.join(map(str, words))}")
+
+
+@subcommand(PANEL, "halometry compare --task classification --data lenses.h5 --out comparison")
+def compare(
+    task: TaskOption,
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="Folder for the runs, the results and the report.")],
+    backbones: Annotated[
+        str, typer.Option(help="Names separated by commas.")
+    ] = "mobilenetv3_small,resnet18,efficientnet_b5,d4net",
+    recipe: RecipeOption = "default",
+    target: TargetOption = None,
+    epochs: EpochsOption = None,
+    pretrained: PretrainedOption = None,
+    set_: SetOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    init_from: Annotated[
+        Path | None,
+        typer.Option(help="Start each network from the run of its name in this folder."),
+    ] = None,
+    devices: DevicesOption = 1,
+) -> None:
+    """Train and evaluate several networks on the same images. Repeat to continue."""
+    from halometry.compare.compare import compare_networks
+
+    comparison = compare_networks(
+        task,
+        data,
+        split_names(backbones),
+        out,
+        recipe=recipe,
+        overrides=_overrides(task, target, epochs, pretrained, set_),
+        seed=seed,
+        device=device,
+        init_from=init_from,
+        devices=devices,
+    )
+    _print_comparison(comparison)
+    print_line(f"report: {out / 'report.html'}")
+
+
+@subcommand(PANEL, "halometry calibrate runs/resnet18 --data lenses.h5")
+def calibrate(
+    run: Annotated[str, typer.Argument(help="Run folder, which is changed.")],
+    data: DataOption,
+    device: DeviceOption = "auto",
+) -> None:
+    """Calibrate a finished run again: its probabilities, sets and intervals."""
+    from halometry.runs.calibrate import calibrate as calibrate_run
+
+    calibration = calibrate_run(run, data, device)
+    if names := calibration.run.config.class_names:
+        biases = ", ".join(
+            f"{name} {bias:+.3f}" for name, bias in zip(names, calibration.bias, strict=True)
+        )
+        print_line(f"temperature {calibration.temperature:.3f}, bias {biases}")
+    print_line(f"sets and intervals from {calibration.conformal.images} -> {run}")
+
+
+@subcommand(PANEL, "halometry demo --out demo")
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for all files.")] = Path("demo"),
+    count: Annotated[int, typer.Option(min=60, help="Number of images of each task.")] = 4000,
+    seed: SeedOption = 1,
+    recipe: RecipeOption = "demo",
+    device: DeviceOption = "auto",
+) -> None:
+    """Simulate, train and compare small networks: about ten minutes on two cores."""
+    from halometry.compare.tables import print_bundled_weights
+    from halometry.demo import run_demo
+
+    result = run_demo(out, count=count, seed=seed, recipe=recipe, device=device)
+    for comparison in result.comparisons:
+        _print_comparison(comparison)
+    for record in result.trained:
+        print_bundled_weights(record, out_console)
+    print_line(f"report: {result.report}")
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    from halometry.compare.tables import print_differences, print_table
+
+    print_table(comparison.record, out_console)
+    print_differences(comparison.record, out_console)
+    for sentence in comparison.record["conclusion"]:
+        out_console.print(sentence, markup=False)
+
+
+def _overrides(
+    task: Task,
+    target: str | None,
+    epochs: int | None,
+    pretrained: bool | None,
+    pairs: list[str] | None,
+) -> dict[str, Any]:
+    """Keys of the recipe that options change.
+
+    Raises:
+        UsageError: a target for a classification; a pair that is not `key=value`.
+    """
+    from halometry.errors import UsageError
+    from halometry.runs.recipe import parse_overrides
+
+    if target is not None and task == "classification":
+        raise UsageError("--target is for --task regression")
+    options = {"target": target, "epochs": epochs, "pretrained": pretrained}
+    given = {key: value for key, value in options.items() if value is not None}
+    return given | parse_overrides(pairs or [])
