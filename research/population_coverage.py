@@ -1,21 +1,19 @@
-"""Whether `population` holds the truth as often as it says, and how its intervals shrink.
+"""Coverage of the intervals of `population`, and their widths.
 
     python research/population_coverage.py --work runs/population --out results/population.json
 
-200 populations with class fractions drawn at random, their lenses taken from a pool of fresh
-images that a network has answered (each once in a population, so that every population is one of
-independent lenses); and 200 populations of masses whose posteriors are exact: Gaussian
-measurements under a gamma law with the mean and spread of the published mass set's labels. With
-`--mass-run RUN`, whose head gives posteriors, also populations of masses from a pool of that run's
-preset, thinned to gamma laws.
-`--figures FOLDER` has the program draw an example of each. Repeat the command to go on after a
-stop.
+Classes: 200 populations with random class fractions. Their lenses are taken from a pool of new
+images with predictions of a network; a population contains each image at most once. Masses: 200
+populations whose posteriors are exact, from Gaussian measurements; the training set has a gamma
+distribution with the mean and the standard deviation of the published mass set. With
+`--mass-run RUN`, a run with posteriors, also populations of masses from a pool of that run's
+preset, thinned to gamma distributions. `--figures FOLDER` draws an example of each. The pool is
+kept in `--work`, so that the same command continues after an interruption.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,35 +30,42 @@ import halometry
 from halometry.calibration.posterior import LEVELS
 from halometry.datasets.store import open_store
 from halometry.evaluation.bootstrap import binomial_interval
-from halometry.population import Summary, class_fractions, mass_population
-from halometry.population.density import density, quantiles_of
-from halometry.population.masses import SCORES
-from halometry.population.reading import QUANTILES, read_answers
+from halometry.evaluation.predictions import (
+    PROBABILITY_PREFIX,
+    QUANTILE_COLUMNS,
+    read_predictions,
+)
+from halometry.io import write_json, write_table
+from halometry.population import PosteriorSummary, fraction_posterior, mass_posterior
+from halometry.population.density import density_from_quantiles, label_quantiles
+from halometry.population.masses import QUANTILE_SCORES
 from halometry.provenance import provenance
 from halometry.runs.training_data import labels_of_run, preset_of_run
 
-SIZES = (10, 100, 1000)
-PART = 480  # images made and answered at a time
-POOL_SEED = 3_000_000  # far from those that networks are trained and judged with
+SIZES = (10, 100, 1000)  # lenses of a population
+PART_IMAGES = 480  # simulated and predicted at a time
+POOL_SEED = 3_000_000  # far from the seeds of training and evaluation
 ERROR = 0.0075  # of the exact masses' measurements: R² 0.74, as good as the best networks
-MEANS, SPREADS = (0.035, 0.05), (0.005, 0.0125)  # of exact populations, within its masses
-NETWORK_MEANS, NETWORK_SPREADS = (0.036, 0.047), (0.008, 0.014)  # of those thinned from a pool
-TRAINING = (0.0417, 0.0146)  # mean and spread of the published mass set's labels
-LABELS = 20_000
-DRAWS = 2048  # of a posterior; enough for shares of 200
+MEANS, STDS = (0.035, 0.05), (0.005, 0.0125)  # of exact populations, within its masses
+NETWORK_MEANS, NETWORK_STDS = (0.036, 0.047), (0.008, 0.014)  # of those thinned from a pool
+TRAINING = (0.0417, 0.0146)  # mean and std of the published mass set's labels
+N_LABELS = 20_000
+DRAWS = 2048  # of a posterior
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A quantity of a population: its truth and its posterior.
+    """One quantity of a population.
 
     Attributes:
-        certain: width of the 68 % interval were each lens's class certain.
+        true: its true value.
+        summary: its posterior.
+        certain_width: width of the 68 % interval if the class of each lens were certain.
     """
 
-    truth: float
-    found: Summary
-    certain: float | None = None
+    true: float
+    summary: PosteriorSummary
+    certain_width: float | None = None
 
 
 Trials = dict[int, list[dict[str, Trial]]]  # by number of lenses: populations, and quantities
@@ -68,229 +73,236 @@ Trials = dict[int, list[dict[str, Trial]]]  # by number of lenses: populations, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True, help="a folder for what is done")
-    parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
-    parser.add_argument("--run", default="common_test_1/d4net", help="of classes")
-    parser.add_argument("--mass-run", help="of masses, with posteriors")
-    parser.add_argument("--pool", type=int, default=4800, help="images")
+    parser.add_argument("--work", type=Path, required=True, help="folder for intermediate results")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--run", default="common_test_1/d4net", help="run for classification")
+    parser.add_argument("--mass-run", help="run for regression with posteriors")
+    parser.add_argument("--pool", type=int, default=4800, help="images of the pool")
     parser.add_argument("--populations", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--figures", type=Path, help="a folder for two examples")
+    parser.add_argument("--figures", type=Path, help="folder for two examples")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)
     count, seed = options.populations, options.seed
-    names, answers, truth = pool_of(options.run, options.pool, options.work)
-    classes = {n: list(of_classes(names, answers, truth, n, count, seed)) for n in SIZES}
-    exact = {n: list(of_exact_masses(n, count, seed)) for n in SIZES}
+    names, predictions, true = simulate_pool(options.run, options.pool, options.work)
+    classes = {n: list(class_trials(names, predictions, true, n, count, seed)) for n in SIZES}
+    exact = {n: list(exact_mass_trials(n, count, seed)) for n in SIZES}
     parts = {f"classes, {options.run}": classes, "masses, exact posteriors": exact}
     command = "python research/population_coverage.py --work runs/population"
     if options.mass_run:
         command += f" --mass-run {options.mass_run}"
-        masses = {n: list(of_network_masses(options, n)) for n in SIZES}
+        masses = {n: list(network_mass_trials(options, n)) for n in SIZES}
         parts[f"masses, {Path(options.mass_run).name}"] = masses
     if options.pool != parser.get_default("pool"):
         command += f" --pool {options.pool}"
     record = {
-        "what": "share of populations whose truth lies in the intervals of `population`, and the"
-        " intervals' widths",
+        "what": "fraction of populations whose true value lies in the intervals of `population`,"
+        " and widths of the intervals",
         "command": f"{command} --out results/population.json",
         **provenance(),
         "threads": 1,
         "run": options.run,
         "pool": options.pool,
-        "pool_shares": dict(zip(names, _shares(truth).tolist(), strict=True)),
-        "pool_mean_probabilities": dict(zip(names, answers.mean(axis=0).tolist(), strict=True)),
+        "pool_fractions": dict(zip(names, _class_fractions(true).tolist(), strict=True)),
+        "pool_mean_probabilities": dict(zip(names, predictions.mean(axis=0).tolist(), strict=True)),
         "populations": count,
         "seed": seed,
         "rows": _rows(parts),
         "parts": {name: _part(trials) for name, trials in parts.items()},
     }
-    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print("\n".join(" | ".join(row) for row in record["rows"]))
+    write_json(options.out, "measurement", record)
+    print("\n".join(" | ".join(row) for row in _rows(parts)))
     if options.figures:
-        examples(options, names, answers, truth)
+        draw_examples(options, names, predictions, true)
 
 
-def _shares(truth: np.ndarray) -> np.ndarray:
-    return np.bincount(truth) / len(truth)
+def _class_fractions(true: np.ndarray) -> np.ndarray:
+    return np.bincount(true) / len(true)
 
 
-def pool_of(run: str, size: int, work: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """What `predict` says of fresh images of a run's preset: columns, values (N, k), labels."""
+def simulate_pool(
+    run: str, size: int, work: Path
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Predictions for new images of a run's preset: column names, values (N, k), labels (N,)."""
     trained = halometry.load_run(run)
     preset = preset_of_run(trained)
     file = work / f"{Path(run).as_posix().replace('/', '_')}.jsonl"
-    done = [json.loads(line) for line in file.open()] if file.exists() else []
-    with file.open("a") as kept:
-        while len(done) * PART < size:
+    parts = [json.loads(line) for line in file.open()] if file.exists() else []
+    with file.open("a") as log:
+        while len(parts) * PART_IMAGES < size:
             with TemporaryDirectory() as folder:
-                store, answers = Path(folder) / "part.h5", Path(folder) / "answers.csv"
+                store, table = Path(folder) / "part.h5", Path(folder) / "predictions.csv"
                 halometry.simulate(
-                    preset, PART, seed=POOL_SEED + len(done), out=store, device="cpu"
+                    preset, PART_IMAGES, seed=POOL_SEED + len(parts), out=store, device="cpu"
                 )
-                halometry.predict(trained, store, out=answers, device="cpu")
+                halometry.predict(trained, store, out=table, device="cpu")
                 with open_store(store) as opened:
                     labels = opened["labels"][:].tolist()
-                values = read_answers(answers).values.tolist()
-            done.append({"values": values, "labels": labels})
-            kept.write(json.dumps(done[-1]) + "\n")
-            kept.flush()
-            print(f"{len(done) * PART} of {size} answered", flush=True)
-    answered = np.array([row for part in done for row in part["values"]])[:size]
-    labeled = np.array([label for part in done for label in part["labels"]])[:size]
-    return trained.config.class_names or QUANTILES, answered, labeled
+                read = read_predictions(table)
+                values = read.quantiles if read.probabilities is None else read.probabilities
+            assert values is not None
+            parts.append({"values": values.tolist(), "labels": labels})
+            log.write(json.dumps(parts[-1]) + "\n")
+            log.flush()
+            print(f"{len(parts) * PART_IMAGES} of {size} predicted", flush=True)
+    predictions = np.array([row for part in parts for row in part["values"]])[:size]
+    true = np.array([label for part in parts for label in part["labels"]])[:size]
+    return trained.config.class_names or QUANTILE_COLUMNS, predictions, true
 
 
-def of_classes(
-    names: tuple[str, ...], answers: np.ndarray, truth: np.ndarray, size: int, count: int, seed: int
+def class_trials(
+    names: tuple[str, ...],
+    predictions: np.ndarray,
+    true: np.ndarray,
+    size: int,
+    count: int,
+    seed: int,
 ) -> Iterator[dict[str, Trial]]:
-    """Populations with random class fractions, taken from a pool without putting back."""
+    """Populations with random class fractions, drawn from a pool without replacement."""
     rng = np.random.default_rng([seed, size])
-    of_class = [np.flatnonzero(truth == k) for k in range(len(names))]
+    members = [np.flatnonzero(true == k) for k in range(len(names))]
     equal = np.full(len(names), 1 / len(names))
     for trial in range(count):
         fractions = rng.dirichlet(np.ones(len(names)))
         numbers = rng.multinomial(size, fractions)
         rows = [
-            rng.choice(rows, n, replace=False) for rows, n in zip(of_class, numbers, strict=True)
+            rng.choice(rows, n, replace=False) for rows, n in zip(members, numbers, strict=True)
         ]
-        found = class_fractions(answers[np.concatenate(rows)], equal, draws=DRAWS, seed=trial)
-        certain = _certain_widths(numbers)
-        told = map(Trial, fractions.tolist(), found.summaries(), certain)
-        yield dict(zip(names, told, strict=True))
+        posterior = fraction_posterior(
+            predictions[np.concatenate(rows)], equal, draws=DRAWS, seed=trial
+        )
+        widths = _certain_widths(numbers)
+        trials = map(Trial, fractions.tolist(), posterior.summaries(), widths)
+        yield dict(zip(names, trials, strict=True))
 
 
 def _certain_widths(numbers: np.ndarray) -> list[float]:
-    """Of the 68 % intervals where so many lenses are of each class for certain."""
-    laws = beta(numbers + 1, numbers.sum() - numbers + len(numbers) - 1)
-    low, high = laws.interval(LEVELS["68"])
+    """Widths of the 68 % intervals if the class of each lens is certain."""
+    posteriors = beta(numbers + 1, numbers.sum() - numbers + len(numbers) - 1)
+    low, high = posteriors.interval(LEVELS["68"])
     return list((high - low).tolist())
 
 
-def law_of(mean: float, spread: float) -> Any:
-    """The gamma law with a mean and a standard deviation."""
-    return gamma((mean / spread) ** 2, scale=spread**2 / mean)
+def gamma_distribution(mean: float, std: float) -> Any:
+    """Gamma distribution with a mean and a standard deviation."""
+    return gamma((mean / std) ** 2, scale=std**2 / mean)
 
 
 def exact_labels() -> np.ndarray:
-    """The training set of exact posteriors: equally likely steps of its law."""
-    return law_of(*TRAINING).ppf((np.arange(LABELS) + 0.5) / LABELS)
+    """Training set of the exact posteriors: equidistant quantiles of its distribution."""
+    return gamma_distribution(*TRAINING).ppf((np.arange(N_LABELS) + 0.5) / N_LABELS)
 
 
 def exact_quantiles(masses: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Quantiles (N, 5) of the posteriors of measured masses under the training law, by sums."""
-    at = np.linspace(0, 0.15, 1501)[1:]
+    """Quantiles (N, 5) of the exact posteriors of measured masses, by sums over a grid."""
+    grid = np.linspace(0, 0.15, 1501)[1:]
     measured = masses + ERROR * rng.standard_normal(len(masses))
-    posterior = np.exp(-0.5 * ((measured[:, None] - at) / ERROR) ** 2) * law_of(*TRAINING).pdf(at)
-    reached = np.cumsum(posterior, axis=1) - posterior / 2
-    reached /= posterior.sum(axis=1, keepdims=True)
-    return np.array([np.interp(ndtr(SCORES), one, at) for one in reached])
+    likelihood = np.exp(-0.5 * ((measured[:, None] - grid) / ERROR) ** 2)
+    posterior = likelihood * gamma_distribution(*TRAINING).pdf(grid)
+    cumulative = np.cumsum(posterior, axis=1) - posterior / 2
+    cumulative /= posterior.sum(axis=1, keepdims=True)
+    return np.array([np.interp(ndtr(QUANTILE_SCORES), row, grid) for row in cumulative])
 
 
-def of_exact_masses(size: int, count: int, seed: int) -> Iterator[dict[str, Trial]]:
-    """Populations of gamma laws with random mean and spread, measured with Gaussian errors."""
+def exact_mass_trials(size: int, count: int, seed: int) -> Iterator[dict[str, Trial]]:
+    """Gamma populations with random mean and std, measured with Gaussian errors."""
     rng, labels = np.random.default_rng([seed, size]), exact_labels()
     for _ in range(count):
-        mean, spread = rng.uniform(*MEANS), rng.uniform(*SPREADS)
-        masses = law_of(mean, spread).rvs(size, random_state=rng)
-        found = mass_population(exact_quantiles(masses, rng), labels, "the training set")
-        yield _truth(mean, spread, found.summaries())
+        mean, std = rng.uniform(*MEANS), rng.uniform(*STDS)
+        masses = gamma_distribution(mean, std).rvs(size, random_state=rng)
+        posterior = mass_posterior(exact_quantiles(masses, rng), labels, "the training set")
+        yield _mass_trial(mean, std, posterior.summaries())
 
 
-def of_network_masses(options: argparse.Namespace, size: int) -> Iterator[dict[str, Trial]]:
-    """The same from a network's answers: a pool thinned to gamma laws."""
-    _, answers, truth = pool_of(options.mass_run, options.pool, options.work)
+def network_mass_trials(options: argparse.Namespace, size: int) -> Iterator[dict[str, Trial]]:
+    """The same with predictions of a network: a pool thinned to gamma distributions."""
+    _, predictions, true = simulate_pool(options.mass_run, options.pool, options.work)
     labels = labels_of_run(halometry.load_run(options.mass_run))
-    values, scores = quantiles_of(labels, "the training set")
-    (before,) = density(values[None], scores, truth)
+    values, scores = label_quantiles(labels, "the training set")
+    (pool_density,) = density_from_quantiles(values[None], scores, true)
     rng = np.random.default_rng([options.seed, size])
-    left = options.populations
-    while left:
-        mean, spread = rng.uniform(*NETWORK_MEANS), rng.uniform(*NETWORK_SPREADS)
-        inside = (truth > values[0]) & (truth < values[-1])
-        ratio = np.where(inside, law_of(mean, spread).pdf(truth) / before, 0)
-        accepted = np.flatnonzero(rng.uniform(size=len(truth)) < ratio / ratio.max())
+    remaining = options.populations
+    while remaining:
+        mean, std = rng.uniform(*NETWORK_MEANS), rng.uniform(*NETWORK_STDS)
+        is_inside = (true > values[0]) & (true < values[-1])
+        ratio = np.where(is_inside, gamma_distribution(mean, std).pdf(true) / pool_density, 0)
+        accepted = np.flatnonzero(rng.uniform(size=len(true)) < ratio / ratio.max())
         if len(accepted) < size:
             continue
         rows = rng.choice(accepted, size, replace=False)
-        found = mass_population(answers[rows], labels, "the training set")
-        yield _truth(mean, spread, found.summaries())
-        left -= 1
+        posterior = mass_posterior(predictions[rows], labels, "the training set")
+        yield _mass_trial(mean, std, posterior.summaries())
+        remaining -= 1
 
 
-def _truth(mean: float, spread: float, found: list[Summary]) -> dict[str, Trial]:
-    return {"mean": Trial(mean, found[0]), "spread": Trial(spread, found[1])}
+def _mass_trial(mean: float, std: float, summaries: list[PosteriorSummary]) -> dict[str, Trial]:
+    return {"mean": Trial(mean, summaries[0]), "std": Trial(std, summaries[1])}
 
 
 def _part(trials: Trials) -> dict[str, Any]:
     """Coverage with binomial 95 % intervals, and median widths, by number and quantity."""
     return {
-        str(size): {name: _told([one[name] for one in each]) for name in each[0]}
+        str(size): {name: _coverage([trial[name] for trial in each]) for name in each[0]}
         for size, each in trials.items()
     }
 
 
-def _told(trials: list[Trial]) -> dict[str, Any]:
-    widths = [one.found.high_68 - one.found.low_68 for one in trials]
-    certain = [one.certain for one in trials if one.certain is not None]
-    return {
-        **{level: _share(trials, level) for level in LEVELS},
+def _coverage(trials: list[Trial]) -> dict[str, Any]:
+    widths = [trial.summary.hi68 - trial.summary.lo68 for trial in trials]
+    certain = [trial.certain_width for trial in trials if trial.certain_width is not None]
+    coverage: dict[str, Any] = {}
+    for level in LEVELS:
+        ends = [(*trial.summary.interval(level), trial.true) for trial in trials]
+        inside = sum(low <= true <= high for low, high, true in ends)
+        coverage[level] = binomial_interval(inside, len(trials)).to_dict()
+    return coverage | {
         "width_68": float(np.median(widths)),
         "width_68_certain": float(np.median(certain)) if certain else None,
     }
 
 
-def _share(trials: list[Trial], level: str) -> dict[str, float]:
-    ends = [(getattr(one.found, f"low_{level}"), getattr(one.found, f"high_{level}"), one.truth)
-            for one in trials]  # fmt: skip
-    inside = sum(low <= truth <= high for low, high, truth in ends)
-    return binomial_interval(inside, len(trials)).to_dict()
-
-
 def _rows(parts: dict[str, Trials]) -> list[list[str]]:
-    rows = [["population of", "", "lenses", "within 68 %", "within 95 %", "width of the 68 %",
-             "were classes certain"]]  # fmt: skip
+    rows = [["population of", "", "lenses", "coverage of 68 %", "coverage of 95 %",
+             "width of 68 %", "width if classes were certain"]]  # fmt: skip
     for what, trials in parts.items():
         part = _part(trials)
         for name in next(iter(part.values())):
             for size in SIZES:
-                one = part[str(size)][name]
-                certain = one["width_68_certain"]
-                cells = [_text(one[level]) for level in LEVELS]
-                cells += [f"{one['width_68']:.2g}", f"{certain:.2g}" if certain else ""]
+                coverage = part[str(size)][name]
+                certain = coverage["width_68_certain"]
+                cells = [_format_interval(coverage[level]) for level in LEVELS]
+                cells += [f"{coverage['width_68']:.2g}", f"{certain:.2g}" if certain else ""]
                 rows.append([what, name, f"{size:,}", *cells])
     return rows
 
 
-def _text(share: dict[str, float]) -> str:
-    return f"{share['value']:.3f} [{share['low']:.3f}, {share['high']:.3f}]"
+def _format_interval(interval: dict[str, float]) -> str:
+    return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
-def examples(
-    options: argparse.Namespace, names: tuple[str, ...], answers: np.ndarray, truth: np.ndarray
+def draw_examples(
+    options: argparse.Namespace, names: tuple[str, ...], predictions: np.ndarray, true: np.ndarray
 ) -> None:
-    """What the verb draws of 300 lenses: a fifth `no`, half `sphere`, and of exact masses."""
+    """Figures of 300 lenses: a fifth `no`, half `sphere`; and of exact masses."""
     rng = np.random.default_rng(options.seed)
-    rows = [np.flatnonzero(truth == k)[:n] for k, n in enumerate((60, 150, 90))]
-    masses = law_of(0.05, 0.01).rvs(300, random_state=rng)
+    rows = [np.flatnonzero(true == k)[:n] for k, n in enumerate((60, 150, 90))]
+    masses = gamma_distribution(0.05, 0.01).rvs(300, random_state=rng)
     labels = options.work / "labels.csv"
     np.savetxt(labels, exact_labels(), header="f_sub", comments="")
+    probability_columns = [PROBABILITY_PREFIX + name for name in names]
     tables = {
-        "classes": (["class", *names], answers[np.concatenate(rows)], None),
-        "masses": ([*QUANTILES], exact_quantiles(masses, rng), labels),
+        "classes": (probability_columns, predictions[np.concatenate(rows)], None),
+        "masses": ([*QUANTILE_COLUMNS], exact_quantiles(masses, rng), labels),
     }
-    for what, (header, values, prior) in tables.items():
+    for what, (columns, values, prior) in tables.items():
         file = options.work / f"{what}.csv"
-        with file.open("w", newline="") as opened:
-            writer = csv.writer(opened)
-            writer.writerow(header)
-            best = [[names[k]] if what == "classes" else [] for k in values.argmax(axis=1) % 3]
-            writer.writerows([*one, *row] for one, row in zip(best, values, strict=True))
-        found = halometry.infer_population(file, prior, options.work / what)
-        print(what, found.summaries)
-        drawn = (options.work / what / "population.png").read_bytes()
-        (options.figures / f"population_{what}.png").write_bytes(drawn)
+        cells = [[f"{what}.h5#{k}", *row] for k, row in enumerate(values.tolist())]
+        write_table(file, "predictions", ["image", *columns], cells)
+        population = halometry.infer_population(file, prior=prior, out=options.work / what)
+        print(what, population.summaries)
+        figure = (options.work / what / "population.png").read_bytes()
+        (options.figures / f"population_{what}.png").write_bytes(figure)
 
 
 if __name__ == "__main__":

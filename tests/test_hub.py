@@ -14,7 +14,7 @@ from huggingface_hub import errors
 from halometry import hub
 from halometry.errors import RunError, UnavailableError, UsageError
 from halometry.evaluation.predict import predict
-from halometry.publish.card import card_of
+from halometry.publish.card import read_card
 from halometry.publish.publish import publish_run
 from halometry.runs.ood import NOVELTY
 from halometry.runs.run import LINEAGE, load_run
@@ -92,7 +92,7 @@ def test_a_run_goes_to_the_hub_and_comes_back(at: Hub, published: Path, lenses: 
     run = published / "runs" / "demo_classification"
     for _ in range(2):  # the second is a new revision
         made = publish_run(run, lenses, "hf://me/lenses")
-    assert made.where == "https://huggingface.co/me/lenses"
+    assert made.location == "https://huggingface.co/me/lenses"
     there = {file.name for file in (at.home / "me/lenses").iterdir()}
     # The set is too small for a detector, and the run started from random weights.
     assert there == set(hub.RUN_FILES) - {NOVELTY, LINEAGE}
@@ -100,7 +100,7 @@ def test_a_run_goes_to_the_hub_and_comes_back(at: Hub, published: Path, lenses: 
     assert back.source == "hf://me/lenses@main"
     assert back.config.class_names == ("no", "sphere", "vort")
     assert len(predict("hf://me/lenses", lenses)) == 90
-    assert "halometry predict hf://me/lenses image.npy" in card_of("hf://me/lenses")
+    assert "halometry predict hf://me/lenses image.npy" in read_card("hf://me/lenses")
 
 
 def test_what_an_earlier_run_had_there_and_this_one_has_not_goes(

@@ -33,7 +33,7 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
     """When, by which version and on which device something was measured."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": __version__,
+        "halometry_version": __version__,
         "machine": machine(device),
     }
 

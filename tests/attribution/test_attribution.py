@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from halometry.attribution.command import explain_predictions
-from halometry.attribution.explain import look_at
+from halometry.attribution.explain import explain_rows
 from halometry.attribution.maps import attribution_maps
-from halometry.attribution.pointing_game import Pointing, distances
+from halometry.attribution.pointing_game import PointingGame, distances_to_substructure
 from halometry.compare.compare import select_examples
 from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, RunError, UnavailableError, UsageError
@@ -85,7 +85,7 @@ def test_distances_are_from_the_heaviest_subhalo() -> None:
         subhalo_x=torch.tensor([[0, 1, 9], [0, 0, 0]], dtype=torch.float64),
         subhalo_y=torch.tensor([[0, -1, 9], [0, 0, 0]], dtype=torch.float64),
     )
-    apart = distances(scene, np.array([1.0, 4.0]), np.array([-1.0, 3.0]))
+    apart = distances_to_substructure(scene, np.array([1.0, 4.0]), np.array([-1.0, 3.0]))
     np.testing.assert_allclose(apart[0], [0, 5])
     assert np.isnan(apart[1]).all()
 
@@ -99,7 +99,7 @@ def test_distances_are_from_the_nearest_part_of_a_line() -> None:
         vortex_length=2 * two,
         vortex_angle=torch.tensor([0, np.pi / 2], dtype=torch.float64),
     )
-    apart = distances(scene, np.array([0.5, 4.0]), np.array([0.0, 5.0]))
+    apart = distances_to_substructure(scene, np.array([0.5, 4.0]), np.array([0.0, 5.0]))
     np.testing.assert_allclose(apart, [[1, 5], [0.5, 5]])
 
 
@@ -107,12 +107,12 @@ def test_maps_that_know_nothing_point_no_better_than_chance() -> None:
     rng = np.random.default_rng(3)
     truth, peaks = rng.uniform(0, 1, (2, 400, 2))
     apart = np.hypot(*(truth[:, None] - peaks[None]).transpose(2, 0, 1))
-    blind = Pointing("lump", apart, 0.2)
-    assert blind.hits.low < blind.chance < blind.hits.high
+    blind = PointingGame("lump", apart, 0.2)
+    assert blind.hit_fraction.low < blind.chance_fraction < blind.hit_fraction.high
     assert blind.above_chance.low < 0 < blind.above_chance.high
-    seeing = Pointing("lump", np.hypot(*(truth[:, None] - truth[None]).transpose(2, 0, 1)), 0.2)
-    assert seeing.hits.value == 1
-    assert seeing.chance == pytest.approx(0.11, abs=0.02)
+    seeing = PointingGame("lump", np.hypot(*(truth[:, None] - truth[None]).transpose(2, 0, 1)), 0.2)
+    assert seeing.hit_fraction.value == 1
+    assert seeing.chance_fraction == pytest.approx(0.11, abs=0.02)
     assert seeing.above_chance.low > 0.85
 
 
@@ -123,20 +123,20 @@ def test_simulated_images_tell_how_often_the_maps_are_right(
     run = published / "runs" / "demo_classification"
     made = explain_predictions(run, out=out, count=15, seed=3, method="saliency")
     record = json.loads((out / "attribution.json").read_text())
-    assert [one.what for one in made.pointing] == ["the heaviest subhalo", "the line of mass"]
+    assert [one.target for one in made.pointing] == ["the heaviest subhalo", "the line of mass"]
     assert [len(one) for one in made.pointing] == [5, 5]
     assert record["rows"] == made.rows
     assert record["preset"] == "demo_classification"
     with np.load(out / "maps.npz") as maps:
         assert len(maps.files) == 15
-        np.testing.assert_array_equal(maps["arr_4"], made.looks[4].map)
-    assert made.looks[0].truth is not None
-    assert float(made.looks[0].truth.max()) == 0  # the class without substructure
-    assert made.looks[1].truth is not None
-    assert float(made.looks[1].truth.max()) > 0
+        np.testing.assert_array_equal(maps["arr_4"], made.attributions[4].map)
+    assert made.attributions[0].truth is not None
+    assert float(made.attributions[0].truth.max()) == 0  # the class without substructure
+    assert made.attributions[1].truth is not None
+    assert float(made.attributions[1].truth.max()) > 0
     assert all((out / name).stat().st_size > 1000 for name in ("maps.png", "pointing.png"))
     again = explain_predictions(run, count=15, seed=3, method="saliency")
-    np.testing.assert_array_equal(again.looks[7].map, made.looks[7].map)
+    np.testing.assert_array_equal(again.attributions[7].map, made.attributions[7].map)
 
 
 def test_one_s_own_images_a_damaged_one_among_them(
@@ -149,8 +149,8 @@ def test_one_s_own_images_a_damaged_one_among_them(
     (folder / "b.npy").write_bytes(b"no image")
     np.save(folder / "c.npy", np.ones((2, 48, 48, 7)))
     made = explain_predictions(published / "runs" / "demo_mass", folder, tmp_path / "out")
-    assert [Path(one.name).name for one in made.looks] == ["a.npy"]
-    assert made.looks[0].said.startswith("f_sub ")
+    assert [Path(one.name).name for one in made.attributions] == ["a.npy"]
+    assert made.attributions[0].prediction.startswith("f_sub ")
     assert made.pointing == []
     assert not (tmp_path / "out" / "pointing.png").exists()
     told = capsys.readouterr().err
@@ -161,7 +161,7 @@ def test_one_s_own_images_a_damaged_one_among_them(
 def test_images_of_a_set_are_beside_their_own_substructure(published: Path, lenses: Path) -> None:
     data = open_dataset(lenses)
     run = load_run(published / "runs" / "demo_classification")
-    without, with_lumps = look_at(run, data, [0, 1])
+    without, with_lumps = explain_rows(run, data, [0, 1])
     assert without.truth is not None
     assert with_lumps.truth is not None
     assert float(without.truth.max()) == 0
@@ -171,7 +171,7 @@ def test_images_of_a_set_are_beside_their_own_substructure(published: Path, lens
     expected = substructure_convergence(scene, *grid, smoothing=0.08)[0].numpy()
     np.testing.assert_array_equal(with_lumps.truth, expected)
     elsewhere = replace(data, attributes={}, names=[f"{k}.npy" for k in range(len(data))])
-    assert look_at(run, elsewhere, [1])[0].truth is None
+    assert explain_rows(run, elsewhere, [1])[0].truth is None
 
 
 def test_what_cannot_be_is_refused(published: Path, tmp_path: Path) -> None:
@@ -216,6 +216,6 @@ def test_a_report_is_written_where_maps_cannot_be(
     assert [one.name for one in shown.looks] == [
         f"truly {name}" for name in ["no"] * 2 + ["sphere"] * 2 + ["vort"] * 2
     ]
-    monkeypatch.setattr("halometry.compare.compare.look_at", no_room)
+    monkeypatch.setattr("halometry.compare.compare.explain_rows", no_room)
     assert select_examples(open_dataset(lenses), judged, 0, run.name).looks == []
     assert "out of memory" in capsys.readouterr().err

@@ -171,7 +171,7 @@ def test_runs_on_maps_are_judged_by_plain_images(
     counts, scene = sample(small.preset, ROBUSTNESS_SEED_OFFSET, 0, 30)
     channels = np.stack([small.map_image(Image(one, None, "image")) for one in counts.numpy()])
     right = run.answerer("cpu")(channels).argmax(axis=1) == scene.labels.numpy()
-    assert found.own.metrics["accuracy"].value == pytest.approx(right.mean())
+    assert found.unshifted.metrics["accuracy"].value == pytest.approx(right.mean())
     with pytest.raises(RunError, match="150 x 150; to be mapped it must be 1 x 48 x 48"):
         measure_robustness(run, preset=LARGE)
 
@@ -188,15 +188,15 @@ def test_runs_on_maps_are_tried_with_single_subhalos(
     smooth = run.answerer("cpu")(channels)[:, 0].astype(float)
     found = seen.outcomes["on the ring"]
     assert found.scores.shape == (3, 2)
-    np.testing.assert_allclose(found.smooth[:2], np.log((1 - smooth) / smooth), rtol=1e-3)
+    np.testing.assert_allclose(found.smooth_scores[:2], np.log((1 - smooth) / smooth), rtol=1e-3)
 
 
 def test_what_runs_on_maps_look_at_is_as_large_as_the_maps(tmp_path: Path) -> None:
     pytest.importorskip("captum")
     made = explain_predictions("common_test_1/d4net_mapped", None, tmp_path, "saliency", count=12)
-    assert made.looks[0].image.shape == made.looks[0].map.shape == (75, 75)
-    truth = made.looks[1].truth
+    assert made.attributions[0].image.shape == made.attributions[0].map.shape == (75, 75)
+    truth = made.attributions[1].truth
     assert truth is not None
     assert truth.shape == (75, 75)
-    assert [one.within for one in made.pointing] == [pytest.approx(0.0866 * 2.355, rel=1e-3)] * 2
+    assert [one.radius for one in made.pointing] == [pytest.approx(0.0866 * 2.355, rel=1e-3)] * 2
     assert (tmp_path / "pointing.png").exists()

@@ -132,7 +132,7 @@ def test_what_the_answers_are_compared_on(
 ) -> None:  # fmt: skip
     exported_before(monkeypatch, masses_file)
     known = export(masses_run, tmp_path / "a.onnx")
-    assert known.checked == f"images of {masses} (16)"
+    assert known.checked_on == f"images of {masses} (16)"
     assert known.difference < 1e-5
     with pytest.raises(DataError, match=r"no image fits the run; .*1\.npy is 150 x 150 pixels"):
         export(masses_run, tmp_path / "a.onnx", check=shared_data / "common_test_1")
@@ -145,7 +145,7 @@ def test_what_the_answers_are_compared_on(
         gone = {"path": str(tmp_path / "gone"), "preset": preset}
         data = masses_run.config.data.model_copy(update=gone)
         moved = replace(masses_run, config=masses_run.config.model_copy(update={"data": data}))
-        assert export(moved, tmp_path / "b.onnx").checked == checked
+        assert export(moved, tmp_path / "b.onnx").checked_on == checked
 
 
 def test_real_images_are_answered_alike(
@@ -154,7 +154,7 @@ def test_real_images_are_answered_alike(
 ) -> None:  # fmt: skip
     exported_before(monkeypatch, kinds_file)
     made = export(kinds, tmp_path / "a.onnx", check=shared_data / "common_test_1")
-    assert made.checked.endswith("common_test_1 (16)")
+    assert made.checked_on.endswith("common_test_1 (16)")
     files = sorted((shared_data / "common_test_1").rglob("*.npy"))
     answers = OnnxPredictor(made.path, "", "cpu")(np.stack([read_image(f).pixels for f in files]))
     mine = table(predict(kinds.path, files))

@@ -19,8 +19,8 @@ from halometry.datasets.generate import simulate
 from halometry.errors import DataError, RunError, StorageError, UsageError
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.predict import predict
-from halometry.publish.card import card_of, hub_metric
-from halometry.publish.publish import halved, publish_run, without_paths
+from halometry.publish.card import hub_metric, read_card
+from halometry.publish.publish import publish_run, to_half_precision, without_paths
 from halometry.runs.run import Run, load_run
 from halometry.training.train import train
 
@@ -72,7 +72,7 @@ def test_a_start_is_called_by_what_others_know(shipped: Path, start: str, said: 
 
 @pytest.mark.parametrize("name", [KINDS, MASSES])
 def test_the_card_says_what_the_files_say(shipped: Path, name: str) -> None:
-    run, card = load_run(name), ModelCard(card_of(name))
+    run, card = load_run(name), ModelCard(read_card(name))
     record = run.record()
     found = figures_of(card)
     assert found == {hub_metric(k): m["value"] for k, m in record["test"]["metrics"].items()}
@@ -114,7 +114,7 @@ def test_training_begins_from_a_name(shipped: Path, lenses: Path, tmp_path: Path
 def test_numbers_beyond_half_precision_stay_as_they_are() -> None:
     given = {"large": torch.tensor([[1e6, 1.0]]), "matrix": torch.ones(3, 2)}
     given |= {"scales": torch.ones(3), "count": torch.tensor(7)}
-    made = halved(given)
+    made = to_half_precision(given)
     single, half = torch.float32, torch.float16
     assert [made[key].dtype for key in given] == [single, half, single, torch.int64]
 
@@ -130,7 +130,7 @@ def test_weights_that_half_precision_would_change_stay_single(
     weights = "weights.safetensors"
     for key, tensor in load_file(tmp_path / "p" / weights).items():
         assert torch.equal(tensor, load_file(run / weights)[key])
-    text = card_of(tmp_path / "p")
+    text = read_card(tmp_path / "p")
     assert "The weights are in single precision." in text
     assert "Not stated" in text
 
@@ -145,7 +145,7 @@ def test_a_set_of_files_is_described_without_its_place(
             np.save(tmp_path / "mine" / name / f"{i}.npy", rng.random((48, 48)))
     run = published / "runs" / "demo_classification"
     publish_run(run, tmp_path / "mine", tmp_path / "p")
-    text = card_of(tmp_path / "p")
+    text = read_card(tmp_path / "p")
     assert "Measured on all 12 images of mine:" in text
     assert "The figures above are of other images." in text
     assert str(tmp_path) not in text
@@ -194,7 +194,7 @@ def test_weights_in_an_archive_load(
 
 def test_a_run_without_a_card_says_so(published: Path) -> None:
     with pytest.raises(RunError, match="has no card; 'halometry publish' writes one"):
-        card_of(published / "runs" / "demo_mass")
+        read_card(published / "runs" / "demo_mass")
 
 
 def test_a_damaged_record_is_named(published: Path, tmp_path: Path) -> None:

@@ -66,12 +66,12 @@ def test_a_run_that_sees_all_is_robust_and_underconfident() -> None:
         *(("sky", factor) for factor in (0.25, 0.5, 2, 4)),
         *(("psf", factor) for factor in (0.5, 0.75, 1.5, 2)),
     ]
-    for step in (found.own, *found.steps):
+    for step in (found.unshifted, *found.steps):
         assert step.metrics["auc"].value == 1
         assert step.metrics["ece"].value == pytest.approx(0.1)
         assert "unlike" not in step.metrics
     assert all(step.change is not None and step.change.value == 0 for step in found.steps)
-    assert found.own.change is None
+    assert found.unshifted.change is None
 
 
 def by_brightness(images: np.ndarray) -> np.ndarray:
@@ -145,9 +145,9 @@ def test_masses_are_judged_by_their_errors() -> None:
     run = known(lambda images: np.full(len(images), 0.3), preset="demo_mass")
     config = run.config.model_copy(update={"task": "regression", "class_names": None})
     found = measure_robustness(replace(run, config=config), count=30, shifts=["psf"], resamples=50)
-    assert set(found.own.metrics) == {"mse", "rmse", "mae", "r2", "bias"}
+    assert set(found.unshifted.metrics) == {"mse", "rmse", "mae", "r2", "bias"}
     for step in found.steps:
-        assert step.metrics["mse"].value == found.own.metrics["mse"].value
+        assert step.metrics["mse"].value == found.unshifted.metrics["mse"].value
         assert step.change is not None
         assert step.change.value == 0
 

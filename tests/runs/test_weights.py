@@ -7,7 +7,7 @@ import torch
 from huggingface_hub import ModelCard
 
 import halometry
-from halometry.publish.card import card, card_of, hub_metric
+from halometry.publish.card import hub_metric, model_card, read_card
 from halometry.resources import weights_folder
 from halometry.runs.run import load_run
 
@@ -29,8 +29,8 @@ def test_each_answers_and_its_card_is_true(name: str) -> None:
     answers = run.predictor()(100 * torch.rand(2, *run.config.data.shape))
     assert answers.isfinite().all()
     assert len(answers) == 2
-    text = card_of(name)
-    assert text == card(name, run.config, record)
+    text = read_card(name)
+    assert text == model_card(name, run.config, record)
     found = {r.metric_type: r.metric_value for r in ModelCard(text).data.eval_results}
     assert found == {hub_metric(k): m["value"] for k, m in record["test"]["metrics"].items()}
     assert record["license"] == "mit"

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from halometry.lensfit.linear import project_out
 from halometry.sensitivity.ideal_observer import (
-    detected,
-    detected_known,
-    expected_gain,
-    search_threshold,
-    threshold,
+    expected_delta_2lnl,
+    likelihood_ratio_power,
+    matched_filter_power,
+    max_filter_threshold,
+    normal_threshold,
     variance_of_sum,
 )
 from helpers.presets import position_grid
@@ -35,9 +35,9 @@ def sky() -> Tensor:
 
 
 def test_a_faint_spot_on_a_sky_has_its_closed_form() -> None:
-    gain = expected_gain(sky(), sky() + spot(0.05))
+    gain = expected_delta_2lnl(sky(), sky() + spot(0.05))
     assert float(gain) == pytest.approx(math.pi * (0.05 * WIDTH) ** 2 / SKY, rel=1e-3)
-    with_gaussian = expected_gain(sky(), sky() + spot(0.05), extra=SKY)
+    with_gaussian = expected_delta_2lnl(sky(), sky() + spot(0.05), gaussian_variance=SKY)
     assert float(with_gaussian) == pytest.approx(float(gain) / 2, rel=1e-3)
 
 
@@ -46,7 +46,7 @@ def test_the_expected_gain_is_the_mean_over_poisson_noise() -> None:
     counts = torch.from_numpy(np.random.default_rng(0).poisson(m.numpy(), (4000, len(m))))
     gains = 2 * (counts * (m / s).log() - (m - s)).sum(dim=1)
     error = float(gains.std()) / 4000**0.5
-    assert float(gains.mean()) == pytest.approx(float(expected_gain(s, m)), abs=4 * error)
+    assert float(gains.mean()) == pytest.approx(float(expected_delta_2lnl(s, m)), abs=4 * error)
 
 
 @pytest.mark.parametrize(("amplitude", "false_positives"), [(4.0, 0.05), (9.0, 0.01)])
@@ -59,15 +59,19 @@ def test_a_likelihood_ratio_finds_as_often_as_is_said(
     log = np.log(m / s)[some]
     without, with_ = (rng.poisson(of[some], (size, some.sum())) @ log for of in (s, m))
     found = (with_ > np.quantile(without, 1 - false_positives)).mean()
-    said = float(detected_known(torch.from_numpy(s), torch.from_numpy(m), false_positives))
+    said = float(likelihood_ratio_power(torch.from_numpy(s), torch.from_numpy(m), false_positives))
     assert found == pytest.approx(said, abs=0.02)
-    simple = expected_gain(torch.from_numpy(s), torch.from_numpy(m)).sqrt()
-    assert said == pytest.approx(float(detected(simple, threshold(false_positives))), abs=0.03)
+    simple = expected_delta_2lnl(torch.from_numpy(s), torch.from_numpy(m)).sqrt()
+    assert said == pytest.approx(
+        float(matched_filter_power(simple, normal_threshold(false_positives))), abs=0.03
+    )
 
 
 def test_nothing_is_found_at_the_rate_of_false_positives() -> None:
-    assert float(detected_known(sky(), sky(), 0.03)) == pytest.approx(0.03)
-    assert float(detected(torch.zeros(1), threshold(0.03))) == pytest.approx(0.03, abs=1e-6)
+    assert float(likelihood_ratio_power(sky(), sky(), 0.03)) == pytest.approx(0.03)
+    assert float(matched_filter_power(torch.zeros(1), normal_threshold(0.03))) == pytest.approx(
+        0.03, abs=1e-6
+    )
 
 
 def test_a_change_that_parameters_can_make_is_none() -> None:
@@ -88,10 +92,10 @@ def test_what_an_unknown_sky_costs_has_its_closed_form() -> None:
 
 def test_a_search_among_independent_places_has_its_closed_form() -> None:
     templates = torch.cat([torch.eye(50, dtype=torch.float64) * 3, torch.zeros(2, 50)])
-    found = search_threshold(templates, 0.05)
+    found = max_filter_threshold(templates, 0.05)
     assert found == pytest.approx(norm.ppf(0.95 ** (1 / 50)), abs=0.05)
     alike = torch.ones(20, 50, dtype=torch.float64)
-    assert search_threshold(alike, 0.05) == pytest.approx(threshold(0.05), abs=0.05)
+    assert max_filter_threshold(alike, 0.05) == pytest.approx(normal_threshold(0.05), abs=0.05)
 
 
 def test_the_variance_of_a_sum_of_overlapping_spots() -> None:

@@ -15,34 +15,34 @@ from scipy.stats import binom
 from sklearn.isotonic import isotonic_regression
 
 from halometry.errors import RunError, UsageError
-from halometry.lensfit.likelihood import Model, PoissonLikelihood
+from halometry.lensfit.likelihood import Counts, Model
 from halometry.lensfit.linear import project_out
-from halometry.lensfit.optimize import maximize_likelihood
-from halometry.lensfit.parametrization import build_parametrization
+from halometry.lensfit.optimize import maximize
+from halometry.lensfit.parametrization import layout_of
 from halometry.log import track
 from halometry.runs.run import load_run
 from halometry.sensitivity import (
-    FITTED,
-    KNOWN,
+    BLIND_SEARCH,
+    FITTED_LENS,
+    FIXED_LENS,
     NETWORK,
-    SOUGHT,
-    Judge,
-    Outcomes,
+    DetectionOutcomes,
+    Detector,
     SmoothLenses,
-    cut,
-    scores_of_smooth,
-    try_masses,
+    detect_subhalos,
+    score_smooth_lenses,
+    score_threshold,
 )
 from halometry.sensitivity.command import measure_sensitivity
-from halometry.sensitivity.core import chances_of
-from halometry.sensitivity.curves import crossing, rising
+from halometry.sensitivity.core import ideal_probabilities
+from halometry.sensitivity.curves import first_crossing, isotonic
 from halometry.sensitivity.lenses import (
-    expectations,
-    onto_the_ring,
+    add_subhalo,
+    expected_counts,
+    move_to_ring,
     smooth_scenes,
-    with_subhalo,
 )
-from halometry.sensitivity.tables import factor, told
+from halometry.sensitivity.tables import format_log10_mass, format_mass_ratio
 from halometry.simulation import Preset, load_preset
 from halometry.simulation.distributions import Quantity
 
@@ -56,8 +56,8 @@ def some() -> SmoothLenses:
 
 
 def on_the_ring(some: SmoothLenses, mass: float) -> torch.Tensor:
-    scene = onto_the_ring(with_subhalo(some.scene, some.preset, mass, 7, 0))
-    return expectations(scene, some.preset)
+    scene = move_to_ring(add_subhalo(some.scene, some.preset, mass, 7, 0))
+    return expected_counts(scene, some.preset)
 
 
 @pytest.mark.parametrize("preset", ["common_test_1_broad", "halo_mass_broad", "euclid"])
@@ -68,14 +68,14 @@ def test_what_a_preset_leaves_open_is_fitted_too(preset: str) -> None:
 
 
 def test_a_subhalo_has_its_mass_and_for_all_masses_one_place(some: SmoothLenses) -> None:
-    light, heavy = (with_subhalo(some.scene, PRESET, m, 7, 0) for m in (1e9, 1e10))
+    light, heavy = (add_subhalo(some.scene, PRESET, m, 7, 0) for m in (1e9, 1e10))
     torch.testing.assert_close(light.subhalo_mass, torch.full_like(light.subhalo_mass, 1e9))
     torch.testing.assert_close(light.subhalo_x, heavy.subhalo_x)
     torch.testing.assert_close(heavy.f_sub, 10 * light.f_sub)
     radius = torch.hypot(light.subhalo_x, light.subhalo_y)
     assert float(radius.max()) < 2
     assert len(radius.unique()) == len(some.scene)
-    ring = onto_the_ring(light)
+    ring = move_to_ring(light)
     at = torch.hypot(ring.subhalo_x, ring.subhalo_y)[:, 0]
     torch.testing.assert_close(at, some.scene.einstein_radius)
 
@@ -83,39 +83,39 @@ def test_a_subhalo_has_its_mass_and_for_all_masses_one_place(some: SmoothLenses)
 def test_one_of_truncated_halos_has_their_profile() -> None:
     preset = load_preset("euclid")
     scene = smooth_scenes(preset, 1, 0, 2, "cpu")
-    one = with_subhalo(scene, preset, 1e9, 1, 0)
+    one = add_subhalo(scene, preset, 1e9, 1, 0)
     assert (one.subhalo_truncation_radius > one.subhalo_scale_radius).all()
     assert (one.subhalo_scale_radius > 0).all()
 
 
 def test_what_a_larger_ring_explains_is_no_subhalo(some: SmoothLenses) -> None:
     wider = replace(some.scene, einstein_radius=some.scene.einstein_radius + 2e-3)
-    chances = chances_of(some, expectations(wider, PRESET), ALPHA, 2.5)
-    assert (chances[KNOWN] > 0.5).all()
+    chances = ideal_probabilities(some, expected_counts(wider, PRESET), ALPHA, 2.5)
+    assert (chances[FIXED_LENS] > 0.5).all()
     torch.testing.assert_close(
-        chances[FITTED], torch.full_like(chances[FITTED], ALPHA), atol=0.03, rtol=0
+        chances[FITTED_LENS], torch.full_like(chances[FITTED_LENS], ALPHA), atol=0.03, rtol=0
     )
 
 
 def test_who_knows_less_finds_less_and_heavier_ones_more(some: SmoothLenses) -> None:
-    light, heavy = (chances_of(some, on_the_ring(some, m), ALPHA, 2.5) for m in (3e8, 1e9))
+    light, heavy = (ideal_probabilities(some, on_the_ring(some, m), ALPHA, 2.5) for m in (3e8, 1e9))
     for chances in (light, heavy):
-        assert (chances[KNOWN] >= chances[FITTED] - 1e-3).all()
-        assert (chances[FITTED] > chances[SOUGHT]).all()
-    for name in (KNOWN, FITTED, SOUGHT):
+        assert (chances[FIXED_LENS] >= chances[FITTED_LENS] - 1e-3).all()
+        assert (chances[FITTED_LENS] > chances[BLIND_SEARCH]).all()
+    for name in (FIXED_LENS, FITTED_LENS, BLIND_SEARCH):
         assert (heavy[name] > light[name]).all()
 
 
 def test_the_gain_with_the_lens_fitted_is_that_of_a_fit(some: SmoothLenses) -> None:
     lumpy = on_the_ring(some, 3e9)
-    left = project_out(some.changes(lumpy)[:, None], some.derivatives)[:, 0]
+    left = project_out(some.normalized_differences(lumpy)[:, None], some.derivatives)[:, 0]
     linear = left.square().sum(dim=-1)
-    layout = build_parametrization(PRESET, some.scene.rows(slice(0, 1)))
+    layout = layout_of(PRESET, some.scene.rows(slice(0, 1)))
     theta = layout.coordinates(lambda name: getattr(some.scene, name))
     with torch.no_grad():
         for k in range(3):  # an image without noise, whose deviance is the gain that is expected
-            likelihood = PoissonLikelihood(lumpy[k])
-            found = maximize_likelihood(Model(PRESET, layout), likelihood, theta[k : k + 1])
+            likelihood = Counts(lumpy[k])
+            found = maximize(Model(PRESET, layout), likelihood, theta[k : k + 1])
             assert float(found.deviance) == pytest.approx(float(linear[k]), rel=0.1)
 
 
@@ -160,14 +160,14 @@ class LikelihoodRatio:
 def test_a_network_that_is_the_ideal_observer_reaches_its_limit() -> None:
     preset, mass, count = fixed(1.2), 8.9, 250
     one = SmoothLenses.draw(preset, 3, 0, 1)
-    lumpy = expectations(with_subhalo(one.scene, preset, 10**mass, 3, 0), preset)
-    judge = Judge(LikelihoodRatio(one.expected, lumpy), 0, preset, 3)
+    lumpy = expected_counts(add_subhalo(one.scene, preset, 10**mass, 3, 0), preset)
+    judge = Detector(LikelihoodRatio(one.expected, lumpy), 0, preset, 3)
     with torch.no_grad(), track("", 1) as progress:
-        smooth = scores_of_smooth(judge, 600, "cpu", progress)
-        outcomes = try_masses(judge, smooth, np.array([mass]), count, ALPHA, 2.5, "cpu", progress)[
-            "anywhere"
-        ]
-    (found,), (limit,) = outcomes.completeness(NETWORK), outcomes.completeness(KNOWN)
+        smooth = score_smooth_lenses(judge, 600, "cpu", progress)
+        outcomes = detect_subhalos(
+            judge, smooth, np.array([mass]), count, ALPHA, 2.5, "cpu", progress
+        )["anywhere"]
+    (found,), (limit,) = outcomes.completeness(NETWORK), outcomes.completeness(FIXED_LENS)
     assert 0.2 < limit.value < 0.95
     assert found.value == pytest.approx(limit.value, abs=0.1)
 
@@ -175,16 +175,18 @@ def test_a_network_that_is_the_ideal_observer_reaches_its_limit() -> None:
 def test_fresh_smooth_lenses_are_called_lumpy_as_often_as_asked() -> None:
     preset, asked = fixed(1.2), 0.05
     one = SmoothLenses.draw(preset, 3, 0, 1)
-    lumpy = expectations(with_subhalo(one.scene, preset, 2e9, 3, 0), preset)
+    lumpy = expected_counts(add_subhalo(one.scene, preset, 2e9, 3, 0), preset)
     answerer = LikelihoodRatio(one.expected, lumpy)
     with torch.no_grad(), track("", 1) as progress:
         first, fresh = (
-            scores_of_smooth(Judge(answerer, 0, preset, seed), 800, "cpu", progress)
+            score_smooth_lenses(Detector(answerer, 0, preset, seed), 800, "cpu", progress)
             for seed in (3, 4)
         )
-    assert (first > cut(first, asked)).mean() == pytest.approx(asked, abs=2 / 800)
+    assert (first > score_threshold(first, asked)).mean() == pytest.approx(asked, abs=2 / 800)
     low, high = binom.interval(0.9999, 800, asked)
-    assert low / 1.6 < (fresh > cut(first, asked)).sum() < high * 1.6  # the cut has its own error
+    assert (
+        low / 1.6 < (fresh > score_threshold(first, asked)).sum() < high * 1.6
+    )  # the cut has its own error
 
 
 def test_the_same_seed_gives_the_same_and_another_something_else() -> None:
@@ -194,56 +196,56 @@ def test_the_same_seed_gives_the_same_and_another_something_else() -> None:
 
     with torch.no_grad(), track("", 1) as progress:
         first, again, other = (
-            scores_of_smooth(Judge(answerer, 0, PRESET, seed), 10, "cpu", progress)
+            score_smooth_lenses(Detector(answerer, 0, PRESET, seed), 10, "cpu", progress)
             for seed in (3, 3, 4)
         )
     np.testing.assert_array_equal(first, again)
     assert not np.isin(other, first).any()
 
 
-def outcomes(offset: float, count: int = 400) -> Outcomes:
+def outcomes(offset: float, count: int = 400) -> DetectionOutcomes:
     """A network whose scores are a normal deviate plus twice the mass above 9 and an offset."""
     rng, masses = np.random.default_rng(0), np.arange(8, 10.01, 0.25)
     scores = rng.normal(size=(len(masses), count)) + 2 * (masses[:, None] - 9 - offset)
     limit = np.clip((masses[:, None] - 8.5 + np.zeros(count)), 0, 1)
-    return Outcomes(masses, rng.normal(size=4000), scores, {FITTED: limit}, 0.1)
+    return DetectionOutcomes(masses, rng.normal(size=4000), scores, {FITTED_LENS: limit}, 0.1)
 
 
 def test_masses_at_a_completeness_are_those_of_the_curve() -> None:
     one = outcomes(0.0)
-    mass = one.mass(NETWORK, 0.5, 200)  # where the mean is the threshold, 1.2816
+    mass = one.log10_mass(NETWORK, 0.5, 200)  # where the mean is the threshold, 1.2816
     assert mass.low < 9 + 1.2816 / 2 < mass.high
     assert mass.high - mass.low < 0.2
-    assert one.mass(FITTED, 0.5, 10).value == pytest.approx(9.0)
-    behind = one.behind(NETWORK, FITTED, 0.5, 200)
+    assert one.log10_mass(FITTED_LENS, 0.5, 10).value == pytest.approx(9.0)
+    behind = one.delta_log10_mass(NETWORK, FITTED_LENS, 0.5, 200)
     assert behind.low < 1.2816 / 2 < behind.high
-    assert one.reached(NETWORK, 0.5)
+    assert one.is_reached(NETWORK, 0.5)
 
 
 def test_a_mass_that_is_not_reached_is_the_heaviest_and_said_so() -> None:
     one = outcomes(3.0)
-    assert not one.reached(NETWORK, 0.5)
-    assert one.mass(NETWORK, 0.5, 20).value == 10.0
-    assert told(one, NETWORK, 0.5) == "above 10.00"
+    assert not one.is_reached(NETWORK, 0.5)
+    assert one.log10_mass(NETWORK, 0.5, 20).value == 10.0
+    assert format_log10_mass(one, NETWORK, 0.5) == "above 10.00"
 
 
 def test_an_interval_that_the_heaviest_cuts_off_has_no_upper_end() -> None:
-    assert told(outcomes(0.0, 40), NETWORK, 0.5).endswith("]")
+    assert format_log10_mass(outcomes(0.0, 40), NETWORK, 0.5).endswith("]")
     cut_off = outcomes(0.3, 40)
-    assert re.fullmatch(r"9\.\d\d, above 9\.\d\d", told(cut_off, NETWORK, 0.5))
-    assert re.fullmatch(r"[\d.]+, above [\d.]+", factor(cut_off, FITTED))
+    assert re.fullmatch(r"9\.\d\d, above 9\.\d\d", format_log10_mass(cut_off, NETWORK, 0.5))
+    assert re.fullmatch(r"[\d.]+, above [\d.]+", format_mass_ratio(cut_off, FITTED_LENS))
 
 
 def test_a_curve_is_made_to_rise_as_scikit_learn_does() -> None:
     values = np.random.default_rng(0).random((20, 9))
     expected = [isotonic_regression(one) for one in values]
-    np.testing.assert_allclose(rising(values), expected, atol=1e-12)
+    np.testing.assert_allclose(isotonic(values), expected, atol=1e-12)
 
 
 def test_a_crossing_is_on_the_line_between_two_points() -> None:
     at, values = np.array([8.0, 9.0, 10.0]), np.array([[0.2, 0.4, 0.9], [0.7, 0.8, 0.9]])
-    np.testing.assert_allclose(crossing(0.65, at, values), [9.5, 8.0])
-    assert np.isinf(crossing(0.95, at, values)).all()
+    np.testing.assert_allclose(first_crossing(0.65, at, values), [9.5, 8.0])
+    assert np.isinf(first_crossing(0.95, at, values)).all()
 
 
 def test_a_run_is_measured_and_written(published: Path, tmp_path: Path) -> None:
@@ -254,11 +256,16 @@ def test_a_run_is_measured_and_written(published: Path, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "out" / "sensitivity.json").read_text())
     assert record["preset"] == "demo_classification"
     assert (record["lenses"], record["smooth_lenses"]) == (3, 50)
-    assert [row[1] for row in record["rows"][1:5]] == ["test_resnet", KNOWN, FITTED, SOUGHT]
+    assert [row[1] for row in record["rows"][1:5]] == [
+        "test_resnet",
+        FIXED_LENS,
+        FITTED_LENS,
+        BLIND_SEARCH,
+    ]
     assert len(record["map"]["x_arcsec"]) == len(seen.map.x) == 13
     assert "false alarms" in record["conclusion"][0]
-    for observer in (KNOWN, FITTED):
-        assert seen.map.share(observer, 12.0) > 0.5
+    for observer in (FIXED_LENS, FITTED_LENS):
+        assert seen.map.fraction_detected(observer, 12.0) > 0.5
     with (tmp_path / "out" / "sensitivity.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 4 * len(record["log10_masses"])

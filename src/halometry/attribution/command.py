@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from halometry.attribution.explain import Explainer, Look, figure_of, preset_or_none
+from halometry.attribution.explain import Attribution, Explainer, attribution_figure, preset_or_none
 from halometry.attribution.figure import pointing_figure
 from halometry.attribution.maps import METHODS, Method
-from halometry.attribution.pointing_game import Pointing, distances
+from halometry.attribution.pointing_game import PointingGame, distances_to_substructure
 from halometry.datasets.inputs import count_images, iter_images
 from halometry.datasets.readers import Image
 from halometry.errors import DataError, ReadError, UsageError
@@ -28,15 +28,15 @@ from halometry.runs.open import AnyRun, open_run
 from halometry.runs.training_data import preset_for
 from halometry.simulation import Preset, Scene, draw_scenes, sample
 from halometry.simulation.instrument import ImageSpec
-from halometry.simulation.rng import ATTRIBUTION_SEED_OFFSET
 
-SHOWN = 6  # images of the figure
-FEWEST = 12  # simulated images, so that each class has some
-BATCH = 32  # images rendered at a time
+LATER = 2_000_000  # added to the seed: far from the images of any training and its tests
+IMAGES_IN_FIGURE = 6  # images of the figure
+MIN_IMAGES = 12  # simulated images, so that each class has some
+RENDER_BATCH_SIZE = 32  # images rendered at a time
 
 
 @dataclass(frozen=True)
-class Attribution:
+class AttributionResult:
     """The outcome of `attribution`.
 
     Attributes:
@@ -52,8 +52,8 @@ class Attribution:
     method: Method
     preset: str | None
     seed: int | None
-    looks: list[Look]
-    pointing: list[Pointing]
+    attributions: list[Attribution]
+    pointing: list[PointingGame]
     device: str
 
     @cached_property
@@ -64,11 +64,11 @@ class Attribution:
             [near, "lenses", "within", "of the maps", "by chance", "above chance"],
             *(
                 [
-                    one.what,
+                    one.target,
                     f"{len(one)}",
-                    f'{one.within:.2f}"',
-                    str(one.hits),
-                    f"{one.chance:.3f}",
+                    f'{one.radius:.2f}"',
+                    str(one.hit_fraction),
+                    f"{one.chance_fraction:.3f}",
                     str(one.above_chance),
                 ]
                 for one in self.pointing
@@ -86,7 +86,7 @@ def explain_predictions(
     seed: int = 0,
     device: str = "auto",
     workers: Workers = 1,
-) -> Attribution:
+) -> AttributionResult:
     """Show what a run's answers rest on, for images of one's own or for simulated ones.
 
     For simulated images it is known where the substructure is. So it is counted how often a map's
@@ -118,8 +118,8 @@ def explain_predictions(
     run = open_run(run)
     if method not in METHODS:
         raise UsageError(f"--method {method}: unknown; known: {', '.join(METHODS)}")
-    if files is None and count < FEWEST:
-        raise UsageError(f"--count {count}: must be at least {FEWEST}")
+    if files is None and count < MIN_IMAGES:
+        raise UsageError(f"--count {count}: must be at least {MIN_IMAGES}")
     if out is not None:
         check_writable(Path(out) / "attribution.json")
     if files is not None:
@@ -127,12 +127,14 @@ def explain_predictions(
         explainer = Explainer(run, known, method, device)
         paths = [files] if isinstance(files, str | Path) else files
         looks = list(_of_files(explainer, paths, workers))
-        made = Attribution(run.source, method, None, None, looks, [], explainer.device)
+        made = AttributionResult(run.source, method, None, None, looks, [], explainer.device)
     else:
         chosen = preset_for(run, preset)
         explainer = Explainer(run, chosen, method, device)
         looks, pointing = _of_preset(explainer, chosen, seed, count, workers)
-        made = Attribution(run.source, method, chosen.name, seed, looks, pointing, explainer.device)
+        made = AttributionResult(
+            run.source, method, chosen.name, seed, looks, pointing, explainer.device
+        )
     if out is not None:
         write_attribution(made, Path(out))
     return made
@@ -140,7 +142,7 @@ def explain_predictions(
 
 def _of_files(
     explainer: Explainer, files: Sequence[str | Path], workers: Workers
-) -> Iterator[Look]:
+) -> Iterator[Attribution]:
     total, run = count_images(files), explainer.run
     good = 0
     with (
@@ -156,7 +158,7 @@ def _of_files(
                 logger.info(f"left out: {item.path}: {reason}")
             else:
                 good += 1
-                yield explainer.look(str(item.path), item.pixels)
+                yield explainer.explain(str(item.path), item.pixels)
             progress.advance()
     if good == 0:
         raise DataError(f"{', '.join(map(str, files)) or 'no path given'}: no images to look at")
@@ -164,12 +166,12 @@ def _of_files(
 
 def _of_preset(
     explainer: Explainer, preset: Preset, seed: int, count: int, workers: Workers
-) -> tuple[list[Look], list[Pointing]]:
+) -> tuple[list[Attribution], list[PointingGame]]:
     """New images of a preset, and where the maxima of their maps lie."""
     run = explainer.run
-    looks: list[Look] = []
-    scenes = draw_scenes(preset, seed + ATTRIBUTION_SEED_OFFSET, 0, count)
-    new = _simulated(preset, seed + ATTRIBUTION_SEED_OFFSET, count)
+    looks: list[Attribution] = []
+    scenes = draw_scenes(preset, seed + LATER, 0, count)
+    new = _simulated(preset, seed + LATER, count)
     with (
         mapped_for(run, new, count, workers) as images,
         track(f"looking at {run.name}", count) as progress,
@@ -177,8 +179,8 @@ def _of_preset(
         for k, image in enumerate(images):
             if isinstance(image, ReadError):
                 raise image
-            scene = scenes.rows(slice(k, k + 1)) if k < SHOWN else None
-            looks.append(explainer.look(image.path, image.pixels, scene))
+            scene = scenes.rows(slice(k, k + 1)) if k < IMAGES_IN_FIGURE else None
+            looks.append(explainer.explain(image.path, image.pixels, scene))
             progress.advance()
     assert explainer.preset is not None
     return looks, list(_pointing(looks, scenes, explainer.preset.image))
@@ -186,8 +188,8 @@ def _of_preset(
 
 def _simulated(preset: Preset, seed: int, count: int) -> Iterator[Image]:
     """New images, called by what they truly are."""
-    for first in range(0, count, BATCH):
-        images, scenes = sample(preset, seed, first, min(BATCH, count - first))
+    for first in range(0, count, RENDER_BATCH_SIZE):
+        images, scenes = sample(preset, seed, first, min(RENDER_BATCH_SIZE, count - first))
         for k, pixels in enumerate(images.numpy()):
             yield Image(pixels, None, _truly(preset, scenes, k))
 
@@ -197,7 +199,7 @@ def _truly(preset: Preset, scene: Scene, k: int) -> str:
     return f"truly {preset.class_names[int(label)] if preset.class_names else f'{label:.3f}'}"
 
 
-def _pointing(looks: list[Look], scenes: Scene, spec: ImageSpec) -> Iterator[Pointing]:
+def _pointing(looks: list[Attribution], scenes: Scene, spec: ImageSpec) -> Iterator[PointingGame]:
     """For each kind of substructure that some of the lenses have, of maps on a detector."""
     within = max(spec.psf_fwhm, spec.pixel_scale)
     row, column = np.array([look.peak for look in looks]).T
@@ -209,16 +211,18 @@ def _pointing(looks: list[Look], scenes: Scene, spec: ImageSpec) -> Iterator[Poi
     for what, those in kinds.items():
         if int(those.sum()) > 1:
             of = those.numpy()
-            yield Pointing(what, distances(scenes.rows(those), x[of], y[of]), within)
+            yield PointingGame(
+                what, distances_to_substructure(scenes.rows(those), x[of], y[of]), within
+            )
 
 
-def write_attribution(made: Attribution, out: Path) -> None:
+def write_attribution(made: AttributionResult, out: Path) -> None:
     """Write `attribution.json`, `attribution.csv`, `maps.npz`, and figures.
 
     Raises:
         StorageError: no room or no permission.
     """
-    rows, shown = made.rows, made.looks[:SHOWN]
+    rows, shown = made.rows, made.attributions[:IMAGES_IN_FIGURE]
     record: dict[str, Any] = {
         "format": "halometry-attribution",
         "what": "how often the maximum of an attribution map lies within a point spread function's"
@@ -229,17 +233,17 @@ def write_attribution(made: Attribution, out: Path) -> None:
         "method": made.method,
         "preset": made.preset,
         "seed": made.seed,
-        "images": len(made.looks),
+        "images": len(made.attributions),
         "interval": "95 %; of the maps: binomial; above chance: bootstrap over lenses",
         "rows": rows,
     }
     write_text(out / "attribution.json", json.dumps(record, indent=1) + "\n")
-    lines = [[one.name, one.said, *reversed(one.peak)] for one in made.looks]
+    lines = [[one.name, one.prediction, *reversed(one.peak)] for one in made.attributions]
     write_table(
         out / "attribution.csv", "attribution", ["image", "said", "peak_column", "peak_row"], lines
     )
     with atomic_write(out / "maps.npz") as partial, partial.open("wb") as file:
-        np.savez_compressed(file, *(one.map.astype(np.float32) for one in made.looks))
-    save_figure(figure_of(shown), out / "maps.png")
+        np.savez_compressed(file, *(one.map.astype(np.float32) for one in made.attributions))
+    save_figure(attribution_figure(shown), out / "maps.png")
     if made.pointing:
         save_figure(pointing_figure(made.pointing), out / "pointing.png")

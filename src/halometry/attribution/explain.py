@@ -11,8 +11,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from halometry.attribution.figure import looks_figure
-from halometry.attribution.maps import METHODS, Method, attribution_maps, need_captum
+from halometry.attribution.figure import maps_figure
+from halometry.attribution.maps import METHODS, Method, attribution_maps, import_captum
 from halometry.datasets.dataset import LabeledImages
 from halometry.errors import HalometryError, RunError
 from halometry.lensfit.likelihood import with_larger_pixels
@@ -32,7 +32,7 @@ from halometry.simulation.substructure_maps import substructure_map
 
 
 @dataclass(frozen=True)
-class Look:
+class Attribution:
     """An image, and what an answer for it rests on.
 
     Attributes:
@@ -45,7 +45,7 @@ class Look:
     """
 
     name: str
-    said: str
+    prediction: str
     image: np.ndarray
     map: np.ndarray
     truth: np.ndarray | None = None
@@ -73,7 +73,7 @@ class Explainer:
     """
 
     def __init__(self, run: AnyRun, preset: Preset | None, method: Method, device: str) -> None:
-        need_captum()
+        import_captum()
         if preset is not None and run.config.data.mass_map_preset is not None:
             preset = _as_its_maps(
                 preset, map_grid(preset_from_yaml(run.config.data.mass_map_preset))[1]
@@ -82,14 +82,14 @@ class Explainer:
         self.device = find_device(device)
         self.predictors = _predictors(run, self.device)
 
-    def look(self, name: str, pixels: np.ndarray, scene: Scene | None = None) -> Look:
+    def explain(self, name: str, pixels: np.ndarray, scene: Scene | None = None) -> Attribution:
         """Explain the answer for one image (c, H, W), of a scene (1) if that is known."""
         raw = torch.tensor(pixels, dtype=torch.float32, device=self.device)
         for one in self.predictors:
             one.preprocessing.limits = extremes(raw[None])
         with torch.no_grad():
-            said = self.answer(raw[None])[0].cpu().numpy()
-        map_ = attribution_maps(self.answer, raw[None], self.method)[:, None].cpu()
+            said = self.predict(raw[None])[0].cpu().numpy()
+        map_ = attribution_maps(self.predict, raw[None], self.method)[:, None].cpu()
         same = self.preset is not None and pixels.shape[1:] == self.preset.image.shape[1:]
         smooth = (
             convolve_psf(map_, self.preset.image)
@@ -101,9 +101,9 @@ class Explainer:
             truth = substructure_map(scene, self.preset)[0].numpy()
         positive = smooth[0, 0].clamp_min(0).numpy()
         picture = pixels[0] if self.run.config.data.mass_map_preset else pixels.mean(axis=0)
-        return Look(name, self._told(said), picture, positive, truth)
+        return Attribution(name, self._told(said), picture, positive, truth)
 
-    def answer(self, raw: Tensor) -> Tensor:
+    def predict(self, raw: Tensor) -> Tensor:
         """Raw images (B, c, H, W) to the run's answers, masses as points."""
         answers = [one.points(one(raw)) for one in self.predictors]
         return torch.stack(answers).mean(dim=0)
@@ -140,9 +140,9 @@ def preset_or_none(run: AnyRun) -> Preset | None:
         return None
 
 
-def look_at(
+def explain_rows(
     run: AnyRun, data: LabeledImages, rows: Sequence[int], device: str = "auto"
-) -> list[Look]:
+) -> list[Attribution]:
     """What a run's answers for some images of a labeled set rest on.
 
     Raises:
@@ -157,16 +157,16 @@ def look_at(
         if preset is not None and trained.seed is not None and trained.shares_images_with(data):
             scene = draw_scenes(preset, trained.seed, int(row), 1)
         pixels = np.asarray(data.images[np.array([row])])[0]
-        looks.append(explainer.look(data.names[row], pixels, scene))
+        looks.append(explainer.explain(data.names[row], pixels, scene))
     return looks
 
 
-def figure_of(looks: Sequence[Look]) -> Figure:
+def attribution_figure(looks: Sequence[Attribution]) -> Figure:
     """Images, maps and true substructure side by side."""
     truth = [one.truth for one in looks if one.truth is not None]
-    return looks_figure(
+    return maps_figure(
         [one.image for one in looks],
         [one.map for one in looks],
-        [f"{shorten(Path(one.name).name)}\n{one.said}" for one in looks],
+        [f"{shorten(Path(one.name).name)}\n{one.prediction}" for one in looks],
         truth if len(truth) == len(looks) else None,
     )

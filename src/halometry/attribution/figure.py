@@ -9,24 +9,24 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from scipy.stats import binom
 
-from halometry.attribution.pointing_game import Pointing
+from halometry.attribution.pointing_game import PointingGame
 from halometry.plotting import (
+    TEXT_COLOR,
     IMAGE_COLORMAP,
     MASS_COLORMAP,
     MUTED_COLOR,
-    TEXT_COLOR,
-    colors_by_name,
-    create_figure,
     hide_axes,
+    colors_by_name,
+    figure,
     stretch,
     with_style,
 )
 
-MAP = "viridis"
+MAP_COLORS = "viridis"
 
 
 @with_style
-def looks_figure(
+def maps_figure(
     images: Sequence[np.ndarray],
     maps: Sequence[np.ndarray],
     titles: Sequence[str],
@@ -49,7 +49,7 @@ def looks_figure(
         axes[0, k].imshow(stretch(image), IMAGE_COLORMAP, origin="lower", interpolation="nearest")
         axes[0, k].set_title(title, fontsize=9, pad=3)
         height = max(float(one.max()), np.finfo(float).tiny)
-        axes[1, k].imshow(one, MAP, vmin=0, vmax=height, origin="lower")
+        axes[1, k].imshow(one, MAP_COLORS, vmin=0, vmax=height, origin="lower")
         row, column = np.unravel_index(one.argmax(), one.shape)
         shown = [axes[1, k]]
         if truth is not None:
@@ -65,23 +65,23 @@ def looks_figure(
 
 
 @with_style
-def pointing_figure(kinds: Sequence[Pointing]) -> Figure:
+def pointing_figure(kinds: Sequence[PointingGame]) -> Figure:
     """Shares of maxima within each distance of the substructure, and of chance; a panel a kind."""
     color = colors_by_name(("maps", "chance"))
     made, axes = create_figure(4.4 * len(kinds), 3.7, 1, len(kinds), sharey=True)
     for panel, one in zip(axes[0], kinds, strict=True):
-        own = np.sort(one.own)
-        reach = float(np.quantile(one.others, 0.98))
+        own = np.sort(one.own_distances)
+        reach = float(np.quantile(one.other_distances, 0.98))
         steps = np.linspace(0, reach, 200)
         found = np.searchsorted(own, steps, side="right") / len(one)
-        others = np.sort(one.others, axis=None)
+        others = np.sort(one.other_distances, axis=None)
         chance = np.searchsorted(others, steps, side="right") / len(others)
         low, high = (binom.ppf(edge, len(one), chance) / len(one) for edge in (0.025, 0.975))
         panel.fill_between(steps, low, high, color=color["chance"], alpha=0.18, lw=0)
         panel.plot(steps, chance, color=color["chance"], lw=2, label="maps of other lenses")
         panel.plot(steps, found, color=color["maps"], lw=2, label="the lens's own map")
-        panel.axvline(one.within, color=MUTED_COLOR, lw=1, ls=":")
-        panel.set_title(f"{one.what}, {len(one)} lenses")
+        panel.axvline(one.radius, color=MUTED_COLOR, lw=1, ls=":")
+        panel.set_title(f"{one.target}, {len(one)} lenses")
         panel.set_xlabel("distance of the maximum, arcsec")
         panel.set_xlim(0, reach)
         panel.set_ylim(0, 1.02)

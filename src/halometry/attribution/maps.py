@@ -13,14 +13,14 @@ from halometry.simulation.render import convolve_gaussian
 
 Method = Literal["integrated_gradients", "saliency", "occlusion"]
 METHODS: tuple[Method, ...] = get_args(Method)
-STEPS = 24  # of the integral
-AT_ONCE = 8  # images that gradients are taken of together
-PATCH = 1 / 25  # side of what is occluded over that of the image
-BLURRED = 1 / 30  # width of what takes fine structure away, over the side of the image
-LEAST = 1e-30  # probability, so that its logarithm is finite
+INTEGRATION_STEPS = 24  # of the integral
+GRADIENT_BATCH_SIZE = 8  # images that gradients are taken of together
+PATCH_FRACTION = 1 / 25  # side of what is occluded over that of the image
+BLUR_FRACTION = 1 / 30  # width of what takes fine structure away, over the side of the image
+MIN_PROBABILITY = 1e-30  # probability, so that its logarithm is finite
 
 
-def attribution_maps(answer: Callable[[Tensor], Tensor], images: Tensor, method: Method) -> Tensor:
+def attribution_maps(predict: Callable[[Tensor], Tensor], images: Tensor, method: Method) -> Tensor:
     """By how much each pixel speaks for the answer that is given.
 
     The score explained is the log odds of the class with the highest probability, or the mass.
@@ -42,29 +42,33 @@ def attribution_maps(answer: Callable[[Tensor], Tensor], images: Tensor, method:
     Raises:
         UnavailableError: captum is not installed.
     """
-    captum = need_captum()
+    captum = import_captum()
     images = images.float()
     with torch.no_grad():
-        answers = answer(images)
+        answers = predict(images)
     target = answers.argmax(dim=1) if answers.ndim == 2 else None
 
     def score(raw: Tensor) -> Tensor:
-        answers = answer(raw)
+        answers = predict(raw)
         return answers if answers.ndim == 1 else log_odds(answers)
 
     side = images.shape[-1]
     if method == "saliency":
         maps = captum.Saliency(score).attribute(images.clone().requires_grad_(), target)
     else:
-        baselines = convolve_gaussian(images.flatten(0, 1)[:, None], side * BLURRED).view(
+        baselines = convolve_gaussian(images.flatten(0, 1)[:, None], side * BLUR_FRACTION).view(
             images.shape
         )
         if method == "integrated_gradients":
             maps = captum.IntegratedGradients(score).attribute(
-                images, baselines, target, n_steps=STEPS, internal_batch_size=AT_ONCE
+                images,
+                baselines,
+                target,
+                n_steps=INTEGRATION_STEPS,
+                internal_batch_size=GRADIENT_BATCH_SIZE,
             )
         else:
-            patch = max(2, round(side * PATCH))
+            patch = max(2, round(side * PATCH_FRACTION))
             window = (images.shape[1], patch, patch)
             with torch.no_grad():
                 maps = captum.Occlusion(score).attribute(
@@ -89,10 +93,10 @@ def log_odds(probabilities: Tensor) -> Tensor:
     """
     # The others' sum, not 1 - p, which has no digits left where p is almost 1.
     others = probabilities @ (1 - torch.eye(probabilities.shape[1]).to(probabilities))
-    return probabilities.clamp_min(LEAST).log() - others.clamp_min(LEAST).log()
+    return probabilities.clamp_min(MIN_PROBABILITY).log() - others.clamp_min(MIN_PROBABILITY).log()
 
 
-def need_captum() -> Any:
+def import_captum() -> Any:
     """The module of captum's methods.
 
     Raises:

@@ -11,7 +11,7 @@ from halometry.evaluation.bootstrap import Interval, binomial_interval, bootstra
 from halometry.simulation import Scene
 
 
-def distances(scene: Scene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def distances_to_substructure(scene: Scene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """How far places lie from the heaviest subhalo of a lens, or from its line.
 
     Args:
@@ -46,7 +46,7 @@ def distances(scene: Scene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Pointing:
+class PointingGame:
     """Where the maxima of maps lie from the substructure of their lenses, of one kind.
 
     Chance is what the maxima of the other lenses' maps do for a lens: they know where such maps
@@ -58,38 +58,40 @@ class Pointing:
         within: the radius that counts as a hit, arcsec.
     """
 
-    what: str
-    apart: np.ndarray
-    within: float
+    target: str
+    distances: np.ndarray
+    radius: float
 
     def __len__(self) -> int:
-        return len(self.apart)
+        return len(self.distances)
 
     @property
-    def own(self) -> np.ndarray:
+    def own_distances(self) -> np.ndarray:
         """Distances of each map's maximum from its own lens's substructure (N,)."""
-        return self.apart.diagonal()
+        return self.distances.diagonal()
 
     @property
-    def others(self) -> np.ndarray:
+    def other_distances(self) -> np.ndarray:
         """The same for the maxima of the N - 1 other maps (N, N - 1)."""
         count = len(self)
         off = ~np.eye(count, dtype=bool)
-        return self.apart[off].reshape(count, count - 1)
+        return self.distances[off].reshape(count, count - 1)
 
     @cached_property
-    def hits(self) -> Interval:
+    def hit_fraction(self) -> Interval:
         """The share of maxima within the radius, with its binomial interval."""
-        return binomial_interval(int((self.own <= self.within).sum()), len(self))
+        return binomial_interval(int((self.own_distances <= self.radius).sum()), len(self))
 
     @cached_property
-    def chance(self) -> float:
+    def chance_fraction(self) -> float:
         """The same share by chance."""
-        return float((self.others <= self.within).mean())
+        return float((self.other_distances <= self.radius).mean())
 
     @cached_property
     def above_chance(self) -> Interval:
         """Their difference, with a bootstrap interval over lenses."""
-        gain = (self.own <= self.within) - (self.others <= self.within).mean(axis=1)
+        gain = (self.own_distances <= self.radius) - (self.other_distances <= self.radius).mean(
+            axis=1
+        )
         rows = [np.arange(len(gain))]
         return bootstrap(lambda drawn: gain[drawn].mean(axis=1), rows, float(gain.mean()))

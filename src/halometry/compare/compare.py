@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from halometry.attribution.explain import Look, look_at
+from halometry.attribution.explain import Attribution, explain_rows
 from halometry.compare.cost import measure_speed, model_cost
 from halometry.compare.ranking import above_chance, best_model, conclusion
 from halometry.compare.report import ExampleImages, pareto, write_report
@@ -318,12 +318,12 @@ def select_examples(
     def image(i: int) -> np.ndarray:
         return data.display_image(rows[i])
 
-    def looks() -> list[Look]:
+    def looks() -> list[Attribution]:
         if explain is None or not find_spec("captum"):
             return []
         few = picks[np.linspace(0, len(picks) - 1, LOOKS).round().astype(int)]
         try:
-            seen = look_at(evaluations[explain].run, data, rows[few], device)
+            seen = explain_rows(evaluations[explain].run, data, rows[few], device)
         except (HalometryError, RuntimeError, ImportError) as error:  # such as no memory for it
             logger.info(f"the report will not show where {explain} looks: {error}")
             return []

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image as Picture
 
-from halometry.attribution.explain import Look, figure_of
+from halometry.attribution.explain import Attribution, attribution_figure
 from halometry.calibration.temperature import untempered
 from halometry.compare.figures import pareto_figure
 from halometry.compare.ranking import above_chance, best_model, latency, pareto_front, quality
@@ -51,7 +51,7 @@ class ExampleImages:
     outputs: dict[str, np.ndarray]
     samples: list[tuple[np.ndarray, str]] = field(default_factory=list)
     worst: list[dict[str, Any]] = field(default_factory=list)
-    looks: list[Look] = field(default_factory=list)
+    looks: list[Attribution] = field(default_factory=list)
 
 
 def write_report(
@@ -106,7 +106,7 @@ def _section(record: dict[str, Any], gallery: ExampleImages) -> dict[str, Any]:
     else:
         made["regression"] = _regression(gallery)
     if gallery.looks:
-        made["looks"] = figure_of(gallery.looks)
+        made["looks"] = attribution_figure(gallery.looks)
     posteriors = {m["name"]: m["posterior"] for m in models if m.get("posterior") is not None}
     if posteriors:
         made["posterior"] = posterior_figure(posteriors)

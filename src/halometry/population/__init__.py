@@ -1,14 +1,14 @@
-"""What many lenses say together: fractions of classes, and the law of a population's masses."""
+"""Properties of a population of lenses, from the predictions for single lenses."""
 
-from halometry.population.fractions import Fractions, class_fractions
-from halometry.population.masses import LAWS, MassPopulation, mass_population
-from halometry.population.summary import Summary
+from halometry.population.fractions import FractionPosterior, fraction_posterior
+from halometry.population.masses import MASS_DISTRIBUTIONS, MassPosterior, mass_posterior
+from halometry.population.summary import PosteriorSummary
 
 __all__ = [
-    "LAWS",
-    "Fractions",
-    "MassPopulation",
-    "Summary",
-    "class_fractions",
-    "mass_population",
+    "MASS_DISTRIBUTIONS",
+    "FractionPosterior",
+    "MassPosterior",
+    "PosteriorSummary",
+    "fraction_posterior",
+    "mass_posterior",
 ]

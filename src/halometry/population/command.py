@@ -1,187 +1,228 @@
-"""The verb `population`: what many lenses say together, from the answers of `predict`."""
+"""The command `population`: properties of a population from the prediction table of its lenses."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from halometry import __version__
-from halometry.errors import UsageError, did_you_mean
-from halometry.io import check_writable, write_table, write_text
+import numpy as np
+
+from halometry.errors import DataError, UsageError, did_you_mean
+from halometry.evaluation.predictions import PredictionTable, read_predictions
+from halometry.io import check_writable, write_json, write_table
 from halometry.log import logger, warn
 from halometry.plotting import save_figure
 from halometry.population.figure import fractions_figure, masses_figure
-from halometry.population.fractions import Fractions, class_fractions
-from halometry.population.masses import LAWS, MassPopulation, mass_population
-from halometry.population.prior import class_shares, mass_labels
-from halometry.population.reading import MASS, QUANTILES, Answers, read_answers
-from halometry.population.summary import Summary
+from halometry.population.fractions import FractionPosterior, fraction_posterior
+from halometry.population.masses import MASS_DISTRIBUTIONS, MassPosterior, mass_posterior
+from halometry.population.prior import prior_class_fractions, prior_masses
+from halometry.population.summary import PosteriorSummary
+from halometry.provenance import command, provenance
 
-MUCH = 0.05  # of a population beyond what the training set tells of, worth a word
+MAX_FRACTION_OUTSIDE = 0.05  # of a population outside the prior's support, without a warning
 
 
 @dataclass(frozen=True)
 class Population:
-    """What many lenses say together.
+    """Inferred properties of a population of lenses.
 
     Attributes:
-        predictions: the file with what a network said of each.
-        lenses: how many of them count.
-        left_out: rows without an answer, or whose mass is none of the training set's.
-        prior: what the network had been trained on, in words.
-        summaries: of each class's fraction; or of the `mean` and the `spread` of the masses.
-        called: share of lenses called each class, for comparison; None of masses.
-        posterior: of fractions as weighted draws, or of masses on a grid.
+        predictions: path of the prediction table.
+        n_lenses: number of lenses used.
+        n_excluded: rows without a prediction, or with a mass outside the prior's support.
+        prior: description of the training set's labels.
+        summaries: of each class's fraction; or of `mean` and `std` of the masses.
+        argmax_fraction: fraction of lenses whose most probable class is each class, for
+            comparison; None for masses.
+        posterior: of the fractions as draws, or of mean and standard deviation on a grid.
+        medians: predicted mass of each lens used (N,); None for classes.
     """
 
     predictions: str
-    lenses: int
-    left_out: int
+    n_lenses: int
+    n_excluded: int
     prior: str
-    summaries: dict[str, Summary]
-    called: dict[str, float] | None
-    posterior: Fractions | MassPopulation
+    summaries: dict[str, PosteriorSummary]
+    argmax_fraction: dict[str, float] | None
+    posterior: FractionPosterior | MassPosterior
+    medians: np.ndarray | None = None
 
 
 def infer_population(
     predictions: str | Path,
+    *,
     prior: str | Path | Mapping[str, float] | None = None,
     out: str | Path | None = None,
-    law: str = "gamma",
+    mass_distribution: str = "gamma",
     seed: int = 0,
 ) -> Population:
-    """Infer a population from what a network said of its lenses one by one.
+    """Infer class fractions, or mean and standard deviation of the masses, of a population.
 
     Args:
-        predictions: a CSV file that `predict` wrote: class probabilities, or masses with
-            intervals.
-        prior: what the network was trained on, which is divided out: a run, a preset, a labeled
-            set, or a CSV file with a column `f_sub`. For classes also their shares, as
-            `no=1,sphere=1,vort=1` or a mapping; equal ones if not given.
-        out: a folder for `population.json`, `population.csv` and `population.png`.
-        law: of the masses, `gamma` or `log_normal`.
-        seed: of the draws, for classes.
+        predictions: prediction table that `predict` or `evaluate` wrote, with class
+            probabilities, or with masses and their intervals.
+        prior: training set of the network; its label distribution is divided out. A run, a
+            preset, a labeled dataset, or a CSV file with a column `f_sub`. For classes also
+            their fractions, as `no=1,sphere=1,vort=1` or a mapping; None for equal fractions.
+        out: folder for `population.json`, `population.csv` and `population.png`.
+        mass_distribution: assumed distribution of the masses, `gamma` or `log_normal`.
+        seed: of the Markov chain, for classes.
 
     Raises:
         DataError: the predictions cannot be used.
-        UsageError: masses without `prior`; a prior or a law that is not known.
+        UsageError: masses without `prior`; an unknown prior or mass distribution.
 
     Example:
-        >>> found = population("predictions.csv", "common_test_1/d4net")  # doctest: +SKIP
-        >>> found.summaries["sphere"].median  # doctest: +SKIP
+        >>> population = infer_population(
+        ...     "predictions.csv", prior="common_test_1/d4net")  # doctest: +SKIP
+        >>> population.summaries["sphere"].median  # doctest: +SKIP
         0.41
     """
-    if law not in LAWS:
-        raise UsageError(f"--law {law}: {did_you_mean(law, LAWS)}")
-    answers = read_answers(Path(predictions))
-    if answers.unusual:
-        warn(
-            f"{answers.unusual} of {len(answers.values)} lenses are unlike the training"
-            " set; what they say counts all the same (take them out of the file if it should not)"
-        )
+    if mass_distribution not in MASS_DISTRIBUTIONS:
+        hint = did_you_mean(mass_distribution, MASS_DISTRIBUTIONS)
+        raise UsageError(f"--mass-distribution {mass_distribution}: {hint}")
+    path = Path(predictions)
+    table = read_predictions(path)
+    is_used = table.has_prediction
+    if not is_used.any():
+        raise DataError(f"{path}: none of its rows has a prediction")
+    _warn_about_ood(table, is_used)
     if out is not None:
         check_writable(Path(out) / "population.json")
-    if answers.names is not None:
-        found = _classes(str(predictions), answers, answers.names, prior, seed)
+    if table.probabilities is not None:
+        population = _infer_fractions(path, table, is_used, prior, seed)
     else:
-        found = _masses(str(predictions), answers, prior, law)
+        population = _infer_masses(path, table, is_used, prior, mass_distribution)
     if out is not None:
-        write_population(found, Path(out), answers)
-    return found
+        write_population(population, Path(out))
+    return population
 
 
-def _classes(
-    path: str,
-    answers: Answers,
-    names: tuple[str, ...],
+def _warn_about_ood(table: PredictionTable, is_used: np.ndarray) -> None:
+    reasons = np.array(table.ood_reasons or [""] * len(table)) != ""
+    if count := int((reasons & is_used).sum()):
+        warn(
+            f"{count} of {int(is_used.sum())} lenses are out of distribution; they are included"
+            " (remove their rows from the table to exclude them)"
+        )
+
+
+def _infer_fractions(
+    path: Path,
+    table: PredictionTable,
+    is_used: np.ndarray,
     prior: str | Path | Mapping[str, float] | None,
     seed: int,
 ) -> Population:
-    shares, told = class_shares(prior, names)
-    fractions = class_fractions(answers.values, shares, seed=seed)
-    best = answers.values.argmax(axis=1)
-    called = {name: float((best == k).mean()) for k, name in enumerate(names)}
-    summaries = dict(zip(names, fractions.summaries(), strict=True))
-    count = len(answers.values)
-    return Population(path, count, answers.left_out, told, summaries, called, fractions)
+    assert table.class_names is not None
+    assert table.probabilities is not None
+    names, probabilities = table.class_names, table.probabilities[is_used]
+    training_fractions, description = prior_class_fractions(prior, names)
+    posterior = fraction_posterior(probabilities, training_fractions, seed=seed)
+    best = probabilities.argmax(axis=1)
+    return Population(
+        str(path),
+        len(probabilities),
+        len(table) - len(probabilities),
+        description,
+        dict(zip(names, posterior.summaries(), strict=True)),
+        {name: float((best == k).mean()) for k, name in enumerate(names)},
+        posterior,
+    )
 
 
-def _masses(
-    path: str, answers: Answers, prior: str | Path | Mapping[str, float] | None, law: str
+def _infer_masses(
+    path: Path,
+    table: PredictionTable,
+    is_used: np.ndarray,
+    prior: str | Path | Mapping[str, float] | None,
+    mass_distribution: str,
 ) -> Population:
+    if table.quantiles is None:
+        raise DataError(
+            f"{path}: has masses without intervals; 'halometry population' needs predictions of a"
+            " run with posteriors"
+        )
     if prior is None or isinstance(prior, Mapping):
         raise UsageError(
-            f"{path}: masses need --prior, which is divided out of them: the run that gave them, or"
-            " its preset, its training set, or a CSV file with a column f_sub"
+            f"{path}: masses need --prior, the training set of the network: the run that made the"
+            " predictions, its preset, a labeled dataset, or a CSV file with a column f_sub"
         )
-    labels, told = mass_labels(prior)
-    masses = mass_population(answers.values, labels, str(prior), law)
-    count, outside = int(masses.used.sum()), int((~masses.used).sum())
-    if outside:
-        low, high = masses.known
-        lenses = "lens" if outside == 1 else "lenses"
+    quantiles = table.quantiles[is_used]
+    labels, description = prior_masses(prior)
+    posterior = mass_posterior(quantiles, labels, str(prior), mass_distribution)
+    quantiles = quantiles[posterior.is_used]
+    if outside := int((~posterior.is_used).sum()):
+        low, high = posterior.prior_support
         logger.info(
-            f"{outside} {lenses} left out: the training set tells of {low:.3g} to {high:.3g} only"
+            f"{outside} {'lens' if outside == 1 else 'lenses'} excluded: outside the masses of the"
+            f" training set, {low:.3g} to {high:.3g}"
         )
-    for end in masses.cut():
-        warn(f"only {end} were possible beforehand, and the posterior ends there too")
-    if (beyond := masses.beyond()) > MUCH:
-        warn(f"{100 * beyond:.0f} % of the population is beyond what the training set"
-            " tells of; its law there is the assumed one")  # fmt: skip
-    summaries = dict(zip(("mean", "spread"), masses.summaries(), strict=True))
-    return Population(path, count, answers.left_out + outside, told, summaries, None, masses)
+    for end in posterior.truncations():
+        warn(f"the posterior is truncated by the prior, {end}")
+    if (fraction := posterior.fraction_outside_support()) > MAX_FRACTION_OUTSIDE:
+        warn(
+            f"{100 * fraction:.0f} % of the population is outside the masses of the training set;"
+            " this part rests on the assumed mass distribution alone"
+        )
+    return Population(
+        str(path),
+        len(quantiles),
+        len(table) - len(quantiles),
+        description,
+        dict(zip(("mean", "std"), posterior.summaries(), strict=True)),
+        None,
+        posterior,
+        quantiles[:, quantiles.shape[1] // 2],
+    )
 
 
-def write_population(found: Population, out: Path, answers: Answers) -> None:
+def write_population(population: Population, out: Path) -> None:
     """Write `population.json`, `population.csv` and `population.png`.
 
     Raises:
         StorageError: no room or no permission.
     """
-    write_text(out / "population.json", json.dumps(record_of(found), indent=1) + "\n")
-    columns = ["quantity", *next(iter(found.summaries.values())).to_dict()]
+    write_json(out / "population.json", "population", population_record(population))
+    columns = ["quantity", *next(iter(population.summaries.values())).to_dict()]
     rows = [
         [name, *(f"{value:.6g}" for value in summary.to_dict().values())]
-        for name, summary in found.summaries.items()
+        for name, summary in population.summaries.items()
     ]
     write_table(out / "population.csv", "population", columns, rows)
-    if isinstance(found.posterior, Fractions):
-        drawn = fractions_figure(
-            found.posterior.draws, found.posterior.weights, list(found.summaries)
-        )
+    if isinstance(population.posterior, FractionPosterior):
+        figure = fractions_figure(population.posterior.draws, list(population.summaries))
     else:
-        medians = answers.values[found.posterior.used, QUANTILES.index(MASS)]
-        masses, density = found.posterior, LAWS[found.posterior.law].density
-        drawn = masses_figure(
-            masses.mean, masses.spread, masses.posterior, density, masses.known, medians
-        )
-    save_figure(drawn, out / "population.png")
+        assert population.medians is not None
+        figure = masses_figure(population.posterior, population.medians)
+    save_figure(figure, out / "population.png")
 
 
-def record_of(found: Population) -> dict[str, object]:
-    """What `population.json` holds."""
-    posterior = found.posterior
-    if isinstance(posterior, Fractions):
-        kind: dict[str, object] = {
-            "of": "classes",
-            "called": found.called,
-            "effective_draws": posterior.effective,
+def population_record(population: Population) -> dict[str, Any]:
+    """Return the content of `population.json` without its header."""
+    posterior = population.posterior
+    if isinstance(posterior, FractionPosterior):
+        details: dict[str, Any] = {
+            "task": "classification",
+            "argmax_fraction": population.argmax_fraction,
+            "effective_sample_size": posterior.effective_sample_size,
         }
     else:
-        kind = {"of": "masses", "law": posterior.law, "known": list(posterior.known)}
-        kind["widest"] = posterior.widest
+        details = {
+            "task": "regression",
+            "mass_distribution": posterior.mass_distribution,
+            "prior_support": list(posterior.prior_support),
+            "max_std": posterior.max_std,
+        }
     return {
-        "format": "halometry-population",
-        "version": 1,
-        "predictions": found.predictions,
-        "lenses": found.lenses,
-        "left_out": found.left_out,
-        "prior": found.prior,
-        **kind,
-        "posterior": {name: one.to_dict() for name, one in found.summaries.items()},
-        "halometry": __version__,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command(),
+        **provenance(),
+        "predictions": population.predictions,
+        "n_lenses": population.n_lenses,
+        "n_excluded": population.n_excluded,
+        "prior": population.prior,
+        **details,
+        "posterior": {name: summary.to_dict() for name, summary in population.summaries.items()},
     }

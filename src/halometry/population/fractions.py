@@ -1,4 +1,4 @@
-"""Fractions of classes in a population, from the class probabilities of its lenses."""
+"""Posterior of the class fractions of a population, by Gibbs sampling."""
 
 from __future__ import annotations
 
@@ -7,147 +7,107 @@ from dataclasses import dataclass
 import numpy as np
 
 from halometry.log import warn
-from halometry.population.summary import Summary, summarize
+from halometry.population.summary import PosteriorSummary, summarize
 
-EM_STEPS, EM_CHANGE = 5000, 1e-6
-FREEDOM = 4  # degrees, of the draws' t law: tails heavier than any posterior's here
-ROUNDS = 6  # in which the draws' law may be fitted to what they found
-ENOUGH = 0.25  # share of the draws that count
-DOUBTFUL = 400  # draws that count; below, intervals are rough
-CHUNK = 4_000_000  # numbers at a time, to bound memory
-TINY = 1e-300
+MIN_EFFECTIVE_SAMPLE_SIZE = 400  # with fewer, the ends of the intervals are inaccurate
 
 
 @dataclass(frozen=True)
-class Fractions:
-    """The posterior of class fractions, as weighted draws.
+class FractionPosterior:
+    """Posterior of class fractions, as draws of a Markov chain.
 
     Attributes:
-        draws: fractions (S, K), each row adds up to one.
-        weights: (S,), which add up to one.
+        draws: fractions (S, K); each row adds up to one.
     """
 
     draws: np.ndarray
-    weights: np.ndarray
 
     @property
-    def effective(self) -> float:
-        """How many equally weighted draws these are worth (Kish 1965)."""
-        return float(1 / (self.weights**2).sum())
+    def effective_sample_size(self) -> float:
+        """Number of independent draws with the same accuracy, of the slowest class."""
+        return min(map(effective_sample_size, self.draws.T))
 
-    def summaries(self) -> list[Summary]:
+    def summaries(self) -> list[PosteriorSummary]:
         """Median and intervals of each class's fraction."""
-        return [summarize(column, self.weights) for column in self.draws.T]
+        weights = np.ones(len(self.draws))
+        return [summarize(fraction, weights) for fraction in self.draws.T]
 
 
-def class_fractions(
+def fraction_posterior(
     probabilities: np.ndarray,
-    prior: np.ndarray,
+    training_fractions: np.ndarray,
+    *,
     concentration: float = 1.0,
-    draws: int = 8192,
+    draws: int = 4000,
+    burn_in: int = 500,
     seed: int = 0,
-) -> Fractions:
-    """The posterior of a population's class fractions.
+) -> FractionPosterior:
+    """Sample the posterior of a population's class fractions.
 
-    A network's probability of a class is the likelihood of its image under that class, times the
-    class's share among the training images, up to a factor. So N lenses have the likelihood
-    prod_i sum_k fraction_k probability_ik / share_k, which with a Dirichlet prior is the
-    posterior. It is drawn from by importance: a t law in the fractions' logarithms, begun at the
-    mode, which EM finds, and fitted to its own draws.
+    The network's probability of class k for lens i, divided by the class's fraction of the
+    training set, is proportional to the likelihood of the image given the class. The likelihood
+    of N lenses is therefore prod_i sum_k fraction_k probability_ik / training_fraction_k. The
+    prior is a Dirichlet distribution. The sampler alternates between the classes of the lenses,
+    given the fractions, and the fractions, given the classes (Dirichlet again).
 
     Args:
         probabilities: of each class for each lens (N, K).
-        prior: share of each class among the training images (K,).
-        concentration: of the Dirichlet prior; 1 makes all fractions equally likely.
-        draws: how many.
-        seed: of the draws.
+        training_fractions: fraction of each class in the training set (K,).
+        concentration: of the Dirichlet prior; 1 is a flat prior.
+        draws: number of draws S.
+        burn_in: draws before these, which are discarded.
+        seed: of the chain.
 
     Reference:
-        Saerens, Latinne & Decaestecker (2002), Neural Computation 14, 21, for the ratios and EM;
-        Hogg, Myers & Bovy (2010), ApJ 725, 2166, for populations from single posteriors;
-        Cappe et al. (2008), Statistics and Computing 18, 447, for draws fitted to their target.
+        Diebolt & Robert (1994), JRSS B 56, 363, for the sampler; Saerens, Latinne & Decaestecker
+        (2002), Neural Computation 14, 21, for the ratios; Hogg, Myers & Bovy (2010), ApJ 725,
+        2166, for populations from the posteriors of single objects.
 
     Example:
         >>> certain = np.repeat(np.eye(2), [30, 10], axis=0)  # 30 of one class, 10 of the other
-        >>> found = class_fractions(certain, np.array([0.5, 0.5]))
-        >>> print(f"{found.summaries()[0].median:.2f}")  # of Beta(31, 11)
+        >>> posterior = fraction_posterior(certain, np.array([0.5, 0.5]))
+        >>> print(f"{posterior.summaries()[0].median:.2f}")  # of Beta(31, 11)
         0.74
     """
-    ratios = probabilities / prior
-    ratios = ratios / ratios.max(axis=1, keepdims=True)
-    mode = _mode(ratios, concentration)
-    last = int(mode.argmax())  # the others are told by their ratio to this one
-    others = np.delete(np.arange(len(mode)), last)
-    center = np.log(mode[others] / mode[last])
-    spread = np.linalg.inv(_curvature(ratios, mode, concentration)[np.ix_(others, others)])
+    ratios = (probabilities / training_fractions).T
+    ratios = ratios / ratios.max(axis=0)
+    classes, count = ratios.shape
     rng = np.random.default_rng(seed)
-    for _ in range(ROUNDS):
-        logits, chance = _t_draws(center, spread, draws, rng)
-        fractions = _fractions(logits, others, last)
-        target = _log_posterior(fractions, ratios, concentration)
-        weights = np.exp(target - chance - (target - chance).max())
-        weights /= weights.sum()
-        found = Fractions(fractions, weights)
-        if found.effective > ENOUGH * draws:
-            break
-        center = weights @ logits
-        spread = (logits - center).T @ ((logits - center) * weights[:, None])
-        spread += 1e-9 * np.eye(len(center))
-    if found.effective < DOUBTFUL:
-        warn(f"{found.effective:.0f} of {draws} draws count; the intervals are rough")
-    return found
+    fractions = np.full(classes, 1 / classes)
+    members = np.full(classes, count)
+    chain = np.empty((burn_in + draws, classes))
+    for step in range(len(chain)):
+        cumulative = np.cumsum(fractions[:, None] * ratios, axis=0)
+        uniform = rng.random(count) * cumulative[-1]
+        members[:-1] = (uniform < cumulative[:-1]).sum(axis=1)  # lenses of classes up to k
+        chain[step] = fractions = rng.dirichlet(np.diff(members, prepend=0) + concentration)
+    posterior = FractionPosterior(chain[burn_in:])
+    if (size := posterior.effective_sample_size) < MIN_EFFECTIVE_SAMPLE_SIZE:
+        warn(
+            f"the effective sample size of the class fractions is {size:.0f} of {draws} draws;"
+            " their intervals are inaccurate"
+        )
+    return posterior
 
 
-def _mode(ratios: np.ndarray, concentration: float) -> np.ndarray:
-    """Where the posterior of the fractions' logarithms is highest (K,); never on an edge."""
-    shares = np.full(ratios.shape[1], 1 / ratios.shape[1])
-    for _ in range(EM_STEPS):
-        belongs = ratios * shares
-        counts = (belongs / belongs.sum(axis=1, keepdims=True)).sum(axis=0) + concentration
-        before, shares = shares, counts / counts.sum()
-        if np.abs(np.log(shares / before)).max() < EM_CHANGE:
-            break
-    return shares
+def effective_sample_size(draws: np.ndarray) -> float:
+    """Number of independent draws whose mean is as accurate as that of a chain (S,).
 
+    Reference:
+        Geyer (1992), Statistical Science 7, 473: pairs of autocorrelations are summed while their
+        sums are positive.
 
-def _curvature(ratios: np.ndarray, shares: np.ndarray, concentration: float) -> np.ndarray:
-    """Minus the second derivatives of the log posterior by the fractions' logarithms (K, K)."""
-    belongs = ratios * shares
-    belongs /= belongs.sum(axis=1, keepdims=True)
-    total = len(ratios) + concentration * len(shares)
-    drawn = np.diag(belongs.sum(axis=0)) - belongs.T @ belongs
-    curvature: np.ndarray = total * (np.diag(shares) - np.outer(shares, shares)) - drawn
-    return curvature
-
-
-def _t_draws(
-    center: np.ndarray, spread: np.ndarray, draws: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draws (S, D) of a multivariate t law, and the logarithm of their density up to a constant."""
-    factor = np.linalg.cholesky(spread)
-    normal = rng.standard_normal((draws, len(center)))
-    stretch = np.sqrt(FREEDOM / rng.chisquare(FREEDOM, draws))
-    standard = normal * stretch[:, None]
-    chance = np.log1p((standard**2).sum(axis=1) / FREEDOM) * (-(FREEDOM + len(center)) / 2)
-    return center + standard @ factor.T, chance
-
-
-def _fractions(logits: np.ndarray, others: np.ndarray, last: int) -> np.ndarray:
-    """Fractions (S, K) from the logarithms of their ratios to the last (S, K - 1)."""
-    whole = np.zeros((len(logits), logits.shape[1] + 1))
-    whole[:, others] = logits
-    whole -= whole.max(axis=1, keepdims=True)
-    shares = np.maximum(np.exp(whole), TINY)
-    fractions: np.ndarray = shares / shares.sum(axis=1, keepdims=True)
-    return fractions
-
-
-def _log_posterior(fractions: np.ndarray, ratios: np.ndarray, concentration: float) -> np.ndarray:
-    """Of the fractions' logarithms (S,), up to a constant; so the prior's power is whole."""
-    size = max(1, CHUNK // len(ratios))
-    parts = [
-        np.log(np.maximum(fractions[first : first + size] @ ratios.T, TINY)).sum(axis=1)
-        for first in range(0, len(fractions), size)
-    ]
-    posterior: np.ndarray = np.concatenate(parts)
-    return posterior + concentration * np.log(fractions).sum(axis=1)
+    Example:
+        >>> independent = np.random.default_rng(0).normal(size=10_000)
+        >>> round(effective_sample_size(independent) / 10_000, 1)
+        1.0
+    """
+    size = len(draws)
+    spectrum = np.fft.rfft(draws - draws.mean(), 2 * size)
+    covariance = np.fft.irfft(np.abs(spectrum) ** 2)[:size]
+    if covariance[0] == 0:
+        return float(size)
+    pairs = (covariance[: size // 2 * 2] / covariance[0]).reshape(-1, 2).sum(axis=1)
+    negative = np.flatnonzero(pairs <= 0)
+    last = negative[0] if len(negative) else len(pairs)
+    return float(size / max(2 * pairs[:last].sum() - 1, 1 / size))

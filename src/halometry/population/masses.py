@@ -1,4 +1,4 @@
-"""The mean and the spread of a population's masses, from the posteriors of its lenses."""
+"""Mean and standard deviation of a population's masses, from the posteriors of its lenses."""
 
 from __future__ import annotations
 
@@ -10,215 +10,230 @@ from scipy.special import gammainc, gammaln, ndtr, ndtri
 
 from halometry.calibration.posterior import LEVELS
 from halometry.errors import DataError
-from halometry.population.density import density, quantiles_of
-from halometry.population.summary import Summary, summarize
+from halometry.population.density import density_from_quantiles, label_quantiles
+from halometry.population.summary import PosteriorSummary, summarize
 
-# Of the columns with a posterior's quantiles, in their order: normal scores of their shares.
-SCORES = ndtri([(1 - LEVELS["95"]) / 2, (1 - LEVELS["68"]) / 2, 0.5,
-                (1 + LEVELS["68"]) / 2, (1 + LEVELS["95"]) / 2])  # fmt: skip
-COARSE, FINE = 24, 32  # values of mean and of spread on the first grid, and on the others
-ZOOMS = 6
-NEGLIGIBLE = 1e-7  # of the highest: the next grid leaves it out
-FEWEST_CELLS, MOST_CELLS = 128, 1024  # of the mass
-CELLS_A_LENS = 4.0  # in half of the narrowest 68 % interval
-OUTSIDE = 0.99  # share of a lens's posterior that may lie beyond the training set's masses
-CUT = 0.1  # of the posterior's height, at the end of the prior
-WIDEST = 2.0  # greatest spread of a population, in standard deviations of the training set
-NARROW = 0.75  # cells; above, the sum over cells is right to 1e-5
-CHUNK = 8_000_000  # numbers at a time, to bound memory
-AT_ONCE = 1000  # lenses, likewise
+# Normal scores of the quantiles of a posterior: both lower ends, the median, both upper ends.
+QUANTILE_SCORES = ndtri([(1 - LEVELS["95"]) / 2, (1 - LEVELS["68"]) / 2, 0.5,
+                         (1 + LEVELS["68"]) / 2, (1 + LEVELS["95"]) / 2])  # fmt: skip
+COARSE_GRID, FINE_GRID = 24, 32  # values of mean and of std on the first grid, and on later ones
+MAX_ZOOMS = 6
+NEGLIGIBLE = 1e-7  # of the maximum of a marginal; the next grid excludes it
+MIN_CELLS, MAX_CELLS = 128, 1024  # of the mass
+CELLS_PER_WIDTH = 4.0  # cells in half of the narrowest 68 % interval
+MAX_MASS_OUTSIDE = 0.99  # part of a lens's posterior that may lie outside the prior's support
+TRUNCATION_HEIGHT = 0.1  # height of the posterior at the end of the prior, over its maximum
+MAX_STD = 2.0  # of a population, in standard deviations of the training set
+MIN_STD_IN_CELLS = 0.75  # above, density times cell width is accurate to 1e-5
+CHUNK_SIZE = 8_000_000  # numbers at a time, which limits the memory
+LENSES_PER_CHUNK = 1000  # likewise
 
-Function = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # of mass, mean and spread
+Function = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # of mass, mean and std
 
 
 @dataclass(frozen=True)
-class Law:
-    """A law of masses with a mean and a standard deviation: density and distribution function."""
+class MassDistribution:
+    """Distribution of masses with a given mean and standard deviation.
+
+    Attributes:
+        density: probability density at a mass, given mean and standard deviation.
+        cdf: cumulative distribution function, likewise.
+    """
 
     density: Function
-    reached: Function
+    cdf: Function
 
 
-def _gamma_density(mass: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    shape, scale = (mean / spread) ** 2, spread**2 / mean
+def _gamma_density(mass: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    shape, scale = (mean / std) ** 2, std**2 / mean
     constant = gammaln(shape) + shape * np.log(scale)
     density: np.ndarray = np.exp((shape - 1) * np.log(mass) - mass / scale - constant)
     return density
 
 
-def _gamma_reached(mass: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    share: np.ndarray = gammainc((mean / spread) ** 2, mass * mean / spread**2)
-    return share
+def _gamma_cdf(mass: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    probability: np.ndarray = gammainc((mean / std) ** 2, mass * mean / std**2)
+    return probability
 
 
 def _log_normal_score(
-    mass: np.ndarray, mean: np.ndarray, spread: np.ndarray
+    mass: np.ndarray, mean: np.ndarray, std: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    width = np.sqrt(np.log1p((spread / mean) ** 2))
+    width = np.sqrt(np.log1p((std / mean) ** 2))
     return np.log(mass / mean) / width + width / 2, width
 
 
-def _log_normal_density(mass: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    score, width = _log_normal_score(mass, mean, spread)
+def _log_normal_density(mass: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    score, width = _log_normal_score(mass, mean, std)
     density: np.ndarray = np.exp(-0.5 * score**2) / (np.sqrt(2 * np.pi) * width * mass)
     return density
 
 
-def _log_normal_reached(mass: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    share: np.ndarray = ndtr(_log_normal_score(mass, mean, spread)[0])
-    return share
+def _log_normal_cdf(mass: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    probability: np.ndarray = ndtr(_log_normal_score(mass, mean, std)[0])
+    return probability
 
 
-LAWS = {
-    "gamma": Law(_gamma_density, _gamma_reached),
-    "log_normal": Law(_log_normal_density, _log_normal_reached),
+MASS_DISTRIBUTIONS = {
+    "gamma": MassDistribution(_gamma_density, _gamma_cdf),
+    "log_normal": MassDistribution(_log_normal_density, _log_normal_cdf),
 }
 
 
 @dataclass(frozen=True)
-class MassPopulation:
-    """The posterior of the mean and the spread of a population's mass fractions, on a grid.
+class MassPosterior:
+    """Posterior of the mean and the standard deviation of a population's masses, on a grid.
 
     Attributes:
-        law: of the masses, a name in `LAWS`.
-        mean: (M,), the middles of equal cells.
-        spread: standard deviations (S,), the same.
-        posterior: of each cell (M, S); they add up to one.
-        known: the least and the greatest mass that the training set tells of.
-        widest: the greatest spread that is possible beforehand.
-        used: which of the lenses had a posterior within these (N,).
+        mass_distribution: assumed distribution, a name in `MASS_DISTRIBUTIONS`.
+        mean: centers of equal cells (M,).
+        std: standard deviations, centers of equal cells (S,).
+        posterior: probability of each cell (M, S); the sum is one.
+        prior_support: smallest and largest mass at which the density of the training set is known.
+        max_std: upper end of the flat prior of `std`.
+        is_used: whether the posterior of each lens lies within `prior_support` (N,).
     """
 
-    law: str
+    mass_distribution: str
     mean: np.ndarray
-    spread: np.ndarray
+    std: np.ndarray
     posterior: np.ndarray
-    known: tuple[float, float]
-    widest: float
-    used: np.ndarray
+    prior_support: tuple[float, float]
+    max_std: float
+    is_used: np.ndarray
 
-    def summaries(self) -> list[Summary]:
-        """Median and intervals of the mean and of the spread."""
+    def summaries(self) -> list[PosteriorSummary]:
+        """Median and intervals of the mean and of the standard deviation."""
         return [
             summarize(self.mean, self.posterior.sum(axis=1)),
-            summarize(self.spread, self.posterior.sum(axis=0)),
+            summarize(self.std, self.posterior.sum(axis=0)),
         ]
 
-    def cut(self) -> list[str]:
-        """Where the posterior ends only because the prior does, in words."""
-        sides = [
-            ("mean", self.mean, self.posterior.sum(axis=1), self.known),
-            ("spread", self.spread, self.posterior.sum(axis=0), (-np.inf, self.widest)),
+    def truncations(self) -> list[str]:
+        """Ends of the prior at which the posterior is not negligible, as text."""
+        axes = [
+            ("mean", self.mean, self.posterior.sum(axis=1), self.prior_support),
+            ("std", self.std, self.posterior.sum(axis=0), (-np.inf, self.max_std)),
         ]
-        found = []
-        for name, values, heights, (low, high) in sides:
+        ends = []
+        for name, values, heights, (low, high) in axes:
             step = values[1] - values[0]
-            reached = heights[[0, -1]] > CUT * heights.max()
-            if reached[0] and values[0] - low < step:
-                found.append(f"{name}s of at least {low:.3g}")
-            if reached[1] and high - values[-1] < step:
-                found.append(f"{name}s of at most {high:.3g}")
-        return found
+            is_high = heights[[0, -1]] > TRUNCATION_HEIGHT * heights.max()
+            if is_high[0] and values[0] - low < step:
+                ends.append(f"{name} >= {low:.3g}")
+            if is_high[1] and high - values[-1] < step:
+                ends.append(f"{name} <= {high:.3g}")
+        return ends
 
-    def beyond(self) -> float:
-        """Share of the population beyond what the training set tells of, at the medians."""
-        mean, spread = (np.array(one.median) for one in self.summaries())
-        low, high = (LAWS[self.law].reached(np.array(end), mean, spread) for end in self.known)
+    def fraction_outside_support(self) -> float:
+        """Fraction of the population outside `prior_support`, at the posterior medians."""
+        mean, std = (np.array(summary.median) for summary in self.summaries())
+        cdf = MASS_DISTRIBUTIONS[self.mass_distribution].cdf
+        low, high = (cdf(np.array(end), mean, std) for end in self.prior_support)
         return float(1 - high + low)
 
 
-def mass_population(
-    quantiles: np.ndarray, labels: np.ndarray, told: str, law: str = "gamma"
-) -> MassPopulation:
-    """The posterior of a population's mean mass and spread.
+def mass_posterior(
+    quantiles: np.ndarray, labels: np.ndarray, source: str, mass_distribution: str = "gamma"
+) -> MassPosterior:
+    """Compute the posterior of a population's mean mass and its standard deviation.
 
-    A lens's posterior is its likelihood times the density of the training set's labels, so that
-    N lenses have the likelihood prod_i integral posterior_i(f) / training(f) law(f) df. Mean and
-    spread are equally likely beforehand, the mean within the training set's masses, the spread up
-    to twice theirs. The integral is a sum over cells of f, each with its whole share of the law,
-    so that a narrow one is no trouble; what of the law lies beyond the training set's masses
-    counts as at their ends, where the likelihood is known last.
+    The posterior of a lens is its likelihood times the density of the training set's labels. The
+    likelihood of N lenses is therefore prod_i integral posterior_i(f) / training(f)
+    population(f) df. Both priors are flat: the mean lies within the training set's masses, the
+    standard deviation is at most twice theirs. The integral is a sum over cells of f, each with
+    the probability of the population in the cell, so that a narrow population is accurate too.
+    Outside the training set's masses the likelihood is unknown; the population's probability
+    there is added to the outermost cells.
 
     Args:
-        quantiles: of the mass of each lens (N, 5): lower end of its 95 % and 68 % intervals,
-            median, upper ends; rising.
-        labels: of the training set (n,).
-        told: what messages call that set.
-        law: a name in `LAWS`.
+        quantiles: of the mass of each lens (N, 5), rising: lower ends of its 95 % and 68 %
+            intervals, median, upper ends.
+        labels: masses of the training set (n,).
+        source: name of that set, for messages.
+        mass_distribution: of the population, a name in `MASS_DISTRIBUTIONS`.
 
     Raises:
-        DataError: the labels tell no density, or no lens's mass is among them.
+        DataError: the labels have no density, or the masses of all lenses lie outside them.
 
     Reference:
         Hogg, Myers & Bovy (2010), ApJ 725, 2166; Mandel, Farr & Gair (2019), MNRAS 486, 1086,
         eq. 7 without selection; Wagner-Carena et al. (2021), ApJ 909, 187, for lenses.
     """
-    edges, scores = quantiles_of(labels, told)
-    known = float(edges[0]), float(edges[-1])
-    half = (quantiles[:, 3] - quantiles[:, 1]).min() / 2
-    cells = int(np.clip(CELLS_A_LENS * np.ptp(edges) / half, FEWEST_CELLS, MOST_CELLS))
-    ends = np.linspace(*known, cells + 1)
-    middle = (ends[1:] + ends[:-1]) / 2
-    blocks = np.array_split(quantiles, -(-len(quantiles) // AT_ONCE))
-    posteriors = np.concatenate([density(block, SCORES, middle) for block in blocks])
-    used = posteriors.sum(axis=1) * (ends[1] - ends[0]) > 1 - OUTSIDE
-    if not used.any():
+    edges, scores = label_quantiles(labels, source)
+    support = float(edges[0]), float(edges[-1])
+    half_width = (quantiles[:, 3] - quantiles[:, 1]).min() / 2
+    cells = int(np.clip(CELLS_PER_WIDTH * np.ptp(edges) / half_width, MIN_CELLS, MAX_CELLS))
+    ends = np.linspace(*support, cells + 1)
+    centers = (ends[1:] + ends[:-1]) / 2
+    blocks = np.array_split(quantiles, -(-len(quantiles) // LENSES_PER_CHUNK))
+    posteriors = np.concatenate(
+        [density_from_quantiles(block, QUANTILE_SCORES, centers) for block in blocks]
+    )
+    is_used = posteriors.sum(axis=1) * (ends[1] - ends[0]) > 1 - MAX_MASS_OUTSIDE
+    if not is_used.any():
         raise DataError(
-            "the masses of these lenses are none of the training set's, which tells of"
-            f" {known[0]:.3g} to {known[1]:.3g} ({told})"
+            "the masses of all lenses lie outside those of the training set,"
+            f" {support[0]:.3g} to {support[1]:.3g} ({source})"
         )
-    likelihood = posteriors[used] / density(edges[None], scores, middle)
+    likelihood = posteriors[is_used] / density_from_quantiles(edges[None], scores, centers)
     likelihood /= likelihood.max(axis=1, keepdims=True)
-    widest = WIDEST * float(labels.std())
-    box = np.array([known, (0.0, widest)])
-    mean, spread, posterior = _on_grid(likelihood, ends, box, COARSE, LAWS[law])
-    for _ in range(ZOOMS):
-        within = np.array(
-            [_range(mean, posterior, 1, box[0]), _range(spread, posterior, 0, box[1])]
-        )
-        settled = (np.ptp(within, axis=1) > 0.6 * np.ptp(box, axis=1)).all()
-        box = within
-        mean, spread, posterior = _on_grid(likelihood, ends, box, FINE, LAWS[law])
-        if settled:
+    max_std = MAX_STD * float(labels.std())
+    box = np.array([support, (0.0, max_std)])
+    distribution = MASS_DISTRIBUTIONS[mass_distribution]
+    mean, std, posterior = _on_grid(likelihood, ends, box, COARSE_GRID, distribution)
+    for _ in range(MAX_ZOOMS):
+        zoomed = np.array([_range(mean, posterior, 1, box[0]), _range(std, posterior, 0, box[1])])
+        has_converged = (np.ptp(zoomed, axis=1) > 0.6 * np.ptp(box, axis=1)).all()
+        box = zoomed
+        mean, std, posterior = _on_grid(likelihood, ends, box, FINE_GRID, distribution)
+        if has_converged:
             break
-    return MassPopulation(law, mean, spread, posterior, known, widest, used)
+    return MassPosterior(mass_distribution, mean, std, posterior, support, max_std, is_used)
 
 
 def _on_grid(
-    likelihood: np.ndarray, ends: np.ndarray, box: np.ndarray, size: int, law: Law
+    likelihood: np.ndarray,
+    ends: np.ndarray,
+    box: np.ndarray,
+    size: int,
+    distribution: MassDistribution,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means, spreads, and the posterior of each pair (size, size) within a box."""
-    shares = (np.arange(size) + 0.5) / size
-    mean, spread = box[:, :1] + shares * np.ptp(box, axis=1)[:, None]
-    masses = _shares(law, ends, mean[:, None, None], spread[:, None]).reshape(size**2, -1)
-    step = max(1, CHUNK // len(masses))
-    total = np.zeros(size**2)
+    """Means, standard deviations, and the posterior of each pair (size, size) within a box."""
+    centers = (np.arange(size) + 0.5) / size
+    mean, std = box[:, :1] + centers * np.ptp(box, axis=1)[:, None]
+    population = _cell_probabilities(distribution, ends, mean[:, None, None], std[:, None])
+    population = population.reshape(size**2, -1)
+    step = max(1, CHUNK_SIZE // len(population))
+    log_likelihood = np.zeros(size**2)
     for first in range(0, len(likelihood), step):
-        each = masses @ likelihood[first : first + step].T
-        total += np.log(np.maximum(each, 1e-300)).sum(axis=1)
-    posterior = np.exp(total - total.max()).reshape(size, size)
-    return mean, spread, posterior / posterior.sum()
+        of_lenses = population @ likelihood[first : first + step].T
+        log_likelihood += np.log(np.maximum(of_lenses, 1e-300)).sum(axis=1)
+    posterior = np.exp(log_likelihood - log_likelihood.max()).reshape(size, size)
+    return mean, std, posterior / posterior.sum()
 
 
-def _shares(law: Law, ends: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """The share of a law in each cell of mass (M, S, G), what is beyond in the outermost ones.
+def _cell_probabilities(
+    distribution: MassDistribution, ends: np.ndarray, mean: np.ndarray, std: np.ndarray
+) -> np.ndarray:
+    """Probability of each cell of mass (M, S, G); the outermost cells include all beyond them.
 
-    That is density times width, but of a law narrower than a cell the difference of its
-    distribution function, which takes far longer.
+    This is the density times the width of the cell. For distributions narrower than a cell it is
+    the difference of the cumulative distribution function, which is much slower.
     """
     width = ends[1] - ends[0]
-    shares = width * law.density((ends[1:] + ends[:-1]) / 2, mean, spread)
-    narrow = spread[:, 0] < NARROW * width
+    cells = width * distribution.density((ends[1:] + ends[:-1]) / 2, mean, std)
+    narrow = std[:, 0] < MIN_STD_IN_CELLS * width
     if narrow.any():
-        shares[:, narrow] = np.diff(law.reached(ends, mean, spread[narrow]), axis=2)
-    shares[..., :1] += law.reached(ends[:1], mean, spread)
-    shares[..., -1:] += 1 - law.reached(ends[-1:], mean, spread)
-    return shares
+        cells[:, narrow] = np.diff(distribution.cdf(ends, mean, std[narrow]), axis=2)
+    cells[..., :1] += distribution.cdf(ends[:1], mean, std)
+    cells[..., -1:] += 1 - distribution.cdf(ends[-1:], mean, std)
+    return cells
 
 
 def _range(values: np.ndarray, posterior: np.ndarray, axis: int, box: np.ndarray) -> np.ndarray:
-    """The part of an axis that counts, a cell wider on both sides, within its box."""
+    """Range of an axis outside which the posterior is negligible, with a margin, within its box."""
     marginal = posterior.sum(axis=axis)
-    counts = values[marginal > NEGLIGIBLE * marginal.max()]
+    relevant = values[marginal > NEGLIGIBLE * marginal.max()]
     cell = np.ptp(box) / len(values)
-    return np.clip([counts[0] - 1.5 * cell, counts[-1] + 1.5 * cell], *box)
+    return np.clip([relevant[0] - 1.5 * cell, relevant[-1] + 1.5 * cell], *box)

@@ -1,4 +1,4 @@
-"""A posterior in five numbers."""
+"""Median and central intervals of a posterior."""
 
 from __future__ import annotations
 
@@ -10,33 +10,39 @@ from halometry.calibration.posterior import LEVELS
 
 
 @dataclass(frozen=True)
-class Summary:
-    """The median of a posterior, and the ends of its central 68 and 95 % intervals."""
+class PosteriorSummary:
+    """Median of a posterior, and the ends of its central 68 % and 95 % intervals."""
 
     median: float
-    low_68: float
-    high_68: float
-    low_95: float
-    high_95: float
+    lo68: float
+    hi68: float
+    lo95: float
+    hi95: float
+
+    def interval(self, level: str) -> tuple[float, float]:
+        """Both ends of the interval of level `68` or `95`."""
+        return (self.lo68, self.hi68) if level == "68" else (self.lo95, self.hi95)
 
     def to_dict(self) -> dict[str, float]:
-        """Plain numbers, for JSON."""
+        """Return the five numbers by name, for JSON."""
         return asdict(self)
 
 
-def summarize(values: np.ndarray, weights: np.ndarray) -> Summary:
-    """The five numbers of weighted draws, or of a density on a regular grid.
+def summarize(values: np.ndarray, weights: np.ndarray) -> PosteriorSummary:
+    """Compute the summary of weighted draws, or of a density on a regular grid.
 
     Args:
-        values: (S,), in any order.
-        weights: not negative (S,).
+        values: draws or grid points (S,), in any order.
+        weights: of these, not negative (S,).
 
     Example:
         >>> summarize(np.arange(101.0), np.ones(101)).median
         50.0
     """
-    shares = [0.5] + [(1 + way * level) / 2 for level in LEVELS.values() for way in (-1, 1)]
+    probabilities = [0.5] + [
+        (1 + sign * level) / 2 for level in LEVELS.values() for sign in (-1, 1)
+    ]
     order = np.argsort(values)
     values, weights = values[order], weights[order]
-    reached = (np.cumsum(weights) - weights / 2) / weights.sum()
-    return Summary(*np.interp(shares, reached, values).tolist())
+    cumulative = (np.cumsum(weights) - weights / 2) / weights.sum()
+    return PosteriorSummary(*np.interp(probabilities, cumulative, values).tolist())

@@ -1,4 +1,4 @@
-"""A population as a table on the terminal."""
+"""Table of a population on the terminal."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from rich.table import Table
 from halometry.evaluation.bootstrap import format_interval
 from halometry.population.command import Population
 
-WORDS = {"mean": "mean of f_sub", "spread": "its spread"}
+MASS_ROWS = {"mean": "mean of f_sub", "std": "standard deviation"}
 
 
-def print_population(found: Population, console: Console) -> None:
-    """Print the posterior's medians and intervals, and what they rest on."""
+def print_population(population: Population, console: Console) -> None:
+    """Print medians and intervals, the number of lenses, and the prior."""
+    fractions = population.argmax_fraction
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("fraction of" if found.called else "mass", no_wrap=True)
-    for column in ("median", "68 %", "95 %", *(["called"] if found.called else [])):
+    table.add_column("fraction of" if fractions else "mass", no_wrap=True)
+    for column in ("median", "68 %", "95 %", *(["argmax"] if fractions else [])):
         table.add_column(column, justify="right", no_wrap=True)
-    for name, one in found.summaries.items():
-        median, low, high = format_interval(one.median, one.low_68, one.high_68)
+    for name, summary in population.summaries.items():
+        median, low, high = format_interval(summary.median, summary.lo68, summary.hi68)
         digits = len(median.partition(".")[2])
-        wide = f"{one.low_95:.{digits}f} to {one.high_95:.{digits}f}"
-        cells = [WORDS.get(name, name) if not found.called else name, median, f"{low} to {high}"]
-        called = [f"{found.called[name]:.{digits}f}"] if found.called else []
-        table.add_row(*cells, wide, *called)
+        wide = f"{summary.lo95:.{digits}f} to {summary.hi95:.{digits}f}"
+        title = name if fractions else MASS_ROWS[name]
+        argmax = [f"{fractions[name]:.{digits}f}"] if fractions else []
+        table.add_row(title, median, f"{low} to {high}", wide, *argmax)
     console.print(table)
-    said = "1 lens" if found.lenses == 1 else f"{found.lenses:,} lenses"
-    if found.left_out:
-        said += f", {found.left_out:,} row{'s' * (found.left_out != 1)} left out"
-    console.print(f"{said}; training prior divided out: {found.prior}", markup=False,
-                  soft_wrap=True)  # fmt: skip
+    lenses = "1 lens" if population.n_lenses == 1 else f"{population.n_lenses:,} lenses"
+    if count := population.n_excluded:
+        lenses += f", {count:,} row{'s' * (count != 1)} excluded"
+    console.print(f"{lenses}; prior divided out: {population.prior}", markup=False, soft_wrap=True)

@@ -21,7 +21,7 @@ HUB_METRICS = {"auc": "roc_auc", "r2": "r_squared"}  # where the Hub has a name 
 PIPELINES = {"classification": "image-classification", "regression": "other"}  # it knows no masses
 
 
-def card(name: str, config: RunConfig, record: dict[str, Any]) -> str:
+def model_card(name: str, config: RunConfig, record: dict[str, Any]) -> str:
     """A model card as the Hugging Face Hub reads it, in Markdown with a YAML head.
 
     Args:
@@ -42,7 +42,7 @@ def card(name: str, config: RunConfig, record: dict[str, Any]) -> str:
     recipe = config.recipe.model_dump(mode="json", exclude={"name", "description"})
     plain = Recipe().model_dump(mode="json")
     return environment.get_template("card.md.j2").render(
-        head=head(name, config, record).to_yaml(),
+        head=card_metadata(name, config, record).to_yaml(),
         name=name,
         config=config,
         record=record,
@@ -52,7 +52,7 @@ def card(name: str, config: RunConfig, record: dict[str, Any]) -> str:
     )
 
 
-def card_of(run: str | Path) -> str:
+def read_card(run: str | Path) -> str:
     """The card of published weights.
 
     Args:
@@ -68,7 +68,7 @@ def card_of(run: str | Path) -> str:
         raise RunError(f"{run}: has no card; 'halometry publish' writes one") from error
 
 
-def summary_of(run: str | Path) -> tuple[str, str, str]:
+def summarize_weights(run: str | Path) -> tuple[str, str, str]:
     """Task, parameters, and the metric that counts with its interval, as text."""
     found = load_run(run)
     record, task = found.record(), found.config.task
@@ -78,7 +78,7 @@ def summary_of(run: str | Path) -> tuple[str, str, str]:
     return task, parameters, f"{METRIC_TITLES[key]} {estimate}"
 
 
-def head(name: str, config: RunConfig, record: dict[str, Any]) -> ModelCardData:
+def card_metadata(name: str, config: RunConfig, record: dict[str, Any]) -> ModelCardData:
     """The card's YAML head: what the Hub searches and shows."""
     test = record["test"]
     results = [

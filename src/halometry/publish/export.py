@@ -32,11 +32,11 @@ from halometry.simulation import OnlineImages, list_presets
 
 FORMATS = ("onnx",)
 TOLERANCE = 1e-4  # between the answers of PyTorch and ONNX Runtime
-CHECKED = 16  # images they are compared on
+CHECK_IMAGES = 16  # images they are compared on
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """What `export` wrote.
 
     Attributes:
@@ -48,7 +48,7 @@ class Exported:
 
     path: Path
     bytes: int
-    checked: str
+    checked_on: str
     difference: float
 
 
@@ -57,7 +57,7 @@ def export(
     out: str | Path,
     format: str = "onnx",
     check: str | Path | None = None,
-) -> Exported:
+) -> ExportResult:
     """Write a run as one ONNX file, from raw pixel values to probabilities or mass fractions.
 
     The file is written once ONNX Runtime answers with it as PyTorch does, to 1e-4, for images one
@@ -99,7 +99,7 @@ def export(
         )
     with atomic_write(out) as partial:
         partial.write_bytes(content)
-    return Exported(out, len(content), described, difference)
+    return ExportResult(out, len(content), described, difference)
 
 
 def _need_packages() -> None:
@@ -202,28 +202,28 @@ def _images(run: Run, check: str | Path | None) -> tuple[list[np.ndarray], str]:
         return images, f"images of {trained_on} ({len(images)})"
     preset = run.config.data.preset
     if preset in list_presets():
-        ((simulated, _),) = OnlineImages(preset, seed=0, batch_size=CHECKED, batches=1)
+        ((simulated, _),) = OnlineImages(preset, seed=0, batch_size=CHECK_IMAGES, batches=1)
         if run.config.incompatibility(tuple(simulated.shape[1:])) is None:
-            return list(simulated.numpy()), f"images simulated from {preset} ({CHECKED})"
+            return list(simulated.numpy()), f"images simulated from {preset} ({CHECK_IMAGES})"
     rng = np.random.default_rng(0)
-    counts = 10 ** rng.uniform(0.5, 3, (CHECKED, 1, 1, 1))
-    noise = rng.poisson(counts, (CHECKED, *run.config.data.shape)).astype(np.float32)
-    return list(noise), f"images of noise ({CHECKED}; better give some with --check)"
+    counts = 10 ** rng.uniform(0.5, 3, (CHECK_IMAGES, 1, 1, 1))
+    noise = rng.poisson(counts, (CHECK_IMAGES, *run.config.data.shape)).astype(np.float32)
+    return list(noise), f"images of noise ({CHECK_IMAGES}; better give some with --check)"
 
 
 def _fitting(path: Path, run: Run) -> tuple[list[np.ndarray], list[str]]:
     """A few images that the run could answer for, from all over a folder; why it cannot else."""
     files = find_files(path)
-    every = max(1, len(files) // CHECKED)
+    every = max(1, len(files) // CHECK_IMAGES)
     images: list[np.ndarray] = []
     reasons: list[str] = []
-    for item in islice(iter_images(files[::every]), 2 * CHECKED):
+    for item in islice(iter_images(files[::every]), 2 * CHECK_IMAGES):
         if isinstance(item, ReadError):
             reasons.append(f"{item.path} {item.reason}")
         elif (
             reason := run.config.incompatibility(item.pixels.shape, item.mass_map_preset)
         ) is not None:
             reasons.append(f"{item.path} {reason}")
-        elif len(images) < CHECKED:
+        elif len(images) < CHECK_IMAGES:
             images.append(item.pixels)
     return images, reasons

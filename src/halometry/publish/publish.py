@@ -23,7 +23,7 @@ from halometry.errors import StorageError
 from halometry.evaluation.evaluate import Evaluation, evaluate, evaluation_record, predict_points
 from halometry.io import check_writable, partial_path, write_text
 from halometry.log import logger
-from halometry.publish.card import CARD, card
+from halometry.publish.card import CARD, model_card
 from halometry.resources import weights_name
 from halometry.runs.lineage import dataset_label, without_path, without_paths, write_lineage
 from halometry.runs.ood import NOVELTY
@@ -39,11 +39,11 @@ from halometry.runs.run import (
     write_tensors,
 )
 
-LARGEST_CHANGE = 0.01  # of a probability, or of a mass in standard deviations of the true ones
+MAX_CHANGE = 0.01  # of a probability, or of a mass in standard deviations of the true ones
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishResult:
     """What `publish` made.
 
     Attributes:
@@ -53,7 +53,7 @@ class Published:
             too large a one, so that the weights are in single precision.
     """
 
-    where: str
+    location: str
     evaluation: Evaluation
     change: float | None
 
@@ -61,10 +61,10 @@ class Published:
 def publish_run(
     run: str | Path | Run,
     data: str | Path | LabeledImages,
-    to: str | Path,
+    out: str | Path,
     license: str | None = None,
     device: str = "auto",
-) -> Published:
+) -> PublishResult:
     """Make of a finished run what others can use, in a new folder or on the Hugging Face Hub.
 
     That is a small run folder: weights in half precision, unless that changes answers, the
@@ -88,7 +88,7 @@ def publish_run(
         0.00031
     """
     run = run if isinstance(run, Run) else load_run(run)
-    _check_place(to)
+    _check_place(out)
     labeled = data if isinstance(data, LabeledImages) else open_dataset(data)
     split = run.split()
     with TemporaryDirectory(prefix="halometry-") as temporary:
@@ -103,25 +103,25 @@ def publish_run(
         if (run.path / NOVELTY).is_file():
             shutil.copyfile(run.path / NOVELTY, folder / NOVELTY)
         tensors = load_file(run.path / WEIGHTS)
-        write_tensors(folder / WEIGHTS, halved(tensors))
+        write_tensors(folder / WEIGHTS, to_half_precision(tensors))
         after = evaluate(load_run(folder), labeled, device=device)
         before = predict_points(run, labeled, after.rows, device)
         change: float | None = _change(before, after)
-        if not (change is not None and change <= LARGEST_CHANGE):  # nor where it is no number
+        if not (change is not None and change <= MAX_CHANGE):  # nor where it is no number
             logger.info(
                 f"half precision would change an answer by {change:.2g}: weights stay as they are"
             )
             write_tensors(folder / WEIGHTS, tensors)
             after, change = evaluate(load_run(folder), labeled, device=device), None
-        name = str(to) if hub.is_address(to) else weights_name(Path(to))
+        name = str(out) if hub.is_address(out) else weights_name(Path(out))
         record = _record(run, after, labeled, change, license)
         write_text(folder / METRICS, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-        write_text(folder / CARD, card(name, after.run.config, record))
-        where = hub.push(folder, str(to)) if hub.is_address(to) else _put(folder, Path(to))
-    return Published(where, after, change)
+        write_text(folder / CARD, model_card(name, after.run.config, record))
+        where = hub.push(folder, str(out)) if hub.is_address(out) else _put(folder, Path(out))
+    return PublishResult(where, after, change)
 
 
-def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def to_half_precision(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Filters and matrices in half precision, where their numbers are in its range.
 
     Scales, shifts and statistics are few, and answers depend on them most: they stay as they are.

@@ -10,7 +10,7 @@ from halometry.evaluation.differences import differences
 from halometry.io import check_writable
 from halometry.log import logger, track
 from halometry.parallel import Workers, find_device
-from halometry.robustness.core import Robustness, Step, judge, metrics_of
+from halometry.robustness.core import Robustness, ShiftStep, evaluate_preset, metrics_of
 from halometry.robustness.shifts import SHIFTS, shift_preset
 from halometry.robustness.tables import write_robustness
 from halometry.runs.mapped_inputs import for_plain_images
@@ -20,7 +20,7 @@ from halometry.runs.training_data import preset_for
 from halometry.simulation import Preset
 from halometry.simulation.rng import ROBUSTNESS_SEED_OFFSET
 
-FEWEST = 30  # images
+MIN_IMAGES = 30  # images
 
 
 def measure_robustness(
@@ -63,8 +63,8 @@ def measure_robustness(
     """
     run = open_run(run)
     base = preset_for(run, preset)
-    if count < FEWEST:
-        raise UsageError(f"--count {count}: must be at least {FEWEST}")
+    if count < MIN_IMAGES:
+        raise UsageError(f"--count {count}: must be at least {MIN_IMAGES}")
     plan = list(_plan(base, shifts))
     if not plan:
         raise UsageError(f"--shifts: leaves nothing to judge {run.source} by; choose others")
@@ -78,10 +78,12 @@ def measure_robustness(
         for_plain_images(run, answerer, images, workers) as answerer,
         track(f"judging {run.name}", images) as progress,
     ):
-        own = judge(run, answerer, watch, base, own_seed, count, progress)
-        judged = [judge(run, answerer, watch, at, own_seed, count, progress) for *_, at in plan]
+        own = evaluate_preset(run, answerer, watch, base, own_seed, count, progress)
+        judged = [
+            evaluate_preset(run, answerer, watch, at, own_seed, count, progress) for *_, at in plan
+        ]
     steps = [
-        Step(
+        ShiftStep(
             shift,
             factor,
             metrics_of(run, one, resamples),
@@ -89,7 +91,7 @@ def measure_robustness(
         )
         for (shift, factor, _), one in zip(plan, judged, strict=True)
     ]
-    first = Step(None, 1.0, metrics_of(run, own, resamples), None)
+    first = ShiftStep(None, 1.0, metrics_of(run, own, resamples), None)
     command = f"halometry robustness {run.source} --count {count} --seed {seed}"
     if preset is not None:
         command += f" --preset {base.name}"

@@ -16,11 +16,11 @@ from halometry.runs.predict_rows import points_of
 from halometry.runs.run import Answerer
 from halometry.simulation import Preset, sample
 
-BATCH = 32
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
-class Step:
+class ShiftStep:
     """A run on images at one distance from its training preset.
 
     Attributes:
@@ -56,14 +56,14 @@ class Robustness:
     preset: Preset
     seed: int
     count: int
-    own: Step
-    steps: list[Step]
+    unshifted: ShiftStep
+    steps: list[ShiftStep]
     command: str
     device: str
 
 
 @dataclass(frozen=True)
-class Judged:
+class PresetPredictions:
     """Truth (N,), answers (N, K) or (N,), and which images were found unlike the training set."""
 
     truth: np.ndarray
@@ -71,31 +71,33 @@ class Judged:
     unlike: np.ndarray | None
 
 
-def judge(
+def evaluate_preset(
     run: AnyRun,
-    answerer: Answerer,
-    watch: Watch | None,
+    predict_fn: Answerer,
+    detector: Watch | None,
     preset: Preset,
     seed: int,
     count: int,
     progress: Tracker,
-) -> Judged:
+) -> PresetPredictions:
     """Answers for `count` images of a preset, from image 0 of a seed on."""
     truth, outputs = [], []
     unlike: list[bool] = []
-    for first in range(0, count, BATCH):
-        size = min(BATCH, count - first)
+    for first in range(0, count, BATCH_SIZE):
+        size = min(BATCH_SIZE, count - first)
         images, scene = sample(preset, seed, first, size)
         truth.append(scene.labels.numpy())
-        outputs.append(answerer(images.numpy()).astype(np.float64))
-        if watch is not None:
-            unlike += [novelty.unusual is not None for novelty in watch.judge()]
+        outputs.append(predict_fn(images.numpy()).astype(np.float64))
+        if detector is not None:
+            unlike += [novelty.unusual is not None for novelty in detector.judge()]
         progress.advance(size)
     points = points_of(run, np.concatenate(outputs))
-    return Judged(np.concatenate(truth), points, np.array(unlike) if watch is not None else None)
+    return PresetPredictions(
+        np.concatenate(truth), points, np.array(unlike) if detector is not None else None
+    )
 
 
-def metrics_of(run: AnyRun, judged: Judged, resamples: int) -> dict[str, Interval]:
+def metrics_of(run: AnyRun, judged: PresetPredictions, resamples: int) -> dict[str, Interval]:
     """Figures of merit with intervals, as `Step` has them."""
     names = run.config.class_names
     truth, outputs = judged.truth, judged.outputs

@@ -9,14 +9,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from halometry.plotting import COLORS, MUTED_COLOR, create_figure, with_style
-from halometry.robustness.core import Step
+from halometry.robustness.core import ShiftStep
 from halometry.robustness.shifts import SHIFTS
 
-LETTERS = 19  # of a title's line
+TITLE_WIDTH = 19  # of a title's line
 
 
 @with_style
-def robustness_figure(own: Step, steps: Sequence[Step], titles: Mapping[str, str]) -> Figure:
+def robustness_figure(
+    unshifted: ShiftStep, steps: Sequence[ShiftStep], titles: Mapping[str, str]
+) -> Figure:
     """A row of panels a metric, a column a shift; the training preset is the hollow point.
 
     Steps stand at equal distances, whatever their factors.
@@ -34,9 +36,11 @@ def robustness_figure(own: Step, steps: Sequence[Step], titles: Mapping[str, str
     for column, name in enumerate(shifts):
         shift = SHIFTS[name]
         shown = [step for step in steps if step.shift == name]
-        shown = sorted([*shown, own], key=lambda s: shift.identity if s is own else s.factor)
-        factors = [shift.identity if step is own else step.factor for step in shown]
-        here = next(i for i, step in enumerate(shown) if step is own)
+        shown = sorted(
+            [*shown, unshifted], key=lambda s: shift.identity if s is unshifted else s.factor
+        )
+        factors = [shift.identity if step is unshifted else step.factor for step in shown]
+        here = next(i for i, step in enumerate(shown) if step is unshifted)
         for row, key in enumerate(titles):
             panel = axes[row, column]
             values = [step.metrics[key] for step in shown]
@@ -50,7 +54,7 @@ def robustness_figure(own: Step, steps: Sequence[Step], titles: Mapping[str, str
             panel.plot(here, middle[here], marker="o", ms=6, mfc="white", mec=color, mew=1.5,
                        zorder=5)  # fmt: skip
             panel.set_xticks(at, [f"{factor:g}" for factor in factors], fontsize=8)
-        axes[0, column].set_title(fill(shift.label, LETTERS), fontsize=9)
+        axes[0, column].set_title(fill(shift.label, TITLE_WIDTH), fontsize=9)
     for row, title in enumerate(titles.values()):
         axes[row, 0].set_ylabel(title)
     made.supxlabel("times the training preset's", fontsize=9)

@@ -14,7 +14,7 @@ from halometry.evaluation.bootstrap import Interval
 from halometry.io import write_table, write_text
 from halometry.plotting import save_figure
 from halometry.provenance import provenance
-from halometry.robustness.core import Robustness, Step
+from halometry.robustness.core import Robustness, ShiftStep
 from halometry.robustness.figure import robustness_figure
 from halometry.robustness.shifts import SHIFTS
 
@@ -24,18 +24,18 @@ COLUMNS = {  # of each task: metrics, in the order of the table; `unlike` where 
 }
 
 
-def columns_of(found: Robustness) -> dict[str, str]:
+def metric_columns(found: Robustness) -> dict[str, str]:
     """Metrics that are shown, with their titles."""
     known = COLUMNS[found.run.config.task]
-    return {key: title for key, title in known.items() if key in found.own.metrics}
+    return {key: title for key, title in known.items() if key in found.unshifted.metrics}
 
 
-def rows_of(found: Robustness) -> list[list[str]]:
+def table_rows(found: Robustness) -> list[list[str]]:
     """The table as text: a header, the training preset, and the steps."""
-    columns = columns_of(found)
+    columns = metric_columns(found)
     changed = "AUC" if "auc" in columns else "R²"
     rows = [["shift", "times", *columns.values(), f"change of {changed}"]]
-    for step in (found.own, *found.steps):
+    for step in (found.unshifted, *found.steps):
         shift = SHIFTS[step.shift].label if step.shift else f"none: {found.preset.name}"
         factor = f"{step.factor:g}" if step.shift else ""
         metrics = [str(step.metrics[key]) for key in columns]
@@ -45,7 +45,7 @@ def rows_of(found: Robustness) -> list[list[str]]:
 
 def print_robustness(found: Robustness, console: Console) -> None:
     """Print the table; intervals under their values, to fit 80 columns."""
-    header, *rows = rows_of(found)
+    header, *rows = table_rows(found)
     name, preset = found.run.source, found.preset.name
     title = f"{name}: {found.count} images of {preset} a step, 95 % intervals"
     console.print(title, markup=False, soft_wrap=True)
@@ -74,13 +74,13 @@ def write_robustness(found: Robustness, out: Path) -> None:
     Raises:
         StorageError: no room or no permission.
     """
-    write_text(out / "robustness.json", json.dumps(record_of(found), indent=1) + "\n")
+    write_text(out / "robustness.json", json.dumps(robustness_record(found), indent=1) + "\n")
     _write_csv(out / "robustness.csv", found)
-    shown = {key: title for key, title in columns_of(found).items() if key not in ("r2",)}
-    save_figure(robustness_figure(found.own, found.steps, shown), out / "robustness.png")
+    shown = {key: title for key, title in metric_columns(found).items() if key not in ("r2",)}
+    save_figure(robustness_figure(found.unshifted, found.steps, shown), out / "robustness.png")
 
 
-def record_of(found: Robustness) -> dict[str, Any]:
+def robustness_record(found: Robustness) -> dict[str, Any]:
     """What `robustness.json` holds."""
     return {
         "format": "halometry-robustness",
@@ -95,12 +95,12 @@ def record_of(found: Robustness) -> dict[str, Any]:
         "images": found.count,
         "interval": "95 %, percentile bootstrap over images; that of unlike is binomial",
         **provenance(found.device),
-        "rows": rows_of(found),
-        "steps": [_step(step) for step in (found.own, *found.steps)],
+        "rows": table_rows(found),
+        "steps": [_step(step) for step in (found.unshifted, *found.steps)],
     }
 
 
-def _step(step: Step) -> dict[str, Any]:
+def _step(step: ShiftStep) -> dict[str, Any]:
     return {
         "shift": step.shift,
         "factor": step.factor,
@@ -110,10 +110,10 @@ def _step(step: Step) -> dict[str, Any]:
 
 
 def _write_csv(path: Path, found: Robustness) -> None:
-    metrics = list(found.own.metrics)
+    metrics = list(found.unshifted.metrics)
     ends = [f"{key}{end}" for key in (*metrics, "change") for end in ("", "_low", "_high")]
     rows = []
-    for step in (found.own, *found.steps):
+    for step in (found.unshifted, *found.steps):
         cells: list[str] = []
         for estimate in (*(step.metrics[key] for key in metrics), step.change):
             cells += _cells(estimate)

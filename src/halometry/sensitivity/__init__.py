@@ -1,37 +1,42 @@
 """What a network sees of one subhalo, and what the data allow."""
 
 from halometry.sensitivity.core import (
-    FITTED,
-    KNOWN,
-    PLACES,
-    SOUGHT,
-    scores_of_smooth,
-    threshold_of_search,
-    try_masses,
+    BLIND_SEARCH,
+    FITTED_LENS,
+    FIXED_LENS,
+    PLACEMENTS,
+    blind_search_threshold,
+    detect_subhalos,
+    score_smooth_lenses,
 )
-from halometry.sensitivity.curves import LEVELS, NETWORK, Outcomes, cut
-from halometry.sensitivity.lenses import Judge, SmoothLenses, places
-from halometry.sensitivity.maps import NOISES, SensitivityMap, sensitivity_map
+from halometry.sensitivity.curves import (
+    COMPLETENESS_LEVELS,
+    NETWORK,
+    DetectionOutcomes,
+    score_threshold,
+)
+from halometry.sensitivity.lenses import Detector, SmoothLenses, grid_positions
+from halometry.sensitivity.maps import NOISE_REALIZATIONS, SensitivityMap, sensitivity_map
 from halometry.sensitivity.tables import Sensitivity, write_sensitivity
 
 __all__ = [
-    "FITTED",
-    "KNOWN",
-    "LEVELS",
+    "BLIND_SEARCH",
+    "COMPLETENESS_LEVELS",
+    "FITTED_LENS",
+    "FIXED_LENS",
     "NETWORK",
-    "NOISES",
-    "PLACES",
-    "SOUGHT",
-    "Judge",
-    "Outcomes",
+    "NOISE_REALIZATIONS",
+    "PLACEMENTS",
+    "DetectionOutcomes",
+    "Detector",
     "Sensitivity",
     "SensitivityMap",
     "SmoothLenses",
-    "cut",
-    "places",
-    "scores_of_smooth",
+    "blind_search_threshold",
+    "detect_subhalos",
+    "grid_positions",
+    "score_smooth_lenses",
+    "score_threshold",
     "sensitivity_map",
-    "threshold_of_search",
-    "try_masses",
     "write_sensitivity",
 ]

@@ -17,23 +17,23 @@ from halometry.runs.mapped_inputs import for_plain_images
 from halometry.runs.open import AnyRun, open_run
 from halometry.runs.training_data import preset_for
 from halometry.sensitivity import (
-    NOISES,
-    PLACES,
-    Judge,
+    NOISE_REALIZATIONS,
+    PLACEMENTS,
+    Detector,
     Sensitivity,
-    cut,
-    places,
-    scores_of_smooth,
+    blind_search_threshold,
+    detect_subhalos,
+    grid_positions,
+    score_smooth_lenses,
+    score_threshold,
     sensitivity_map,
-    threshold_of_search,
-    try_masses,
     write_sensitivity,
 )
 from halometry.simulation import Preset
-from halometry.simulation.rng import SENSITIVITY_SEED_OFFSET
 
-FALSE_ALARMS = 20  # smooth lenses above the threshold, which say where it is
-STEP, STEPS = 0.25, 11  # of log10 mass, up to three times the preset's heaviest
+SEED_OFFSET = 3_000_000  # added to the seed: far from the images of any training and its tests
+FALSE_POSITIVE_COUNT = 20  # smooth lenses above the threshold, which say where it is
+MASS_STEP, MASS_COUNT = 0.25, 11  # of log10 mass, up to three times the preset's heaviest
 
 
 def measure_sensitivity(
@@ -84,23 +84,23 @@ def measure_sensitivity(
     where = find_device(device)
     masses = _masses(chosen)
     for_map = masses[::2]
-    number = math.ceil(FALSE_ALARMS / false_positives)
-    images = len(PLACES) * len(masses) * count
-    tried = NOISES * len(for_map) * len(places(chosen, grid)[0])
+    number = math.ceil(FALSE_POSITIVE_COUNT / false_positives)
+    images = len(PLACEMENTS) * len(masses) * count
+    tried = NOISE_REALIZATIONS * len(for_map) * len(grid_positions(chosen, grid)[0])
     total = number + images + tried
     with (
         torch.no_grad(),
         for_plain_images(run, run.answerer(where), total, workers) as answerer,
         track(f"trying {run.name}", total) as progress,
     ):
-        judge = Judge(answerer, chosen.kinds.index("no"), chosen, seed + SENSITIVITY_SEED_OFFSET)
+        judge = Detector(answerer, chosen.kinds.index("no"), chosen, seed + SEED_OFFSET)
         middle = float(masses[len(masses) // 2])
-        sought = threshold_of_search(judge, middle, lens, false_positives, where)
-        smooth = scores_of_smooth(judge, number, where, progress)
-        outcomes = try_masses(
+        sought = blind_search_threshold(judge, middle, lens, false_positives, where)
+        smooth = score_smooth_lenses(judge, number, where, progress)
+        outcomes = detect_subhalos(
             judge, smooth, masses, count, false_positives, sought, where, progress
         )
-        limit, noise = float(cut(smooth, false_positives)), number + count + images
+        limit, noise = float(score_threshold(smooth, false_positives)), number + count + images
         map_ = sensitivity_map(
             judge, limit, for_map, lens, grid, false_positives, noise, where, progress
         )
@@ -110,8 +110,8 @@ def measure_sensitivity(
         preset=chosen.name,
         seed=seed,
         false_positives=false_positives,
-        cut=limit,
-        sought=sought,
+        threshold_log_odds=limit,
+        trials_threshold_sigma=sought,
         outcomes=outcomes,
         map=map_,
         device=where,
@@ -135,8 +135,8 @@ def _masses(preset: Preset) -> np.ndarray:
     """log10 of solar masses, up to three times the heaviest that the preset draws."""
     assert preset.subhalos is not None
     heaviest = math.log10(preset.mass_scale * preset.subhalos.mass.support[1])
-    last = round(heaviest / STEP + 0.5 / STEP) * STEP
-    return last - STEP * np.arange(STEPS)[::-1]
+    last = round(heaviest / MASS_STEP + 0.5 / MASS_STEP) * MASS_STEP
+    return last - MASS_STEP * np.arange(MASS_COUNT)[::-1]
 
 
 def _preset_for(run: AnyRun, given: str | Path | Preset | None) -> Preset:

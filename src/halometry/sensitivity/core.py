@@ -8,44 +8,44 @@ from torch import Tensor
 
 from halometry.lensfit.linear import project_out
 from halometry.log import Tracker
-from halometry.sensitivity.curves import Outcomes
+from halometry.sensitivity.curves import DetectionOutcomes
 from halometry.sensitivity.ideal_observer import (
-    detected,
-    detected_known,
-    search_threshold,
-    threshold,
+    likelihood_ratio_power,
+    matched_filter_power,
+    max_filter_threshold,
+    normal_threshold,
 )
 from halometry.sensitivity.lenses import (
-    Judge,
+    Detector,
     SmoothLenses,
-    expectations,
-    moved,
-    onto_the_ring,
-    places,
+    add_subhalo,
+    expected_counts,
+    grid_positions,
+    move_subhalo,
+    move_to_ring,
     smooth_scenes,
-    with_subhalo,
 )
 
-AT_ONCE = 32  # lenses
-PLACES = ("anywhere", "on the ring")  # as the preset draws them; at the Einstein radius
-KNOWN, FITTED, SOUGHT = "lens known", "lens fitted", "lens fitted, place sought"
-SEARCH = 33  # places along the side of the grid on which a subhalo is sought
+BATCH_SIZE = 32  # lenses
+PLACEMENTS = ("anywhere", "on the ring")  # as the preset draws them; at the Einstein radius
+FIXED_LENS, FITTED_LENS, BLIND_SEARCH = "lens known", "lens fitted", "lens fitted, place sought"
+SEARCH_GRID = 33  # places along the side of the grid on which a subhalo is sought
 
 
-def scores_of_smooth(judge: Judge, count: int, device: str, progress: Tracker) -> np.ndarray:
+def score_smooth_lenses(judge: Detector, count: int, device: str, progress: Tracker) -> np.ndarray:
     """Scores (count,) of the lenses from number 0 on without any subhalo."""
     found = []
-    for start in range(0, count, AT_ONCE):
-        size = min(AT_ONCE, count - start)
+    for start in range(0, count, BATCH_SIZE):
+        size = min(BATCH_SIZE, count - start)
         scene = smooth_scenes(judge.preset, judge.seed, start, size, device)
-        expected = expectations(scene.to(device, torch.float32), judge.preset)
+        expected = expected_counts(scene.to(device, torch.float32), judge.preset)
         found.append(judge.scores(expected, scene.background_rms, start))
         progress.advance(size)
     return np.concatenate(found)
 
 
-def try_masses(
-    judge: Judge,
+def detect_subhalos(
+    judge: Detector,
     smooth: np.ndarray,
     masses: np.ndarray,
     count: int,
@@ -53,7 +53,7 @@ def try_masses(
     sought: float,
     device: str,
     progress: Tracker,
-) -> dict[str, Outcomes]:
+) -> dict[str, DetectionOutcomes]:
     """Put a subhalo of each mass into the lenses that follow the smooth ones.
 
     A lens has the same place for all masses; every image has noise of its own.
@@ -71,37 +71,39 @@ def try_masses(
     Returns:
         By place.
     """
-    shape = len(PLACES), len(masses), count
+    shape = len(PLACEMENTS), len(masses), count
     scores = np.empty(shape)
-    chances = {name: np.empty(shape) for name in (KNOWN, FITTED, SOUGHT)}
+    chances = {name: np.empty(shape) for name in (FIXED_LENS, FITTED_LENS, BLIND_SEARCH)}
     number = len(smooth) + count  # of the next image's noise
-    for first in range(0, count, AT_ONCE):
-        size = min(AT_ONCE, count - first)
+    for first in range(0, count, BATCH_SIZE):
+        size = min(BATCH_SIZE, count - first)
         lenses = SmoothLenses.draw(judge.preset, judge.seed, len(smooth) + first, size, device)
         for m, mass in enumerate(masses.tolist()):
             start = len(smooth) + first
-            scene = with_subhalo(lenses.scene, judge.preset, 10**mass, judge.seed, start)
-            for w, one in enumerate((scene, onto_the_ring(scene))):
+            scene = add_subhalo(lenses.scene, judge.preset, 10**mass, judge.seed, start)
+            for w, one in enumerate((scene, move_to_ring(scene))):
                 at = w, m, slice(first, first + size)
-                lumpy = expectations(one, judge.preset)
+                lumpy = expected_counts(one, judge.preset)
                 scores[at] = judge.scores(lumpy, one.background_rms, number)
-                for name, chance in chances_of(lenses, lumpy, false_positives, sought).items():
+                for name, chance in ideal_probabilities(
+                    lenses, lumpy, false_positives, sought
+                ).items():
                     chances[name][at] = chance.cpu().numpy()
                 number += size
                 progress.advance(size)
     return {
-        place: Outcomes(
+        place: DetectionOutcomes(
             masses,
             smooth,
             scores[w],
             {name: one[w] for name, one in chances.items()},
             false_positives,
         )
-        for w, place in enumerate(PLACES)
+        for w, place in enumerate(PLACEMENTS)
     }
 
 
-def chances_of(
+def ideal_probabilities(
     lenses: SmoothLenses, lumpy: Tensor, false_positives: float, sought: float
 ) -> dict[str, Tensor]:
     """How probably each subhalo is found by the best observers there can be.
@@ -119,17 +121,21 @@ def chances_of(
     Returns:
         (B,) each.
     """
-    known = detected_known(lenses.expected, lumpy, false_positives, lenses.extra)
-    left = project_out(lenses.changes(lumpy)[:, None], lenses.derivatives)[:, 0].norm(dim=-1)
+    known = likelihood_ratio_power(
+        lenses.expected, lumpy, false_positives, lenses.gaussian_variance
+    )
+    left = project_out(lenses.normalized_differences(lumpy)[:, None], lenses.derivatives)[
+        :, 0
+    ].norm(dim=-1)
     return {
-        KNOWN: known,
-        FITTED: detected(left, threshold(false_positives)),
-        SOUGHT: 1 - (1 - false_positives) * (1 - detected(left, sought)),
+        FIXED_LENS: known,
+        FITTED_LENS: matched_filter_power(left, normal_threshold(false_positives)),
+        BLIND_SEARCH: 1 - (1 - false_positives) * (1 - matched_filter_power(left, sought)),
     }
 
 
-def threshold_of_search(
-    judge: Judge, mass: float, lens: int, false_positives: float, device: str
+def blind_search_threshold(
+    judge: Detector, mass: float, lens: int, false_positives: float, device: str
 ) -> float:
     """The threshold of one who looks for a subhalo everywhere in a lens that is fitted.
 
@@ -141,8 +147,8 @@ def threshold_of_search(
         device: to render on.
     """
     lenses = SmoothLenses.draw(judge.preset, judge.seed, lens, 1, device)
-    one = with_subhalo(lenses.scene, judge.preset, 10**mass, judge.seed, lens)
-    x, y = places(judge.preset, SEARCH)
-    lumpy = expectations(moved(one, x.to(device), y.to(device)), judge.preset)
-    left = project_out(lenses.changes(lumpy)[None], lenses.derivatives)[0]
-    return search_threshold(left, false_positives)
+    one = add_subhalo(lenses.scene, judge.preset, 10**mass, judge.seed, lens)
+    x, y = grid_positions(judge.preset, SEARCH_GRID)
+    lumpy = expected_counts(move_subhalo(one, x.to(device), y.to(device)), judge.preset)
+    left = project_out(lenses.normalized_differences(lumpy)[None], lenses.derivatives)[0]
+    return max_filter_threshold(left, false_positives)

@@ -11,13 +11,13 @@ from scipy.special import ndtri
 from halometry.evaluation.bootstrap import CONFIDENCE_LEVEL, Interval, binomial_interval, bootstrap
 
 NETWORK = "network"
-LEVELS = (0.5, 0.9)  # completeness at which masses are told
+COMPLETENESS_LEVELS = (0.5, 0.9)  # completeness at which masses are told
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class DetectionOutcomes:
     """What became of many lenses with one subhalo, mass by mass, and of some without.
 
     Attributes:
@@ -28,58 +28,60 @@ class Outcomes:
         false_positives: share of smooth lenses that everybody calls lumpy.
     """
 
-    masses: np.ndarray
-    smooth: np.ndarray
+    log10_masses: np.ndarray
+    smooth_scores: np.ndarray
     scores: np.ndarray
-    chances: dict[str, np.ndarray]
+    probabilities: dict[str, np.ndarray]
     false_positives: float
 
     @property
     def observers(self) -> tuple[str, ...]:
         """The network, and the others."""
-        return NETWORK, *self.chances
+        return NETWORK, *self.probabilities
 
     def completeness(self, observer: str) -> list[Interval]:
         """The share found of each mass, with its 95 % interval: binomial for the network."""
         if observer == NETWORK:
-            hits = self.scores > cut(self.smooth, self.false_positives)
+            hits = self.scores > score_threshold(self.smooth_scores, self.false_positives)
             return [binomial_interval(int(one.sum()), one.size) for one in hits]
-        return [_mean(chances) for chances in self.chances[observer]]
+        return [_mean(chances) for chances in self.probabilities[observer]]
 
-    def mass(self, observer: str, level: float, resamples: int = 1000) -> Interval:
+    def log10_mass(self, observer: str, level: float, resamples: int = 1000) -> Interval:
         """log10 of the mass of which a share is found, bootstrapped over lenses.
 
         Where so many are not found of the heaviest, that is given: see `reached`.
         """
         return self._bootstrap(lambda rows: self._mass(observer, level, rows), resamples)
 
-    def behind(self, observer: str, other: str, level: float, resamples: int = 1000) -> Interval:
+    def delta_log10_mass(
+        self, observer: str, other: str, level: float, resamples: int = 1000
+    ) -> Interval:
         """How much heavier (dex) subhalos must be for one observer than for another, paired."""
         return self._bootstrap(
             lambda rows: self._mass(observer, level, rows) - self._mass(other, level, rows),
             resamples,
         )
 
-    def reached(self, observer: str, level: float) -> bool:
+    def is_reached(self, observer: str, level: float) -> bool:
         """Whether so many of the heaviest are found."""
         return bool(np.isfinite(self._found(observer, level, self._all()))[0])
 
     def _mass(self, observer: str, level: float, rows: np.ndarray) -> np.ndarray:
-        return np.minimum(self._found(observer, level, rows), self.masses[-1])
+        return np.minimum(self._found(observer, level, rows), self.log10_masses[-1])
 
     def _found(self, observer: str, level: float, rows: np.ndarray) -> np.ndarray:
-        return crossing(level, self.masses, rising(self._shares(observer, rows)))
+        return first_crossing(level, self.log10_masses, isotonic(self._shares(observer, rows)))
 
     def _shares(self, observer: str, rows: np.ndarray) -> np.ndarray:
         """Completeness (R, M) of resamples (R, S + N): rows of smooth lenses, then of others."""
-        of_smooth, of_lumpy = np.split(rows, [len(self.smooth)], axis=1)
+        of_smooth, of_lumpy = np.split(rows, [len(self.smooth_scores)], axis=1)
         if observer != NETWORK:
-            return self.chances[observer][:, of_lumpy].mean(axis=-1).T
-        limit = cut(self.smooth[of_smooth], self.false_positives)
+            return self.probabilities[observer][:, of_lumpy].mean(axis=-1).T
+        limit = score_threshold(self.smooth_scores[of_smooth], self.false_positives)
         return (self.scores[:, of_lumpy] > limit[:, None]).mean(axis=-1).T
 
     def _groups(self) -> list[np.ndarray]:
-        return [np.arange(len(self.smooth)), np.arange(self.scores.shape[1])]
+        return [np.arange(len(self.smooth_scores)), np.arange(self.scores.shape[1])]
 
     def _all(self) -> np.ndarray:
         return np.concatenate(self._groups())[None]
@@ -88,13 +90,13 @@ class Outcomes:
         return bootstrap(statistic, self._groups(), float(statistic(self._all())[0]), resamples)
 
 
-def cut(scores: np.ndarray, false_positives: float) -> np.ndarray:
+def score_threshold(scores: np.ndarray, false_positives: float) -> np.ndarray:
     """The score (...) that a share of smooth lenses' scores (..., S) exceeds, at most."""
     threshold: np.ndarray = np.quantile(scores, 1 - false_positives, axis=-1, method="higher")
     return threshold
 
 
-def rising(values: np.ndarray) -> np.ndarray:
+def isotonic(values: np.ndarray) -> np.ndarray:
     """The nearest sequences (R, M) that never fall, in the least squares of values (R, M).
 
     At i the largest, over beginnings j up to i, of the smallest mean from j to any k from i on
@@ -114,7 +116,7 @@ def rising(values: np.ndarray) -> np.ndarray:
     return np.where(inside, lowest, -np.inf).max(axis=1)
 
 
-def crossing(level: float, at: np.ndarray, values: np.ndarray) -> np.ndarray:
+def first_crossing(level: float, at: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Where rows of values (R, M) first reach a level, on straight lines between points `at` (M,).
 
     Returns:

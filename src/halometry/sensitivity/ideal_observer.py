@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.special import ndtr, ndtri
 
 
-def expected_gain(smooth: Tensor, lumpy: Tensor, extra: Tensor | float = 0.0) -> Tensor:
+def expected_delta_2lnl(
+    smooth: Tensor, perturbed: Tensor, gaussian_variance: Tensor | float = 0.0
+) -> Tensor:
     """By how much 2 ln L is expected to grow when the true expectation takes the other's place.
 
     2 sum [m ln(m / s) - (m - s)] over pixels, near sum (m - s)^2 / s where the two are close. With
@@ -33,12 +35,15 @@ def expected_gain(smooth: Tensor, lumpy: Tensor, extra: Tensor | float = 0.0) ->
         >>> print(f"{gain.item():.3f}")  # 10^2 / 100 to first order
         0.968
     """
-    s, m = smooth + extra, lumpy + extra
+    s, m = smooth + gaussian_variance, perturbed + gaussian_variance
     return 2 * (torch.xlogy(m, m / s) - (m - s)).sum(dim=-1)
 
 
-def detected_known(
-    smooth: Tensor, lumpy: Tensor, false_positives: float, extra: Tensor | float = 0.0
+def likelihood_ratio_power(
+    smooth: Tensor,
+    perturbed: Tensor,
+    false_positives: float,
+    gaussian_variance: Tensor | float = 0.0,
 ) -> Tensor:
     """How often the likelihood ratio of two known expectations tells that the second is true.
 
@@ -53,17 +58,17 @@ def detected_known(
     Returns:
         Probabilities (...).
     """
-    s, m = smooth + extra, lumpy + extra
+    s, m = smooth + gaussian_variance, perturbed + gaussian_variance
     log = torch.log(m / s)
     apart = ((m - s) * log).sum(dim=-1)
     under_s, under_m = (((n * log**2).sum(dim=-1)).sqrt() for n in (s, m))
-    off = apart - threshold(false_positives) * under_s
+    off = apart - normal_threshold(false_positives) * under_s
     same = under_m == 0
     found = ndtr(off / torch.where(same, 1.0, under_m))
     return torch.where(same, false_positives, found)
 
 
-def threshold(false_positives: float) -> float:
+def normal_threshold(false_positives: float) -> float:
     """What a normal statistic of mean 0 and variance 1 exceeds that often.
 
     Example:
@@ -73,7 +78,7 @@ def threshold(false_positives: float) -> float:
     return -float(ndtri(torch.tensor(false_positives, dtype=torch.float64)))
 
 
-def detected(detectability: Tensor, over: float) -> Tensor:
+def matched_filter_power(detectability: Tensor, threshold: float) -> Tensor:
     """How often a matched filter finds its signal: its output is normal of variance 1.
 
     Args:
@@ -87,10 +92,10 @@ def detected(detectability: Tensor, over: float) -> Tensor:
         >>> print(detected(torch.tensor([0.0, 2.3263]), threshold(0.01)))
         tensor([0.0100, 0.5000])
     """
-    return ndtr(detectability - over)
+    return ndtr(detectability - threshold)
 
 
-def search_threshold(
+def max_filter_threshold(
     templates: Tensor, false_positives: float, draws: int = 20_000, seed: int = 0
 ) -> float:
     """What the largest output of many matched filters exceeds that often where there is nothing.

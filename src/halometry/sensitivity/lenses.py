@@ -36,7 +36,7 @@ class SmoothLenses:
     preset: Preset
     scene: Scene
     expected: Tensor
-    extra: Tensor
+    gaussian_variance: Tensor
     derivatives: Tensor
 
     @classmethod
@@ -52,9 +52,9 @@ class SmoothLenses:
         noise = (expected + extra).sqrt()
         return cls(preset, scene, expected, extra, derivatives / noise[:, None])
 
-    def changes(self, lumpy: Tensor) -> Tensor:
+    def normalized_differences(self, lumpy: Tensor) -> Tensor:
         """How other images (..., B, N) differ from these, in units of the noise."""
-        return (lumpy - self.expected) / (self.expected + self.extra).sqrt()
+        return (lumpy - self.expected) / (self.expected + self.gaussian_variance).sqrt()
 
 
 def smooth_scenes(preset: Preset, seed: int, start: int, count: int, device: str) -> Scene:
@@ -63,7 +63,7 @@ def smooth_scenes(preset: Preset, seed: int, start: int, count: int, device: str
     return scene.to(device, torch.float64)
 
 
-def with_subhalo(scene: Scene, preset: Preset, mass: float, seed: int, start: int) -> Scene:
+def add_subhalo(scene: Scene, preset: Preset, mass: float, seed: int, start: int) -> Scene:
     """One subhalo in each lens, where and as concentrated as the preset draws them.
 
     Args:
@@ -92,21 +92,21 @@ def with_subhalo(scene: Scene, preset: Preset, mass: float, seed: int, start: in
     return replace(scene, f_sub=columns["subhalo_mass"][:, 0] / scene.halo_mass, **columns)
 
 
-def moved(scene: Scene, x: Tensor, y: Tensor) -> Scene:
+def move_subhalo(scene: Scene, x: Tensor, y: Tensor) -> Scene:
     """The same with the one subhalo at x and y (n,), arcsec: of each lens, or of one n times."""
     if len(scene) == 1:
         scene = scene.rows(torch.zeros(len(x), dtype=torch.long, device=x.device))
     return replace(scene, subhalo_x=x[:, None], subhalo_y=y[:, None])
 
 
-def onto_the_ring(scene: Scene) -> Scene:
+def move_to_ring(scene: Scene) -> Scene:
     """The same with each lens's one subhalo at the Einstein radius, in its own direction."""
     angle = torch.atan2(scene.subhalo_y[:, 0], scene.subhalo_x[:, 0])
     radius = scene.einstein_radius
-    return moved(scene, radius * torch.cos(angle), radius * torch.sin(angle))
+    return move_subhalo(scene, radius * torch.cos(angle), radius * torch.sin(angle))
 
 
-def places(preset: Preset, side: int) -> tuple[Tensor, Tensor]:
+def grid_positions(preset: Preset, side: int) -> tuple[Tensor, Tensor]:
     """x and y (n,), arcsec, on a grid over the circle in which the preset draws subhalos.
 
     Args:
@@ -121,13 +121,13 @@ def places(preset: Preset, side: int) -> tuple[Tensor, Tensor]:
     return x[inside], y[inside]
 
 
-def expectations(scene: Scene, preset: Preset) -> Tensor:
+def expected_counts(scene: Scene, preset: Preset) -> Tensor:
     """Expected counts (B, N) of a scene's images."""
     return render(scene, preset).flatten(1)
 
 
 @dataclass(frozen=True)
-class Judge:
+class Detector:
     """A trained network that is asked whether there is substructure.
 
     Its score is the logarithm of the odds against the class without any: whether it takes one
@@ -140,8 +140,8 @@ class Judge:
         seed: of their noise.
     """
 
-    answerer: Answerer
-    smooth: int
+    predict_fn: Answerer
+    smooth_class: int
     preset: Preset
     seed: int
 
@@ -149,6 +149,6 @@ class Judge:
         """Scores (B,) of images of expectations (B, N) with the noise of numbers from `start`."""
         side = self.preset.image.shape
         counts = observe(expected.view(-1, *side), self.preset, self.seed, start, background.cpu())
-        answers = self.answerer(counts.cpu().numpy()).astype(np.float64)
-        odds: np.ndarray = -log_odds(torch.from_numpy(answers))[:, self.smooth].numpy()
+        answers = self.predict_fn(counts.cpu().numpy()).astype(np.float64)
+        odds: np.ndarray = -log_odds(torch.from_numpy(answers))[:, self.smooth_class].numpy()
         return odds

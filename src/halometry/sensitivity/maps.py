@@ -9,19 +9,21 @@ import numpy as np
 
 from halometry.lensfit.linear import project_out
 from halometry.log import Tracker
-from halometry.sensitivity.core import AT_ONCE, FITTED, KNOWN
-from halometry.sensitivity.curves import NETWORK, crossing
-from halometry.sensitivity.ideal_observer import expected_gain, threshold
+from halometry.sensitivity.core import BATCH_SIZE, FITTED_LENS, FIXED_LENS
+from halometry.sensitivity.curves import NETWORK, first_crossing
+from halometry.sensitivity.ideal_observer import expected_delta_2lnl, normal_threshold
 from halometry.sensitivity.lenses import (
-    Judge,
+    Detector,
     SmoothLenses,
-    expectations,
-    moved,
-    places,
-    with_subhalo,
+    add_subhalo,
+    expected_counts,
+    grid_positions,
+    move_subhalo,
 )
 
-NOISES = 3  # images of each mass and place whose mean score is compared with the threshold
+NOISE_REALIZATIONS = (
+    3  # images of each mass and place whose mean score is compared with the threshold
+)
 
 
 @dataclass(frozen=True)
@@ -38,21 +40,21 @@ class SensitivityMap:
         einstein_radius: arcsec.
     """
 
-    lens: int
+    lens_index: int
     image: np.ndarray
     pixel_scale: float
     x: np.ndarray
     y: np.ndarray
-    masses: dict[str, np.ndarray]
+    log10_masses: dict[str, np.ndarray]
     einstein_radius: float
 
-    def share(self, observer: str, mass: float) -> float:
+    def fraction_detected(self, observer: str, mass: float) -> float:
         """The share of the places where a mass (log10) is found at least half of the time."""
-        return float((self.masses[observer] <= mass).mean())
+        return float((self.log10_masses[observer] <= mass).mean())
 
 
 def sensitivity_map(
-    judge: Judge,
+    judge: Detector,
     cut: float,
     masses: np.ndarray,
     lens: int,
@@ -77,37 +79,37 @@ def sensitivity_map(
     """
     preset = judge.preset
     lenses = SmoothLenses.draw(preset, judge.seed, lens, 1, device)
-    x, y = (axis.to(device) for axis in places(preset, side))
-    values = {name: np.empty((len(x), len(masses))) for name in (NETWORK, KNOWN, FITTED)}
-    for first in range(0, len(x), AT_ONCE):
-        at = slice(first, first + AT_ONCE)
+    x, y = (axis.to(device) for axis in grid_positions(preset, side))
+    values = {name: np.empty((len(x), len(masses))) for name in (NETWORK, FIXED_LENS, FITTED_LENS)}
+    for first in range(0, len(x), BATCH_SIZE):
+        at = slice(first, first + BATCH_SIZE)
         for m, mass in enumerate(masses.tolist()):
-            one = with_subhalo(lenses.scene, preset, 10**mass, judge.seed, lens)
-            many = moved(one, x[at], y[at])
-            lumpy = expectations(many, preset)
-            known = expected_gain(lenses.expected, lumpy, lenses.extra)
-            left = project_out(lenses.changes(lumpy)[None], lenses.derivatives)[0]
-            values[KNOWN][at, m] = known.sqrt().cpu().numpy()
-            values[FITTED][at, m] = left.norm(dim=-1).cpu().numpy()
+            one = add_subhalo(lenses.scene, preset, 10**mass, judge.seed, lens)
+            many = move_subhalo(one, x[at], y[at])
+            lumpy = expected_counts(many, preset)
+            known = expected_delta_2lnl(lenses.expected, lumpy, lenses.gaussian_variance)
+            left = project_out(lenses.normalized_differences(lumpy)[None], lenses.derivatives)[0]
+            values[FIXED_LENS][at, m] = known.sqrt().cpu().numpy()
+            values[FITTED_LENS][at, m] = left.norm(dim=-1).cpu().numpy()
             scores = []
-            for k in range(NOISES):
+            for k in range(NOISE_REALIZATIONS):
                 number = first_noise + k * len(x) + first
                 scores.append(judge.scores(lumpy, many.background_rms, number))
                 progress.advance(len(many))
             values[NETWORK][at, m] = np.mean(scores, axis=0)
-    found = {NETWORK: crossing(cut, masses, values[NETWORK])}
-    for name in (KNOWN, FITTED):
+    found = {NETWORK: first_crossing(cut, masses, values[NETWORK])}
+    for name in (FIXED_LENS, FITTED_LENS):
         # Detectability grows as the mass does: both by their logarithms. At the threshold half
         # of the noises are above it.
-        level = math.log(threshold(false_positives))
-        found[name] = crossing(level, masses, np.log(values[name].clip(1e-30)))
+        level = math.log(normal_threshold(false_positives))
+        found[name] = first_crossing(level, masses, np.log(values[name].clip(1e-30)))
     pixels = preset.image.pixels
     return SensitivityMap(
-        lens=lens,
+        lens_index=lens,
         image=lenses.expected.view(pixels, pixels).cpu().numpy(),
         pixel_scale=preset.image.pixel_scale,
         x=x.cpu().numpy(),
         y=y.cpu().numpy(),
-        masses=found,
+        log10_masses=found,
         einstein_radius=float(lenses.scene.einstein_radius[0]),
     )
