@@ -28,17 +28,17 @@ import torch
 from halometry.datasets.readers import Image
 from halometry.evaluation.bootstrap import bootstrap
 from halometry.lensfit import Fitter
-from halometry.lensfit.likelihood import Counts, Model
+from halometry.lensfit.likelihood import Model, PoissonLikelihood
 from halometry.lensfit.linear import project_out
-from halometry.lensfit.optimize import maximize
-from halometry.lensfit.parametrization import Layout, layout_of
+from halometry.lensfit.optimize import maximize_likelihood
+from halometry.lensfit.parametrization import Parametrization, build_parametrization
 from halometry.log import track
 from halometry.provenance import command, provenance
 from halometry.sensitivity import SmoothLenses
 from halometry.sensitivity.lenses import add_subhalo, expected_counts, move_to_ring
 from halometry.simulation import Scene, observe
+from halometry.simulation.rng import SENSITIVITY_SEED_OFFSET
 
-LATER = 3_000_000  # added to the seed: far from the images of any training
 MASSES = (8.5, 9.0, 9.5)
 KINDS = ("linear", "noise-free", "with noise", "fit")
 
@@ -58,7 +58,9 @@ def main() -> None:
             for place in ("anywhere", "on the ring"):
                 found = []
                 for k in range(options.count):
-                    found.append(_one(fitter, options.seed + LATER, k, mass, place))
+                    found.append(
+                        _one(fitter, options.seed + SENSITIVITY_SEED_OFFSET, k, mass, place)
+                    )
                     progress.advance()
                 gains[mass, place] = np.array(found)
     record = {
@@ -97,15 +99,17 @@ def _one(fitter: Fitter, seed: int, k: int, mass: float, place: str) -> list[flo
         float(left.square().sum()),
         _deviance(fitter, lens.scene, lens.scene, lumpy[0]),
         without - with_,
-        fitter.fit(image, subhalos=1).taken.gain,
+        fitter.fit(image, subhalos=1).diagnostics.delta_2lnl,
     ]
 
 
 def _deviance(fitter: Fitter, held: Scene, start: Scene, data: torch.Tensor) -> float:
     """-2 ln L where lens and source are fitted from the truth on, and substructure is held."""
-    layout: Layout = layout_of(fitter.preset, held)
+    layout: Parametrization = build_parametrization(fitter.preset, held)
     theta = layout.coordinates(lambda name: getattr(start, name))
-    return float(maximize(Model(fitter.preset, layout), Counts(data), theta).deviance)
+    return float(
+        maximize_likelihood(Model(fitter.preset, layout), PoissonLikelihood(data), theta).deviance
+    )
 
 
 def _median_of_rows(values: np.ndarray, rows: np.ndarray) -> np.ndarray:

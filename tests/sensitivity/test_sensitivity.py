@@ -15,10 +15,10 @@ from scipy.stats import binom
 from sklearn.isotonic import isotonic_regression
 
 from halometry.errors import RunError, UsageError
-from halometry.lensfit.likelihood import Counts, Model
+from halometry.lensfit.likelihood import Model, PoissonLikelihood
 from halometry.lensfit.linear import project_out
-from halometry.lensfit.optimize import maximize
-from halometry.lensfit.parametrization import layout_of
+from halometry.lensfit.optimize import maximize_likelihood
+from halometry.lensfit.parametrization import build_parametrization
 from halometry.log import track
 from halometry.runs.run import load_run
 from halometry.sensitivity import (
@@ -110,12 +110,12 @@ def test_the_gain_with_the_lens_fitted_is_that_of_a_fit(some: SmoothLenses) -> N
     lumpy = on_the_ring(some, 3e9)
     left = project_out(some.normalized_differences(lumpy)[:, None], some.derivatives)[:, 0]
     linear = left.square().sum(dim=-1)
-    layout = layout_of(PRESET, some.scene.rows(slice(0, 1)))
+    layout = build_parametrization(PRESET, some.scene.rows(slice(0, 1)))
     theta = layout.coordinates(lambda name: getattr(some.scene, name))
     with torch.no_grad():
         for k in range(3):  # an image without noise, whose deviance is the gain that is expected
-            likelihood = Counts(lumpy[k])
-            found = maximize(Model(PRESET, layout), likelihood, theta[k : k + 1])
+            likelihood = PoissonLikelihood(lumpy[k])
+            found = maximize_likelihood(Model(PRESET, layout), likelihood, theta[k : k + 1])
             assert float(found.deviance) == pytest.approx(float(linear[k]), rel=0.1)
 
 

@@ -28,8 +28,8 @@ from halometry.runs.open import AnyRun, open_run
 from halometry.runs.training_data import preset_for
 from halometry.simulation import Preset, Scene, draw_scenes, sample
 from halometry.simulation.instrument import ImageSpec
+from halometry.simulation.rng import ATTRIBUTION_SEED_OFFSET
 
-LATER = 2_000_000  # added to the seed: far from the images of any training and its tests
 IMAGES_IN_FIGURE = 6  # images of the figure
 MIN_IMAGES = 12  # simulated images, so that each class has some
 RENDER_BATCH_SIZE = 32  # images rendered at a time
@@ -170,8 +170,8 @@ def _of_preset(
     """New images of a preset, and where the maxima of their maps lie."""
     run = explainer.run
     looks: list[Attribution] = []
-    scenes = draw_scenes(preset, seed + LATER, 0, count)
-    new = _simulated(preset, seed + LATER, count)
+    scenes = draw_scenes(preset, seed + ATTRIBUTION_SEED_OFFSET, 0, count)
+    new = _simulated(preset, seed + ATTRIBUTION_SEED_OFFSET, count)
     with (
         mapped_for(run, new, count, workers) as images,
         track(f"looking at {run.name}", count) as progress,

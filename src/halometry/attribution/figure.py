@@ -11,13 +11,13 @@ from scipy.stats import binom
 
 from halometry.attribution.pointing_game import PointingGame
 from halometry.plotting import (
-    TEXT_COLOR,
     IMAGE_COLORMAP,
     MASS_COLORMAP,
     MUTED_COLOR,
-    hide_axes,
+    TEXT_COLOR,
     colors_by_name,
-    figure,
+    create_figure,
+    hide_axes,
     stretch,
     with_style,
 )

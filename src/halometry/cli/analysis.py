@@ -96,7 +96,7 @@ def attribution(
     )
     if result.pointing:
         print_rows(result.rows)
-    print_line(f"{len(result.looks)} maps -> {out}")
+    print_line(f"{len(result.attributions)} maps -> {out}")
 
 
 @subcommand(PANEL, "halometry sensitivity common_test_1/d4net --count 100 --out sensitivity")
@@ -160,7 +160,9 @@ def population(
     from halometry.population.command import infer_population
     from halometry.population.tables import print_population
 
-    result = infer_population(predictions, prior, out=out, law=mass_distribution, seed=seed)
+    result = infer_population(
+        predictions, prior=prior, out=out, mass_distribution=mass_distribution, seed=seed
+    )
     print_population(result, out_console)
     if out is not None:
         print_line(f"population -> {out}")

@@ -92,7 +92,7 @@ def export(
 
     exported = export_run(run, out, format=format, check=check)
     megabytes = exported.bytes / 1e6
-    print_line(f"{exported.path}: {megabytes:.1f} MB, checked on {exported.checked}")
+    print_line(f"{exported.path}: {megabytes:.1f} MB, checked on {exported.checked_on}")
     print_line(f"largest difference from the predictions of PyTorch: {exported.difference:.1g}")
 
 
@@ -117,7 +117,7 @@ def publish(
         print_line(
             f"half precision changed no prediction by more than {published.change:.2g} ({unit})"
         )
-    print_line(f"weights and card -> {published.where}")
+    print_line(f"weights and card -> {published.location}")
 
 
 def _is_ood(prediction: Prediction) -> bool:

@@ -99,11 +99,11 @@ def weights(
     ] = None,
 ) -> None:
     """List the trained weights, or print the model card of one."""
-    from halometry.publish.card import card_of, summary_of
+    from halometry.publish.card import read_card, summarize_weights
     from halometry.resources import list_weights, weights_folder
 
     if name is not None:
-        print_line(card_of(name).rstrip())
+        print_line(read_card(name).rstrip())
         return
     names = list_weights()
     if not names:
@@ -112,7 +112,7 @@ def weights(
     table = new_table("name", "task", "parameters", "on test images")
     table.columns[1].no_wrap = True
     for weights_name in names:
-        table.add_row(weights_name, *map(escape, summary_of(weights_folder(weights_name))))
+        table.add_row(weights_name, *map(escape, summarize_weights(weights_folder(weights_name))))
     out_console.print(table)
 
 

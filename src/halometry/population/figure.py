@@ -9,7 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import gaussian_kde
 
-from halometry.plotting import COLORS, TEXT_COLOR, MUTED_COLOR, hide_axes, colors_by_name, create_figure, with_style
+from halometry.plotting import (
+    COLORS,
+    MUTED_COLOR,
+    TEXT_COLOR,
+    colors_by_name,
+    create_figure,
+    hide_axes,
+    with_style,
+)
 from halometry.population.masses import MASS_DISTRIBUTIONS, MassPosterior
 
 MAX_DRAWS = 2000  # in the figure
@@ -99,7 +107,9 @@ def masses_figure(posterior: MassPosterior, medians: np.ndarray) -> Figure:
     density = MASS_DISTRIBUTIONS[posterior.mass_distribution].density
     drawn = density(positions, posterior.mean[rows, None], posterior.std[columns, None])
     low, median, high = np.quantile(drawn, (0.025, 0.5, 0.975), axis=0)
-    right.hist(medians, bins="auto", density=True, color=MUTED_COLOR, alpha=0.3, label="lenses' medians")
+    right.hist(
+        medians, bins="auto", density=True, color=MUTED_COLOR, alpha=0.3, label="lenses' medians"
+    )
     right.fill_between(positions, low, high, color=COLORS[0], alpha=0.3, lw=0)
     right.plot(positions, median, color=COLORS[0], lw=2, label="population, with 95 %")
     right.set_xlabel("f_sub")

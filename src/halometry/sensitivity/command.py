@@ -30,8 +30,8 @@ from halometry.sensitivity import (
     write_sensitivity,
 )
 from halometry.simulation import Preset
+from halometry.simulation.rng import SENSITIVITY_SEED_OFFSET
 
-SEED_OFFSET = 3_000_000  # added to the seed: far from the images of any training and its tests
 FALSE_POSITIVE_COUNT = 20  # smooth lenses above the threshold, which say where it is
 MASS_STEP, MASS_COUNT = 0.25, 11  # of log10 mass, up to three times the preset's heaviest
 
@@ -93,7 +93,7 @@ def measure_sensitivity(
         for_plain_images(run, run.answerer(where), total, workers) as answerer,
         track(f"trying {run.name}", total) as progress,
     ):
-        judge = Detector(answerer, chosen.kinds.index("no"), chosen, seed + SEED_OFFSET)
+        judge = Detector(answerer, chosen.kinds.index("no"), chosen, seed + SENSITIVITY_SEED_OFFSET)
         middle = float(masses[len(masses) // 2])
         sought = blind_search_threshold(judge, middle, lens, false_positives, where)
         smooth = score_smooth_lenses(judge, number, where, progress)

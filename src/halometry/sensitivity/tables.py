@@ -203,7 +203,9 @@ def write_sensitivity(folder: Path, seen: Sensitivity) -> None:
         for place, of in seen.outcomes.items()
     }
     masses = next(iter(seen.outcomes.values())).log10_masses
-    save_figure(completeness_figure(masses, panels, seen.false_positives), folder / "completeness.png")
+    save_figure(
+        completeness_figure(masses, panels, seen.false_positives), folder / "completeness.png"
+    )
     one = seen.map
     maps = {_called(seen, name): map_ for name, map_ in one.log10_masses.items()}
     ends = float(masses[0]), float(masses[-1])
