@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
@@ -32,6 +33,14 @@ collect_ignore_glob = ["*conftest.py"]
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the user's own cache out of the tests."""
     monkeypatch.setenv("HALOMETRY_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_timings() -> Iterator[None]:
+    """Time networks for a moment only when they are compared."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("halometry.compare.compare.SPEED_SECONDS", 0.1)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,80 +1,103 @@
-"""The layout of the package: which package may import which."""
+"""The layout of the package: which package may import which, and its public names."""
 
 from __future__ import annotations
 
 import ast
+import builtins
+import pkgutil
+import types
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+
+import pytest
 
 import halometry
 
 HOME = Path(halometry.__file__).parent
-# From top to bottom. A package imports from lower lines, and within its line from packages to its
-# right; a bar separates packages that do not import each other.
+# Packages and top-level modules. Each imports only those that follow it: in lower lines, or to its
+# right in the same line.
 LINES = (
-    "cli demo doctor app",
-    "compare publish | robustness sensitivity population attribution",
-    "evaluation | training",
+    "cli demo doctor",
+    "compare publish robustness sensitivity population attribution",
+    "evaluation training",
     "runs",
-    "models ood calibration | massmaps",
+    "models ood calibration massmaps",
     "lensfit",
     "datasets simulation",
+    "hub plotting resources provenance parallel config log io errors",
 )
-LEAVES = ["config", "errors", "io", "log", "parallel", "provenance", "resources", "hub", "plotting"]
+ORDER = " ".join(LINES).split()
+SEPARATE = {"evaluation", "training"}  # neither imports the other
 
 
-def _may_import(importer: str, imported: str) -> bool:
-    """Whether one package may import another by `LINES`."""
-    if imported in ("", importer):
-        return True  # `from halometry import __version__`
-    if imported in LEAVES:
+def may_import(importer: str, imported: str) -> bool:
+    """Whether the package or module `importer` may import `imported`."""
+    if importer == imported:
         return True
-    if importer in LEAVES:
+    if {importer, imported} == SEPARATE:
         return False
-    line = {name: k for k, names in enumerate(LINES) for name in names.replace("|", "").split()}
-    if line[importer] != line[imported]:
-        return line[importer] < line[imported]
-    for part in LINES[line[importer]].split("|"):
-        names = part.split()
-        if importer in names and imported in names:
-            return names.index(importer) < names.index(imported)
-    # Both stand in one line, with a bar between them: only a package to the left may import.
-    words = LINES[line[importer]].replace("|", "").split()
-    return BAR_IS_ONE_WAY and words.index(importer) < words.index(imported)
+    return ORDER.index(importer) < ORDER.index(imported)
 
 
-BAR_IS_ONE_WAY = True
-
-
-def imports_of(source: str) -> list[tuple[int, str]]:
-    """Line and package of each import of the package's own, those inside functions included."""
-    found = []
+def imports(source: str) -> Iterator[tuple[int, str]]:
+    """Line and package of each import from halometry, also inside functions."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            modules = [alias.name for alias in node.names]
         else:
             continue
-        for name in names:
-            parts = name.split(".")
-            if parts[0] == "halometry" and len(parts) > 1:
-                found.append((node.lineno, parts[1] if _is_module(parts[1]) else ""))
-    return found
+        for module in modules:
+            root, _, rest = module.partition(".")
+            name = rest.partition(".")[0]
+            if root == "halometry" and name != "__version__":
+                yield node.lineno, name
 
 
-def _is_module(name: str) -> bool:
-    return (HOME / name).is_dir() or (HOME / f"{name}.py").is_file()
+def test_order_names_every_package_and_module() -> None:
+    assert sorted(ORDER) == sorted(module.name for module in pkgutil.iter_modules([str(HOME)])
+                                   if module.name != "__main__")  # fmt: skip
 
 
-def test_imports_go_one_way() -> None:
-    offending = []
+def test_imports_follow_the_order() -> None:
+    violations = []
     for file in sorted(HOME.rglob("*.py")):
         importer = file.relative_to(HOME).parts[0].removesuffix(".py")
-        if importer in ("__init__", "__main__"):
-            continue
-        offending += [
-            f"{file.relative_to(HOME)}:{line} imports halometry.{imported}"
-            for line, imported in imports_of(file.read_text(encoding="utf-8"))
-            if not _may_import(importer, imported)
-        ]
-    assert offending == []
+        if importer not in ("__init__", "__main__"):
+            violations += [
+                f"{file.relative_to(HOME)}:{line} imports halometry.{imported}"
+                for line, imported in imports(file.read_text(encoding="utf-8"))
+                if not may_import(importer, imported)
+            ]
+    assert violations == []
+
+
+def test_import_of_a_higher_package_is_found() -> None:
+    source = "def f():\n    from halometry.cli import app\nimport halometry.errors\n"
+    assert list(imports(source)) == [(3, "errors"), (2, "cli")]
+    assert not may_import("runs", "cli")
+    assert not may_import("simulation", "datasets")
+    assert not may_import("evaluation", "training")
+    assert may_import("runs", "errors")
+
+
+def test_public_names_stay_functions_after_all_imports() -> None:
+    for module in pkgutil.walk_packages([str(HOME)], "halometry."):
+        if module.name != "halometry.__main__":  # it runs the command
+            import_module(module.name)
+    for name in halometry.__all__:
+        assert callable(getattr(halometry, name)), name
+        assert not isinstance(getattr(halometry, name), types.ModuleType), name
+
+
+@pytest.mark.parametrize("name", halometry.__all__)
+def test_public_name_is_unique(name: str) -> None:
+    assert not hasattr(builtins, name)
+    assert name not in ORDER
+
+
+def test_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'halometry' has no attribute 'trian'"):
+        halometry.trian  # noqa: B018
