@@ -61,7 +61,7 @@ def test_order_names_every_package_and_module() -> None:
                                    if module.name != "__main__")  # fmt: skip
 
 
-def test_imports_follow_the_order() -> None:
+def test_imports_go_one_way() -> None:
     violations = []
     for file in sorted(HOME.rglob("*.py")):
         importer = file.relative_to(HOME).parts[0].removesuffix(".py")
