@@ -114,7 +114,7 @@ def _by_both(scene: Scene, preset: Preset, model: type) -> tuple[Tensor, Tensor]
     scene = replace(
         scene,
         einstein_radius=zero + 1.1,
-        halo_mass=zero + mass_within(1.1, z_lens, z_source, which=preset.cosmology),
+        halo_mass=zero + mass_within(1.1, z_lens, z_source, cosmology=preset.cosmology),
         lens_axis_ratio=zero + 1,
         lens_slope=zero + 2,
         shear=zero,
@@ -125,7 +125,9 @@ def _by_both(scene: Scene, preset: Preset, model: type) -> tuple[Tensor, Tensor]
         z, scale = float(scene.subhalo_z[0, i]), float(scene.subhalo_scale_radius[0, i])
         cut = float(scene.subhalo_truncation_radius[0, i])
         radius = float(
-            einstein_radius(float(scene.subhalo_mass[0, i]), z, z_source, which=preset.cosmology)
+            einstein_radius(
+                float(scene.subhalo_mass[0, i]), z, z_source, cosmology=preset.cosmology
+            )
         )
         # truncated_mass of a halo with M200 / (log(1 + c) - c / (1 + c)) = 1
         share = truncated_mass(math.log(2) - 0.5, 1.0, cut / scale)

@@ -103,11 +103,13 @@ def test_flattened_power_laws_have_terms_enough() -> None:
 def test_cosmologies_are_astropys() -> None:
     from astropy.cosmology import Planck18
 
-    planck = einstein_radius(1e12, 0.5, 1.0, which=Cosmology(name="Planck18"))
+    planck = einstein_radius(1e12, 0.5, 1.0, cosmology=Cosmology(name="Planck18"))
     same = Cosmology(H0=float(Planck18.H0.value), Om0=float(Planck18.Om0))
-    assert planck == pytest.approx(einstein_radius(1e12, 0.5, 1.0, which=same), rel=2e-3)
+    assert planck == pytest.approx(einstein_radius(1e12, 0.5, 1.0, cosmology=same), rel=2e-3)
     assert planck != pytest.approx(einstein_radius(1e12, 0.5, 1.0), rel=1e-3)
-    assert mass_within(planck, 0.5, 1.0, which=Cosmology(name="Planck18")) == pytest.approx(1e12)
+    assert mass_within(planck, 0.5, 1.0, cosmology=Cosmology(name="Planck18")) == pytest.approx(
+        1e12
+    )
 
 
 def test_deeplensesims_convention_weakens_all_deflections_alike() -> None:

@@ -1,4 +1,4 @@
-"""What an image shows: presets, scenes drawn from them, and their rendering."""
+"""Simulation of images of strong lenses: presets, scenes drawn from them, and their rendering."""
 
 from halometry.simulation.cosmology import einstein_radius
 from halometry.simulation.instrument import list_instruments, load_instrument

@@ -1,4 +1,4 @@
-"""The parts of a preset: lens, light, source, substructure; every parameter with its law."""
+"""Parts of a preset: lens, light, source and substructure, with a distribution per parameter."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Magnitude = Annotated[Quantity, within("mag", 5, 40)]
 
 
 class Multipole(StrictModel):
-    """A deviation of the lens from an ellipse.
+    """A multipole of the lens: a deviation of its isodensity contours from ellipses.
 
     Attributes:
-        amplitude: of the isodensity contours' radius, as a share of the Einstein radius.
-        angle: towards the first maximum.
+        amplitude: deviation of the contours' radius, as a fraction of the Einstein radius.
+        angle: direction of the first maximum, rad.
     """
 
     amplitude: Annotated[Quantity, within("", -0.2, 0.2)]
@@ -35,13 +35,16 @@ class Multipole(StrictModel):
 
 
 class Lens(StrictModel):
-    """The main lens at the center: an elliptical power law with external shear and multipoles.
+    """The main lens: an elliptical power law at the center, with external shear and multipoles.
 
     Attributes:
-        mass: within the Einstein radius; or
-        einstein_radius: itself.
-        slope: of the three-dimensional density; 2, isothermal, where it is not given.
-        multipole_3, multipole_4: of orders 3 and 4.
+        mass: mass within the Einstein radius, solar masses; give this or `einstein_radius`.
+        einstein_radius: Einstein radius, arcsec.
+        z_lens, z_source: redshifts of the lens and of the source.
+        axis_ratio, position_angle: shape of the mass distribution; the angle in rad.
+        slope: slope of the three-dimensional density; 2 (isothermal) if not given.
+        shear, shear_angle: strength and direction (rad) of the external shear.
+        multipole_3, multipole_4: multipoles of orders 3 and 4.
     """
 
     mass: Annotated[Quantity, within("Msun", 1e10, 1e14)] | None = None
@@ -66,10 +69,14 @@ class Lens(StrictModel):
 
 
 class LensLight(StrictModel):
-    """The lens galaxy's own light, a Sersic profile at the center.
+    """Light of the lens galaxy: a Sersic profile at the center.
 
-    Its axis ratio and position angle are the mass's where they are not given. `brightness` is
-    that at `radius`, which is of the intermediate axis.
+    Attributes:
+        sersic_index: Sersic index n.
+        radius: half-light radius along the intermediate axis, arcsec.
+        brightness: surface brightness at `radius`; give this or `magnitude`.
+        magnitude: magnitude of the total light.
+        axis_ratio, position_angle: shape; those of the mass if not given.
     """
 
     sersic_index: SersicIndex
@@ -86,16 +93,19 @@ class LensLight(StrictModel):
 
 
 class Source(StrictModel):
-    """An elliptical Sersic profile, or pictures of galaxies.
-
-    Its center is drawn from `offset` and `offset_angle`, or from `x` and `y`.
+    """The source: an elliptical Sersic profile, or a picture of a galaxy.
 
     Attributes:
-        sersic_index, axis_ratio: of a Sersic profile.
-        picture: or a file of pictures (n, h, w) or (h, w), one of which is drawn for each image.
-        radius: of the intermediate axis; of a picture, half its longer side.
-        brightness: at `radius`; of a picture, of its brightest pixel.
-        magnitude: or that of all its light.
+        sersic_index, axis_ratio: shape of a Sersic profile; give these or `picture`.
+        picture: file with pictures (n, h, w) or (h, w); one is drawn for each image.
+        radius: half-light radius along the intermediate axis, or half of a picture's longer side,
+            arcsec.
+        brightness: surface brightness at `radius`, or of a picture's brightest pixel; give this or
+            `magnitude`.
+        magnitude: magnitude of the total light, without lensing.
+        position_angle: orientation, rad.
+        offset, offset_angle: polar coordinates of the center (arcsec, rad); give these or `x`, `y`.
+        x, y: Cartesian coordinates of the center, arcsec.
     """
 
     sersic_index: SersicIndex | None = None
@@ -124,12 +134,12 @@ class Source(StrictModel):
             raise ValueError("give either 'sersic_index' and 'axis_ratio', or 'picture'")
         _require_one_of(self, "brightness", "magnitude")
         if self.picture:
-            _ = self.pictures  # complains where there are none
+            _ = self.pictures  # raises if the file has none
         return self
 
     @cached_property
     def pictures(self) -> np.ndarray | None:
-        """Pictures (n, h, w), brightest pixel 1, without sky and borders; None without a file."""
+        """Pictures (n, h, w) without sky, brightest pixel 1; None for a Sersic profile."""
         if self.picture is None:
             return None
         pictures = self.picture.read()
@@ -140,20 +150,20 @@ class Source(StrictModel):
                 f"{self.picture.file}: must hold pictures (n, h, w) of 8 px or more, not"
                 f" {pictures.shape}"
             )
-        return np.stack([_isolate_galaxy(one, self.picture.file) for one in pictures])
+        return np.stack([_isolate_galaxy(picture, self.picture.file) for picture in pictures])
 
     def draw_position(self, rng: np.random.Generator) -> tuple[float, float]:
-        """Where the source's center is, (x, y) in arcsec from the lens."""
+        """Draw the position (x, y) of the source's center, arcsec from the lens."""
         if self.x is not None and self.y is not None:
             return self.x.draw(rng), self.y.draw(rng)
         assert self.offset is not None
         assert self.offset_angle is not None
-        offset, towards = self.offset.draw(rng), self.offset_angle.draw(rng)
-        return float(offset * np.cos(towards)), float(offset * np.sin(towards))
+        offset, angle = self.offset.draw(rng), self.offset_angle.draw(rng)
+        return float(offset * np.cos(angle)), float(offset * np.sin(angle))
 
 
 def _isolate_galaxy(picture: np.ndarray, file: str) -> np.ndarray:
-    """A picture above its border's median, fading out towards its edges, brightest pixel 1."""
+    """Subtract the median of a picture's border, fade out its edges, scale its maximum to 1."""
     border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
     height, width = picture.shape
     y = np.abs(np.linspace(-1, 1, height))[:, None]
@@ -166,16 +176,17 @@ def _isolate_galaxy(picture: np.ndarray, file: str) -> np.ndarray:
 
 
 class Subhalos(StrictModel):
-    """Subhalos in the lens plane, in a circle around the center (class `sphere`).
+    """Subhalos in the lens plane, within a circle around the center (class `sphere`).
 
     Attributes:
-        profile: `point` masses, as the published sets have them, or `tnfw`, truncated NFW halos
-            (Baltz, Marshall & Oguri 2009).
-        number: how many; rounded to a whole number.
-        mass: of a point; of a truncated halo, M200 before it is truncated.
-        radius, angle: where, from the center.
-        concentration_scatter: about the relation of Dutton & Maccio (2014), for `tnfw`.
-        truncation: radius of truncation over scale radius, for `tnfw`.
+        profile: `point` for point masses, as in the published sets, or `tnfw` for truncated NFW
+            halos (Baltz, Marshall & Oguri 2009).
+        number: number of subhalos, rounded to an integer.
+        mass: mass of a point, or M200 of a halo before truncation, solar masses.
+        radius, angle: polar coordinates of a subhalo (arcsec, rad).
+        concentration_scatter: scatter about the relation of Dutton & Maccio (2014), dex; `tnfw`
+            only.
+        truncation: truncation radius over scale radius; `tnfw` only.
     """
 
     profile: Literal["point", "tnfw"] = "point"
@@ -197,22 +208,22 @@ class Subhalos(StrictModel):
 
     @property
     def max_halos(self) -> int:
-        """Room kept in a batch and in a store: ten sigma above the mean."""
+        """Number of slots for subhalos in a batch and in a store: ten sigma above the mean."""
         return int(self.number.support[1]) + 1
 
 
 class Halos(StrictModel):
-    """Subhalos and halos along the line of sight from pyHalo (class `sphere`), truncated NFW.
+    """Truncated NFW subhalos and line-of-sight halos from pyHalo (class `sphere`).
 
     Attributes:
-        dark_matter: `cdm`, or `wdm` with a half-mode mass.
-        sigma_sub: subhalos of 1e8 solar masses in a decade, per kpc^2.
-        line_of_sight: halos along the line of sight over what Sheth & Tormen (1999) expect.
-        host_mass: of the lens's dark matter halo.
-        half_mode_mass: below which warm dark matter has few halos.
-        lowest_mass, highest_mass: of the halos, solar masses.
-        field: diameter of the cone in the lens plane, arcsec.
-        places: room kept for halos in an image; the heaviest are kept.
+        dark_matter: `cdm` for cold, `wdm` for warm dark matter with a half-mode mass.
+        sigma_sub: number of subhalos per kpc^2 and decade of mass at 1e8 solar masses.
+        line_of_sight: number of line-of-sight halos, relative to Sheth & Tormen (1999).
+        host_mass: mass of the lens's dark matter halo, solar masses.
+        half_mode_mass: half-mode mass, below which warm dark matter has few halos, solar masses.
+        lowest_mass, highest_mass: mass range of the halos, solar masses.
+        cone_diameter: diameter of the simulated cone in the lens plane, arcsec.
+        max_halos: number of slots for halos in an image; the heaviest halos fill them.
     """
 
     dark_matter: Literal["cdm", "wdm"] = "cdm"
@@ -235,7 +246,14 @@ class Halos(StrictModel):
 
 
 class Vortex(StrictModel):
-    """A straight uniform line of mass, a vortex (class `vort`)."""
+    """A vortex: a straight line of uniform mass density (class `vort`).
+
+    Attributes:
+        mass_fraction: mass of the line over the mass of the lens.
+        length: length of the line, arcsec.
+        angle: direction of the line, rad.
+        offset, offset_angle: polar coordinates of its center (arcsec, rad).
+    """
 
     mass_fraction: Annotated[Quantity, within("", 0, 1)]
     length: Annotated[Quantity, within("arcsec", 0.001, 20)]
@@ -245,6 +263,7 @@ class Vortex(StrictModel):
 
 
 def _require_one_of(part: StrictModel, *names: str) -> None:
+    """Raise ValueError unless exactly one of the named attributes is given."""
     given = [name for name in names if getattr(part, name) is not None]
     if len(given) != 1:
         raise ValueError(f"give either {' or '.join(map(repr, names))}")

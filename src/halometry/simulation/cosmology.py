@@ -1,4 +1,4 @@
-"""Distances, and Einstein radii from masses and redshifts, in a flat universe of astropy's."""
+"""Cosmological distances, and Einstein radii from masses and redshifts, in a flat universe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from astropy import constants, cosmology, units
+from astropy import constants, units
+from astropy import cosmology as astropy_cosmologies
 from pydantic import Field, field_validator, model_validator
 
 from halometry.config import StrictModel
@@ -18,11 +19,11 @@ ARCSEC_IN_RADIANS = float(np.radians(1 / 3600))
 
 
 class Cosmology(StrictModel):
-    """A flat universe: one of astropy's realisations, or matter and a cosmological constant.
+    """Flat cosmology: a realization of astropy, or matter with a cosmological constant.
 
     Attributes:
-        name: of astropy's realisation, such as `Planck18`; or
-        H0: km/s/Mpc; 70 if not given.
+        name: name of astropy's realization, such as `Planck18`; excludes the others.
+        H0: Hubble constant, km/s/Mpc; 70 if not given.
         Om0: density of matter over the critical density, today; 0.3 if not given.
     """
 
@@ -39,7 +40,7 @@ class Cosmology(StrictModel):
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str | None) -> str | None:
-        known = [one for one in cosmology.available if one != "default"]
+        known = [key for key in astropy_cosmologies.available if key != "default"]
         if name is not None and name not in known:
             raise ValueError(f"unknown cosmology, {did_you_mean(name, known)}")
         return name
@@ -49,7 +50,13 @@ DEFAULT_COSMOLOGY = Cosmology()
 
 
 class LensingDistances(NamedTuple):
-    """Distances in Mpc, of the arguments' common shape."""
+    """Distances of a lens system, Mpc.
+
+    Attributes:
+        lens: from the observer to the lens, D_L.
+        source: from the observer to the source, D_S.
+        between: from the lens to the source, D_LS.
+    """
 
     lens: np.ndarray
     source: np.ndarray
@@ -57,23 +64,23 @@ class LensingDistances(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def astropy_cosmology(which: Cosmology = DEFAULT_COSMOLOGY) -> cosmology.FLRW:
-    """The cosmology as astropy has it."""
-    if which.name is None:
-        return cosmology.FlatLambdaCDM(H0=which.H0 or 70.0, Om0=which.Om0 or 0.3)
-    return getattr(cosmology, which.name)
+def astropy_cosmology(cosmology: Cosmology = DEFAULT_COSMOLOGY) -> astropy_cosmologies.FLRW:
+    """Return astropy's object for a cosmology."""
+    if cosmology.name is None:
+        return astropy_cosmologies.FlatLambdaCDM(H0=cosmology.H0 or 70.0, Om0=cosmology.Om0 or 0.3)
+    return getattr(astropy_cosmologies, cosmology.name)
 
 
 @lru_cache(maxsize=8)
-def _comoving_distance_table(which: Cosmology) -> tuple[np.ndarray, np.ndarray]:
-    """Redshifts and comoving distances (Mpc), dense enough for a relative error below 1e-5."""
+def _comoving_distance_table(cosmology: Cosmology) -> tuple[np.ndarray, np.ndarray]:
+    """Redshifts and comoving distances (Mpc); linear interpolation has a relative error < 1e-5."""
     z = np.linspace(0, MAX_REDSHIFT, 10001)
-    return z, astropy_cosmology(which).comoving_distance(z).to_value(units.Mpc)
+    return z, astropy_cosmology(cosmology).comoving_distance(z).to_value(units.Mpc)
 
 
 @lru_cache(maxsize=1)
 def _four_g_over_c2() -> float:
-    """4 G / c^2 for one solar mass, in Mpc."""
+    """4 G / c^2 times one solar mass, Mpc."""
     length = 4 * constants.G * constants.M_sun / constants.c**2
     return float(length.to_value(units.Mpc))
 
@@ -82,19 +89,19 @@ def distances(
     z_lens: Any,
     z_source: Any,
     kind: Distances = "angular_diameter",
-    which: Cosmology = DEFAULT_COSMOLOGY,
+    cosmology: Cosmology = DEFAULT_COSMOLOGY,
 ) -> LensingDistances:
-    """Distances to the lens, to the source, and from one to the other.
+    """Compute the distances to the lens, to the source, and between them.
 
     Args:
         z_lens, z_source: redshifts up to 10.
-        kind: `angular_diameter`, or `luminosity_as_published`: see `einstein_radius`.
-        which: the universe.
+        kind: `angular_diameter` or `luminosity_as_published`, see `einstein_radius`.
+        cosmology: flat cosmology.
 
     Returns:
-        Mpc.
+        Distances in Mpc, of the common shape of the redshifts.
     """
-    z, comoving = _comoving_distance_table(which)
+    z, comoving = _comoving_distance_table(cosmology)
     to_lens, to_source = np.interp(z_lens, z, comoving), np.interp(z_source, z, comoving)
     z_lens, z_source = np.asarray(z_lens), np.asarray(z_source)
     if kind == "luminosity_as_published":
@@ -109,29 +116,29 @@ def einstein_radius(
     z_lens: Any,
     z_source: Any,
     kind: Distances = "angular_diameter",
-    which: Cosmology = DEFAULT_COSMOLOGY,
+    cosmology: Cosmology = DEFAULT_COSMOLOGY,
 ) -> Any:
-    """The Einstein radius of a mass, theta = sqrt(4 G M / c^2 * D_LS / (D_L D_S)).
+    """Compute the Einstein radius of a mass, theta = sqrt(4 G M / c^2 * D_LS / (D_L D_S)).
 
     Args:
-        mass: within the Einstein radius, solar masses.
+        mass: mass within the Einstein radius, solar masses.
         z_lens: redshift of the lens, up to 10.
-        z_source: redshift of the source, above the lens's.
-        kind: `angular_diameter` is the physics (Schneider, Ehlers & Falco 1992, eq. 2.6).
-            `luminosity_as_published` takes luminosity distances and D_LS = D_S - D_L. This is
-            wrong; it reproduces the published sets.
-        which: the universe; flat with H0 = 70 km/s/Mpc and Om0 = 0.3 unless told otherwise.
+        z_source: redshift of the source, above that of the lens.
+        kind: `angular_diameter` is the correct formula (Schneider, Ehlers & Falco 1992, eq. 2.6).
+            `luminosity_as_published` uses luminosity distances and D_LS = D_S - D_L. It is wrong,
+            and reproduces the published sets.
+        cosmology: flat cosmology; H0 = 70 km/s/Mpc and Om0 = 0.3 by default.
 
     Returns:
-        arcsec, of the arguments' common shape.
+        Einstein radius in arcsec, of the common shape of the arguments.
 
     Example:
         >>> print(f"{einstein_radius(1e12, 0.5, 1.0):.4f}")
         1.6645
-        >>> print(f"{einstein_radius(1e12, 0.5, 1.0, "luminosity_as_published"):.4f}")
+        >>> print(f"{einstein_radius(1e12, 0.5, 1.0, 'luminosity_as_published'):.4f}")
         1.2815
     """
-    lengths = distances(z_lens, z_source, kind, which)
+    lengths = distances(z_lens, z_source, kind, cosmology)
     square = (
         _four_g_over_c2() * np.asarray(mass) * lengths.between / (lengths.lens * lengths.source)
     )
@@ -143,14 +150,17 @@ def mass_within(
     z_lens: Any,
     z_source: Any,
     kind: Distances = "angular_diameter",
-    which: Cosmology = DEFAULT_COSMOLOGY,
+    cosmology: Cosmology = DEFAULT_COSMOLOGY,
 ) -> Any:
-    """The mass of which `einstein_radius` makes this radius (arcsec), solar masses."""
-    lengths = distances(z_lens, z_source, kind, which)
+    """Compute the mass (solar masses) within an Einstein radius (arcsec).
+
+    The inverse of `einstein_radius`.
+    """
+    lengths = distances(z_lens, z_source, kind, cosmology)
     square = (np.asarray(radius) * ARCSEC_IN_RADIANS) ** 2
     return square * lengths.lens * lengths.source / (lengths.between * _four_g_over_c2())
 
 
-def critical_density(z: Any, which: Cosmology = DEFAULT_COSMOLOGY) -> Any:
-    """The critical density of the universe at a redshift, solar masses per cubic Mpc."""
-    return astropy_cosmology(which).critical_density(z).to_value(units.Msun / units.Mpc**3)
+def critical_density(z: Any, cosmology: Cosmology = DEFAULT_COSMOLOGY) -> Any:
+    """Compute the critical density at a redshift, solar masses per cubic Mpc."""
+    return astropy_cosmology(cosmology).critical_density(z).to_value(units.Msun / units.Mpc**3)

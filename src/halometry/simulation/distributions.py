@@ -1,4 +1,4 @@
-"""A parameter of a preset: a number or a distribution, with its unit and where it comes from."""
+"""Parameters of presets: a value or a distribution, with its unit and its source."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from scipy.special import ndtr, ndtri
 
 from halometry.config import StrictModel
 
-MIN_TRUNCATED_PROBABILITY = (
-    1e-9  # share of a law that must lie between its ends, so that it can be drawn
-)
-SMALLEST_POSITIVE = 1e-300
+MIN_TRUNCATED_PROBABILITY = 1e-9  # of a normal distribution between its bounds; less is refused
+SMALLEST_POSITIVE = 1e-300  # keeps logarithms defined
 
 
 class PowerLaw(StrictModel):
-    """dN/dx proportional to x**slope between `low` and `high`."""
+    """Power law: dN/dx proportional to x**slope between `low` and `high`."""
 
     slope: float
     low: float = Field(gt=0)
@@ -33,7 +31,7 @@ class PowerLaw(StrictModel):
 
 
 class TruncatedNormal(StrictModel):
-    """A normal law of which only what lies between `low` and `high` comes."""
+    """Normal distribution, truncated to `low` to `high`."""
 
     mean: float
     sigma: float = Field(gt=0)
@@ -47,7 +45,7 @@ class TruncatedNormal(StrictModel):
 
 
 class LogNormal(StrictModel):
-    """A law whose logarithm is normal, of which only what lies between `low` and `high` comes."""
+    """Log-normal distribution, truncated to `low` to `high`; sigma is of the natural logarithm."""
 
     median: float = Field(gt=0)
     sigma: float = Field(gt=0)
@@ -56,8 +54,8 @@ class LogNormal(StrictModel):
 
     @model_validator(mode="after")
     def _check_bounds(self) -> LogNormal:
-        ends = math.log(self.low), math.log(max(self.high, SMALLEST_POSITIVE))
-        _check_bounds(math.log(self.median), self.sigma, *ends)
+        bounds = math.log(self.low), math.log(max(self.high, SMALLEST_POSITIVE))
+        _check_bounds(math.log(self.median), self.sigma, *bounds)
         return self
 
 
@@ -65,7 +63,7 @@ def _check_bounds(mean: float, sigma: float, low: float, high: float) -> None:
     if low >= high:
         raise ValueError("'low' must be below 'high'")
     if ndtr((high - mean) / sigma) - ndtr((low - mean) / sigma) < MIN_TRUNCATED_PROBABILITY:
-        raise ValueError("next to nothing of the law lies between 'low' and 'high'")
+        raise ValueError("next to nothing of the distribution lies between 'low' and 'high'")
 
 
 Pair = tuple[float, float]
@@ -83,18 +81,18 @@ DISTRIBUTIONS = (
 
 
 class Quantity(StrictModel):
-    """Exactly one law, a unit, and a source.
+    """A parameter of a preset: exactly one distribution, with a unit and a source.
 
     Attributes:
-        value: always the same number.
-        uniform, log_uniform: between two numbers.
+        value: constant.
+        uniform, log_uniform: uniform in x, or in log x, between two numbers.
         normal: mean and standard deviation.
         truncated_normal, log_normal: see `TruncatedNormal` and `LogNormal`.
-        poisson: a count with this mean.
+        poisson: integer count with this mean.
         power_law: see `PowerLaw`.
-        uniform_disk: distance from the center of a point uniform in a disk of this radius.
-        unit: as the parameter's `Range` asks for.
-        source: publication, fit, or reason.
+        uniform_disk: distance from the center of a point that is uniform in a disk of this radius.
+        unit: unit of the numbers; each parameter accepts one or two, see `Range`.
+        source: publication, fit or reason for the numbers.
     """
 
     value: float | None = None
@@ -118,13 +116,13 @@ class Quantity(StrictModel):
 
     @model_validator(mode="after")
     def _check_one_distribution(self) -> Quantity:
-        given = [law for law in DISTRIBUTIONS if getattr(self, law) is not None]
+        given = [name for name in DISTRIBUTIONS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(DISTRIBUTIONS)}, not {len(given)}")
-        for law in ("uniform", "log_uniform"):
-            pair = getattr(self, law)
+        for name in ("uniform", "log_uniform"):
+            pair = getattr(self, name)
             if pair is not None and pair[0] > pair[1]:
-                raise ValueError(f"'{law}' must go from the smaller to the larger number")
+                raise ValueError(f"'{name}' must go from the smaller to the larger number")
         if self.normal is not None and self.normal[1] < 0:
             raise ValueError("'normal' is [mean, sigma], and sigma must not be negative")
         if self.log_uniform is not None and self.log_uniform[0] <= 0:
@@ -133,7 +131,7 @@ class Quantity(StrictModel):
 
     @property
     def support(self) -> tuple[float, float]:
-        """The smallest and the largest number that come; five sigma of a normal, ten of a count."""
+        """Smallest and largest number; of a normal at 5 sigma, of a Poisson count at 10 sigma."""
         if self.value is not None:
             return self.value, self.value
         if self.normal is not None:
@@ -154,7 +152,7 @@ class Quantity(StrictModel):
         return pair
 
     def draw(self, rng: np.random.Generator, size: int | None = None) -> Any:
-        """One number, or an array of `size`, from a random stream."""
+        """Draw one number, or an array of `size` numbers, with a random number generator."""
         if self.value is not None:
             return self.value if size is None else np.full(size, self.value)
         if self.uniform is not None:
@@ -165,40 +163,41 @@ class Quantity(StrictModel):
         if self.normal is not None:
             return rng.normal(*self.normal, size)
         if self.truncated_normal is not None:
-            law = self.truncated_normal
-            return _draw_truncated_normal(rng, law.mean, law.sigma, law.low, law.high, size)
+            normal = self.truncated_normal
+            bounds = normal.low, normal.high
+            return _draw_truncated_normal(rng, normal.mean, normal.sigma, *bounds, size)
         if self.log_normal is not None:
-            one = self.log_normal
-            ends = math.log(one.low), math.log(one.high)
-            return np.exp(_draw_truncated_normal(rng, math.log(one.median), one.sigma, *ends, size))
+            normal_of_log = math.log(self.log_normal.median), self.log_normal.sigma
+            bounds = math.log(self.log_normal.low), math.log(self.log_normal.high)
+            return np.exp(_draw_truncated_normal(rng, *normal_of_log, *bounds, size))
         if self.poisson is not None:
             return rng.poisson(self.poisson, size)
         if self.uniform_disk is not None:
             return self.uniform_disk * np.sqrt(rng.uniform(0, 1, size))
         assert self.power_law is not None
         low, high, exponent = self.power_law.low, self.power_law.high, self.power_law.slope + 1
-        share = rng.uniform(0, 1, size)
+        fraction = rng.uniform(0, 1, size)
         if abs(exponent) < 1e-9:
-            return low * (high / low) ** share
-        return (low**exponent + share * (high**exponent - low**exponent)) ** (1 / exponent)
+            return low * (high / low) ** fraction
+        return (low**exponent + fraction * (high**exponent - low**exponent)) ** (1 / exponent)
 
 
 def _draw_truncated_normal(
     rng: np.random.Generator, mean: float, sigma: float, low: float, high: float, size: int | None
 ) -> Any:
-    """A normal law between two ends."""
-    least, most = ndtr((low - mean) / sigma), ndtr((high - mean) / sigma)
-    return mean + sigma * ndtri(rng.uniform(least, most, size))
+    """Draw from a truncated normal distribution by its inverse cumulative distribution."""
+    lower, upper = ndtr((low - mean) / sigma), ndtr((high - mean) / sigma)
+    return mean + sigma * ndtri(rng.uniform(lower, upper, size))
 
 
 @dataclass(frozen=True)
 class Range:
-    """What a parameter must be: its unit, and the range of every number that may come.
+    """Validator of a parameter: its unit, and the range in which its support must lie.
 
     Attributes:
-        unit: what its unit must be.
-        low, high: in that unit.
-        also: another unit that it may have.
+        unit: required unit.
+        low, high: range, in that unit.
+        also: second accepted unit.
     """
 
     unit: str
@@ -207,10 +206,10 @@ class Range:
     also: str | None = None
 
     def __call__(self, given: Quantity) -> Quantity:
-        """The parameter, if it is as it must be.
+        """Return the parameter unchanged.
 
         Raises:
-            ValueError: it is not.
+            ValueError: wrong unit, or the distribution leaves the range.
         """
         if given.unit not in (self.unit, self.also):
             choice = f"'{self.unit}' or '{self.also}'" if self.also else f"'{self.unit}'"
@@ -218,10 +217,10 @@ class Range:
         smallest, largest = given.support
         if smallest < self.low or largest > self.high:
             allowed = f"{self.low:g} and {self.high:g} {given.unit}".rstrip()
-            raise ValueError(f"must stay between {allowed}; {smallest:g} to {largest:g} may come")
+            raise ValueError(f"must stay between {allowed}, not {smallest:g} to {largest:g}")
         return given
 
 
 def within(unit: str, low: float, high: float, also: str | None = None) -> AfterValidator:
-    """What a parameter's type is annotated with; see `Range`."""
+    """Return a pydantic validator of a parameter's unit and range; see `Range`."""
     return AfterValidator(Range(unit, low, high, also))

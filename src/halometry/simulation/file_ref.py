@@ -1,4 +1,4 @@
-"""A file that a preset names: a point spread function, pictures of galaxies."""
+"""Reference to a file that a preset uses: a point spread function or pictures of galaxies."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ FILE_SUFFIXES = (".npy", ".npz", ".fits", ".fit", ".fits.gz")
 
 
 class FileRef(StrictModel):
-    """A file of numbers, by name and checksum.
+    """A file with an array of numbers, by path and checksum.
 
     Attributes:
-        file: .npy, .npz (its array `images`, or its only one), or FITS (the first image in it); a
-            relative path is seen from the preset that names it.
-        sha256: filled in when the preset is read; where it stands already the file must agree, so
-            that a set is never continued with other numbers.
+        file: .npy, .npz (its array `images`, or its only array) or FITS (its first image); a
+            relative path starts at the folder of the preset.
+        sha256: checksum of the file. It is added when the preset is read. Where it is given, the
+            file must agree, so that a dataset is never continued with other numbers.
     """
 
     file: str
@@ -29,7 +29,7 @@ class FileRef(StrictModel):
 
     @field_serializer("file", when_used="json")
     def _file_name(self, file: str) -> str:
-        """Only the name is written down: where the file lies is nobody's business."""
+        """Write the file name without its folder, which may be private."""
         return Path(file).name
 
     @model_validator(mode="before")
@@ -41,18 +41,18 @@ class FileRef(StrictModel):
         if not path.name.lower().endswith(FILE_SUFFIXES):
             raise ValueError(f"{path}: must be one of {', '.join(FILE_SUFFIXES)}")
         try:
-            found = hashlib.sha256(path.read_bytes()).hexdigest()
+            checksum = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
             raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-        if content.get("sha256") not in (None, "", found):
-            raise ValueError(f"{path}: has changed, its sha256 is {found}")
-        return content | {"sha256": found}
+        if content.get("sha256") not in (None, "", checksum):
+            raise ValueError(f"{path}: has changed, its sha256 is {checksum}")
+        return content | {"sha256": checksum}
 
     def read(self) -> np.ndarray:
-        """The numbers, float64.
+        """Read the array, float64.
 
         Raises:
-            ValueError: not such a file, or not real and finite.
+            ValueError: the file cannot be read, or an element is no finite real number.
         """
         path = Path(self.file)
         try:
@@ -66,6 +66,7 @@ class FileRef(StrictModel):
 
 
 def _read(path: Path) -> Any:
+    """Read the array of an .npy, .npz or FITS file."""
     if path.suffix.lower() == ".npy":
         return np.load(path, allow_pickle=False)
     if path.suffix.lower() == ".npz":
@@ -81,6 +82,7 @@ def _read(path: Path) -> Any:
 
 
 def _only_name(names: list[str]) -> str:
+    """Return the single name of a list; raise KeyError for any other number of names."""
     if len(names) != 1:
         raise KeyError(f"no array 'images' among {', '.join(names)}")
     return names[0]

@@ -1,4 +1,4 @@
-"""What takes the image: detector and point spread function, plain or those of a telescope."""
+"""Detector and point spread function of the images, given directly or by an instrument."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from halometry.simulation.file_ref import FileRef
 from halometry.simulation.yaml_files import load_yaml_model, read_yaml_text
 
 FOLDER = "simulation/instruments"
-FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in standard deviations
-MAX_PSF_PIXELS = 201  # pixels
+FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian
+MAX_PSF_PIXELS = 201  # along a side
 
 Bug = Literal["noise_twice", "light_twice", "no_noise", "absolute_value"]
 NuisanceParameter = Literal["psf_sigma", "sky"]
 
 
 class Instrument(StrictModel):
-    """A telescope, camera and survey; every figure with unit and source.
+    """A telescope with its camera and survey; every number has a unit and a source.
 
     Attributes:
-        pixel_scale: arcsec a pixel.
-        psf_fwhm: full width at half maximum of a Gaussian, arcsec.
-        psf: or a file with the kernel at the pixel scale.
-        zero_point: AB magnitude of one electron a second.
-        exposure_time: of one exposure, seconds.
-        exposures: that are added.
+        name, description: text.
+        pixel_scale: side of a pixel, arcsec.
+        psf_fwhm: full width at half maximum of a Gaussian PSF, arcsec; give this or `psf`.
+        psf: file with the PSF kernel at the pixel scale.
+        zero_point: AB magnitude of a source of one electron per second.
+        exposure_time: duration of one exposure, s.
+        exposures: number of exposures that are added.
         sky_brightness: AB magnitudes per square arcsec.
-        read_noise: electrons a pixel and exposure.
+        read_noise: standard deviation per pixel and exposure, electrons.
     """
 
     name: str
@@ -53,23 +54,23 @@ class Instrument(StrictModel):
     @model_validator(mode="after")
     def _check_consistent(self) -> Instrument:
         for key in type(self).model_fields:
-            one = getattr(self, key)
-            if isinstance(one, Quantity) and one.value is None:
+            quantity = getattr(self, key)
+            if isinstance(quantity, Quantity) and quantity.value is None:
                 raise ValueError(f"'{key}' must be a 'value'")
         if (self.psf_fwhm is None) == (self.psf is None):
             raise ValueError("give either 'psf_fwhm' or 'psf'")
         return self
 
     def image_values(self, pixel_scale: Any = None) -> dict[str, Any]:
-        """What it says of an `ImageSpec`: counts are electrons of all exposures together.
+        """Return the values of an `ImageSpec`; counts are electrons of all exposures together.
 
         Args:
-            pixel_scale: arcsec, in place of its own.
+            pixel_scale: replaces the pixel scale of the instrument, arcsec.
         """
         number = {
-            key: float(one.value)
+            key: float(quantity.value)
             for key in type(self).model_fields
-            if isinstance(one := getattr(self, key), Quantity) and one.value is not None
+            if isinstance(quantity := getattr(self, key), Quantity) and quantity.value is not None
         }
         seconds = number["exposure_time"] * number["exposures"]
         zero_point = number["zero_point"] + 2.5 * math.log10(seconds)
@@ -86,27 +87,28 @@ class Instrument(StrictModel):
 
 
 class ImageSpec(StrictModel):
-    """The detector.
+    """The detector of the images: pixels, PSF, background and noise.
 
     Attributes:
-        pixels: along one side.
-        instrument: a name from `instruments()` or a YAML file; gives all of the following that is
-            not given here.
-        pixel_scale: arcsec a pixel.
-        supersampling: subpixels along a pixel's side, over which light is averaged.
-        psf_sigma: arcsec, of a Gaussian; 0 for none.
-        psf: or a file with the kernel at the pixel scale, odd sides; it is made to sum to one.
-        sky: counts a pixel.
-        background_rms: counts a pixel of Gaussian noise beside the Poisson noise.
-        background: or its law, where it varies from image to image.
-        zero_point: magnitude that gives one count; for sources given in magnitudes.
-        exposure: seconds, where light, sky and background are per second.
-        shot_noise: whether there is Poisson noise, or the Gaussian one alone.
-        jpeg_quality: as pictures: stretched so that the brightest pixel is 255, 8 bits, JPEG.
-        defects: of other codes, to reproduce them: `noise_twice` takes Poisson noise of what has
-            noise already, `light_twice` adds the image to itself, `no_noise` rounds the expected
-            counts, `absolute_value` turns what noise made negative positive.
-        uncertain: what images of the same kind may have otherwise, so that fits find it in each.
+        pixels: number of pixels along a side.
+        instrument: a name of `list_instruments()` or a YAML file; it gives the values of
+            `Instrument.image_values` that are not given here.
+        pixel_scale: side of a pixel, arcsec.
+        supersampling: number of subpixels along a pixel's side, over which light is averaged.
+        psf_sigma: standard deviation of a Gaussian PSF, arcsec; 0 for none.
+        psf: file with the PSF kernel at the pixel scale, with odd sides; it is normalized.
+        sky: background level, counts per pixel.
+        background_rms: Gaussian noise in addition to the Poisson noise, counts per pixel.
+        background: distribution of this noise, where it varies between images.
+        zero_point: magnitude of a source of one count; for sources given in magnitudes.
+        exposure: exposure time, s; light, sky and background are then per second.
+        shot_noise: whether there is Poisson noise; without it, only Gaussian noise.
+        jpeg_quality: quality of JPEG images with 8 bits whose brightest pixel is 255.
+        reproduce_bugs: bugs of other codes to be reproduced. `noise_twice` draws Poisson noise of
+            an image that has noise already, `light_twice` adds the image to itself, `no_noise`
+            rounds the expected counts, `absolute_value` takes absolute values after the noise.
+        fit_per_image: nuisance parameters that may differ between images: a fit determines them
+            for each image.
     """
 
     pixels: int = Field(ge=16, le=1024)
@@ -127,7 +129,7 @@ class ImageSpec(StrictModel):
 
     @field_serializer("instrument", when_used="json")
     def _instrument_name(self, instrument: str | None) -> str | None:
-        """A file of the user's own is written down by its name."""
+        """Write a user's own file by its name, without its folder."""
         return Path(instrument).name if instrument and is_user_file(instrument) else instrument
 
     @model_validator(mode="before")
@@ -141,15 +143,15 @@ class ImageSpec(StrictModel):
             raise ValueError(str(error)) from error
         if content.get("exposure") is not None:
             raise ValueError("an instrument has its own exposure; leave out 'exposure'")
-        given = instrument.image_values(content.get("pixel_scale"))
-        for mine, its in (
+        values = instrument.image_values(content.get("pixel_scale"))
+        for given, replaced in (
             ("psf", "psf_sigma"),
             ("psf_sigma", "psf"),
             ("background", "background_rms"),
         ):
-            if content.get(mine) is not None:
-                given.pop(its, None)
-        return given | content
+            if content.get(given) is not None:
+                values.pop(replaced, None)
+        return values | content
 
     @model_validator(mode="after")
     def _check_background(self) -> ImageSpec:
@@ -165,7 +167,7 @@ class ImageSpec(StrictModel):
         if self.psf is not None:
             if self.psf_sigma:
                 raise ValueError("give either 'psf_sigma' or 'psf'")
-            _ = self.kernel  # complains where it is none
+            _ = self.kernel  # raises if the file has none
         return self
 
     @model_validator(mode="after")
@@ -177,12 +179,12 @@ class ImageSpec(StrictModel):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(1, H, W) of an image."""
+        """Shape (1, H, W) of an image."""
         return 1, self.pixels, self.pixels
 
     @cached_property
     def kernel(self) -> np.ndarray | None:
-        """The point spread function of a file (h, w), sum 1; None where it is Gaussian."""
+        """PSF kernel of the file (h, w) with sum 1; None for a Gaussian PSF."""
         if self.psf is None:
             return None
         kernel = self.psf.read()
@@ -193,15 +195,15 @@ class ImageSpec(StrictModel):
                 f"{self.psf.file}: must be at most {MAX_PSF_PIXELS} px and sum above 0"
             )
         if kernel.min() < 0:
-            raise ValueError(f"{self.psf.file}: must not be negative; set what is below 0 to 0")
+            raise ValueError(f"{self.psf.file}: must not be negative; set negative values to 0")
         return kernel / kernel.sum()
 
     @property
     def psf_fwhm(self) -> float:
-        """Full width at half maximum of the point spread function, arcsec.
+        """Full width at half maximum of the PSF, arcsec; 0 without a PSF.
 
-        Of a file's kernel the diameter of the circle that has the area above half of its maximum;
-        0 without one.
+        For a kernel: the diameter of a circle with the area in which the kernel exceeds half of its
+        maximum.
         """
         if self.kernel is None:
             return FWHM_PER_SIGMA * self.psf_sigma
@@ -210,16 +212,16 @@ class ImageSpec(StrictModel):
 
 
 def list_instruments() -> list[str]:
-    """The instruments that come with the package."""
+    """Return the names of the instruments that come with the package."""
     return list_resources(FOLDER)
 
 
 def load_instrument(name: str | Path) -> Instrument:
-    """An instrument by name, or from a YAML file of the user's own.
+    """Load an instrument by name, or from a user's own YAML file.
 
     Raises:
         UsageError: unknown name.
-        ConfigError: the file is missing or wrong.
+        ConfigError: the file is missing or invalid; the key, its value and range are named.
 
     Example:
         >>> load_instrument("euclid_vis").pixel_scale.value
@@ -229,7 +231,7 @@ def load_instrument(name: str | Path) -> Instrument:
 
 
 def instrument_text(name: str | Path) -> str:
-    """An instrument as it is written, with units and sources.
+    """Return the YAML text of an instrument, with comments.
 
     Raises:
         UsageError, ConfigError: as `load_instrument`.

@@ -1,4 +1,4 @@
-"""Light of scenes: Sersic profiles and pictures of galaxies."""
+"""Surface brightness of scenes: Sersic profiles and pictures of galaxies."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ SOFTENING = 1e-6  # arcsec; keeps the gradient at a profile's center finite
 
 
 def source_light(scene: Scene, x: Tensor, y: Tensor, pictures: Tensor | None) -> Tensor:
-    """Surface brightness of the sources.
+    """Compute the surface brightness of the sources.
 
     Args:
         scene: B lenses.
-        x, y: positions in the source's plane (B, H, W), arcsec.
-        pictures: (n, h, w) of which `source_picture` chooses; None if it never does.
+        x, y: positions in the source plane (B, H, W), arcsec.
+        pictures: pictures (n, h, w) that `scene.source_picture` selects from; None for Sersic
+            profiles.
 
     Returns:
-        (B, H, W) counts a pixel.
+        Counts per pixel (B, H, W).
     """
     if pictures is not None:
         return _picture_brightness(scene, x, y, pictures)
@@ -39,7 +40,15 @@ def source_light(scene: Scene, x: Tensor, y: Tensor, pictures: Tensor | None) ->
 
 
 def lens_light(scene: Scene, x: Tensor, y: Tensor) -> Tensor:
-    """Surface brightness of lens galaxies (B, H, W), counts a pixel; x, y as in `deflection`."""
+    """Compute the surface brightness of the lens galaxies.
+
+    Args:
+        scene: B lenses.
+        x, y: positions, arcsec; (H, W) each, or a row (1, W) and a column (H, 1).
+
+    Returns:
+        Counts per pixel (B, H, W).
+    """
     zero = torch.zeros_like(scene.lens_light_radius)
     return _sersic_brightness(
         zero,
@@ -65,43 +74,43 @@ def _sersic_brightness(
     x: Tensor,
     y: Tensor,
 ) -> Tensor:
-    """I exp(-k ((r / R)^(1/n) - 1)), r being the radius of the ellipse's intermediate axis.
+    """Elliptical Sersic profile I exp(-k ((r / R)^(1/n) - 1)), r along the intermediate axis.
 
-    The profile and k are those of caustics, in fewer passes over an image: r^2 as a quadratic form,
-    its power by a logarithm.
+    The profile and k are those of caustics. It takes fewer passes over an image: r^2 is a quadratic
+    form, and its power is computed with a logarithm.
     """
-
-    def column(values: Tensor) -> Tensor:
-        return values[:, None, None]
-
     cos, sin, q = torch.cos(angle), torch.sin(angle), axis_ratio
-    dx, dy = x - column(x0), y - column(y0)
-    of_x, of_y = q * cos**2 + sin**2 / q, q * sin**2 + cos**2 / q
-    of_both = 2 * cos * sin * (q - 1 / q)
-    r2 = dy * torch.addcmul(column(of_y) * dy, column(of_both), dx)
-    r2 = torch.addcmul(r2, column(of_x) * dx, dx)
+    dx, dy = x - _column(x0), y - _column(y0)
+    a_xx, a_yy = q * cos**2 + sin**2 / q, q * sin**2 + cos**2 / q
+    a_xy = 2 * cos * sin * (q - 1 / q)
+    r2 = dy * torch.addcmul(_column(a_yy) * dy, _column(a_xy), dx)
+    r2 = torch.addcmul(r2, _column(a_xx) * dx, dx)
     k = k_sersic(index)
     power = torch.addcmul(
-        column(k.log() - radius.log() / index), column(0.5 / index), (r2 + SOFTENING**2).log()
+        _column(k.log() - radius.log() / index), _column(0.5 / index), (r2 + SOFTENING**2).log()
     ).exp()
-    light: Tensor = column(brightness) * torch.exp(column(k) - power)
+    light: Tensor = _column(brightness) * torch.exp(_column(k) - power)
     return light
 
 
 def _picture_brightness(scene: Scene, x: Tensor, y: Tensor, pictures: Tensor) -> Tensor:
-    """Pictures turned, moved and stretched; dark beyond their edges."""
-
-    def column(values: Tensor) -> Tensor:
-        return values[:, None, None]
-
-    dx, dy = x - column(scene.source_x), y - column(scene.source_y)
-    cos = column(torch.cos(scene.source_position_angle) / scene.source_radius)
-    sin = column(torch.sin(scene.source_position_angle) / scene.source_radius)
+    """Pictures of galaxies, rotated, shifted and scaled; zero beyond their edges."""
+    dx, dy = x - _column(scene.source_x), y - _column(scene.source_y)
+    cos = _column(torch.cos(scene.source_position_angle) / scene.source_radius)
+    sin = _column(torch.sin(scene.source_position_angle) / scene.source_radius)
     height, width = pictures.shape[-2:]
     longer = max(height, width)
     along, across = dx * cos + dy * sin, dy * cos - dx * sin
-    at = torch.stack([along * (longer / width), across * (longer / height)], dim=-1)
+    positions = torch.stack([along * (longer / width), across * (longer / height)], dim=-1)
     light = functional.grid_sample(
-        pictures[scene.source_picture][:, None], at, align_corners=False, padding_mode="zeros"
+        pictures[scene.source_picture][:, None],
+        positions,
+        align_corners=False,
+        padding_mode="zeros",
     )
-    return light[:, 0] * column(scene.source_brightness)
+    return light[:, 0] * _column(scene.source_brightness)
+
+
+def _column(values: Tensor) -> Tensor:
+    """Reshape (B,) to (B, 1, 1), to broadcast against images."""
+    return values[:, None, None]

@@ -1,4 +1,4 @@
-"""What a detector makes of expected counts: Poisson noise, and Gaussian noise where asked."""
+"""Noise of the detector: Poisson and Gaussian noise, and JPEG compression."""
 
 from __future__ import annotations
 
@@ -15,32 +15,30 @@ from halometry.simulation.preset import Preset
 from halometry.simulation.rng import Purpose, image_rng
 from halometry.simulation.sampling import draw_scenes
 
-MAX_EXPECTED_COUNTS = (
-    1e9  # counts that a pixel may be expected to hold; more than twice do not fit 32 bits
-)
+MAX_EXPECTED_COUNTS = 1e9  # per pixel; twice as many do not fit in 32 bits
 
 
 def observe(
     expected: Tensor, preset: Preset, seed: int, start: int, background: Tensor | None = None
 ) -> Tensor:
-    """Add the noise of images `start`, `start + 1`, ...: Poisson, and Gaussian where asked.
+    """Add noise to the expected counts of images `start`, `start + 1`, ...
 
-    Image k's noise follows from (seed, k) alone, whatever the batch; on a GPU it is another one
-    than on a CPU.
+    The noise is Poisson noise, and Gaussian noise where the preset has a background. The noise of
+    image k depends on (seed, k) only, and not on the batch. It differs between CPU and GPU.
 
     Args:
-        expected: counts (N, 1, H, W), finite and not negative.
-        preset: for the Gaussian part, and for defects of other codes.
-        seed: of the set.
+        expected: expected counts (N, 1, H, W), finite and not negative.
+        preset: preset of the images.
+        seed: seed of the dataset.
         start: number of the first image.
-        background: rms of the Gaussian part (N,), as `background_rms` of their scene; drawn again
-            if not given.
+        background: standard deviation of the Gaussian noise (N,), `Scene.background_rms`; drawn
+            again if not given.
 
     Returns:
-        Whole counts (N, 1, H, W), float32.
+        Integer counts (N, 1, H, W), float32.
 
     Raises:
-        DataError: an expected count is negative, infinite or not a number; the image is named.
+        DataError: an expected count is negative, too large, infinite or NaN; the image is named.
     """
     expected, spec = expected.float(), preset.image
     _check_expected(expected, start)
@@ -53,6 +51,7 @@ def observe(
 def _with_noise(
     expected: Tensor, preset: Preset, seed: int, start: int, background: Tensor | None
 ) -> Tensor:
+    """Noisy counts, not rounded; the arguments are those of `observe`."""
     spec = preset.image
     if background is None:
         background = draw_scenes(preset, seed, start, len(expected)).background_rms
@@ -66,10 +65,9 @@ def _with_noise(
 
 
 def _check_expected(expected: Tensor, start: int) -> None:
+    """Raise DataError unless all expected counts are from 0 to `MAX_EXPECTED_COUNTS`."""
     low, high = expected.aminmax()
-    if not (
-        float(low) >= 0 and float(high) < MAX_EXPECTED_COUNTS
-    ):  # false where one is not a number
+    if not (float(low) >= 0 and float(high) < MAX_EXPECTED_COUNTS):  # also for NaN
         good = (expected >= 0) & (expected < MAX_EXPECTED_COUNTS)
         first = int(torch.nonzero(~good.flatten(1).all(dim=1))[0, 0])
         raise DataError(
@@ -79,18 +77,20 @@ def _check_expected(expected: Tensor, start: int) -> None:
 
 
 def _add_noise(expected: Tensor, rms: float, rng: np.random.Generator) -> Tensor:
+    """Poisson counts of an image, plus Gaussian noise."""
     generator = _torch_generator(rng, expected.device)
     counts = _poisson(expected, rng, generator)
     return _normal_like(counts, generator).mul_(rms).add_(counts) if rms else counts
 
 
 def _add_gaussian(expected: Tensor, rms: float, rng: np.random.Generator) -> Tensor:
+    """Expected counts of an image plus Gaussian noise."""
     generator = _torch_generator(rng, expected.device)
     return _normal_like(expected, generator).mul_(rms).add_(expected)
 
 
 def _add_noise_twice(expected: Tensor, rms: float, rng: np.random.Generator) -> Tensor:
-    """Noise of about the right size, then Poisson noise of the noisy image."""
+    """Gaussian noise of the variance of Poisson noise, then Poisson noise of the noisy image."""
     generator = _torch_generator(rng, expected.device)
     sigma = (expected + rms**2).sqrt()
     noisy = _normal_like(expected, generator).mul_(sigma).add_(expected).clamp_(min=0)
@@ -98,38 +98,42 @@ def _add_noise_twice(expected: Tensor, rms: float, rng: np.random.Generator) -> 
 
 
 def _poisson(expected: Tensor, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+    """Poisson counts; on a CPU drawn with `rng`, on a GPU with `generator`."""
     if expected.is_cuda:
         return torch.poisson(expected, generator)
     return torch.from_numpy(draw_poisson(expected.numpy(), rng))
 
 
 def _normal_like(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise of the shape of an image."""
     return torch.randn(image.shape, generator=generator, device=image.device)
 
 
 def _torch_generator(rng: np.random.Generator, device: torch.device) -> torch.Generator:
-    """A generator of the device, seeded by the image's own stream."""
+    """A generator on a device, seeded from the image's random number generator."""
     return torch.Generator(device).manual_seed(int(rng.integers(2**62)))
 
 
 def as_jpeg(images: Tensor, quality: int) -> Tensor:
-    """What is left of images in gray JPEG files.
+    """Compress images as gray JPEG files of 8 bits and read them again.
 
     Args:
-        images: (N, 1, H, W), each with something above zero.
-        quality: of the compression, 1 to 95.
+        images: images (N, 1, H, W), each with a pixel above zero.
+        quality: quality of the compression, 1 to 95.
 
     Returns:
-        Whole numbers from 0 to 255, the brightest pixel of each having been stretched to 255.
+        Integers from 0 to 255 (N, 1, H, W); the brightest pixel of each image is scaled to 255
+        before compression.
     """
     brightest = images.flatten(1).amax(dim=1).clamp_min(torch.finfo(images.dtype).tiny)
-    stretched = (images / brightest[:, None, None, None] * 255).round().clamp(0, 255)
-    pixels = stretched.to("cpu", torch.uint8).numpy()
-    read = np.stack([_jpeg_round_trip(image[0], quality) for image in pixels])
-    return torch.from_numpy(read)[:, None].to(images)
+    scaled = (images / brightest[:, None, None, None] * 255).round().clamp(0, 255)
+    pixels = scaled.to("cpu", torch.uint8).numpy()
+    decoded = np.stack([_jpeg_round_trip(image[0], quality) for image in pixels])
+    return torch.from_numpy(decoded)[:, None].to(images)
 
 
 def _jpeg_round_trip(pixels: np.ndarray, quality: int) -> np.ndarray:
+    """Encode an image (H, W) as JPEG and decode it."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file))

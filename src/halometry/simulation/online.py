@@ -1,4 +1,4 @@
-"""Images that nobody has seen, for any training loop."""
+"""Images simulated during training, as a PyTorch dataset."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from halometry.simulation.render import sample
 
 
 class OnlineImages(IterableDataset[tuple[Tensor, Tensor]]):
-    """Batches of fresh images without end, or as many as told.
+    """Iterable dataset of simulated batches, endless or with a given number of batches.
 
-    The images are those of `simulate` with the same preset and seed, from `start` on in every pass:
-    for images that are always new, make one pass without end. In a `DataLoader` give
-    `batch_size=None`, for batches come from here; its workers share the batches.
+    The images are those of `simulate` with the same preset and seed. Each pass begins with image
+    `start` again: for images that are always new, make one endless pass. In a `DataLoader` set
+    `batch_size=None`, because the dataset yields batches; its workers share the batches.
 
     Args:
-        preset: a name, a YAML file, or a preset.
-        seed: of the images.
-        batch_size: images a batch; a multiple of 16 loses no time on a CPU.
-        device: where they are made and stay.
-        batches: how many; without end if not given.
+        preset: name, YAML file, or preset.
+        seed: seed of the images.
+        batch_size: images per batch; multiples of 16 are fastest on a CPU.
+        device: device on which images are simulated.
+        batches: number of batches; endless if not given.
         start: number of the first image.
 
     Raises:
-        UsageError, ConfigError: unknown or wrong preset, no images a batch.
+        UsageError: unknown preset, or a batch size below 1.
+        ConfigError: invalid preset.
 
     Example:
-        >>> for images, labels in FreshImages("demo_classification", batch_size=4, batches=1):
+        >>> for images, labels in OnlineImages("demo_classification", batch_size=4, batches=1):
         ...     print(images.shape, labels)
         torch.Size([4, 1, 48, 48]) tensor([0, 1, 2, 0])
     """
@@ -41,6 +42,7 @@ class OnlineImages(IterableDataset[tuple[Tensor, Tensor]]):
         self,
         preset: str | Path | Preset,
         seed: int = 0,
+        *,
         batch_size: int = 64,
         device: str = "cpu",
         batches: int | None = None,
@@ -53,12 +55,11 @@ class OnlineImages(IterableDataset[tuple[Tensor, Tensor]]):
         self.batches, self.start = batches, start
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Counts (B, 1, H, W), float32, and labels (B,): class indices or mass fractions."""
+        """Yield counts (B, 1, H, W), float32, and labels (B,): class indices or mass fractions."""
         worker = get_worker_info()
-        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        batch = first
+        batch, step = (worker.id, worker.num_workers) if worker else (0, 1)
         while self.batches is None or batch < self.batches:
-            begin = self.start + batch * self.batch_size
-            images, scene = sample(self.preset, self.seed, begin, self.batch_size, self.device)
+            first = self.start + batch * self.batch_size
+            images, scene = sample(self.preset, self.seed, first, self.batch_size, self.device)
             yield images, scene.labels.to(self.device)
             batch += step

@@ -1,10 +1,11 @@
-"""Poisson counts of many different rates, drawn from tables.
+"""Poisson counts of arrays of different rates, drawn from tables with Walker's alias method.
 
-Poisson variables add. A rate is written in base 16, as 0x1A3.8 and a rest below 1/16, and its count
-is the sum of independent ones of the rates 0x100, 0xA0, 0x3.8 and the rest: the first three from
-tables of few rows, the last nearly always 0. Each table is looked up by Walker's alias method: one
-draw chooses a cell, its other bits one of two counts. An array of NumPy operations does a whole
-image in a fraction of the time of a loop over its pixels.
+The sum of Poisson variables is a Poisson variable. A rate is split into its digits in base 16, such
+as 0x1A3.8 = 0x100 + 0xA0 + 0x3.8, and a remainder below 1/16. The count is the sum of independent
+counts of these rates. The first three are drawn from tables with few rows. The last is almost
+always 0. In the alias method, the upper bits of a random word select a cell of the table, and the
+lower bits select one of the two counts in the cell. NumPy operations on whole arrays take a
+fraction of the time of a loop over pixels.
 """
 
 from __future__ import annotations
@@ -15,26 +16,23 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
-FINE_STEP = 1 / 16  # of the finest table's rates
-COARSE_STEPS = (16.0, 256.0)  # rates of the coarser tables are multiples of these
-MAX_TABULATED_RATE = 4096.0  # rates from here on are NumPy's business
-CELLS_PER_ROW = {
-    256.0: 2048,
-    16.0: 512,
-    FINE_STEP: 64,
-}  # of a row; enough that what is cut off is below 1e-12
-WORD_BITS = 32  # bits of a draw
+FINE_STEP = 1 / 16  # of the rates in the finest table
+COARSE_STEPS = (16.0, 256.0)  # of the rates in the two coarser tables
+MAX_TABULATED_RATE = 4096.0  # from here on counts are drawn by NumPy
+# By the step of a table; the probability of all counts without a cell is below 1e-12.
+CELLS_PER_ROW = {256.0: 2048, 16.0: 512, FINE_STEP: 64}
+WORD_BITS = 32  # of a random word
 
 
 @dataclass(frozen=True)
 class AliasTable:
-    """Rows of a discrete distribution each, for Walker's alias method (Vose 1991).
+    """Table of Walker's alias method (Vose 1991); each row is a discrete distribution.
 
     Attributes:
-        bits: a row has 2^bits cells.
-        threshold: (rows * cells,) of 32 bits; a draw whose lower bits are below it takes the
-            cell's first count, otherwise its second.
-        counts: (rows * cells * 2,) the second and the first count of every cell.
+        bits: binary logarithm of the number of cells in a row.
+        threshold: thresholds of the cells (rows * cells,), uint32; a random word whose lower bits
+            are below the threshold selects the cell's first count, otherwise its second.
+        counts: second and first count of each cell (rows * cells * 2,).
     """
 
     bits: int
@@ -42,7 +40,7 @@ class AliasTable:
     counts: np.ndarray
 
     def draw(self, row: np.ndarray, words: np.ndarray) -> np.ndarray:
-        """One count for each row and random word of 32 bits, as float32."""
+        """Return one count, float32, for each pair of a row and a random word."""
         cell = row.astype(np.int64) << self.bits
         cell |= words >> np.uint32(WORD_BITS - self.bits)
         first = (words << np.uint32(self.bits)) < self.threshold.take(cell)
@@ -53,50 +51,52 @@ class AliasTable:
 
 @lru_cache(maxsize=len(CELLS_PER_ROW))
 def alias_table(step: float) -> AliasTable:
-    """The table of the rates 0, `step`, 2 `step`, ... below 16 `step`, or 16 for the finest."""
+    """Return the table of the rates 0, `step`, 2 `step`, ...
+
+    The finest table has 256 rates, the others 16.
+    """
     cells = CELLS_PER_ROW[step]
     rates = np.arange(256 if step == FINE_STEP else 16) * step
     lowest = np.maximum(0, np.round(rates) - cells // 2)
     counts = lowest[:, None] + np.arange(cells)
-    share = stats.poisson.pmf(counts, rates[:, None])
-    share *= cells / share.sum(axis=1, keepdims=True)
-    threshold, alias = np.ones(share.shape), np.tile(np.arange(cells), (len(rates), 1))
+    probability = stats.poisson.pmf(counts, rates[:, None])
+    probability *= cells / probability.sum(axis=1, keepdims=True)
+    threshold, alias = np.ones(probability.shape), np.tile(np.arange(cells), (len(rates), 1))
     for row in range(len(rates)):
-        _pair_cells(share[row], threshold[row], alias[row])
+        _pair_cells(probability[row], threshold[row], alias[row])
     pairs = np.stack([np.take_along_axis(counts, alias, axis=1), counts], axis=-1)
     bits = cells.bit_length() - 1
-    scaled = (
-        np.round(threshold * 2 ** (WORD_BITS - bits)) * cells
-    )  # what a draw's lower bits can tell
+    # The lower bits of a word have no finer resolution.
+    scaled = np.round(threshold * 2 ** (WORD_BITS - bits)) * cells
     scaled = np.minimum(scaled, 2**WORD_BITS - 1).astype(np.uint32)
     return AliasTable(bits, scaled.ravel(), pairs.astype(np.float32).ravel())
 
 
-def _pair_cells(share: np.ndarray, threshold: np.ndarray, alias: np.ndarray) -> None:
-    """Fill every cell to 1 with the surplus of another, in place (Vose 1991)."""
-    left = share.tolist()
-    poor = [i for i, value in enumerate(left) if value < 1]
-    rich = [i for i, value in enumerate(left) if value >= 1]
-    while poor and rich:
-        low, high = poor.pop(), rich[-1]
-        threshold[low], alias[low] = left[low], high
-        left[high] -= 1 - left[low]
-        if left[high] < 1:
-            poor.append(rich.pop())
+def _pair_cells(probability: np.ndarray, threshold: np.ndarray, alias: np.ndarray) -> None:
+    """Fill each cell of a row to 1 with the surplus of another cell, in place (Vose 1991)."""
+    remaining = probability.tolist()
+    small = [i for i, value in enumerate(remaining) if value < 1]
+    large = [i for i, value in enumerate(remaining) if value >= 1]
+    while small and large:
+        low, high = small.pop(), large[-1]
+        threshold[low], alias[low] = remaining[low], high
+        remaining[high] -= 1 - remaining[low]
+        if remaining[high] < 1:
+            small.append(large.pop())
 
 
 def draw_poisson(rates: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A Poisson count for every rate.
+    """Draw a Poisson count for each rate.
 
-    The distribution of each is exact to a total variation distance of 1e-7: fewer than 1e13
-    pixels of one rate cannot tell. Counts above 2^24 are rounded as float32 are.
+    The distribution is exact to a total variation distance of 1e-7: fewer than 1e13 pixels of one
+    rate cannot show the difference. Counts above 2^24 are rounded to float32.
 
     Args:
-        rates: expected counts, float32, any shape; finite and not negative.
-        rng: where random bits come from.
+        rates: expected counts, float32, of any shape; finite and not negative.
+        rng: random number generator.
 
     Returns:
-        Whole counts as float32, of the shape of `rates`.
+        Integer counts, float32, of the shape of `rates`.
 
     Example:
         >>> draw_poisson(np.float32([0, 3.7, 300]), np.random.default_rng(0))
@@ -120,36 +120,37 @@ def draw_poisson(rates: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def random_words(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Independent uniform integers of 32 bits, uint32 (size,)."""
+    """Draw independent uniform integers of 32 bits, uint32 (size,)."""
     raw: np.ndarray = rng.bit_generator.random_raw((size + 1) // 2)
     return raw.astype("<u8", copy=False).view("<u4")[:size]
 
 
-def _add_remainder(counts: np.ndarray, rest: np.ndarray, words: np.ndarray) -> None:
-    """Add counts of the rates `rest` * STEP, nearly all 0, by inversion."""
-    # Above 0 is at most as probable as the rate: most pixels need no exponential.
-    some = np.flatnonzero(
-        words <= (rest * np.float32(FINE_STEP * 2.0**WORD_BITS)).astype(np.uint32)
+def _add_remainder(counts: np.ndarray, remainder: np.ndarray, words: np.ndarray) -> None:
+    """Add counts of the rates `remainder` * FINE_STEP in place, by inversion; almost all are 0."""
+    # A count above 0 is at most as probable as its rate: few pixels need an exponential.
+    pixels = np.flatnonzero(
+        words <= (remainder * np.float32(FINE_STEP * 2.0**WORD_BITS)).astype(np.uint32)
     )
-    rate = rest[some] * FINE_STEP
-    uniform = (words[some] + 0.5) / 2.0**WORD_BITS
-    chance, more = np.exp(-rate), -np.expm1(-rate)
-    for n in range(1, 10):  # ten at once come once in 1e19
-        above = uniform < more
-        some, rate, uniform = some[above], rate[above], uniform[above]
-        if not some.size:
+    rate = remainder[pixels] * FINE_STEP
+    uniform = (words[pixels] + 0.5) / 2.0**WORD_BITS
+    # Probabilities of a count of n and of a count above n.
+    p_count, p_above = np.exp(-rate), -np.expm1(-rate)
+    for n in range(1, 10):  # a count of 10 has a probability of 1e-19
+        larger = uniform < p_above
+        pixels, rate, uniform = pixels[larger], rate[larger], uniform[larger]
+        if not pixels.size:
             return
-        counts[some] += 1
-        chance = chance[above] * rate / n
-        more = more[above] - chance
+        counts[pixels] += 1
+        p_count = p_count[larger] * rate / n
+        p_above = p_above[larger] - p_count
 
 
 def _add_coarse(counts: np.ndarray, sixteenths: np.ndarray, rng: np.random.Generator) -> None:
-    """Add counts of the rates' hexadecimal digits from the second on."""
+    """Add the counts of the two upper hexadecimal digits of the rates, in place."""
     for step in COARSE_STEPS:
-        one = int(step / FINE_STEP)
-        some = np.flatnonzero(sixteenths >= one)
-        # Where most need it, drawing for all is cheaper than picking.
-        needed = some if some.size < counts.size / 2 else slice(None)
-        digit = (sixteenths[needed] >> (one.bit_length() - 1)) & 15
+        unit = int(step / FINE_STEP)
+        pixels = np.flatnonzero(sixteenths >= unit)
+        # Where most pixels need a count, drawing for all is faster than selecting.
+        needed = pixels if pixels.size < counts.size / 2 else slice(None)
+        digit = (sixteenths[needed] >> (unit.bit_length() - 1)) & 15
         counts[needed] += alias_table(step).draw(digit, random_words(rng, digit.size))

@@ -1,4 +1,4 @@
-"""What a set of images is drawn from, as data: every parameter with its law, unit and source."""
+"""Presets: all that a set of simulated images is drawn from, as data."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ DEFAULT_CLASSES: dict[str, Substructure] = {"no": "no", "sphere": "sphere", "vor
 
 
 class Preset(StrictModel):
-    """All that a set of images is drawn from.
+    """Configuration of simulated images: each parameter has a distribution, unit and source.
 
     Attributes:
-        name, description: for people.
-        task: `classification` draws its classes in turn; `regression` draws subhalos always,
-            labeled with their share of the halo's mass.
-        classes: of a classification, by name, with what they have: `no` substructure, subhalos
-            (`sphere`) or a line (`vort`).
-        cosmology: in which distances are taken.
-        distances: `angular_diameter`, or `luminosity_as_published`: the published sets' formula.
-        mass_scale: multiplies all substructure masses; 1 for anything meant to be realistic.
-        image, lens, lens_light, source: the parts.
-        subhalos, or halos: substructure in the lens plane, or also along the line of sight.
-        line: a vortex.
+        name, description: text.
+        task: `classification` alternates between the classes; `regression` always draws subhalos,
+            and the label is their fraction of the halo's mass.
+        classes: class names of a classification, each with its substructure: `no` for none,
+            `sphere` for subhalos, `vort` for a vortex.
+        cosmology: cosmology of all distances.
+        distances: `angular_diameter`, or `luminosity_as_published` for the published sets' formula.
+        mass_scale: factor on all masses of substructure; 1 for realistic images.
+        image: detector.
+        lens, lens_light, source: main lens, its light, and the source behind it.
+        subhalos: substructure in the lens plane; excludes `halos`.
+        halos: substructure in the lens plane and along the line of sight.
+        vortex: line-like substructure.
     """
 
     name: str
@@ -69,7 +71,7 @@ class Preset(StrictModel):
         if physical and self.distances == "luminosity_as_published":
             raise ValueError("'halos' and 'tnfw' need 'distances: angular_diameter'")
         if self.halos is not None and self.mass_scale != 1:
-            raise ValueError("'mass_scale' must be 1 with 'halos', which have their own numbers")
+            raise ValueError("'mass_scale' must be 1 with 'halos'; change 'sigma_sub'")
         return self
 
     @model_validator(mode="after")
@@ -79,50 +81,52 @@ class Preset(StrictModel):
             if light is None:
                 continue
             if light.brightness is not None and light.brightness.unit != rate:
-                with_ = "with" if self.image.exposure is not None else "without"
-                raise ValueError(f"'{part}.brightness' must be in {rate} {with_} 'image.exposure'")
+                with_or_without = "with" if self.image.exposure is not None else "without"
+                raise ValueError(
+                    f"'{part}.brightness' must be in {rate} {with_or_without} 'image.exposure'"
+                )
             if light.magnitude is not None and self.image.zero_point is None:
                 raise ValueError(f"'{part}.magnitude' needs 'image.zero_point' or an instrument")
         return self
 
     @property
     def summary(self) -> str:
-        """The description up to its first colon or full stop."""
+        """Description up to its first colon or full stop."""
         return re.split(r"[.:](?:\s|$)", self.description.strip())[0]
 
     @property
     def kinds(self) -> tuple[Substructure, ...]:
-        """What images have, in turn."""
+        """Substructure of consecutive images; image k has the element k modulo their number."""
         return tuple(self.classes.values()) if self.task == "classification" else ("sphere",)
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """no, sphere, vort or as `classes` says; None for regression."""
+        """Class names in the order of the class indices; None for regression."""
         return tuple(self.classes) if self.task == "classification" else None
 
     @property
     def max_halos(self) -> int:
-        """Room kept for subhalos in a batch and in a store."""
+        """Number of slots for subhalos in a batch and in a store."""
         part = self.subhalos or self.halos
         return part.max_halos if part else 1
 
     def to_yaml(self) -> str:
-        """The preset as YAML, ready to be changed and used."""
+        """Return the preset as YAML that `load_preset` can read."""
         content = self.model_dump(mode="json", exclude_none=True)
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def list_presets() -> list[str]:
-    """The presets that come with the package."""
+    """Return the names of the presets that come with the package."""
     return list_resources(FOLDER)
 
 
 def load_preset(name: str | Path) -> Preset:
-    """A preset by name, or from a YAML file of the user's own.
+    """Load a preset by name, or from a user's own YAML file.
 
     Raises:
         UsageError: unknown name.
-        ConfigError: the file is missing or wrong; the key, its value and range are named.
+        ConfigError: the file is missing or invalid; the key, its value and range are named.
 
     Example:
         >>> load_preset("common_test_1").image.shape
@@ -132,7 +136,7 @@ def load_preset(name: str | Path) -> Preset:
 
 
 def preset_text(name: str | Path) -> str:
-    """A preset as it is written, with units, sources and comments.
+    """Return the YAML text of a preset, with units, sources and comments.
 
     Raises:
         UsageError, ConfigError: as `load_preset`.

@@ -1,4 +1,4 @@
-"""From scenes to images: the expected counts in each pixel."""
+"""Rendering of scenes: the expected counts in each pixel, and complete simulated images."""
 
 from __future__ import annotations
 
@@ -20,38 +20,39 @@ from halometry.simulation.sampling import draw_scenes
 from halometry.simulation.scene import Scene
 
 BATCH_SUBPIXELS = 90_000  # rendered at a time on a CPU, so that they stay in its caches
-MAX_BATCH_IMAGES = 16  # images at a time on a CPU
-FAST_BATCH_FACTOR = (
-    4  # times as much for each thread, where bytes do not matter: fewer and longer operations
-)
+MAX_BATCH_IMAGES = 16  # rendered at a time on a CPU
+FAST_BATCH_FACTOR = 4  # how many times larger the batches of `sample_fast` are, per thread
+GPU_BATCH_FACTOR = 128  # how many times larger batches are on a GPU
 MIN_SAMPLED_SIGMA = 0.7  # pixels; above, a sampled Gaussian has the right width to 0.2 %
-MIN_KERNEL_REACH = 3  # pixels that a kernel reaches at least
-KERNEL_REACH_SIGMA = 4  # of a Gaussian point spread function, standard deviations
+MIN_KERNEL_REACH = 3  # pixels from the center of a kernel to its edge
+KERNEL_REACH_SIGMA = 4  # from the center of a Gaussian kernel to its edge, standard deviations
 
 
 def render(scene: Scene, preset: Preset, batch_size: int | None = None) -> Tensor:
-    """Expected counts of each pixel, before noise; differentiable in the scene's tensors.
+    """Compute the expected counts of each pixel before noise; differentiable in the scene.
 
     Args:
-        scene: N lenses, on the device and in the precision wanted.
-        preset: for the detector, the pictures of galaxies, and the cosmology.
-        together: how many are rendered at a time; as many as suit the device if not given.
+        scene: N lenses; their device and precision are those of the computation.
+        preset: gives the detector, the pictures of galaxies, and the cosmology.
+        batch_size: number of images rendered at a time; chosen for the device if not given.
 
     Returns:
-        (N, 1, H, W) counts.
+        Expected counts (N, 1, H, W).
     """
     like = scene.einstein_radius
     pictures = preset.source.pictures
-    chosen = None if pictures is None else torch.from_numpy(pictures).to(like)
-    size = batch_size or images_per_batch(preset.image) * (1 if like.device.type == "cpu" else 128)
+    sources = None if pictures is None else torch.from_numpy(pictures).to(like)
+    factor = 1 if like.device.type == "cpu" else GPU_BATCH_FACTOR
+    size = batch_size or images_per_batch(preset.image) * factor
     parts = [
-        _render_batch(scene.rows(slice(first, first + size)), preset, chosen)
+        _render_batch(scene.rows(slice(first, first + size)), preset, sources)
         for first in range(0, len(scene), size)
     ]
     return torch.cat(parts)
 
 
 def _render_batch(scene: Scene, preset: Preset, pictures: Tensor | None) -> Tensor:
+    """Expected counts (B, 1, H, W) of a batch that is rendered at once."""
     spec = preset.image
     x, y = pixel_axes(spec, scene.einstein_radius)
     ax, ay = deflection(scene, x, y, preset.cosmology)
@@ -65,13 +66,18 @@ def _render_batch(scene: Scene, preset: Preset, pictures: Tensor | None) -> Tens
 
 
 def images_per_batch(spec: ImageSpec) -> int:
-    """How many images are rendered at a time on a CPU."""
-    fit = max(1, min(MAX_BATCH_IMAGES, BATCH_SUBPIXELS // (spec.pixels * spec.supersampling) ** 2))
-    return 1 << (fit.bit_length() - 1)  # a power of two, which divides the batches of a set
+    """Return the number of images rendered at a time on a CPU, a power of two."""
+    count = max(
+        1, min(MAX_BATCH_IMAGES, BATCH_SUBPIXELS // (spec.pixels * spec.supersampling) ** 2)
+    )
+    return 1 << (count.bit_length() - 1)
 
 
 def pixel_axes(spec: ImageSpec, like: Tensor) -> tuple[Tensor, Tensor]:
-    """x of the subpixels' columns (1, W) and y of their rows (H, 1), arcsec from the center."""
+    """Return x of the columns (1, W) and y of the rows (H, 1) of the subpixels' centers, arcsec.
+
+    The origin is the center of the image. Device and precision are those of `like`.
+    """
     count = spec.pixels * spec.supersampling
     step = spec.pixel_scale / spec.supersampling
     axis = (torch.arange(count, device=like.device, dtype=like.dtype) - (count - 1) / 2) * step
@@ -79,13 +85,16 @@ def pixel_axes(spec: ImageSpec, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pixel_grid(spec: ImageSpec, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions of the subpixels' centers, arcsec from the image's center, each (H, W)."""
+    """Return x and y of the subpixels' centers, arcsec from the image's center, (H, W) each."""
     x, y = pixel_axes(spec, like)
     return x.expand(y.shape[0], -1), y.expand(-1, x.shape[1])
 
 
 def convolve_psf(images: Tensor, spec: ImageSpec) -> Tensor:
-    """Convolve images (B, 1, H, W) with the point spread function of a detector."""
+    """Convolve images (B, 1, H, W) with the point spread function of a detector.
+
+    Beyond the edges the images are continued by their outermost pixels.
+    """
     if spec.kernel is None:
         return convolve_gaussian(images, spec.psf_sigma / spec.pixel_scale)
     kernel = torch.from_numpy(spec.kernel).to(images)
@@ -95,13 +104,13 @@ def convolve_psf(images: Tensor, spec: ImageSpec) -> Tensor:
 
 
 def convolve_gaussian(images: Tensor, sigma: float) -> Tensor:
-    """Convolve with a Gaussian; beyond the edge the outermost pixels go on.
+    """Convolve images with a Gaussian; beyond the edges the outermost pixels continue.
 
-    The few weights are applied to shifted images, which on a CPU is faster than a convolution.
+    The weights are applied to shifted images, which is faster than a convolution on a CPU.
 
     Args:
-        images: (B, 1, H, W).
-        sigma: pixels; 0 leaves the images alone.
+        images: images (B, 1, H, W).
+        sigma: standard deviation, pixels; 0 returns the images unchanged.
     """
     if sigma == 0:
         return images
@@ -113,25 +122,26 @@ def convolve_gaussian(images: Tensor, sigma: float) -> Tensor:
         size = images.shape[dim] - 2 * reach
         blurred = images.narrow(dim, reach, size) * weights[0]
         for step in range(1, reach + 1):
-            left, right = (images.narrow(dim, reach + way, size) for way in (-step, step))
+            left, right = (images.narrow(dim, reach + shift, size) for shift in (-step, step))
             blurred = torch.add(blurred, left + right, alpha=weights[step])
         images = blurred
     return images
 
 
 def gaussian_kernel(sigma: Tensor, max_reach: int) -> Tensor:
-    """Weights of pixels in Gaussian kernels of sum 1, differentiable in their widths.
+    """Compute Gaussian kernels with sum 1; differentiable in sigma.
 
-    Values at the pixels' centers, as usual; where these are too few for the right width, the
-    discrete Gaussian (Lindeberg 1990), whose variance is sigma^2 whatever the width: the kernel
-    with the Fourier transform exp(sigma^2 (cos w - 1)).
+    Wide kernels are a Gaussian sampled at the centers of pixels. Below `MIN_SAMPLED_SIGMA` this has
+    the wrong width. Narrow kernels are therefore discrete Gaussians (Lindeberg 1990), with the
+    Fourier transform exp(sigma^2 (cos w - 1)) and the variance sigma^2 at any width.
 
     Args:
-        sigma: pixels (B,), above 0.
-        farthest: pixels that a kernel may reach from its center.
+        sigma: standard deviations (B,), pixels, above 0.
+        max_reach: maximum number of pixels from the center of a kernel to its edge.
 
     Returns:
-        (B, 2 n + 1), n being four times the widest sigma or what a narrow one needs.
+        Weights (B, 2 n + 1), where n is four times the largest sigma and at least
+        `MIN_KERNEL_REACH`, but at most `max_reach`.
     """
     widest = float(sigma.detach().max())
     reach = min(max(MIN_KERNEL_REACH, round(KERNEL_REACH_SIGMA * widest)), max_reach)
@@ -146,7 +156,7 @@ def gaussian_kernel(sigma: Tensor, max_reach: int) -> Tensor:
 
 
 def bin_pixels(images: Tensor, factor: int) -> Tensor:
-    """Means over squares of pixels, (B, H, W) to (B, H / factor, W / factor)."""
+    """Average over squares of pixels: (B, H, W) to (B, H / factor, W / factor)."""
     rows = [images[:, step::factor] for step in range(factor)]
     images = reduce(torch.add, rows)
     columns = [images[..., step::factor] for step in range(factor)]
@@ -156,25 +166,25 @@ def bin_pixels(images: Tensor, factor: int) -> Tensor:
 def sample(
     preset: Preset, seed: int, start: int, count: int, device: str = "cpu"
 ) -> tuple[Tensor, Scene]:
-    """Draw, render and observe images `start` to `start + count`.
+    """Simulate images `start` to `start + count` of a preset: draw, render and add noise.
 
-    On a CPU it uses one thread and always the same groups of neighbors, so that an image is the
-    same to the byte however a set is divided; run several processes for speed, or see
-    `sample_quickly`.
+    On a CPU this uses one thread and fixed groups of neighboring images. The bytes of an image
+    therefore do not depend on how a dataset is divided. For speed use several processes, or
+    `sample_fast`.
 
     Args:
-        preset: what the images are like.
-        seed: of the set.
+        preset: preset of the images.
+        seed: seed of the dataset.
         start: number of the first image.
-        count: how many, one at least.
-        device: as PyTorch names it.
+        count: number of images, at least 1.
+        device: PyTorch device.
 
     Returns:
-        Whole counts (count, 1, H, W), float32 on the device, and their scenes, float64.
+        Integer counts (count, 1, H, W), float32 on the device, and their scenes, float64.
 
     Raises:
-        DataError: an expected count is too large, or none at all.
-        UnavailableError: the preset has halos of pyHalo's, which is not installed.
+        DataError: an expected count is negative, too large or NaN.
+        UnavailableError: the preset needs pyHalo, which is not installed.
 
     Example:
         >>> from halometry.simulation import load_preset
@@ -182,58 +192,55 @@ def sample(
         >>> images.shape
         torch.Size([2, 1, 48, 48])
     """
-    together = images_per_batch(preset.image)
-    first = start - start % together
-    stop = -(-(start + count) // together) * together
+    group = images_per_batch(preset.image)
+    first = start - start % group
+    stop = -(-(start + count) // group) * group
     scene = draw_scenes(preset, seed, first, stop - first)
-    wanted = slice(start - first, start - first + count)
-    # Vector instructions round otherwise at the ends of a thread's share than within it.
+    requested = slice(start - first, start - first + count)
+    # One thread: vector instructions round differently at the ends of a thread's part of an array.
     with torch.no_grad(), limited_threads(1) if device == "cpu" else nullcontext():
-        expected = render(scene.to(device, torch.float32), preset)[wanted]
-    scene = scene.rows(wanted)
+        expected = render(scene.to(device, torch.float32), preset)[requested]
+    scene = scene.rows(requested)
     return observe(expected, preset, seed, start, scene.background_rms), scene
 
 
 def sample_fast(
     preset: Preset, seed: int, start: int, count: int, device: str = "cpu"
 ) -> tuple[Tensor, Scene]:
-    """The same images as `sample` up to rounding, on a CPU by all threads, and more at a time.
+    """Simulate the images of `sample` up to rounding, faster: with all threads and larger batches.
 
-    An expected count may differ in float32's last digits from that of `sample`, and so a pixel here
-    and there by a count; the same call on as many threads gives the same bytes.
-
-    Args, returns, raises: as `sample`.
+    Expected counts may differ from those of `sample` in the last digits of float32. A few pixels
+    therefore differ by one count. The same call with the same number of threads gives the same
+    bytes. Arguments, return values and exceptions are those of `sample`.
     """
     if device != "cpu":
         return sample(preset, seed, start, count, device)
     scene, spec = draw_scenes(preset, seed, start, count), preset.image
     subpixels = (spec.pixels * spec.supersampling) ** 2
-    together = max(1, FAST_BATCH_FACTOR * BATCH_SUBPIXELS * torch.get_num_threads() // subpixels)
-    with (
-        torch.no_grad(),
-        limited_threads(max(1, min(together, count) * subpixels // BATCH_SUBPIXELS)),
-    ):
-        expected = render(scene.to(device, torch.float32), preset, together)
+    batch = max(1, FAST_BATCH_FACTOR * BATCH_SUBPIXELS * torch.get_num_threads() // subpixels)
+    threads = max(1, min(batch, count) * subpixels // BATCH_SUBPIXELS)
+    with torch.no_grad(), limited_threads(threads):
+        expected = render(scene.to(device, torch.float32), preset, batch)
     return observe(expected, preset, seed, start, scene.background_rms), scene
 
 
 @contextmanager
-def limited_threads(most: int) -> Iterator[None]:
-    """Use at most so many threads of the CPU."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(most, before))
+def limited_threads(max_threads: int) -> Iterator[None]:
+    """Context in which PyTorch uses at most a given number of CPU threads."""
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(min(max_threads, threads_before))
     _keep_memory()
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads_before)
 
 
 @lru_cache(maxsize=1)
 def _keep_memory() -> None:
-    """Free 30 MB once: from then on glibc keeps what is freed for what comes next.
+    """Free 30 MB once, so that glibc keeps freed memory for later allocations.
 
-    Otherwise it may return each image's memory to the system and get it back page by page, which
-    takes up to a fifth of the time. Nothing is written into them, so that they cost nothing.
+    Otherwise it may return the memory of each image to the system and get it back page by page,
+    which takes up to a fifth of the time. The pages are never written, so they take no memory.
     """
     torch.empty(30_000_000, dtype=torch.uint8)

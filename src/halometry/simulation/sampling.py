@@ -1,4 +1,4 @@
-"""Scenes drawn from a preset, each image from its own random stream."""
+"""Drawing of scenes from a preset; each image has its own random number generator."""
 
 from __future__ import annotations
 
@@ -18,44 +18,48 @@ from halometry.simulation.rng import Purpose, image_rng
 from halometry.simulation.scene import UNITS, Scene
 from halometry.simulation.subhalos import SubhaloPopulation, draw_subhalos
 
-Parameters = dict[str, Any]
+Parameters = dict[str, Any]  # of one image, by the names of `Scene`
 
 
 def draw_scenes(preset: Preset, seed: int, start: int, count: int) -> Scene:
-    """Draw the scenes of images `start` to `start + count`.
+    """Draw the scenes of images `start` to `start + count` of a preset.
 
-    Image k follows from (preset, seed, k) alone. In a classification its class is k modulo the
-    number of classes, so that any set is balanced.
+    Image k depends on (preset, seed, k) only. In a classification its class is k modulo the number
+    of classes, so that each dataset is balanced.
 
     Args:
-        preset: what to draw from.
-        seed: of the set.
-        start: number of the first image.
-        count: how many images.
+        preset: preset of the images.
+        seed: seed of the dataset.
+        start: number of the first image, from 0.
+        count: number of images, at least 1.
 
     Raises:
-        UsageError: no images are asked for, or a negative number.
-        UnavailableError: the preset's halos come from pyHalo, which is not installed.
+        UsageError: `start` or `count` is out of range.
+        UnavailableError: the preset needs pyHalo, which is not installed.
     """
     if count < 1 or start < 0:
         raise UsageError(f"images {start} to {start + count}: there are none; count from 0 upwards")
     drawn = [_draw_scene(preset, seed, k) for k in range(start, start + count)]
-    columns = {name: np.array([one[name] for one in drawn]) for name in UNITS if name in drawn[0]}
+    columns = {
+        name: np.array([parameters[name] for parameters in drawn])
+        for name in UNITS
+        if name in drawn[0]
+    }
     redshifts = columns["z_lens"], columns["z_source"], preset.distances, preset.cosmology
     if preset.lens.mass is not None:
         columns["einstein_radius"] = einstein_radius(columns["halo_mass"], *redshifts)
     else:
         columns["halo_mass"] = mass_within(columns["einstein_radius"], *redshifts)
     columns["vortex_mass"] = columns.pop("vortex_mass") * columns["halo_mass"]
-    at_the_lens = np.isclose(columns["subhalo_z"], columns["z_lens"][:, None], rtol=0, atol=1e-6)
-    in_subhalos = np.where(at_the_lens, columns["subhalo_mass"], 0).sum(axis=1)
-    columns["f_sub"] = in_subhalos / columns["halo_mass"]
+    in_lens_plane = np.isclose(columns["subhalo_z"], columns["z_lens"][:, None], rtol=0, atol=1e-6)
+    total_mass = np.where(in_lens_plane, columns["subhalo_mass"], 0).sum(axis=1)
+    columns["f_sub"] = total_mass / columns["halo_mass"]
     tensors = {name: torch.from_numpy(np.asarray(values)) for name, values in columns.items()}
     return Scene(**tensors, task=preset.task)
 
 
 def scene_units(preset: Preset) -> dict[str, str]:
-    """The units of a preset's scenes: brightness is per second where it has an exposure."""
+    """Return the units of a preset's scenes; with an exposure, brightness is per second."""
     if preset.image.exposure is None:
         return UNITS
     rate = {f"{light}_brightness": "counts/s/pixel" for light in ("source", "lens_light")}
@@ -63,27 +67,29 @@ def scene_units(preset: Preset) -> dict[str, str]:
 
 
 def _draw_scene(preset: Preset, seed: int, image: int) -> Parameters:
+    """Draw the parameters of one image; `vortex_mass` is still a fraction of the halo's mass."""
     rng = image_rng(seed, image, Purpose.SCENE)
     position = image % len(preset.kinds)
     kind = preset.kinds[position]
-    one: Parameters = {"class_index": position} | _draw_lens(preset, rng)
-    one |= _draw_source(preset.source, preset.image, rng)
-    one |= _draw_lens_light(preset.lens_light, preset.image, one, rng)
-    one |= _draw_detector(preset.image, rng)
+    scene: Parameters = {"class_index": position} | _draw_lens(preset, rng)
+    scene |= _draw_source(preset.source, preset.image, rng)
+    scene |= _draw_lens_light(preset.lens_light, preset.image, scene, rng)
+    scene |= _draw_detector(preset.image, rng)
     population = SubhaloPopulation.empty(preset.max_halos)
     if kind == "sphere":
-        population = draw_subhalos(preset, one["z_lens"], one["z_source"], rng)
-    one |= population.columns()
-    return one | _draw_vortex(preset.vortex if kind == "vort" else None, preset.mass_scale, rng)
+        population = draw_subhalos(preset, scene["z_lens"], scene["z_source"], rng)
+    scene |= population.columns()
+    return scene | _draw_vortex(preset.vortex if kind == "vort" else None, preset.mass_scale, rng)
 
 
 def _draw_lens(preset: Preset, rng: np.random.Generator) -> Parameters:
+    """Draw the main lens, with shear and multipoles; it has either a mass or an Einstein radius."""
     lens = preset.lens
-    size = "halo_mass" if lens.mass is not None else "einstein_radius"
-    law = lens.mass or lens.einstein_radius
-    assert law is not None
-    one = {
-        size: law.draw(rng),
+    size_name = "halo_mass" if lens.mass is not None else "einstein_radius"
+    size = lens.mass or lens.einstein_radius
+    assert size is not None
+    parameters = {
+        size_name: size.draw(rng),
         "z_lens": lens.z_lens.draw(rng),
         "z_source": lens.z_source.draw(rng),
         "lens_axis_ratio": lens.axis_ratio.draw(rng),
@@ -92,17 +98,22 @@ def _draw_lens(preset: Preset, rng: np.random.Generator) -> Parameters:
         "shear": lens.shear.draw(rng),
         "shear_angle": lens.shear_angle.draw(rng),
     }
-    return (
-        one | _draw_multipole(3, lens.multipole_3, rng) | _draw_multipole(4, lens.multipole_4, rng)
-    )
+    parameters |= _draw_multipole(3, lens.multipole_3, rng)
+    return parameters | _draw_multipole(4, lens.multipole_4, rng)
 
 
-def _draw_multipole(order: int, law: Multipole | None, rng: np.random.Generator) -> Parameters:
-    amplitude, angle = (law.amplitude.draw(rng), law.angle.draw(rng)) if law else (0.0, 0.0)
+def _draw_multipole(
+    order: int, multipole: Multipole | None, rng: np.random.Generator
+) -> Parameters:
+    """Draw amplitude and angle of a multipole; zero without one."""
+    amplitude, angle = 0.0, 0.0
+    if multipole is not None:
+        amplitude, angle = multipole.amplitude.draw(rng), multipole.angle.draw(rng)
     return {f"multipole_{order}": amplitude, f"multipole_{order}_angle": angle}
 
 
 def _draw_source(source: Source, spec: ImageSpec, rng: np.random.Generator) -> Parameters:
+    """Draw the source."""
     x, y = source.draw_position(rng)
     picture, index, ratio = -1, 1.0, 1.0
     if source.pictures is not None:
@@ -114,12 +125,12 @@ def _draw_source(source: Source, spec: ImageSpec, rng: np.random.Generator) -> P
         brightness = source.brightness.draw(rng)
     else:
         assert source.magnitude is not None
-        if source.pictures is not None:  # in units of the brightest pixel and of arcsec^2
-            one = source.pictures[picture]
-            light = float(one.sum()) * (2 * radius / max(one.shape)) ** 2
+        if source.pictures is not None:  # flux in units of the brightest pixel and of arcsec^2
+            pixels = source.pictures[picture]
+            flux = float(pixels.sum()) * (2 * radius / max(pixels.shape)) ** 2
         else:
-            light = sersic_flux(index, radius)
-        brightness = _draw_brightness(source.magnitude, light, spec, rng)
+            flux = sersic_flux(index, radius)
+        brightness = _draw_brightness(source.magnitude, flux, spec, rng)
     return {
         "source_index": index,
         "source_radius": radius,
@@ -133,18 +144,19 @@ def _draw_source(source: Source, spec: ImageSpec, rng: np.random.Generator) -> P
 
 
 def _draw_lens_light(
-    law: LensLight | None, spec: ImageSpec, lens: Parameters, rng: np.random.Generator
+    light: LensLight | None, spec: ImageSpec, lens: Parameters, rng: np.random.Generator
 ) -> Parameters:
-    if law is None:
+    """Draw the light of the lens galaxy; zero brightness without any."""
+    if light is None:
         values = (1.0, 1.0, 0.0, 1.0, 0.0)
     else:
-        index, radius = law.sersic_index.draw(rng), law.radius.draw(rng)
-        if law.brightness is not None:
-            brightness = law.brightness.draw(rng)
+        index, radius = light.sersic_index.draw(rng), light.radius.draw(rng)
+        if light.brightness is not None:
+            brightness = light.brightness.draw(rng)
         else:
-            assert law.magnitude is not None
-            brightness = _draw_brightness(law.magnitude, sersic_flux(index, radius), spec, rng)
-        ratio, angle = law.axis_ratio, law.position_angle
+            assert light.magnitude is not None
+            brightness = _draw_brightness(light.magnitude, sersic_flux(index, radius), spec, rng)
+        ratio, angle = light.axis_ratio, light.position_angle
         values = (
             index,
             radius,
@@ -157,23 +169,31 @@ def _draw_lens_light(
 
 
 def _draw_brightness(
-    law: Quantity, light: float, spec: ImageSpec, rng: np.random.Generator
+    magnitude: Quantity, flux: float, spec: ImageSpec, rng: np.random.Generator
 ) -> float:
-    """Counts a pixel where a shape is one, from the magnitude of its light (arcsec^2)."""
+    """Draw a magnitude and convert it to a brightness in counts per pixel.
+
+    Args:
+        magnitude: total magnitude.
+        flux: total light (arcsec^2) of the profile with a brightness of 1.
+        spec: gives zero point and pixel scale.
+        rng: random number generator.
+    """
     assert spec.zero_point is not None
-    counts = 10 ** (0.4 * (spec.zero_point - law.draw(rng)))
-    return float(counts * spec.pixel_scale**2 / light)
+    counts = 10 ** (0.4 * (spec.zero_point - magnitude.draw(rng)))
+    return float(counts * spec.pixel_scale**2 / flux)
 
 
 def sersic_flux(index: float, radius: float) -> float:
-    """All the light of a Sersic profile of brightness one at its radius.
+    """Compute the total light of a Sersic profile with a brightness of 1 at its half-light radius.
 
     Args:
-        index: n.
-        radius: of the intermediate axis, in any unit.
+        index: Sersic index n.
+        radius: half-light radius along the intermediate axis, in any unit.
 
     Returns:
-        In that unit squared (Graham & Driver 2005, eq. 4, with the k of Ciotti & Bertin 1999).
+        Total light in that unit squared (Graham & Driver 2005, eq. 4, with k of Ciotti & Bertin
+        1999).
 
     Example:
         >>> print(f"{sersic_flux(1.0, 1.0):.3f}")
@@ -186,22 +206,23 @@ def sersic_flux(index: float, radius: float) -> float:
 
 
 def _draw_detector(spec: ImageSpec, rng: np.random.Generator) -> Parameters:
+    """Draw exposure time and Gaussian background."""
     exposure = spec.exposure.draw(rng) if spec.exposure is not None else 1.0
     rms = spec.background.draw(rng) if spec.background is not None else spec.background_rms
     return {"exposure": exposure, "background_rms": rms * exposure}
 
 
-def _draw_vortex(law: Vortex | None, mass_scale: float, rng: np.random.Generator) -> Parameters:
-    """A line; its mass is a share of the halo's as yet."""
-    if law is None:
+def _draw_vortex(vortex: Vortex | None, mass_scale: float, rng: np.random.Generator) -> Parameters:
+    """Draw a vortex, with its mass as a fraction of the halo's mass; zero mass without one."""
+    if vortex is None:
         return dict.fromkeys(("vortex_mass", "vortex_angle", "vortex_x", "vortex_y"), 0.0) | {
             "vortex_length": 1.0
         }
-    offset, towards = law.offset.draw(rng), law.offset_angle.draw(rng)
+    offset, offset_angle = vortex.offset.draw(rng), vortex.offset_angle.draw(rng)
     return {
-        "vortex_mass": mass_scale * law.mass_fraction.draw(rng),
-        "vortex_length": law.length.draw(rng),
-        "vortex_angle": law.angle.draw(rng),
-        "vortex_x": offset * np.cos(towards),
-        "vortex_y": offset * np.sin(towards),
+        "vortex_mass": mass_scale * vortex.mass_fraction.draw(rng),
+        "vortex_length": vortex.length.draw(rng),
+        "vortex_angle": vortex.angle.draw(rng),
+        "vortex_x": offset * np.cos(offset_angle),
+        "vortex_y": offset * np.sin(offset_angle),
     }

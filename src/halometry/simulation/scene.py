@@ -1,4 +1,4 @@
-"""What is in each image: a batch of named parameters."""
+"""Scenes: the true parameters of a batch of images."""
 
 from __future__ import annotations
 
@@ -55,26 +55,27 @@ UNITS = {
 }
 
 
-MIN_MASS_FRACTION = (
-    1e-30  # a share of the halo's mass that is none, but whose root has a derivative
-)
+MIN_MASS_FRACTION = 1e-30  # replaces 0, so that square roots have a finite derivative
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A batch of lenses: every true parameter of every image.
+    """Batch of lenses: all true parameters of N images.
 
-    All attributes are tensors (N,), but those of subhalos, which are (N, n) with mass 0 where
-    there is none. Units stand in `UNITS`: masses in solar masses, angles in radians from the x
-    axis, positions in arcsec from the lens. `class_index` counts the preset's classes.
+    Attributes are tensors (N,). Those of subhalos are (N, n), with mass 0 in empty slots. `UNITS`
+    has the units: masses are in solar masses, angles in radians from the x axis, positions in
+    arcsec from the lens. x increases with the columns of an image, y with its rows.
 
-    A line of mass 0 is none, a slope of 2 isothermal, and a `source_picture` of -1 a Sersic
-    profile. Multipoles are shares of the Einstein radius. A subhalo with a scale radius of 0 is a
-    point; the mass of one with another is all that it has when truncated. Brightness is per second
-    where the preset has an exposure; `exposure` is 1 where it has none.
-    `background_rms` is that of the whole exposure.
-
-    Coordinates have x to the right and y up the image's rows.
+    - `class_index` is the index of the class in the preset.
+    - `lens_slope` is 2 for an isothermal lens.
+    - `multipole_3` and `multipole_4` are fractions of the Einstein radius.
+    - `source_picture` is the index of a picture, -1 for a Sersic profile.
+    - `vortex_mass` is 0 without a vortex.
+    - `subhalo_scale_radius` is 0 for a point mass; otherwise `subhalo_mass` is the total mass of
+      the truncated halo.
+    - `source_brightness` and `lens_light_brightness` are per second where the preset has an
+      exposure; otherwise `exposure` is 1.
+    - `background_rms` is that of the whole exposure.
     """
 
     class_index: Tensor
@@ -125,33 +126,31 @@ class Scene:
 
     @property
     def labels(self) -> Tensor:
-        """Class indices (int64) or mass fractions (float64), (N,)."""
+        """Labels (N,): class indices (int64) or mass fractions (float64)."""
         return self.class_index if self.task == "classification" else self.f_sub
 
     @property
     def subhalo_radius(self) -> Tensor:
         """Einstein radii of the subhalos as point masses (N, n), arcsec."""
-        share = self.subhalo_mass / self.halo_mass[:, None]
-        return self.einstein_radius[:, None] * share.clamp_min(MIN_MASS_FRACTION).sqrt()
+        fraction = self.subhalo_mass / self.halo_mass[:, None]
+        return self.einstein_radius[:, None] * fraction.clamp_min(MIN_MASS_FRACTION).sqrt()
 
     @property
     def vortex_radius(self) -> Tensor:
-        """Einstein radius that the line's mass would have as a point (N,), arcsec."""
-        return (
-            self.einstein_radius
-            * (self.vortex_mass / self.halo_mass).clamp_min(MIN_MASS_FRACTION).sqrt()
-        )
+        """Einstein radius of a point with the mass of the vortex (N,), arcsec."""
+        fraction = self.vortex_mass / self.halo_mass
+        return self.einstein_radius * fraction.clamp_min(MIN_MASS_FRACTION).sqrt()
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Scene:
-        """The same scene on a device, its real numbers in a precision."""
+        """Return the scene on a device, with floating-point numbers of a precision."""
         return self._map_tensors(lambda t: t.to(device, dtype if t.is_floating_point() else None))
 
     def rows(self, index: Tensor | slice) -> Scene:
-        """Some of the images."""
+        """Return the scene of some of the images, selected by indices, a mask or a slice."""
         return self._map_tensors(lambda t: t[index])
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """Every parameter as an array with the images along the first dimension."""
+        """Return all parameters as arrays by name, with images along the first dimension."""
         return {name: value.cpu().numpy() for name, value in self._tensors().items()}
 
     def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> Scene:

@@ -1,4 +1,4 @@
-"""Maps of what substructure adds to the convergence, smoothed so that points can be seen."""
+"""Maps of the convergence of substructure, and of its mass in the cells of a grid."""
 
 from __future__ import annotations
 
@@ -14,36 +14,38 @@ from halometry.simulation.profiles import mass_fraction_tnfw
 from halometry.simulation.render import pixel_grid
 from halometry.simulation.scene import Scene
 
-SMOOTHING_ARCSEC = 0.08  # arcsec; so that a point can be seen
+SMOOTHING_ARCSEC = 0.08  # standard deviation; makes point masses visible
+VORTEX_POINTS = 64  # points that represent a vortex in `substructure_mass`
 
 
 def substructure_map(scene: Scene, preset: Preset) -> Tensor:
-    """The convergence of subhalos and lines over the pixels of a preset's images, to be looked at.
+    """Compute maps of the convergence of substructure, for figures.
 
     Args:
         scene: B lenses of the preset.
+        preset: gives the pixels.
 
     Returns:
-        (B, H, W), smoothed by 0.08 arcsec.
+        Convergence at the pixels' centers (B, H, W), smoothed with `SMOOTHING_ARCSEC`.
     """
-    whole_pixels = preset.image.model_copy(update={"supersampling": 1})
-    return substructure_convergence(scene, *pixel_grid(whole_pixels, scene.f_sub), SMOOTHING_ARCSEC)
+    pixels = preset.image.model_copy(update={"supersampling": 1})
+    return substructure_convergence(scene, *pixel_grid(pixels, scene.f_sub), SMOOTHING_ARCSEC)
 
 
 def substructure_convergence(scene: Scene, x: Tensor, y: Tensor, smoothing: float) -> Tensor:
-    """The convergence of subhalos and lines, convolved with a Gaussian.
+    """Compute the convergence of subhalos and vortices, convolved with a Gaussian.
 
-    Points and lines are smoothed exactly; a truncated NFW halo is taken as it is, but no nearer to
-    its center than the smoothing. Halos at other redshifts are drawn as if they were in the lens
-    plane with the same mass.
+    Point masses and lines are smoothed exactly. A truncated NFW halo is not convolved: smoothing is
+    added to the distance from its center in quadrature. Halos at other redshifts are shown as
+    halos of the same mass in the lens plane.
 
     Args:
         scene: B lenses.
-        x, y: where, arcsec, (H, W).
-        smoothing: standard deviation, arcsec.
+        x, y: positions (H, W), arcsec.
+        smoothing: standard deviation of the Gaussian, arcsec.
 
     Returns:
-        (B, H, W), surface density over the critical one.
+        Convergence (B, H, W): surface density over the critical surface density.
     """
     maps = [
         _convergence_of_scene(scene.rows(slice(k, k + 1)), x, y, smoothing)
@@ -53,13 +55,14 @@ def substructure_convergence(scene: Scene, x: Tensor, y: Tensor, smoothing: floa
 
 
 def _convergence_of_scene(scene: Scene, x: Tensor, y: Tensor, smoothing: float) -> Tensor:
+    """Convergence (H, W) of the substructure of one lens."""
     total = torch.zeros_like(x)
     radius = scene.subhalo_radius[0]
     for i in torch.nonzero(scene.subhalo_mass[0] > 0)[:, 0].tolist():
         dx, dy = x - scene.subhalo_x[0, i], y - scene.subhalo_y[0, i]
         r2 = dx**2 + dy**2
         scale = float(scene.subhalo_scale_radius[0, i])
-        if scale == 0:  # a point of Einstein radius R has the mass pi R^2
+        if scale == 0:  # a point mass of Einstein radius R has the mass pi R^2
             total = total + radius[i] ** 2 / (2 * smoothing**2) * _gaussian(r2, smoothing)
         else:
             tau = float(scene.subhalo_truncation_radius[0, i]) / scale
@@ -72,11 +75,12 @@ def _convergence_of_scene(scene: Scene, x: Tensor, y: Tensor, smoothing: float) 
 
 
 def _gaussian(r2: Tensor, sigma: float) -> Tensor:
+    """Gaussian with a maximum of 1, as a function of the squared radius."""
     return torch.exp(-0.5 * r2 / sigma**2)
 
 
 def _vortex_convergence(scene: Scene, x: Tensor, y: Tensor, sigma: float) -> Tensor:
-    """A segment smeared by a Gaussian: a bell across, two error functions along."""
+    """Convergence of a line convolved with a Gaussian: Gaussian across, error functions along."""
     cos, sin = torch.cos(scene.vortex_angle[0]), torch.sin(scene.vortex_angle[0])
     dx, dy = x - scene.vortex_x[0], y - scene.vortex_y[0]
     along, across = dx * cos + dy * sin, dy * cos - dx * sin
@@ -88,35 +92,32 @@ def _vortex_convergence(scene: Scene, x: Tensor, y: Tensor, sigma: float) -> Ten
 
 
 def _tnfw_convergence(r: Tensor, scale: float, tau: float) -> Tensor:
-    """Of a truncated NFW halo whose mass is pi (an Einstein radius of one), by its own share."""
+    """Convergence of a truncated NFW halo of mass pi, by the derivative of its enclosed mass."""
     r = r.detach().requires_grad_()
     with torch.enable_grad():
-        share = mass_fraction_tnfw(r, torch.tensor(scale), torch.tensor(tau)).sum()
-    (slope,) = torch.autograd.grad(share, r)
+        fraction = mass_fraction_tnfw(r, torch.tensor(scale), torch.tensor(tau)).sum()
+    (slope,) = torch.autograd.grad(fraction, r)
     return slope / (2 * r.detach())
-
-
-VORTEX_POINTS = 64  # places on a line whose masses are counted
 
 
 def substructure_mass(
     parameters: Mapping[str, np.ndarray], side: float, cells: tuple[int, int]
 ) -> np.ndarray:
-    """Which share of the halo's mass lies in substructure in each cell of a grid over the image.
+    """Compute the mass of substructure in each cell of a grid, as a fraction of the halo's mass.
 
     Args:
-        parameters: of B scenes, as `Scene.parameters` gives them and stores keep them.
-        side: width of the image, arcsec; its cells are square.
-        cells: rows h and columns w.
+        parameters: parameters of B scenes, as in `Scene.parameters` and in stored datasets.
+        side: width of the image, arcsec; cells are square.
+        cells: number of rows h and of columns w.
 
     Returns:
-        (B, h, w) float32; what lies outside the image is left out.
+        Mass fractions (B, h, w), float32; substructure outside of the image is not counted.
 
     Example:
         >>> from halometry.simulation import draw_scenes, load_preset
         >>> scene = draw_scenes(load_preset("halo_mass"), seed=1, start=0, count=1)
-        >>> share = substructure_mass(scene.parameters(), side=7.5, cells=(19, 19)).sum()
-        >>> bool(abs(share - scene.f_sub.item()) < 1e-6)
+        >>> total = substructure_mass(scene.parameters(), side=7.5, cells=(19, 19)).sum()
+        >>> bool(abs(total - scene.f_sub.item()) < 1e-6)
         True
     """
     halo = parameters["halo_mass"][:, None]
@@ -130,7 +131,7 @@ def substructure_mass(
     y = np.hstack(
         [parameters["subhalo_y"], parameters["vortex_y"][:, None] + along * np.sin(angle)]
     )
-    share = np.hstack([parameters["subhalo_mass"], line]) / halo
+    fraction = np.hstack([parameters["subhalo_mass"], line]) / halo
     rows, columns = cells
     cell = side / columns
     column = np.floor(x / cell + columns / 2).astype(np.int64)
@@ -138,5 +139,5 @@ def substructure_mass(
     inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
     image = np.broadcast_to(np.arange(len(x))[:, None], x.shape)
     total = np.zeros((len(x), rows, columns), np.float32)
-    np.add.at(total, (image[inside], row[inside], column[inside]), share[inside])
+    np.add.at(total, (image[inside], row[inside], column[inside]), fraction[inside])
     return total

@@ -1,4 +1,4 @@
-"""Presets and instruments as they are written: YAML that may name other files."""
+"""YAML files of presets and instruments, which may refer to other files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from halometry.resources import is_user_file, resource_label, resource_path
 
 
 def load_yaml_model(folder: str, model: type[Model], name: str | Path) -> Model:
-    """One by name, or from the user's own file.
+    """Load a model by the name of a resource, or from a user's own YAML file.
+
+    Args:
+        folder: resource folder of the package.
+        model: class of the model.
+        name: name of a resource, or path of a file.
 
     Raises:
         UsageError: unknown name.
-        ConfigError: the file is missing or wrong; the key, its value and range are named.
+        ConfigError: the file is missing or invalid; the key, its value and range are named.
     """
     with resource_path(folder, name) as path:
         content = _with_absolute_paths(path.absolute().parent, read_yaml(path))
@@ -22,10 +27,10 @@ def load_yaml_model(folder: str, model: type[Model], name: str | Path) -> Model:
 
 
 def read_yaml_text(folder: str, model: type[Model], name: str | Path) -> str:
-    """The same as it is written, with comments.
+    """Return the YAML text of a valid model, with comments.
 
     Raises:
-        UsageError, ConfigError: as `load`.
+        UsageError, ConfigError: as `load_yaml_model`.
     """
     load_yaml_model(folder, model, name)
     with resource_path(folder, name) as path:
@@ -33,11 +38,12 @@ def read_yaml_text(folder: str, model: type[Model], name: str | Path) -> str:
 
 
 def _with_absolute_paths(folder: Path, content: Any) -> Any:
-    """The same with the relative paths of files, which are seen from `folder`, made absolute."""
+    """Return a copy of YAML content in which relative paths of files start at `folder`."""
     if not isinstance(content, dict):
         return content
-    seen = {key: _with_absolute_paths(folder, value) for key, value in content.items()}
+    resolved = {key: _with_absolute_paths(folder, value) for key, value in content.items()}
     for key in ("file", "instrument"):
-        if isinstance(seen.get(key), str) and (key == "file" or is_user_file(seen[key])):
-            seen[key] = str(folder / seen[key])
-    return seen
+        value = resolved.get(key)
+        if isinstance(value, str) and (key == "file" or is_user_file(value)):
+            resolved[key] = str(folder / value)
+    return resolved
