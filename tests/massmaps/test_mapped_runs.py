@@ -166,7 +166,7 @@ def test_runs_on_maps_are_judged_by_plain_images(
     run: Run, small: MassMapper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(SHIFTS, "psf", replace(SHIFTS["psf"], steps=(1.0, 2.0)))
-    found = measure_robustness(run, tmp_path, count=30, shifts=["psf"], resamples=50)
+    found = measure_robustness(run, out=tmp_path, count=30, shifts=["psf"], resamples=50)
     assert [step.factor for step in found.steps] == [2.0]
     counts, scene = sample(small.preset, ROBUSTNESS_SEED_OFFSET, 0, 30)
     channels = np.stack([small.map_image(Image(one, None, "image")) for one in counts.numpy()])

@@ -1,4 +1,4 @@
-"""Runs whose answers are known, on images that move away from their training preset."""
+"""`measure_robustness` with runs whose predictions are known functions of the images."""
 
 from __future__ import annotations
 
@@ -13,155 +13,210 @@ import numpy as np
 import pytest
 
 from halometry.errors import RunError, UsageError
+from halometry.evaluation.bootstrap import Interval
 from halometry.ood.detector import Novelty
 from halometry.robustness.command import measure_robustness
+from halometry.robustness.core import ShiftStep
+from halometry.robustness.figure import robustness_figure
 from halometry.runs.run import Run, load_run
 from halometry.simulation import load_preset, sample
 
+PRESET = "demo_classification"
+
 
 @dataclass(frozen=True)
-class KnownRun(Run):
-    """A run for the demonstration's preset whose answers are a function of the images."""
+class FunctionRun(Run):
+    """A run for the demo preset whose predictions are a function of the images."""
 
-    answer: Callable[[np.ndarray], np.ndarray] = np.asarray
+    predict: Callable[[np.ndarray], np.ndarray] = np.asarray
 
     def answerer(self, *_: Any, **__: Any) -> Callable[[np.ndarray], np.ndarray]:
-        return self.answer
+        return self.predict
 
 
-def known(answer: Callable[[np.ndarray], np.ndarray], **changes: object) -> KnownRun:
+def function_run(predict: Callable[[np.ndarray], np.ndarray], **changes: object) -> FunctionRun:
     run = load_run("common_test_1/d4net")
-    update = {"preset": "demo_classification", "path": "gone", "shape": (1, 48, 48), **changes}
+    update = {"preset": PRESET, "path": "gone", "shape": (1, 48, 48), **changes}
     data = run.config.data.model_copy(update=update)
     config = run.config.model_copy(update={"data": data})
-    return KnownRun(Path("gone"), config, "runs/known", answer)
+    return FunctionRun(Path("gone"), config, "runs/known", predict)
 
 
 class Oracle:
-    """Right of every image with a confidence of 0.9, for classes come in turn."""
+    """Predicts the true class with a probability of 0.9; classes alternate in the images."""
 
     def __init__(self, count: int) -> None:
         self.count, self.seen = count, 0
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        which = (self.seen + np.arange(len(images))) % self.count % 3
+        true = (self.seen + np.arange(len(images))) % self.count % 3
         self.seen += len(images)
-        return np.where(np.arange(3) == which[:, None], 0.9, 0.05)
+        return np.where(np.arange(3) == true[:, None], 0.9, 0.05)
 
 
-class BrightSky:
-    """Finds images unusual whose sky is brighter than 20 counts."""
+class BrightSkyDetector:
+    """Flags images whose sky is brighter than 20 counts as out of distribution."""
 
     def see(self, images: np.ndarray) -> None:
-        self.seen = images
+        self.images = images
 
     def judge(self) -> list[Novelty]:
-        bright = np.quantile(self.seen, 0.1, axis=(1, 2, 3)) > 20
-        return [Novelty(0, 2, "light") if one else Novelty(1, 0, None) for one in bright]
+        is_bright = np.quantile(self.images, 0.1, axis=(1, 2, 3)) > 20
+        return [Novelty(0, 2, "light") if bright else Novelty(1, 0, None) for bright in is_bright]
 
 
-def test_a_run_that_sees_all_is_robust_and_underconfident() -> None:
-    found = measure_robustness(known(Oracle(45)), count=45, shifts=["sky", "psf"], resamples=50)
-    assert [(step.shift, step.factor) for step in found.steps] == [
+def by_sky(images: np.ndarray) -> np.ndarray:
+    """Probabilities that depend on the darkest tenth of an image alone, that is on the sky."""
+    dark = np.quantile(images, 0.1, axis=(1, 2, 3))
+    probability = 1 / (1 + np.exp(-(dark - 15)))
+    return np.stack([probability, (1 - probability) / 2, (1 - probability) / 2], axis=1)
+
+
+def test_exact_predictions_are_robust_and_underconfident() -> None:
+    run = function_run(Oracle(45))
+    result = measure_robustness(run, count=45, shifts=["sky", "psf"], resamples=50)
+    assert [(step.shift, step.factor) for step in result.steps] == [
         *(("sky", factor) for factor in (0.25, 0.5, 2, 4)),
         *(("psf", factor) for factor in (0.5, 0.75, 1.5, 2)),
     ]
-    for step in (found.unshifted, *found.steps):
+    for step in (result.unshifted, *result.steps):
         assert step.metrics["auc"].value == 1
         assert step.metrics["ece"].value == pytest.approx(0.1)
-        assert "unlike" not in step.metrics
-    assert all(step.change is not None and step.change.value == 0 for step in found.steps)
-    assert found.unshifted.change is None
+        assert "ood_fraction" not in step.metrics
+    assert all(step.change is not None and step.change.value == 0 for step in result.steps)
+    assert result.unshifted.change is None
 
 
-def by_brightness(images: np.ndarray) -> np.ndarray:
-    """Classes told by the darkest tenth of an image: only the sky changes the answers."""
-    dark = np.quantile(images, 0.1, axis=(1, 2, 3))
-    chance = 1 / (1 + np.exp(-(dark - 15)))
-    return np.stack([chance, (1 - chance) / 2, (1 - chance) / 2], axis=1)
-
-
-def test_only_the_shift_changes_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_differ_by_the_shift_alone() -> None:
     seen: list[np.ndarray] = []
 
-    def looking(images: np.ndarray) -> np.ndarray:
+    def predict(images: np.ndarray) -> np.ndarray:
         seen.append(images)
-        return by_brightness(images)
+        return by_sky(images)
 
-    found = measure_robustness(known(looking), count=30, shifts=["sky"], seed=4, resamples=50)
-    own, quarter, half, twice, four = seen
-    expected, _ = sample(load_preset("demo_classification"), found.seed, 0, 30)
-    np.testing.assert_array_equal(own, expected.numpy())
-    means = [images.mean() for images in (quarter, half, own, twice, four)]
+    options: dict[str, Any] = {"count": 30, "shifts": ["sky"], "seed": 4, "resamples": 50}
+    result = measure_robustness(function_run(predict), **options)
+    unshifted, quarter, half, twice, four = seen
+    expected, _ = sample(load_preset(PRESET), result.seed, 0, 30)
+    np.testing.assert_array_equal(unshifted, expected.numpy())
+    means = [images.mean() for images in (quarter, half, unshifted, twice, four)]
     np.testing.assert_allclose(np.diff(means), [2.5, 5, 10, 20], atol=0.3)
-    # Of the first image, the same noise: only the sky's own differs.
-    assert np.corrcoef(own[0].ravel(), half[0].ravel())[0, 1] > 0.99
-    ece = {step.factor: step.metrics["ece"].value for step in found.steps}
-    assert ece[4] == pytest.approx(2 / 3, abs=0.01)  # all called 'no', with certainty
-    again = measure_robustness(known(by_brightness), count=30, shifts=["sky"], seed=4, resamples=50)
-    assert again.steps == found.steps
+    assert np.corrcoef(unshifted[0].ravel(), half[0].ravel())[0, 1] > 0.99  # the same noise
+    ece = {step.factor: step.metrics["ece"].value for step in result.steps}
+    assert ece[4] == pytest.approx(2 / 3, abs=0.01)  # all predicted as 'no', with certainty
+    repeated = measure_robustness(function_run(by_sky), **options)
+    assert repeated.steps == result.steps
 
 
-def test_everything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_not_those_of_a_training_set() -> None:
+    seen: list[np.ndarray] = []
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        seen.append(images)
+        return by_sky(images)
+
+    measure_robustness(function_run(predict), count=30, shifts=["sky"], seed=1, resamples=10)
+    training, _ = sample(load_preset(PRESET), seed=1, start=0, count=30)
+    evaluation = np.concatenate(seen[:1])
+    distances = np.abs(evaluation[:, None] - training.numpy()[None]).max(axis=(2, 3, 4))
+    assert distances.min() > 10
+
+
+def test_result_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     oracle = Oracle(30)
-    watch = BrightSky()
+    detector = BrightSkyDetector()
     monkeypatch.setattr(
         "halometry.robustness.command.watched",
-        lambda *_: (lambda images: watch.see(images) or oracle(images), watch),
+        lambda *_: (lambda images: detector.see(images) or oracle(images), detector),
     )
-    found = measure_robustness(known(Oracle(30)), tmp_path, 30, ["sky", "shear"], resamples=20)
+    result = measure_robustness(
+        function_run(Oracle(30)), out=tmp_path, count=30, shifts=["sky", "shear"], resamples=20
+    )
     record = json.loads((tmp_path / "robustness.json").read_text())
-    assert record["rows"][0] == ["shift", "times", "AUC", "ECE", "unlike", "change of AUC"]
+    assert record["format"] == "halometry-robustness"
+    assert "version" not in record
+    assert record["rows"][0] == ["shift", "factor", "AUC", "ECE", "OOD fraction", "change of AUC"]
     assert record["command"] == (
         "halometry robustness runs/known --count 30 --seed 0 --shifts sky,shear"
     )
-    assert record["rows"][1][0] == "none: demo_classification"
+    assert record["rows"][1][0] == f"none: {PRESET}"
     assert len(record["rows"]) == len(record["steps"]) + 1 == 10
-    assert record["steps"][4]["metrics"]["unlike"]["value"] == 1
-    assert record["steps"][1]["metrics"]["unlike"]["value"] < 1
+    assert record["steps"][4]["metrics"]["ood_fraction"]["value"] == 1
+    assert record["steps"][1]["metrics"]["ood_fraction"]["value"] < 1
     rows = list(csv.DictReader((tmp_path / "robustness.csv").read_text().splitlines()))
     assert [row["shift"] for row in rows] == ["none", *["sky"] * 4, *["shear"] * 4]
-    assert float(rows[1]["ece"]) == pytest.approx(found.steps[0].metrics["ece"].value, rel=1e-5)
+    assert float(rows[1]["ece"]) == pytest.approx(result.steps[0].metrics["ece"].value, rel=1e-5)
     assert (tmp_path / "robustness.png").stat().st_size > 10_000
 
 
-def test_another_preset_may_be_moved_away_from() -> None:
-    run = known(by_brightness, preset=None)
+def test_figure_shows_the_metrics_at_their_factors() -> None:
+    def step(shift: str | None, factor: float, auc: float, ece: float) -> ShiftStep:
+        metrics = {
+            "auc": Interval(auc, auc - 0.02, auc + 0.01),
+            "ece": Interval(ece, ece - 0.002, ece + 0.001),
+        }
+        return ShiftStep(shift, factor, metrics, None)
+
+    unshifted = step(None, 1.0, 0.9, 0.05)
+    steps = [step("sky", 4, 0.7, 0.3), step("sky", 0.5, 0.95, 0.04), step("psf", 2, 0.6, 0.2)]
+    figure = robustness_figure(unshifted, steps, {"auc": "AUC", "ece": "ECE"})
+    sky_auc, psf_auc, sky_ece, psf_ece = figure.axes
+    for panel, ticks, values in (
+        (sky_auc, ["0.5", "1", "4"], [0.95, 0.9, 0.7]),
+        (psf_auc, ["1", "2"], [0.9, 0.6]),
+        (sky_ece, ["0.5", "1", "4"], [0.04, 0.05, 0.3]),
+        (psf_ece, ["1", "2"], [0.05, 0.2]),
+    ):
+        if panel in (sky_ece, psf_ece):  # the labels of a column are below its last panel
+            assert [tick.get_text() for tick in panel.get_xticklabels()] == ticks
+        (errorbar,) = panel.containers
+        np.testing.assert_allclose(errorbar[0].get_ydata(), values)
+        start = next(line for line in panel.get_lines() if line.get_markerfacecolor() == "white")
+        assert ticks[int(start.get_xdata()[0])] == "1"
+        assert start.get_ydata()[0] == values[ticks.index("1")]
+    (bars,) = sky_auc.containers[0][2]
+    np.testing.assert_allclose(bars.get_segments()[0][:, 1], [0.93, 0.96])
+    assert [panel.get_ylabel() for panel in (sky_auc, sky_ece)] == ["AUC", "ECE"]
+
+
+def test_preset_option_replaces_that_of_the_run() -> None:
+    run = function_run(by_sky, preset=None)
     with pytest.raises(RunError, match="was not simulated from a preset; say which .* --preset"):
         measure_robustness(run, count=30)
-    found = measure_robustness(
-        run, count=30, shifts=["sky"], resamples=20, preset="demo_classification"
-    )
-    assert found.preset.name == "demo_classification"
-    assert found.command.endswith("--preset demo_classification --shifts sky")
+    result = measure_robustness(run, count=30, shifts=["sky"], resamples=20, preset=PRESET)
+    assert result.preset.name == PRESET
+    assert result.command.endswith(f"--preset {PRESET} --shifts sky")
 
 
-def test_a_plan_without_a_step_is_refused() -> None:
-    with pytest.raises(UsageError, match="--shifts: leaves nothing to judge runs/known by"):
-        measure_robustness(known(by_brightness), count=30, shifts=[])
-
-
-def test_masses_are_judged_by_their_errors() -> None:
-    run = known(lambda images: np.full(len(images), 0.3), preset="demo_mass")
+def test_regression_has_errors_instead_of_auc() -> None:
+    run = function_run(lambda images: np.full(len(images), 0.3), preset="demo_mass")
     config = run.config.model_copy(update={"task": "regression", "class_names": None})
-    found = measure_robustness(replace(run, config=config), count=30, shifts=["psf"], resamples=50)
-    assert set(found.unshifted.metrics) == {"mse", "rmse", "mae", "r2", "bias"}
-    for step in found.steps:
-        assert step.metrics["mse"].value == found.unshifted.metrics["mse"].value
+    result = measure_robustness(replace(run, config=config), count=30, shifts=["psf"], resamples=50)
+    assert set(result.unshifted.metrics) == {"mse", "rmse", "mae", "r2", "bias"}
+    for step in result.steps:
+        assert step.metrics["mse"].value == result.unshifted.metrics["mse"].value
         assert step.change is not None
         assert step.change.value == 0
 
 
-def test_what_cannot_be_judged_is_said() -> None:
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shifts": []}, "--shifts: no step is left for runs/known"),
+        ({"shifts": ["skye"]}, "--shifts skye: unknown, did you mean 'sky'"),
+        ({"shifts": ["background"]}, f"--shifts background: does not apply to .* {PRESET}"),
+        ({"count": 5}, "--count 5: must be at least 30"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        measure_robustness(function_run(by_sky), **options)
+
+
+def test_runs_without_a_suitable_preset_are_refused() -> None:
     with pytest.raises(RunError, match="runs/known: was trained on gone, which was not simulated"):
-        measure_robustness(known(by_brightness, preset=None))
+        measure_robustness(function_run(by_sky, preset=None))
     with pytest.raises(
         RunError, match="each image of preset common_test_1 is 150 x 150 pixels, the"
     ):
-        measure_robustness(known(by_brightness, preset="common_test_1"))
-    with pytest.raises(UsageError, match="--shifts skye: unknown, did you mean 'sky'"):
-        measure_robustness(known(by_brightness), shifts=["skye"])
-    with pytest.raises(UsageError, match="--shifts background: the preset demo_classification has"):
-        measure_robustness(known(by_brightness), shifts=["background"])
-    with pytest.raises(UsageError, match="--count 5: must be at least 30"):
-        measure_robustness(known(by_brightness), count=5)
+        measure_robustness(function_run(by_sky, preset="common_test_1"))

@@ -47,7 +47,7 @@ def robustness(
 
     result = measure_robustness(
         run,
-        out,
+        out=out,
         count=count,
         shifts=split_names(shifts) if shifts else None,
         seed=seed,

@@ -1,1 +1,1 @@
-"""Robustness of a run under shifts of the image properties it was trained on."""
+"""Robustness of a run against differences between its images and the training set."""

@@ -1,4 +1,4 @@
-"""How a run does as images move away from those it was trained on."""
+"""The command `robustness`: metrics of a run on images of shifted presets."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from halometry.errors import UsageError, did_you_mean
 from halometry.evaluation.differences import differences
 from halometry.io import check_writable
-from halometry.log import logger, track
+from halometry.log import logger, track, with_progress
 from halometry.parallel import Workers, find_device
-from halometry.robustness.core import Robustness, ShiftStep, evaluate_preset, metrics_of
+from halometry.robustness.core import Robustness, ShiftStep, compute_metrics, predict_preset
 from halometry.robustness.shifts import SHIFTS, shift_preset
 from halometry.robustness.tables import write_robustness
 from halometry.runs.mapped_inputs import for_plain_images
@@ -20,91 +20,96 @@ from halometry.runs.training_data import preset_for
 from halometry.simulation import Preset
 from halometry.simulation.rng import ROBUSTNESS_SEED_OFFSET
 
-MIN_IMAGES = 30  # images
+MIN_IMAGES = 30
 
 
+@with_progress
 def measure_robustness(
     run: str | Path | AnyRun,
+    *,
     out: str | Path | None = None,
     count: int = 300,
     shifts: Sequence[str] | None = None,
     seed: int = 0,
     device: str = "auto",
-    resamples: int = 1000,
     preset: str | Path | Preset | None = None,
     workers: Workers = 1,
+    resamples: int = 1000,
+    progress: bool = True,
 ) -> Robustness:
-    """Judge a run on images that move away from its training preset, one thing at a time.
+    """Measure how the metrics of a run change as its images differ from the training set.
 
-    Every step has the same scenes and begins its noise from the same numbers, so that what
-    changes from one to the next is the shift's doing. No image is one it was trained on.
+    One property of the training preset is shifted at a time. All steps have the same scenes, and
+    their noise is drawn from the same random streams. No image is one of the training set.
 
     Args:
-        run: a run, as `load_run` takes it, or an .onnx file that `export` made of one.
-        out: a folder for `robustness.json`, `robustness.csv` and `robustness.png`.
-        count: images a step.
-        shifts: names in `halometry.robustness.shifts.SHIFTS`; all that the preset has, if None.
+        run: a run, as `load_run` takes it, or an .onnx file of `export`.
+        out: folder for `robustness.json`, `robustness.csv` and `robustness.png`.
+        count: images per step.
+        shifts: names in `halometry.robustness.shifts.SHIFTS`; None for all that apply.
         seed: of the images.
-        device: `auto`, `cpu`, or as PyTorch names it.
-        resamples: of the bootstrap behind each interval.
-        preset: to move away from; the run's own if not given.
-        workers: processes that map images, where the run takes maps; `auto` takes one a core.
+        device: `auto`, `cpu`, or a PyTorch device.
+        preset: the preset to shift; None for the run's training preset.
+        workers: processes that compute mass maps, for runs that need them; `auto` for one per
+            core.
+        resamples: of the bootstrap for each interval.
+        progress: whether to show progress bars.
 
     Raises:
-        RunError: the run was not trained on simulated images, or their preset is not here; or the
-            one given has other classes, or images of another shape.
-        UsageError: an unknown shift, or one that the preset has nothing of; no step is left.
+        RunError: the run was not trained on simulated images, or their preset is unknown; or the
+            given preset has other classes or other image shapes.
+        UsageError: an unknown shift, or one that does not apply to the preset; or no step is left.
 
     Example:
-        >>> found = robustness("common_test_1/d4net", shifts=["psf"])  # doctest: +SKIP
-        >>> found.steps[-1].change.value  # of the AUC, where the PSF is twice as wide
-        ... # doctest: +SKIP
+        >>> result = measure_robustness("common_test_1/d4net", shifts=["psf"])  # doctest: +SKIP
+        >>> result.steps[-1].change.value  # of the AUC, for a PSF twice as wide  # doctest: +SKIP
         -0.15
     """
     run = open_run(run)
     base = preset_for(run, preset)
     if count < MIN_IMAGES:
         raise UsageError(f"--count {count}: must be at least {MIN_IMAGES}")
-    plan = list(_plan(base, shifts))
+    plan = list(_shifted_presets(base, shifts))
     if not plan:
-        raise UsageError(f"--shifts: leaves nothing to judge {run.source} by; choose others")
+        raise UsageError(f"--shifts: no step is left for {run.source}; choose other shifts")
     if out is not None:
         check_writable(Path(out) / "robustness.json")
-    own_seed = ROBUSTNESS_SEED_OFFSET + seed
+    image_seed = ROBUSTNESS_SEED_OFFSET + seed
     device = find_device(device)
-    answerer, watch = watched(run, device)
-    images = count * (len(plan) + 1)
+    predict_fn, detector = watched(run, device)
+    total = count * (len(plan) + 1)
     with (
-        for_plain_images(run, answerer, images, workers) as answerer,
-        track(f"judging {run.name}", images) as progress,
+        for_plain_images(run, predict_fn, total, workers) as predict_fn,
+        track(f"evaluating {run.name}", total) as tracker,
     ):
-        own = evaluate_preset(run, answerer, watch, base, own_seed, count, progress)
-        judged = [
-            evaluate_preset(run, answerer, watch, at, own_seed, count, progress) for *_, at in plan
-        ]
-    steps = [
-        ShiftStep(
-            shift,
-            factor,
-            metrics_of(run, one, resamples),
-            differences(one.truth, {shift: one.outputs, "": own.outputs}, resamples)[0].interval,
+        unshifted, *shifted = (
+            predict_preset(
+                run, predict_fn, detector, each, seed=image_seed, count=count, progress=tracker
+            )
+            for each in (base, *(moved for *_, moved in plan))
         )
-        for (shift, factor, _), one in zip(plan, judged, strict=True)
-    ]
-    first = ShiftStep(None, 1.0, metrics_of(run, own, resamples), None)
+    steps = []
+    for (shift, factor, _), predictions in zip(plan, shifted, strict=True):
+        outputs = {shift: predictions.outputs, "": unshifted.outputs}
+        change = differences(predictions.true, outputs, resamples)[0].interval
+        metrics = compute_metrics(run, predictions, resamples)
+        steps.append(ShiftStep(shift, factor, metrics, change))
+    first = ShiftStep(None, 1.0, compute_metrics(run, unshifted, resamples), None)
     command = f"halometry robustness {run.source} --count {count} --seed {seed}"
     if preset is not None:
         command += f" --preset {base.name}"
     if shifts is not None:
         command += f" --shifts {','.join(shifts)}"
-    found = Robustness(run, base, own_seed, count, first, steps, command, device)
+    result = Robustness(run, base, image_seed, count, first, steps, command, device)
     if out is not None:
-        write_robustness(found, Path(out))
-    return found
+        write_robustness(result, Path(out))
+    return result
 
 
-def _plan(preset: Preset, shifts: Sequence[str] | None) -> Iterator[tuple[str, float, Preset]]:
-    """The steps there are: shift, factor, and the preset moved so far."""
+def _shifted_presets(
+    preset: Preset, shifts: Sequence[str] | None
+) -> Iterator[tuple[str, float, Preset]]:
+    """Shift, factor and shifted preset of each step."""
     for name in shifts if shifts is not None else SHIFTS:
         if name not in SHIFTS:
             raise UsageError(f"--shifts {name}: unknown, {did_you_mean(name, SHIFTS)}")
@@ -113,13 +118,13 @@ def _plan(preset: Preset, shifts: Sequence[str] | None) -> Iterator[tuple[str, f
             if factor == shift.identity:
                 continue
             try:
-                moved = shift_preset(preset, name, factor)
-            except UsageError as error:  # out of its range, or a law that has no multiple
-                logger.info(f"left out: {error}")
+                shifted = shift_preset(preset, name, factor)
+            except UsageError as error:  # out of range, or a distribution that cannot be scaled
+                logger.info(f"step left out: {error}")
                 continue
-            if moved is not None:
-                yield name, factor, moved
+            if shifted is not None:
+                yield name, factor, shifted
             elif shifts is not None:
-                raise UsageError(f"--shifts {name}: the preset {preset.name} has none of it")
+                raise UsageError(f"--shifts {name}: does not apply to the preset {preset.name}")
             else:
                 break

@@ -1,4 +1,4 @@
-"""Answers and figures of merit of a run at one distance from its training preset."""
+"""Predictions and metrics of a run on images of a shifted preset."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class ShiftStep:
-    """A run on images at one distance from its training preset.
+    """Metrics of a run on images of one shifted preset.
 
     Attributes:
-        shift: a name in `SHIFTS`; None of the training preset itself.
-        factor: what is multiplied by, or of the lens's light its share.
-        metrics: those of `evaluate`, and `ece` of a classification; where the run can tell,
-            `unlike`, the share of images it finds unlike its training set.
-        change: of the mean AUC, or of R², from the training preset's, on the same scenes.
+        shift: name in `SHIFTS`; None for the training preset itself.
+        factor: factor on the shifted quantity; for added lens light, its fraction of the source's.
+        metrics: metrics of `evaluate`, and `ece` for classification; also `ood_fraction`, the
+            fraction of images flagged as out of distribution, if the run has a detector.
+        change: mean AUC, or R², minus that of the training preset, on the same scenes; None for
+            the training preset.
     """
 
     shift: str | None
@@ -39,17 +40,17 @@ class ShiftStep:
 
 @dataclass(frozen=True)
 class Robustness:
-    """A run on images that move away from its training preset.
+    """Result of `measure_robustness`.
 
     Attributes:
-        run: the run.
-        preset: it was trained on.
-        seed: of the images.
-        count: images a step.
-        own: the preset itself.
-        steps: the others, shift by shift.
-        command: that does the same again.
-        device: it ran on.
+        run: the evaluated run.
+        preset: the preset that is shifted.
+        seed: of the images, including the offset.
+        count: images per step.
+        unshifted: metrics on the preset itself.
+        steps: metrics on the shifted presets, shift by shift.
+        command: command line that repeats the measurement.
+        device: device of the predictions.
     """
 
     run: AnyRun
@@ -64,48 +65,57 @@ class Robustness:
 
 @dataclass(frozen=True)
 class PresetPredictions:
-    """Truth (N,), answers (N, K) or (N,), and which images were found unlike the training set."""
+    """True labels and predictions for images of one preset.
 
-    truth: np.ndarray
+    Attributes:
+        true: class indices or mass fractions (N,).
+        outputs: probabilities (N, K), or mass fractions (N,).
+        is_ood: whether each image is flagged as out of distribution (N,); None without a
+            detector.
+    """
+
+    true: np.ndarray
     outputs: np.ndarray
-    unlike: np.ndarray | None
+    is_ood: np.ndarray | None
 
 
-def evaluate_preset(
+def predict_preset(
     run: AnyRun,
     predict_fn: Answerer,
     detector: Watch | None,
     preset: Preset,
+    *,
     seed: int,
     count: int,
     progress: Tracker,
 ) -> PresetPredictions:
-    """Answers for `count` images of a preset, from image 0 of a seed on."""
-    truth, outputs = [], []
-    unlike: list[bool] = []
+    """Simulate images 0 to `count` of a preset and seed, and predict them."""
+    true, outputs = [], []
+    is_ood: list[bool] = []
     for first in range(0, count, BATCH_SIZE):
         size = min(BATCH_SIZE, count - first)
         images, scene = sample(preset, seed, first, size)
-        truth.append(scene.labels.numpy())
+        true.append(scene.labels.numpy())
         outputs.append(predict_fn(images.numpy()).astype(np.float64))
         if detector is not None:
-            unlike += [novelty.unusual is not None for novelty in detector.judge()]
+            is_ood += [result.unusual is not None for result in detector.judge()]
         progress.advance(size)
     points = points_of(run, np.concatenate(outputs))
-    return PresetPredictions(
-        np.concatenate(truth), points, np.array(unlike) if detector is not None else None
-    )
+    flags = np.array(is_ood) if detector is not None else None
+    return PresetPredictions(np.concatenate(true), points, flags)
 
 
-def metrics_of(run: AnyRun, judged: PresetPredictions, resamples: int) -> dict[str, Interval]:
-    """Figures of merit with intervals, as `Step` has them."""
+def compute_metrics(
+    run: AnyRun, predictions: PresetPredictions, resamples: int
+) -> dict[str, Interval]:
+    """Compute the metrics of a `ShiftStep`, with bootstrap or binomial intervals."""
     names = run.config.class_names
-    truth, outputs = judged.truth, judged.outputs
+    true, outputs = predictions.true, predictions.outputs
     if names is not None:
-        metrics = classification_metrics(truth, outputs, names, resamples)
-        metrics["ece"] = expected_calibration_error(truth, outputs, resamples)
+        metrics = classification_metrics(true, outputs, names, resamples)
+        metrics["ece"] = expected_calibration_error(true, outputs, resamples)
     else:
-        metrics = regression_metrics(truth, outputs, resamples)
-    if (unlike := judged.unlike) is not None:
-        metrics["unlike"] = binomial_interval(int(unlike.sum()), len(unlike))
+        metrics = regression_metrics(true, outputs, resamples)
+    if (is_ood := predictions.is_ood) is not None:
+        metrics["ood_fraction"] = binomial_interval(int(is_ood.sum()), len(is_ood))
     return metrics
