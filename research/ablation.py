@@ -21,10 +21,9 @@ import halometry
 from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
-from halometry.provenance import command, provenance
+from halometry.provenance import command, provenance, versions
 from halometry.runs.recipe import load_recipe, parse_overrides
 from halometry.runs.run import Run
-from halometry.training.configure import versions
 
 WHOLE = "default"
 WITHOUT: dict[str, dict[str, Any]] = {

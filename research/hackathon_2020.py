@@ -35,9 +35,8 @@ from scipy.optimize import OptimizeResult, least_squares
 from scipy.special import erf
 from scipy.stats import kstest
 
-from halometry.provenance import machine
+from halometry.provenance import machine, versions
 from halometry.simulation import Preset, Scene, draw_scenes, render
-from halometry.training.configure import versions
 
 EDGE = 15  # pixels left out on each side: noise alone
 STEP = 1e-4  # of the numerical derivatives

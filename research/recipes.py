@@ -25,9 +25,8 @@ from halometry.config import Task
 from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
-from halometry.provenance import machine
+from halometry.provenance import machine, versions
 from halometry.runs.run import Run
-from halometry.training.configure import versions
 
 SETS: dict[Task, str] = {"classification": "demo_classification", "regression": "demo_mass"}
 RECIPES: dict[str, dict[str, Any]] = {

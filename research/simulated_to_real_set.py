@@ -17,8 +17,7 @@ import numpy as np
 
 import halometry
 from halometry.evaluation.evaluate import Evaluation
-from halometry.provenance import provenance
-from halometry.training.configure import versions
+from halometry.provenance import provenance, versions
 
 SHOWN = ("auc", "accuracy", "loss", "ece")
 

@@ -36,8 +36,7 @@ from torch import Tensor, nn
 
 from halometry.evaluation.bootstrap import Interval, bootstrap
 from halometry.evaluation.metrics import area_under_roc
-from halometry.provenance import machine
-from halometry.training.configure import versions
+from halometry.provenance import machine, versions
 
 BATCH = 50
 SHOWN = 8  # images of each kind in the figure

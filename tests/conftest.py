@@ -22,7 +22,7 @@ from helpers import comparison, exporting
 from helpers.exporting import images_of, settle
 from helpers.folders import Tree, image
 from helpers.processes import OPTIONS, PLAIN
-from helpers.resumed_set import again
+from helpers.resumed_dataset import again
 from helpers.terminal import Command
 
 # No doctests are in them, and --doctest-modules would import all of them by the one name.

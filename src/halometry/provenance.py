@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Provenance of results: command, date, machine, versions of packages."""
 
 from __future__ import annotations
 
@@ -16,21 +16,28 @@ import torch
 
 from halometry import __version__
 
+PACKAGES = ("torch", "timm", "lightning", "caustics", "numpy")  # results depend on these
+SIMULATION_PACKAGES = ("halometry", "torch", "caustics", "numpy")  # simulated bytes depend on these
+
 
 def command() -> str:
-    """What was typed, the program by its name, or a script by its folder and name."""
+    """Command line of this process, with the program's name, or a script's folder and name."""
     program = Path(sys.argv[0])
     if program.suffix != ".py":
-        typed = [program.name]
+        words = [program.name]
     elif program.name == "__main__.py":
-        typed = ["halometry"]
+        words = ["halometry"]
     else:
-        typed = ["python", f"{program.absolute().parent.name}/{program.name}"]
-    return shlex.join([*typed, *sys.argv[1:]])
+        words = ["python", f"{program.absolute().parent.name}/{program.name}"]
+    return shlex.join([*words, *sys.argv[1:]])
 
 
 def provenance(device: str = "cpu") -> dict[str, Any]:
-    """When, by which version and on which device something was measured."""
+    """Date, version and machine of a measurement.
+
+    Args:
+        device: the device that it used.
+    """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "halometry_version": __version__,
@@ -39,7 +46,11 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """The machine at hand, as a measurement on one of its devices names it."""
+    """Description of this machine.
+
+    Args:
+        device: the device to name.
+    """
     return {
         "processor": _processor_name(),
         "cores": os.cpu_count(),
@@ -62,10 +73,13 @@ def _processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-PACKAGES = ("torch", "caustics", "numpy")
-
-
 def versions() -> dict[str, str]:
-    """The attribute of a store that names each package, and its version here."""
-    found = {f"{name}_version": version(name) for name in PACKAGES}
-    return {"halometry_version": __version__, **found}
+    """Versions of Python, of halometry, and of the packages that results depend on."""
+    packages = {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), "halometry": __version__, **packages}
+
+
+def simulation_versions() -> dict[str, str]:
+    """Versions of the packages that simulated images depend on, as attributes of a store."""
+    installed = versions()
+    return {f"{name}_version": installed[name] for name in SIMULATION_PACKAGES}

@@ -1,4 +1,4 @@
-"""The same bytes by any number of processes, and what is damaged made again."""
+"""Simulated datasets: same bytes with any number of processes; missing shards are remade."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from halometry.datasets.generate import simulate
-from halometry.datasets.manifest import Ledger
+from halometry.datasets.manifest import Manifest
 from halometry.errors import UsageError
-from helpers.resumed_set import COUNT, OPTIONS, PRESET, again, content
+from helpers.resumed_dataset import COUNT, OPTIONS, PRESET, again, content
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_four_processes_write_the_same_bytes_as_one(whole: Path, tmp_path: Path)
     assert content(again(tmp_path / "set.h5", workers=4)) == content(whole)
 
 
-def test_the_division_into_shards_does_not_change_the_images(whole: Path, tmp_path: Path) -> None:
+def test_images_do_not_depend_on_shard_size(whole: Path, tmp_path: Path) -> None:
     import h5py
 
     other = again(tmp_path / "set.h5", shard_size=150)
@@ -43,45 +43,54 @@ def test_the_division_into_shards_does_not_change_the_images(whole: Path, tmp_pa
         assert (a["parameters/subhalo_x"][:] == b["parameters/subhalo_x"][:]).all()
 
 
-def spoil_a_bit(folder: Path) -> None:
-    path = folder / "00002.h5"
-    path.write_bytes(path.read_bytes()[:-1] + b"\1")
-
-
-def cut_short(folder: Path) -> None:
+def truncate_shard(folder: Path) -> None:
     os.truncate(folder / "00002.h5", 3000)
 
 
-def remove(folder: Path) -> None:
+def truncate_shard_without_index(folder: Path) -> None:
+    truncate_shard(folder)
+    remove_index(folder)
+
+
+def remove_shard(folder: Path) -> None:
     (folder / "00002.h5").unlink()
 
 
-def forget(folder: Path) -> None:
-    lines = (folder / "SHA256SUMS").read_text().splitlines(keepends=True)
-    (folder / "SHA256SUMS").write_text("".join(lines[:2] + lines[3:])[:-9])
+def remove_index(folder: Path) -> None:
+    folder.with_suffix(".h5").unlink()
+    (folder / "SHA256SUMS").unlink()
 
 
-def leave_pieces(folder: Path) -> None:
-    remove(folder)
+def leave_partial_files(folder: Path) -> None:
+    remove_shard(folder)
     (folder / "00002.h5.0123abcd.partial").write_bytes(b"half")
     (folder.parent / "set.h5.0123abcd.partial").write_bytes(b"half")
 
 
-@pytest.mark.parametrize("spoil", [spoil_a_bit, cut_short, remove, forget, leave_pieces])
-def test_only_what_is_not_right_is_made_again(
-    whole: Path, copy: Path, spoil: Callable[[Path], None]
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncate_shard,
+        truncate_shard_without_index,
+        remove_shard,
+        remove_index,
+        leave_partial_files,
+    ],
+)
+def test_only_missing_and_truncated_files_are_made_again(
+    whole: Path, copy: Path, damage: Callable[[Path], None]
 ) -> None:
     folder = copy.with_suffix(".shards")
-    spoil(folder)
-    right = [folder / name for name in ("00000.h5", "00001.h5", "00003.h5")]
-    before = [path.stat().st_mtime_ns for path in right]
+    damage(folder)
+    intact = [folder / name for name in ("00000.h5", "00001.h5", "00003.h5")]
+    before = [path.stat().st_mtime_ns for path in intact]
     again(copy)
     assert content(copy) == content(whole)
-    assert [path.stat().st_mtime_ns for path in right] == before
+    assert [path.stat().st_mtime_ns for path in intact] == before
     assert len(list(copy.parent.iterdir())) == 2
 
 
-def test_a_complete_set_is_left_alone(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_complete_dataset_is_not_touched(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="halometry")
     files = [copy, *copy.with_suffix(".shards").glob("[!.]*")]
     before = [path.stat().st_mtime_ns for path in files]
@@ -99,7 +108,7 @@ def test_a_complete_set_is_left_alone(copy: Path, caplog: pytest.LogCaptureFixtu
         ({"count": 300}, r"count 200 \(now 300\)"),
     ],
 )
-def test_another_configuration_is_refused(
+def test_existing_dataset_with_other_settings_is_refused(
     whole: Path, copy: Path, changed: dict[str, int], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
@@ -107,7 +116,7 @@ def test_another_configuration_is_refused(
     assert content(copy) == content(whole)
 
 
-def test_another_preset_of_the_same_name_is_refused(copy: Path, tmp_path: Path) -> None:
+def test_existing_dataset_of_changed_preset_is_refused(copy: Path, tmp_path: Path) -> None:
     from halometry.simulation import preset_text
 
     mine = tmp_path / "mine.yaml"
@@ -117,12 +126,12 @@ def test_another_preset_of_the_same_name_is_refused(copy: Path, tmp_path: Path) 
         simulate(mine, COUNT, out=copy, **OPTIONS)
 
 
-def test_overwriting_removes_what_was_there(copy: Path, tmp_path: Path) -> None:
-    fresh = again(tmp_path / "online_fraction" / "set.h5", 40, seed=8)
-    assert content(again(copy, 40, seed=8, overwrite=True)) == content(fresh)
+def test_overwrite_removes_existing_dataset(copy: Path, tmp_path: Path) -> None:
+    other = again(tmp_path / "other" / "set.h5", 40, seed=8)
+    assert content(again(copy, 40, seed=8, overwrite=True)) == content(other)
 
 
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+def test_foreign_folder_is_refused_and_unchanged(tmp_path: Path) -> None:
     (tmp_path / "set.shards").mkdir()
     (tmp_path / "set.shards" / "thesis.tex").touch()
     with pytest.raises(UsageError, match=r"is where the shards belong, but holds thesis\.tex"):
@@ -130,9 +139,20 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*.*")] == ["set.shards", "thesis.tex"]
 
 
-def test_two_that_make_the_same_set_do_not_meet(copy: Path) -> None:
-    ledger = Ledger(copy)
-    with ledger.claim(), pytest.raises(UsageError, match="another process is making this set"):
+def test_shards_without_manifest_are_not_used(copy: Path, whole: Path) -> None:
+    """They may have been made with other settings."""
+    folder = copy.with_suffix(".shards")
+    (folder / "manifest.yaml").unlink()
+    copy.unlink()
+    shutil.copy(folder / "00001.h5", folder / "00000.h5")
+    assert content(again(copy)) == content(whole)
+
+
+def test_two_processes_cannot_make_the_same_dataset(copy: Path) -> None:
+    with (
+        Manifest(copy).lock(),
+        pytest.raises(UsageError, match="another process is making this set"),
+    ):
         again(copy)
     again(copy)
 
@@ -146,7 +166,7 @@ def test_two_that_make_the_same_set_do_not_meet(copy: Path) -> None:
         ({"workers": 2, "scheduler": "tcp://h:1"}, "--workers is for this machine"),
     ],
 )
-def test_options_that_cannot_be(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         again(tmp_path / "set.h5", **options)
     assert not list(tmp_path.iterdir())

@@ -1,9 +1,8 @@
-"""Whatever is killed, interrupted or full, the same command goes on to the same bytes."""
+"""Interrupted simulations: the same command continues them to the same bytes."""
 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -21,45 +20,42 @@ import pytest
 from halometry.datasets.generate import simulate
 from halometry.errors import StorageError, UnavailableError
 from halometry.simulation import load_preset
-from helpers.resumed_set import PRESET, SEED, SHARD, again, content
+from helpers.resumed_dataset import PRESET, SEED, SHARD, again, content
 
 SHARDS = 7
-LONG = 1600  # images enough that a process can be met at work
+LONG = 1600  # images; enough to kill a process while it works
 
 
 @pytest.fixture(scope="module")
-def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set that takes seconds."""
+def long_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset that takes seconds to make."""
     return again(tmp_path_factory.mktemp("long") / "set.h5", LONG)
 
 
-def sums(index: Path) -> int:
-    """How many shards are noted as finished."""
-    path = index.with_suffix(".shards") / "SHA256SUMS"
-    return path.read_text().count("\n") if path.exists() else 0
+def finished_shards(index: Path) -> list[Path]:
+    return sorted(index.with_suffix(".shards").glob("*.h5"))
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it never happened"
+        assert time.monotonic() < deadline, "timeout"
         time.sleep(0.01)
 
 
 @contextmanager
 def command(out: Path, *words: object) -> Iterator[subprocess.Popen[str]]:
-    """The command in a process group of its own, making the long set."""
+    """The command that makes the long dataset, in its own process group."""
     line = [sys.executable, "-m", "halometry", "simulate", PRESET, "--count", LONG, "--seed", SEED,
-            "--shard", SHARD, "--test", 20, "--out", out, *words]  # fmt: skip
+            "--shard-size", SHARD, "--n-test", 20, "--out", out, *words]  # fmt: skip
     process = subprocess.Popen(
         [str(word) for word in line],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # a background job's is not
+        # Background jobs of a shell ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield process
@@ -69,8 +65,8 @@ def command(out: Path, *words: object) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def tiny(out: Path) -> Path:
-    """A set of two shards that takes no time."""
+def make_tiny_dataset(out: Path) -> Path:
+    """A dataset of two shards, made in no time."""
     preset = load_preset(PRESET)
     image = preset.image.model_copy(update={"pixels": 16})
     return simulate(
@@ -78,37 +74,37 @@ def tiny(out: Path) -> Path:
     )
 
 
-def killed_at(event: int, out: Path) -> None:
-    """Make the tiny set, and die just before touching its files for the n-th time."""
-    left = event
+def make_killed_at(event: int, out: Path) -> None:
+    """Make the tiny dataset, and end just before the n-th event on its files."""
+    remaining = event
 
     def hook(name: str, values: tuple[Any, ...]) -> None:
-        nonlocal left
+        nonlocal remaining
         watched = name in ("open", "os.rename", "os.remove", "os.mkdir")
         if watched and str(values[0]).startswith(str(out.parent)):
-            left -= 1
-            if left < 0:
+            remaining -= 1
+            if remaining < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
-    tiny(out)
+    make_tiny_dataset(out)
 
 
-def test_a_kill_at_any_moment_costs_no_byte(tmp_path: Path) -> None:
-    """Each file that is opened, renamed or removed marks a moment; a set is killed at each."""
-    expected = content(tiny(tmp_path / "whole" / "set.h5"))
+def test_kill_at_any_file_event_is_continued_to_the_same_bytes(tmp_path: Path) -> None:
+    """A process is killed at each file that is opened, renamed or removed."""
+    expected = content(make_tiny_dataset(tmp_path / "whole" / "set.h5"))
     context = get_context("forkserver")
     context.set_forkserver_preload(["halometry.datasets.generate", "psutil", "pytest"])
     kept, event, ended = set(), 0, False
     while not ended:
         out = tmp_path / str(event) / "set.h5"
-        process = context.Process(target=killed_at, args=(event, out))
+        process = context.Process(target=make_killed_at, args=(event, out))
         process.start()
         process.join(60)
         ended = process.exitcode == 0
         assert ended or process.exitcode == -signal.SIGKILL
-        kept.add(sums(out))
-        tiny(out)
+        kept.add(len(finished_shards(out)))
+        make_tiny_dataset(out)
         assert content(out) == expected, f"killed at its file event {event}"
         assert [path.name for path in out.parent.iterdir()].count("set.h5") == 1
         assert len(list(out.parent.iterdir())) == 2
@@ -117,78 +113,77 @@ def test_a_kill_at_any_moment_costs_no_byte(tmp_path: Path) -> None:
     assert kept == {0, 1, 2}
 
 
-def test_a_killed_command_is_gone_on_with_by_another_number_of_processes(
-    long: Path, tmp_path: Path
+def test_killed_command_is_continued_with_another_number_of_processes(
+    long_dataset: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "set.h5"
     with command(out, "--workers", 2) as process:
-        until(lambda: sums(out) >= 3 or process.poll() is not None)
+        wait_until(lambda: len(finished_shards(out)) >= 3 or process.poll() is not None)
         workers = psutil.Process(process.pid).children(recursive=True)
-        process.kill()  # the workers are not told, and must notice
+        process.kill()  # the workers must notice it
         psutil.wait_procs(workers, timeout=20)
         assert not any(worker.is_running() for worker in workers)
     assert not out.exists()
-    noted = sums(out)
-    assert 3 <= noted < LONG // SHARD
-    folder = out.with_suffix(".shards")
-    finished = re.findall(r"\d{5}\.h5", (folder / "SHA256SUMS").read_text())
-    first = {name: (folder / name).stat().st_mtime_ns for name in finished}
+    finished = {path: path.stat().st_mtime_ns for path in finished_shards(out)}
+    assert 3 <= len(finished) < LONG // SHARD
     again(out, LONG, workers=1)
-    assert content(out) == content(long)
-    assert first == {name: (folder / name).stat().st_mtime_ns for name in first}
+    assert content(out) == content(long_dataset)
+    assert finished == {path: path.stat().st_mtime_ns for path in finished}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.5, 2, 3, 4, 5, 6])
-def test_a_killed_process_tree_is_gone_on_with(long: Path, tmp_path: Path, seconds: float) -> None:
+def test_killed_process_tree_is_continued(
+    long_dataset: Path, tmp_path: Path, seconds: float
+) -> None:
     out = tmp_path / "set.h5"
     with command(out, "--workers", 2) as process:
         time.sleep(seconds)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     again(out, LONG, workers=1 + int(seconds) % 2)
-    assert content(out) == content(long)
+    assert content(out) == content(long_dataset)
 
 
-def test_ctrl_c_stops_the_workers_and_keeps_what_is_finished(long: Path, tmp_path: Path) -> None:
+def test_ctrl_c_stops_workers_and_keeps_finished_shards(long_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "set.h5"
     with command(out, "--workers", 2) as process:
-        until(lambda: sums(out) >= 2 or process.poll() is not None)
+        wait_until(lambda: len(finished_shards(out)) >= 2 or process.poll() is not None)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        _, said = process.communicate(timeout=60)
+        _, messages = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped; repeat the same command to go on" in said
-    assert "Traceback" not in said
+    assert "stopped; repeat the same command to continue" in messages
+    assert "Traceback" not in messages
     folder = out.with_suffix(".shards")
-    assert sums(out) == len(list(folder.glob("*.h5"))) < LONG // SHARD
+    assert len(finished_shards(out)) < LONG // SHARD
     assert not list(folder.glob("*.partial"))
     again(out, LONG)
-    assert content(out) == content(long)
+    assert content(out) == content(long_dataset)
 
 
-def test_a_worker_that_is_killed_is_an_error_that_says_how_to_go_on(
-    long: Path, tmp_path: Path
-) -> None:
+def test_killed_worker_is_reported_with_how_to_continue(long_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "set.h5"
 
     def kill_one() -> None:
-        until(lambda: sums(out) >= 2)
+        wait_until(lambda: len(finished_shards(out)) >= 2)
         workers = psutil.Process().children(recursive=True)
         next(w for w in workers if "spawn_main" in " ".join(w.cmdline())).kill()
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    with pytest.raises(UnavailableError, match="worker process ended.*repeat the command to go on"):
+    with pytest.raises(
+        UnavailableError, match="worker process ended.*repeat the command to continue"
+    ):
         again(out, LONG, workers=2)
     killer.join()
-    assert sums(out) >= 2
+    assert len(finished_shards(out)) >= 2
     again(out, LONG)
-    assert content(out) == content(long)
+    assert content(out) == content(long_dataset)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk with room for half a set."""
+    """A disk with room for half a dataset."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=440k", "tmpfs", str(disk)]
@@ -199,11 +194,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_full_disk_loses_nothing(whole: Path, small_disk: Path, workers: int) -> None:
+def test_full_disk_keeps_finished_shards(whole: Path, small_disk: Path, workers: int) -> None:
     out = small_disk / "set.h5"
     with pytest.raises(StorageError, match=f"the disk is full; free.* of {SHARDS} shards are kept"):
         again(out, workers=workers)
-    assert 0 < sums(out) < SHARDS
+    assert 0 < len(finished_shards(out)) < SHARDS
     assert not list(small_disk.rglob("*.partial"))
     with pytest.raises(StorageError, match="the disk is full"):
         again(out, workers=workers)  # still

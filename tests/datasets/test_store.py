@@ -1,4 +1,4 @@
-"""Stores: what they keep, how they are written, and what is wrong with others."""
+"""Stores: content, atomic writes, user-written files, errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from halometry.errors import DataError, StorageError, UsageError
 from halometry.simulation import UNITS
 
 
-def test_a_store_keeps_everything(tmp_path: Path) -> None:
+def test_simulate_stores_images_labels_parameters_and_preset(tmp_path: Path) -> None:
     path = simulate("demo_mass", 12, seed=5, out=tmp_path / "new" / "m.h5")
     data = open_dataset(path, task="regression")
     assert data.images.dtype == np.int32
@@ -32,9 +32,9 @@ def test_a_store_keeps_everything(tmp_path: Path) -> None:
         assert "power_law" in file.attrs["preset_yaml"]
 
 
-def of_ones_own(path: Path, images: np.ndarray, labels: np.ndarray) -> Path:
+def write_own_store(path: Path, images: np.ndarray, labels: np.ndarray) -> Path:
     with h5py.File(path, "w") as file:
-        file.attrs.update(format="halometry-store", format_version=1, task="classification")
+        file.attrs.update(format="halometry-dataset", format_version=1, task="classification")
         file.attrs.update(class_names=["no", "sub"], preset="mine")
         file["images"], file["labels"] = images, labels
     return path
@@ -42,11 +42,11 @@ def of_ones_own(path: Path, images: np.ndarray, labels: np.ndarray) -> Path:
 
 @pytest.mark.parametrize("kind", [">f4", ">i2", "<f8"])
 @pytest.mark.parametrize("labels", [">i8", "int32", "float64", "uint8"])
-def test_a_store_of_ones_own_may_have_any_byte_order(
-    tmp_path: Path, kind: str, labels: str
-) -> None:
+def test_own_store_may_have_any_byte_order(tmp_path: Path, kind: str, labels: str) -> None:
     images = np.arange(6 * 16).reshape(6, 1, 4, 4).astype(kind)
-    path = of_ones_own(tmp_path / "mine.h5", images, np.array([0, 1, 0, 1, 1, 0]).astype(labels))
+    path = write_own_store(
+        tmp_path / "mine.h5", images, np.array([0, 1, 0, 1, 1, 0]).astype(labels)
+    )
     data = open_dataset(path)
     assert data.images.dtype.isnative
     assert data.labels.dtype == np.int64
@@ -55,13 +55,13 @@ def test_a_store_of_ones_own_may_have_any_byte_order(
     assert torch.from_numpy(LazyImages(path)[1:3]).shape == (2, 1, 4, 4)
 
 
-def test_class_indices_are_whole_numbers(tmp_path: Path) -> None:
-    path = of_ones_own(tmp_path / "mine.h5", np.ones((3, 1, 4, 4)), np.array([0.0, 1.0, 0.5]))
+def test_fractional_class_indices_are_refused(tmp_path: Path) -> None:
+    path = write_own_store(tmp_path / "mine.h5", np.ones((3, 1, 4, 4)), np.array([0.0, 1.0, 0.5]))
     with pytest.raises(DataError, match="labels are not all whole numbers"):
         open_dataset(path)
 
 
-def test_a_larger_store_begins_with_the_smaller_one(tmp_path: Path) -> None:
+def test_larger_dataset_starts_with_the_smaller_one(tmp_path: Path) -> None:
     small = open_dataset(simulate("demo_classification", 12, seed=5, out=tmp_path / "s.h5"))
     large = open_dataset(simulate("demo_classification", 50, seed=5, out=tmp_path / "l.h5"))
     np.testing.assert_array_equal(small.images, large.images[:12])
@@ -75,14 +75,14 @@ def test_a_larger_store_begins_with_the_smaller_one(tmp_path: Path) -> None:
         ({"count": 5, "seed": -1}, "--seed -1: must not be negative"),
     ],
 )
-def test_simulate_refuses_what_cannot_be(
+def test_simulate_refuses_invalid_options(
     tmp_path: Path, options: dict[str, int], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
         simulate("demo_mass", out=tmp_path / "a.h5", **options)
 
 
-def test_simulate_does_not_overwrite_unasked(tmp_path: Path) -> None:
+def test_simulate_refuses_existing_file_without_overwrite(tmp_path: Path) -> None:
     out = store(tmp_path / "a.h5")
     with pytest.raises(UsageError, match="exists already; choose another --out or add --overwrite"):
         simulate("demo_mass", 10, out=out)
@@ -97,7 +97,7 @@ def writer(path: Path, count: int = 4) -> StoreWriter:
     return StoreWriter(path, count=count, shape=(1, 8, 8), task="regression")
 
 
-def test_an_interrupted_store_leaves_nothing_and_spoils_nothing(tmp_path: Path) -> None:
+def test_interrupted_write_keeps_earlier_file(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     path.write_bytes(b"earlier")
     with pytest.raises(KeyboardInterrupt), writer(path) as store:
@@ -107,7 +107,7 @@ def test_an_interrupted_store_leaves_nothing_and_spoils_nothing(tmp_path: Path) 
     assert [p.name for p in tmp_path.iterdir()] == ["a.h5"]
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(
+def test_full_disk_is_reported_and_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -123,8 +123,8 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_really_full_disk_is_said_and_leaves_no_piece(tmp_path: Path) -> None:
-    """A limit on the size of files, in a process of its own, does what a full disk does."""
+def test_full_disk_in_process_is_reported_and_leaves_no_file(tmp_path: Path) -> None:
+    """A limit of the file size, in a process of its own, acts like a full disk."""
     import subprocess
     import sys
 
@@ -152,7 +152,7 @@ def test_a_really_full_disk_is_said_and_leaves_no_piece(tmp_path: Path) -> None:
 def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["x"] = 1
-    with pytest.raises(DataError, match="is an HDF5 file of another kind, not a halometry store"):
+    with pytest.raises(DataError, match="is not a halometry-dataset file"):
         open_dataset(tmp_path / "foreign.h5")
     path = simulate("demo_mass", 20, out=tmp_path / "a.h5")
     path.write_bytes(path.read_bytes()[:3000])
@@ -161,18 +161,18 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
 
 
 def store(path: Path, **changed: Any) -> Path:
-    """A store of a user's own making."""
+    """A store as a user writes it."""
     images = np.random.default_rng(0).random((12, 1, 16, 16)).astype(np.float32)
     content = {"images": images, "labels": np.arange(12) % 2} | changed
     with h5py.File(path, "w") as file:
-        file.attrs["format"], file.attrs["task"] = "halometry-store", "classification"
+        file.attrs.update(format="halometry-dataset", format_version=1, task="classification")
         file.attrs["class_names"] = ["a", "b"]
         for name, values in content.items():
             file[name] = values
     return path
 
 
-def test_a_store_of_ones_own_is_read(tmp_path: Path) -> None:
+def test_own_store_is_read(tmp_path: Path) -> None:
     data = open_dataset(store(tmp_path / "a.h5"))
     assert (len(data), data.class_names) == (12, ("a", "b"))
 
@@ -180,7 +180,7 @@ def test_a_store_of_ones_own_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"labels": np.zeros(3)}, r"labels of shape \(3,\) do not make a store"),
+        ({"labels": np.zeros(3)}, r"labels of shape \(3,\) do not make a dataset"),
         ({"images": np.zeros((12, 16, 16))}, r"images of shape \(12, 16, 16\)"),
         ({"labels": np.full(12, 1) + np.arange(12) % 2}, "class index 2 is outside 0 to 1"),
         ({"labels": np.arange(12) % 2 - 1}, "class index -1 is outside 0 to 1"),
@@ -191,23 +191,21 @@ def test_a_store_of_ones_own_is_read(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_store_that_makes_no_sense_is_refused(
-    tmp_path: Path, changed: dict[str, Any], message: str
-) -> None:
+def test_invalid_store_is_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         open_dataset(store(tmp_path / "a.h5", **changed))
 
 
-def test_a_set_larger_than_memory_stays_on_disk(
+def test_dataset_larger_than_memory_is_read_from_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = simulate("demo_mass", 20, out=tmp_path / "a.h5")
     in_memory = open_dataset(path)
 
-    class Little:
+    class LittleMemory:
         available = 1000
 
-    monkeypatch.setattr("psutil.virtual_memory", Little)
+    monkeypatch.setattr("psutil.virtual_memory", LittleMemory)
     lazy = open_dataset(path)
     assert isinstance(lazy.images, LazyImages)
     rows = np.array([1, 4, 17])

@@ -174,7 +174,7 @@ def test_an_image_of_a_store_that_says_nothing_is_a_row(run: Path, tmp_path: Pat
     images = np.random.default_rng(0).random((4, 1, 48, 48))
     images[1, 0, 3, 3], images[2] = np.nan, 7
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.attrs["format"], file.attrs["task"] = "halometry-store", "classification"
+        file.attrs.update(format="halometry-dataset", format_version=1, task="classification")
         file["images"], file["labels"] = images, np.arange(4)
     answers = predict(run, tmp_path / "a.h5")
     assert [a.error for a in answers] == [
@@ -189,7 +189,7 @@ def test_a_store_whose_labels_are_damaged_is_a_row(run: Path, tmp_path: Path) ->
     import h5py
 
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.attrs["format"], file.attrs["task"] = "halometry-store", "classification"
+        file.attrs.update(format="halometry-dataset", format_version=1, task="classification")
         file["images"] = np.random.default_rng(0).random((4, 1, 48, 48))
         file.create_dataset("labels", data=np.arange(4), chunks=(4,), fletcher32=True)
         file.flush()

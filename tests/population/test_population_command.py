@@ -232,7 +232,7 @@ def test_labels_of_a_run_are_an_error_if_its_file_has_changed(
 ) -> None:
     def write_store(labels: np.ndarray) -> Path:
         with h5py.File(tmp_path / "own.h5", "w") as file:
-            file.attrs["format"], file.attrs["task"] = "halometry-store", "regression"
+            file.attrs.update(format="halometry-dataset", format_version=1, task="regression")
             file["images"] = np.random.default_rng(0).random((len(labels), 1, 8, 8))
             file["labels"] = labels
         return tmp_path / "own.h5"

@@ -33,10 +33,9 @@ from halometry.log import logger
 from halometry.models.backbones import check_pretrained, timm_name
 from halometry.models.predictor import Predictor
 from halometry.parallel import find_device
-from halometry.provenance import command, machine
+from halometry.provenance import command, machine, versions
 from halometry.runs.recipe import RecipeFile, load_recipe
 from halometry.runs.run import HISTORY, WEIGHTS, Run
-from halometry.training.configure import versions
 from halometry.training.distributed import find_group
 from halometry.training.train import train
 from halometry.training.warm_start import load_start

@@ -1,1 +1,1 @@
-"""Data sets: readers of image files, labeled sets, splits, stores, generation."""
+"""Datasets: readers of image files, labeled datasets, splits, HDF5 stores, generation."""

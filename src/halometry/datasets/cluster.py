@@ -1,4 +1,4 @@
-"""Shards made by the workers of a Dask cluster."""
+"""Simulation of shards by the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -9,39 +9,38 @@ from typing import Any
 
 import torch
 
-from halometry.datasets.build import Finished
+from halometry.datasets.build import Shards
 from halometry.datasets.shards import Shard
 from halometry.datasets.workers import ShardTask, make_shard
 from halometry.errors import DataError, UnavailableError, UsageError
 from halometry.log import Tracker, logger
 from halometry.parallel import find_device
-from halometry.provenance import versions
+from halometry.provenance import simulation_versions
 
-CONNECT_TIMEOUT_SECONDS = 15  # seconds that a scheduler has to answer
-FILE_TIMEOUT_SECONDS = 30  # seconds until a file of another machine must be seen here
-KEPT = "finished shards are kept: repeat the command to go on"
+CONNECT_TIMEOUT_SECONDS = 15
+FILE_TIMEOUT_SECONDS = 30  # until a file that another machine wrote is visible here
 
 
-def make_on_cluster(
-    tasks: list[ShardTask], address: str, progress: Tracker, finished: Finished
-) -> None:
-    """Make shards by the workers of an existing cluster, which see the same files.
+def make_on_cluster(tasks: list[ShardTask], address: str, progress: Tracker) -> Shards:
+    """Render and write shards on the workers of an existing cluster, which see the same files.
 
-    A worker that is lost costs the shards it was at; the others make them.
+    If a worker is lost, other workers make its shards.
 
     Args:
-        tasks: the shards, their folder as an absolute path.
-        address: of the scheduler, such as `tcp://10.0.0.1:8786`.
-        progress: moves with each shard.
-        finished: is told of each shard.
+        tasks: the shards; their folder is an absolute path.
+        address: address of the scheduler, such as `tcp://10.0.0.1:8786`.
+        progress: advanced by each shard.
+
+    Yields:
+        Each finished shard.
 
     Raises:
         UnavailableError: the package `distributed` is missing, no scheduler answers, or workers
             were killed again and again.
-        UsageError: workers with other versions of the packages.
-        DataError: workers that write to another disk.
+        UsageError: a worker has other versions of packages.
+        DataError: a worker writes to another disk.
     """
-    distributed = _distributed()
+    distributed = _import_distributed()
     client = _connect(distributed, address)
     futures = []
     try:
@@ -51,25 +50,23 @@ def make_on_cluster(
         with client.as_current():
             for future in distributed.as_completed(futures):
                 shard = future.result()
-                _await(tasks[0].home / shard.file, shard)
-                finished(shard)
+                _wait_for_file(tasks[0].base / shard.file, shard.bytes)
                 progress.advance(shard.count)
+                yield shard
     except distributed.KilledWorker as error:
         raise UnavailableError(
-            f"--scheduler {address}: several workers died while making the same shard, perhaps"
-            f" for want of memory; {KEPT}"
+            f"--scheduler {address}: several workers ended while making the same shard, perhaps"
+            " because their memory was full"
         ) from error
     except (OSError, CancelledError) as error:
-        raise UnavailableError(
-            f"--scheduler {address}: does not answer any more; {KEPT}"
-        ) from error
+        raise UnavailableError(f"--scheduler {address}: does not answer any more") from error
     finally:
         if client.status == "running":
             client.cancel(futures)
         client.close()
 
 
-def _distributed() -> Any:
+def _import_distributed() -> Any:
     try:
         import distributed
     except ImportError as error:
@@ -90,12 +87,17 @@ def _connect(distributed: Any, address: str) -> Any:
 
 
 def make_on_worker(task: ShardTask) -> Shard:
-    """Make a shard in a process of a cluster."""
-    for name, here in versions().items():
-        if here != task.attributes[name]:
+    """Render and write a shard in a process of a cluster.
+
+    Raises:
+        UsageError: this process has other versions of packages, or no such device.
+        StorageError: no room or no permission.
+    """
+    for name, installed in simulation_versions().items():
+        if installed != task.attributes[name]:
             package = name.removesuffix("_version")
             raise UsageError(
-                f"a worker has {package} {here}, not {task.attributes[name]}: its images could"
+                f"a worker has {package} {installed}, not {task.attributes[name]}: its images could"
                 " differ; give all machines the same environment"
             )
     find_device(task.device)
@@ -103,10 +105,10 @@ def make_on_worker(task: ShardTask) -> Shard:
     return make_shard(task, lambda _: None)
 
 
-def _await(path: Path, shard: Shard) -> None:
-    """Wait until a file that another machine wrote is seen here; networks take a moment."""
+def _wait_for_file(path: Path, size: int) -> None:
+    """Wait until a file that another machine wrote is visible here with its size in bytes."""
     deadline = time.monotonic() + FILE_TIMEOUT_SECONDS
-    while not path.exists() or path.stat().st_size != shard.bytes:
+    while not path.exists() or path.stat().st_size != size:
         if time.monotonic() > deadline:
             raise DataError(
                 f"{path}: was written by a worker but is not seen here; --out must be on a file"

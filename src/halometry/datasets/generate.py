@@ -1,30 +1,23 @@
-"""Simulated images into a store."""
+"""Simulation of labeled images into a store."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from halometry.datasets.build import (
-    MAX_SHARDS,
-    Finished,
-    build_dataset,
-    min_shard_size,
-    plan_shards,
-)
+from halometry.datasets.build import Shards, build_dataset
 from halometry.datasets.cluster import make_on_cluster
-from halometry.datasets.shards import Shard
-from halometry.datasets.workers import RENDER_BATCH, ShardTask, make_here, make_in_processes
+from halometry.datasets.shards import MAX_SHARDS, ShardRange, min_shard_size, plan_shards
+from halometry.datasets.workers import RENDER_BATCH, ShardTask, make_shards
 from halometry.errors import StorageError, UsageError
 from halometry.log import Tracker, logger, with_progress
-from halometry.parallel import Workers, available_cores, check_workers, find_device
-from halometry.provenance import versions
+from halometry.parallel import Workers, available_cores, check_workers, device_type, find_device
+from halometry.provenance import simulation_versions
 from halometry.simulation import Preset, load_preset
 
 DEFAULT_SHARD_SIZE = 1024  # images
-MIN_PARALLEL_SUBPIXELS = (
-    2e8  # subpixels; ten seconds on one core, twice what it takes to start processes
-)
-MIN_IMAGE_SUBPIXELS = 10_000
+# One core renders fewer subpixels in less than 10 s, twice the time that processes take to start.
+MIN_PARALLEL_SUBPIXELS = 2e8
+MIN_IMAGE_SUBPIXELS = 10_000  # smaller images take as long as one of so many subpixels
 
 
 @with_progress
@@ -44,35 +37,35 @@ def simulate(
 ) -> Path:
     """Draw, render and observe labeled images into a store.
 
-    The store is the file `out` and, beside it, a folder of shards. Where it was begun earlier,
-    finished shards are kept and the others made; its bytes do not depend on how often it was
-    stopped, nor on who did the work.
+    The store is the file `out` and a folder of shards beside it. The same call continues an
+    interrupted one and keeps its finished shards. The bytes of the store do not depend on
+    interruptions or on the number of workers.
 
     Args:
         preset: a name, a YAML file, or a preset.
-        count: how many images; image k depends on preset, seed and k alone.
-        seed: of the set.
-        out: the HDF5 file to write; `lenses.h5` has its shards in `lenses.shards/`.
-        device: `auto`, `cpu`, or as PyTorch names it.
-        test: the last so many images are set aside as the test set; with 0, whoever trains
-            sets a tenth aside.
-        overwrite: remove a set that is there.
-        workers: processes to work in; `auto` takes the cores there are where that saves time. A
-            script that asks for more than one must begin its work under
-            `if __name__ == "__main__":`, since Python imports the script in each of them.
-        shard: images of a shard, rounded up to a multiple of 32; None takes 1,024, or more
-            where there would be more than 200 shards.
-        scheduler: address of a Dask scheduler, whose workers do the work instead.
+        count: number of images; image k depends on preset, seed and k only.
+        seed: seed of the dataset.
+        out: the HDF5 file to write; the shards of `lenses.h5` are in `lenses.shards/`.
+        device: `auto`, `cpu`, or a device as PyTorch names it.
+        n_test: number of images at the end that are the test set; with 0, training sets a tenth
+            aside.
+        overwrite: whether to remove an existing dataset.
+        workers: number of processes; `auto` takes one for each core if that saves time. A script
+            that asks for more than one must start its work below `if __name__ == "__main__":`,
+            because Python imports the script in each of them.
+        shard_size: images in a shard, rounded up to a multiple of 32; by default 1,024, or more
+            if there would be more than 200 shards.
+        scheduler: address of a Dask scheduler, whose workers are used instead.
         progress: whether to show progress bars.
 
     Returns:
         `out`.
 
     Raises:
-        UsageError, ConfigError: wrong count, unknown or wrong preset, another set there already.
-        StorageError: no room or no permission.
-        UnavailableError: workers that were killed, or a scheduler that does not answer.
-            After either, finished shards are kept, and the same call goes on.
+        UsageError, ConfigError: wrong number, unknown or invalid preset, or another dataset exists.
+        StorageError: no room or no permission; finished shards are kept.
+        UnavailableError: a worker was killed, or the scheduler does not answer; finished shards
+            are kept.
 
     Example:
         >>> simulate("demo_mass", 1000, seed=1, out="masses.h5")  # doctest: +SKIP
@@ -83,30 +76,36 @@ def simulate(
     if scheduler is None:
         device = find_device(device)
     elif device == "auto":
-        device = "cpu"  # what the workers have is not known here
+        device = "cpu"  # the devices of the workers are not known here
     size = _shard_size(count, shard_size)
-    plan = plan_shards(out, count, size)
-    tasks = _tasks(plan, preset, seed, device, count - n_test, out)
     settings = {
         "count": count,
         "seed": seed,
         "n_test": n_test,
         "shard_size": size,
-        "device": tasks[0].attributes["device"],  # noise differs between a CPU and a GPU
-        **versions(),
+        "device": device_type(device),  # noise differs between a CPU and a GPU
+        **simulation_versions(),
         "preset": preset.model_dump(mode="json", exclude_none=True),
     }
-    making = {task.file: task for task in tasks}
 
-    def make(left: list[Shard], progress: Tracker, finished: Finished) -> None:
-        some = [making[shard.file] for shard in left]
-        processes = _processes(workers, some)
+    def make_missing(missing: list[ShardRange], tracker: Tracker) -> Shards:
+        tasks = _tasks(missing, preset, seed, device, count - n_test, out)
+        if scheduler is not None:
+            return make_on_cluster(tasks, scheduler, tracker)
+        processes = _processes(workers, tasks)
         if workers != "auto" and processes < workers:
-            logger.info(f"--workers {workers}: {len(some)} shards are left; see --shard-size")
-        _make(some, processes, scheduler, progress, finished)
+            logger.info(f"--workers {workers}: {len(tasks)} shards are left; see --shard-size")
+        return make_shards(tasks, processes, tracker)
 
-    title = f"simulating {preset.name}"
-    return build_dataset(out, plan, settings, count - n_test, overwrite, title, make)
+    return build_dataset(
+        out,
+        plan_shards(out, count, size),
+        make_missing,
+        settings=settings,
+        test_from=count - n_test,
+        title=f"simulating {preset.name}",
+        overwrite=overwrite,
+    )
 
 
 def _check(
@@ -131,69 +130,52 @@ def _check(
         raise StorageError(f"{out.parent}: cannot be made ({error.strerror})") from error
 
 
-def _shard_size(count: int, asked: int | None) -> int:
-    least = _whole_batches(min_shard_size(count))
-    if asked is None:
-        return max(DEFAULT_SHARD_SIZE, least)
-    if asked < 1:
-        raise UsageError(f"--shard-size {asked}: must be at least 1")
-    if _whole_batches(asked) < least:
+def _shard_size(count: int, requested: int | None) -> int:
+    minimum = _round_to_batches(min_shard_size(count))
+    if requested is None:
+        return max(DEFAULT_SHARD_SIZE, minimum)
+    if requested < 1:
+        raise UsageError(f"--shard-size {requested}: must be at least 1")
+    if _round_to_batches(requested) < minimum:
         raise UsageError(
-            f"--shard-size {asked}: makes more than {MAX_SHARDS} files, which HDF5 may have to hold"
-            f" open together; give at least {least}"
+            f"--shard-size {requested}: makes more than {MAX_SHARDS} files, which HDF5 may have to"
+            f" hold open together; give at least {minimum}"
         )
-    return _whole_batches(asked)
+    return _round_to_batches(requested)
 
 
-def _whole_batches(count: int) -> int:
+def _round_to_batches(count: int) -> int:
     return -(-count // RENDER_BATCH) * RENDER_BATCH
 
 
 def _tasks(
-    plan: list[Shard], preset: Preset, seed: int, device: str, test_from: int, out: Path
+    shards: list[ShardRange], preset: Preset, seed: int, device: str, test_from: int, out: Path
 ) -> list[ShardTask]:
-    """What makes each shard of a set."""
     attributes: dict[str, str | int] = {
         "preset": preset.name,
         "preset_yaml": preset.to_yaml(),
         "seed": seed,
-        "device": device.partition(":")[0],
-        **versions(),
+        "device": device_type(device),
+        **simulation_versions(),
     }
-    home = out.parent.absolute()
+    base = out.parent.absolute()
     tasks = []
-    for shard in plan:
-        own = attributes | {"start": shard.start, "test_from": shard.test_from(test_from)}
-        tasks.append(
-            ShardTask(home, shard.file, preset, seed, shard.start, shard.count, device, own)
-        )
+    for shard in shards:
+        first_test = shard.first_test_image(test_from)
+        shard_attributes = {**attributes, "start": shard.start, "test_from": first_test}
+        tasks.append(ShardTask(base, shard, preset, seed, device, shard_attributes))
     return tasks
 
 
 def _processes(workers: Workers, tasks: list[ShardTask]) -> int:
-    """How many processes to work in."""
+    """Number of processes to use."""
     if workers == "auto":
-        worth_it = sum(map(_subpixels, tasks)) > MIN_PARALLEL_SUBPIXELS
-        workers = available_cores() if worth_it and tasks[0].device.startswith("cpu") else 1
-    return min(workers, len(tasks))
+        saves_time = sum(map(_subpixels, tasks)) > MIN_PARALLEL_SUBPIXELS
+        workers = available_cores() if saves_time and tasks[0].device == "cpu" else 1
+    return max(1, min(workers, len(tasks)))
 
 
 def _subpixels(task: ShardTask) -> int:
-    """What a shard costs: subpixels, of which a small image takes as long as some more."""
+    """Cost of a shard in rendered subpixels."""
     spec = task.preset.image
-    return task.count * max((spec.pixels * spec.supersampling) ** 2, MIN_IMAGE_SUBPIXELS)
-
-
-def _make(
-    tasks: list[ShardTask],
-    processes: int,
-    scheduler: str | None,
-    progress: Tracker,
-    finished: Finished,
-) -> None:
-    if scheduler is not None and tasks:
-        make_on_cluster(tasks, scheduler, progress, finished)
-    elif processes > 1:
-        make_in_processes(tasks, processes, progress, finished)
-    else:
-        make_here(tasks, progress, finished)
+    return task.shard.count * max((spec.pixels * spec.supersampling) ** 2, MIN_IMAGE_SUBPIXELS)

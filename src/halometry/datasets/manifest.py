@@ -1,10 +1,10 @@
-"""What a set in the making is to be, and which of its shards are finished."""
+"""Manifest: the settings that a dataset is made with, and which of its shards are finished."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from textwrap import shorten
@@ -12,41 +12,41 @@ from typing import Any
 
 import yaml
 
-from halometry.datasets.shards import Shard, checksum, shard_folder
-from halometry.datasets.store import is_store, storage_error
-from halometry.errors import StorageError, UsageError
-from halometry.io import write_text
+from halometry.datasets.index import list_shards
+from halometry.datasets.shards import Shard, ShardRange, shard_folder
+from halometry.datasets.store import is_store, open_store
+from halometry.errors import DataError, StorageError, UsageError
+from halometry.io import header, write_text
 
-SETTINGS, SUMS, LOCK = "set.yaml", "SHA256SUMS", ".lock"
+MANIFEST, CHECKSUMS, LOCK = "manifest.yaml", "SHA256SUMS", ".lock"
 SHARD_NAME = re.compile(r"\d{5}\.h5")
-PARTIAL = re.compile(r".+\.[0-9a-f]{8}\.partial")
-SUM_LINE = re.compile(r"([0-9a-f]{64})  (\d{5}\.h5)")
-NAMED = 3  # differences that a message lists
-LONGEST = 40  # letters of a value in it
+PARTIAL_NAME = re.compile(r".+\.[0-9a-f]{8}\.partial")
+MAX_DIFFERENCES_SHOWN = 3
+MAX_VALUE_LENGTH = 40  # characters of a value in a message
 
 
-class Ledger:
-    """The folder of a set's shards: `set.yaml` with its configuration, and `SHA256SUMS`.
+class Manifest:
+    """The folder of a dataset's shards, and `manifest.yaml` in it with the dataset's settings.
 
-    A shard is finished once its checksum is written down here, so that a process may be killed
-    at any moment.
+    A shard gets its name only when it is complete, so a process may be killed at any moment.
 
     Args:
-        index: path of the set.
+        index: path of the dataset.
     """
 
     def __init__(self, index: Path) -> None:
         self.index, self.folder = index, shard_folder(index)
+        self.path = self.folder / MANIFEST
 
-    def refuse_foreign(self) -> None:
-        """Refuse files that are no set in the making, or a single store.
+    def check_foreign_files(self) -> None:
+        """Check that no files of others are where the dataset is to be written.
 
         Raises:
-            UsageError: the index is there without a configuration, or the folder is another's.
+            UsageError: there is an index without a manifest, or the folder has other files.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError(f"{self.folder}: is where the shards belong, but is a file")
-        if (self.folder / SETTINGS).exists():
+        if self.path.exists():
             return
         if self.index.exists():
             raise UsageError(
@@ -54,180 +54,152 @@ class Ledger:
             )
         if not self.folder.exists():
             return
-        strangers = [path.name for path in self.folder.iterdir() if not _is_ours(path.name)]
-        if strangers:
+        foreign = [path.name for path in self.folder.iterdir() if not _is_own_file(path.name)]
+        if foreign:
             raise UsageError(
-                f"{self.folder}: is where the shards belong, but holds {strangers[0]};"
+                f"{self.folder}: is where the shards belong, but holds {foreign[0]};"
                 " choose another --out"
             )
 
     @contextmanager
-    def claim(self) -> Iterator[None]:
-        """Keep the folder, which is made if need be, for this process; a kill releases it.
+    def lock(self) -> Iterator[None]:
+        """Make the folder if needed, and lock it for this process; the lock ends with the process.
 
         Raises:
-            UsageError: another process is making this set.
+            UsageError: another process makes this dataset.
             StorageError: the folder cannot be made or written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            file = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise StorageError(f"{self.folder}: cannot be made ({error.strerror})") from error
         try:
-            if not _take(lock):
+            if not _lock_file(file):
                 raise UsageError(
                     f"{self.index}: another process is making this set; wait for it, or choose"
                     " another --out"
                 )
             yield
         finally:
-            os.close(lock)
+            os.close(file)
 
-    def agree(self, settings: dict[str, Any]) -> None:
-        """Write down what the set is to be, or make sure that this was written down earlier.
+    def check_settings(self, settings: dict[str, Any]) -> None:
+        """Write the settings of a new dataset, or compare them with those of an existing one.
 
         Raises:
-            UsageError: something else is there.
+            UsageError: the existing dataset has other settings.
         """
-        path = self.folder / SETTINGS
-        if not path.exists():
-            write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+        text = yaml.safe_dump(header("manifest") | settings, sort_keys=False, allow_unicode=True)
+        if not self.path.exists():
+            self.clear()  # shards without a manifest may be of any dataset
+            write_text(self.path, text)
             return
         try:
-            there = yaml.safe_load(path.read_text(encoding="utf-8"))
+            existing = yaml.safe_load(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UsageError(
-                f"{path}: cannot be read; choose another --out or add --overwrite"
+                f"{self.path}: cannot be read; choose another --out or add --overwrite"
             ) from error
-        if differences := _differences(there, yaml.safe_load(yaml.safe_dump(settings))):
-            more = len(differences) - NAMED
+        if differences := _differences(existing, yaml.safe_load(text)):
+            hidden = len(differences) - MAX_DIFFERENCES_SHOWN
             raise UsageError(
-                f"{self.folder}: holds a set with {', '.join(differences[:NAMED])}"
-                f"{f' and {more} more differences' if more > 0 else ''};"
+                f"{self.folder}: holds a set with {', '.join(differences[:MAX_DIFFERENCES_SHOWN])}"
+                f"{f' and {hidden} more differences' if hidden > 0 else ''};"
                 " choose another --out or add --overwrite"
             )
 
     def clear(self) -> None:
-        """Remove the set, its configuration last; files of other kinds stay.
+        """Remove the dataset, its manifest last; files of other kinds stay.
 
         Raises:
-            UsageError: the index is no store.
+            UsageError: the index is not an HDF5 file.
             StorageError: no permission.
         """
         if self.index.exists() and not is_store(self.index):
             raise UsageError(f"{self.index}: is no store, and stays; choose another --out")
-        ours = [path for path in self.folder.iterdir() if _is_ours(path.name)]
-        last = (SUMS, SETTINGS)
-        ours.sort(key=lambda path: (path.name in last, path.name == SETTINGS))
+        files = [path for path in self.folder.iterdir() if _is_own_file(path.name)]
+        files.sort(key=lambda path: path.name == MANIFEST)
         try:
-            for path in (self.index, *ours):
+            for path in (self.index, *files):
                 if path.name != LOCK:
                     path.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"{error.filename}: cannot be removed ({error.strerror})") from error
 
-    def sweep(self) -> None:
-        """Remove what a process that was killed had begun to write."""
+    def remove_partial_files(self) -> None:
+        """Remove unfinished files of processes that were killed."""
         beside = self.index.parent.glob("*.partial")
-        for path in [*self.folder.iterdir(), *beside]:
-            of_index = path.name.startswith(f"{self.index.name}.")
-            if PARTIAL.fullmatch(path.name) and (path.parent == self.folder or of_index):
+        partial_indices = [path for path in beside if path.name.startswith(f"{self.index.name}.")]
+        for path in (*self.folder.iterdir(), *partial_indices):
+            if PARTIAL_NAME.fullmatch(path.name):
                 with suppress(OSError):
                     path.unlink()
 
-    def verified(self, plan: list[Shard], seen: Callable[[Shard], None]) -> list[Shard]:
-        """The finished ones among planned shards whose bytes are still what they were.
+    def finished_shards(self, plan: list[ShardRange]) -> dict[str, Shard]:
+        """Shards of a plan that are finished, by their file.
 
-        Args:
-            plan: file, start and count of each.
-            seen: is told of each one that was looked at.
+        A shard that the index lists must have the size given there. Another one must be readable.
         """
-        sums = self._sums()
-        good = []
-        for shard in plan:
-            path = self.index.parent / shard.file
-            with suppress(OSError):
-                expected = sums.get(path.name)
-                if expected is not None and checksum(path) == expected:
-                    size = path.stat().st_size
-                    good.append(Shard(shard.file, shard.start, shard.count, size, expected))
-            seen(shard)
-        return good
+        base, listed = self.index.parent, {shard.file: shard for shard in list_shards(self.index)}
+        finished = {}
+        for planned in plan:
+            with suppress(OSError, DataError):
+                shard = listed.get(planned.file)
+                if shard is None:
+                    open_store(base / planned.file).close()
+                    finished[planned.file] = Shard.from_file(planned, base)
+                elif (base / shard.file).stat().st_size == shard.bytes:
+                    finished[planned.file] = shard
+        return finished
 
-    def _sums(self) -> dict[str, str]:
-        try:
-            lines = (self.folder / SUMS).read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError):
-            return {}
-        found = [SUM_LINE.fullmatch(line) for line in lines]  # the last may be cut short
-        return {match[2]: match[1] for match in found if match}
-
-    def record(self, shard: Shard) -> None:
-        """Note a shard as finished.
+    def write_checksums(self, shards: list[Shard]) -> None:
+        """Write the checksums of all shards to `SHA256SUMS`, for the program `sha256sum`.
 
         Raises:
             StorageError: no room or no permission.
         """
-        path = self.folder / SUMS
-        try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(_line(shard))
-        except OSError as error:
-            raise storage_error(path, error) from error
-
-    def rewrite(self, shards: list[Shard]) -> None:
-        """Write the checksums of these shards and of no others, in their order."""
-        text = "".join(map(_line, shards))
-        path = self.folder / SUMS
-        if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
-            write_text(path, text)
+        lines = [f"{shard.sha256}  {Path(shard.file).name}\n" for shard in shards]
+        write_text(self.folder / CHECKSUMS, "".join(lines))
 
 
-def _line(shard: Shard) -> str:
-    return f"{shard.sha256}  {Path(shard.file).name}\n"
+def _is_own_file(name: str) -> bool:
+    own_names = (MANIFEST, CHECKSUMS, LOCK)
+    return name in own_names or any(kind.fullmatch(name) for kind in (SHARD_NAME, PARTIAL_NAME))
 
 
-def _is_ours(name: str) -> bool:
-    known = name in (SETTINGS, SUMS, LOCK)
-    return known or any(kind.fullmatch(name) for kind in (SHARD_NAME, PARTIAL))
-
-
-def _take(lock: int) -> bool:
-    """Whether a lock could be had, or there are none on this system."""
+def _lock_file(file: int) -> bool:
+    """Lock an open file; False if another process has locked it."""
     try:
         import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a network's file system without locks
-        return True
+    except (ImportError, OSError):  # a system, or a network file system, without locks
+        pass
     return True
 
 
-def _differences(there: Any, here: Any) -> list[str]:
-    """What differs between two nested configurations, in words."""
-    old, new = _flat(there), _flat(here)
-    keys = [*old, *(key for key in new if key not in old)]
+def _differences(existing: Any, wanted: Any) -> list[str]:
+    """Differences between two nested settings, as text."""
+    old, new = _flatten(existing), _flatten(wanted)
     return [
-        f"{key} {_short(old.get(key, 'not set'))} (now {_short(new.get(key, 'not set'))})"
-        for key in keys
+        f"{key} {_shorten(old.get(key, 'not set'))} (now {_shorten(new.get(key, 'not set'))})"
+        for key in old | new
         if old.get(key) != new.get(key)
     ]
 
 
-def _short(value: Any) -> str:
-    """A value on one line, though it may be a description."""
-    return shorten(str(value), LONGEST, placeholder=" ...")
+def _shorten(value: Any) -> str:
+    return shorten(str(value), MAX_VALUE_LENGTH, placeholder=" ...")
 
 
-def _flat(values: Any, before: str = "") -> dict[str, Any]:
+def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one mapping with keys such as `image.pixels`."""
     if not isinstance(values, dict):
-        return {before: values}
+        return {prefix: values}
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{before}.{key}" if before else str(key))
+        flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat

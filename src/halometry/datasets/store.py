@@ -1,4 +1,4 @@
-"""The project's own file of labeled images: HDF5, open to anyone with h5py."""
+"""Stores: HDF5 files of labeled images, which any HDF5 library reads."""
 
 from __future__ import annotations
 
@@ -12,28 +12,25 @@ from typing import Any
 import h5py
 import numpy as np
 
-from halometry import __version__
 from halometry.config import TASKS, Task
 from halometry.datasets.shards import check_shards
-from halometry.errors import DataError, StorageError
-from halometry.io import partial_path
-
-FORMAT, FORMAT_VERSION = "halometry-store", 1
+from halometry.errors import DataError, FormatError, StorageError
+from halometry.io import check_header, header, partial_path
 
 
 class StoreWriter:
-    """Write a store piece by piece; it appears under its name only when it is whole.
+    """Writer of a store, in parts; the file gets its name only when it is complete.
 
     Args:
         path: the file to write.
-        count: images in all.
+        count: number of images.
         shape: (C, H, W) of an image.
-        dtype: of the images, `int32` for counts.
-        task: what the labels are: class indices or mass fractions.
-        class_names: of a classification.
-        attributes: anything else worth knowing, kept as HDF5 attributes.
-        units: of the parameters, by name.
-        compress: smaller, and several times slower to read.
+        dtype: type of the images, `int32` for counts.
+        task: type of the labels: class indices or mass fractions.
+        class_names: names of the classes of a classification.
+        attributes: other HDF5 attributes.
+        units: units of the parameters, by name.
+        compress: whether to compress images; they are then several times slower to read.
 
     Raises:
         StorageError: no room or no permission; nothing is left behind.
@@ -68,21 +65,24 @@ class StoreWriter:
 
     def _create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._disk = ErrorLatchingFile(self.partial, "w+")
-        self._file = h5py.File(self._disk, "w")
-        packing: dict[str, Any] = {"shuffle": True, "compression": "gzip", "compression_opts": 1}
+        self._target = ErrorLatchingFile(self.partial, "w+")
+        self._file = h5py.File(self._target, "w")
+        compression: dict[str, Any] = {
+            "shuffle": True,
+            "compression": "gzip",
+            "compression_opts": 1,
+        }
         self._images = self._file.create_dataset(
             "images",
             (self.count, *self.shape),
             self.dtype,
-            **({"chunks": (1, *self.shape), **packing} if self.compress else {}),
+            **({"chunks": (1, *self.shape), **compression} if self.compress else {}),
         )
         label_type = "int64" if self.task == "classification" else "float64"
         self._labels = self._file.create_dataset("labels", (self.count,), label_type)
         self._file.create_group("parameters")
         self._parameters: dict[str, h5py.Dataset] = {}
-        attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, "task": self.task}
-        attributes |= {"halometry_version": __version__, **self.attributes}
+        attributes = header("dataset") | {"task": self.task} | self.attributes
         if self.class_names:
             attributes["class_names"] = list(self.class_names)
         self._file.attrs.update(attributes)
@@ -105,20 +105,22 @@ class StoreWriter:
                 self._parameters[name][start:stop] = values
         except (OSError, RuntimeError) as error:
             raise storage_error(self.path, error) from error
-        if self._disk.failure is not None:
-            raise storage_error(self.path, self._disk.failure) from self._disk.failure
+        if self._target.failure is not None:
+            raise storage_error(self.path, self._target.failure) from self._target.failure
 
     def _new_parameter(self, name: str, like: np.ndarray) -> h5py.Dataset:
         shape = (self.count, *like.shape[1:])
-        made = self._file["parameters"].create_dataset(name, shape, like.dtype, compression="gzip")
-        made.attrs["unit"] = self.units.get(name, "")
-        return made
+        dataset = self._file["parameters"].create_dataset(
+            name, shape, like.dtype, compression="gzip"
+        )
+        dataset.attrs["unit"] = self.units.get(name, "")
+        return dataset
 
     def _flush(self) -> None:
-        """Give every dataset its place in the file in a fixed order.
+        """Write all datasets to the file in a fixed order.
 
-        HDF5 places what is left of a dataset when its last handle goes, and Python lets go of
-        one when it likes: a profiler or a debugger would change the bytes. So handles are kept.
+        HDF5 writes the rest of a dataset when its last handle is closed. When Python closes it
+        would depend on profilers and debuggers, so the handles are kept until here.
         """
         for dataset in (self._images, self._labels, *self._parameters.values()):
             dataset.flush()
@@ -133,10 +135,10 @@ class StoreWriter:
             if error is None:
                 self._flush()
             self._file.close()
-            self._disk.close()
+            self._target.close()
             if error is None:
-                if self._disk.failure is not None:
-                    raise self._disk.failure
+                if self._target.failure is not None:
+                    raise self._target.failure
                 os.replace(self.partial, self.path)
         except OSError as failure:
             if error is None:
@@ -146,12 +148,12 @@ class StoreWriter:
 
 
 def is_store(path: str | Path) -> bool:
-    """Whether a path looks like an HDF5 file by its first bytes or its name."""
+    """Whether a file is HDF5 by its first bytes or its name."""
     path = Path(path)
     try:
         with path.open("rb") as file:
             return file.read(8) == b"\x89HDF\r\n\x1a\n" or path.suffix in (".h5", ".hdf5")
-    except OSError:  # no file, or one that may not be read: whoever reads it says so
+    except OSError:  # the reader reports a file that is missing or cannot be read
         return False
 
 
@@ -159,25 +161,15 @@ def open_store(path: str | Path) -> h5py.File:
     """Open a store for reading.
 
     Raises:
-        DataError: damaged, another kind of HDF5 file, or shards missing or cut short; whether
-            every byte of them is right is for `halometry.datasets.index.verify` to say.
+        DataError: the file is damaged or of another format, or a shard is missing or truncated.
+            `halometry.datasets.index.verify_shards` checks every byte.
     """
     try:
         file = h5py.File(path, "r")
     except OSError as error:
         raise DataError(f"{path}: is damaged or not an HDF5 file; make or copy it again") from error
-    missing = [key for key in ("images", "labels") if key not in file]
-    if file.attrs.get("format") != FORMAT or missing:
-        file.close()
-        raise DataError(f"{path}: is an HDF5 file of another kind, not a halometry store")
-    images, labels = file["images"].shape, file["labels"].shape
-    if len(images) != 4 or labels != images[:1] or file.attrs.get("task") not in TASKS:
-        file.close()
-        raise DataError(
-            f"{path}: images of shape {images} and labels of shape {labels} do not make a store;"
-            " (N, C, H, W), (N,) and the attribute 'task' are expected"
-        )
     try:
+        _check_content(Path(path), file)
         check_shards(Path(path), file)
     except DataError:
         file.close()
@@ -185,21 +177,40 @@ def open_store(path: str | Path) -> h5py.File:
     return file
 
 
+def _check_content(path: Path, file: h5py.File) -> None:
+    try:
+        check_header(file.attrs, "dataset", path)
+    except FormatError as error:
+        raise DataError(str(error)) from error
+    shapes = [file[name].shape if name in file else None for name in ("images", "labels")]
+    images, labels = shapes
+    valid = images is not None and len(images) == 4 and labels == images[:1]
+    if not valid or file.attrs.get("task") not in TASKS:
+        raise DataError(
+            f"{path}: images of shape {images} and labels of shape {labels} do not make a dataset;"
+            " (N, C, H, W), (N,) and the attribute 'task' are expected"
+        )
+
+
 def read_attributes(file: h5py.File) -> dict[str, Any]:
-    """The attributes of a store as plain Python values."""
-    plain = {}
-    for key, value in file.attrs.items():
-        plain[key] = value.item() if isinstance(value, np.generic) else value
-    if "class_names" in plain:
-        plain["class_names"] = [str(name) for name in plain["class_names"]]
-    return plain
+    """Attributes of a store as plain Python values."""
+    attributes = {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in file.attrs.items()
+    }
+    if "class_names" in attributes:
+        attributes["class_names"] = [str(name) for name in attributes["class_names"]]
+    return attributes
 
 
 class ErrorLatchingFile(io.FileIO):
-    """A file that remembers the first failure to write and takes everything after it in silence.
+    """File that keeps its first write error and ignores all later writes.
 
-    HDF5 cannot close a file that it cannot write to: it would lose data without a word, or fill
-    the screen. So it never learns of a full disk; who writes looks at `failure` instead.
+    HDF5 cannot close a file that it cannot write to: it loses data without an error or prints many.
+    So it is not told of a full disk, and the caller checks `failure`.
+
+    Attributes:
+        failure: the first error.
     """
 
     failure: OSError | None = None
@@ -223,11 +234,16 @@ class ErrorLatchingFile(io.FileIO):
             return size or 0
 
     def flush(self) -> None:
-        """Nothing to do: writes are not buffered."""
+        """Do nothing: writes are not buffered."""
 
 
 def storage_error(path: Path, error: Exception) -> StorageError:
-    """What to tell a user whose file cannot be written."""
+    """Return the error to raise for a file that cannot be written.
+
+    Args:
+        path: the file.
+        error: what the system or HDF5 raised.
+    """
     code = getattr(error, "errno", None)
     if code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
         reason = "the disk is full; free space or choose another place"

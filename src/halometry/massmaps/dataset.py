@@ -1,4 +1,4 @@
-"""The verb `map`: a labeled set whose images are maps of mass, for networks to learn from."""
+"""Mapping of the mass in a labeled dataset, as a dataset for networks to learn from."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from halometry.datasets.build import Finished, build_dataset, min_shard_size, plan_shards
+from halometry.datasets.build import Shards, build_dataset
 from halometry.datasets.dataset import LabeledImages, has_parameters, preset_from_dataset
 from halometry.datasets.open import open_dataset
 from halometry.datasets.readers import Image
-from halometry.datasets.shards import Shard
+from halometry.datasets.shards import Shard, ShardRange, min_shard_size, plan_shards
 from halometry.datasets.store import StoreWriter, open_store
 from halometry.errors import UsageError
 from halometry.io import check_writable
@@ -22,14 +22,12 @@ from halometry.log import Tracker, with_progress
 from halometry.massmaps.mapper import CHANNELS, MassMapper, format_shape
 from halometry.massmaps.pool import IMAGES_PER_BATCH, MassMapBatch, MassMapPool, stack_pixels
 from halometry.parallel import Workers, check_workers
-from halometry.provenance import versions
+from halometry.provenance import simulation_versions
 from halometry.simulation import Preset, Scene, load_preset, scene_units
 
-DEFAULT_SHARD_SIZE = (
-    256  # images, a quarter of those of `simulate`: what is lost by a stop takes minutes
-)
+DEFAULT_SHARD_SIZE = 256  # images; mapping them takes minutes
 SCENE_PARAMETERS = [field.name for field in fields(Scene) if field.name != "task"]
-COPIED_ATTRIBUTES = ("preset", "preset_yaml", "seed", "device")  # attributes of a simulated set
+COPIED_ATTRIBUTES = ("preset", "preset_yaml", "seed", "device")  # of the simulated dataset
 
 
 @with_progress
@@ -43,33 +41,34 @@ def map_mass(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Path:
-    """Map the mass in every image of a labeled set, into a set for networks to learn from.
+    """Map the mass in every image of a labeled dataset.
 
-    Each image becomes three channels: the root of its counts, what the best smooth lens leaves
-    of it in units of the noise, and the mass in each cell that explains this. Where the set was
-    simulated, the search for the lens begins at the true one. The set is written in shards, as
-    `simulate` writes it: where it was begun earlier, the finished ones are kept.
+    Each image becomes three channels: the square root of its counts, the residual of the best
+    smooth lens in units of the noise, and the mass in each cell that explains the residual. In a
+    simulated dataset the fit of the lens starts at the true lens. The result is a store in shards,
+    as `simulate` writes it. The same call continues an interrupted one and keeps its finished
+    shards.
 
     Args:
         data: a store, or a folder of labeled images of counts.
-        out: the HDF5 file to write; `mapped.h5` has its shards in `mapped.shards/`.
-        preset: that the images follow; that of a simulated set if not given. By another than its
-            own a set is mapped with `no_truth_init`.
-        workers: processes to work in; `auto` takes one for each core.
-        blind: search for the lens of simulated images, too, as in a real one, which takes five
-            times as long.
-        overwrite: remove a set that is there.
+        out: the HDF5 file to write; the shards of `mapped.h5` are in `mapped.shards/`.
+        preset: preset that the images follow, by default that of a simulated dataset. With
+            another one, fits do not start at the true lenses.
+        workers: number of processes; `auto` takes one for each core.
+        no_truth_init: whether to fit the lenses of simulated images as those of real images,
+            without starting at the true lens; this takes five times as long.
+        overwrite: whether to remove an existing dataset.
         progress: whether to show progress bars.
 
     Returns:
         `out`.
 
     Raises:
-        DataError: there is no such set, or an image of it holds no counts.
-        UsageError: no preset is given and the set has none; another set is there already; see
-            `MassMapper`.
-        StorageError: no room or no permission.
-        UnavailableError: a process ended. After either, finished shards are kept.
+        DataError: there is no such dataset, or an image in it is not one of counts.
+        UsageError: no preset is given and the dataset has none, another dataset exists at `out`,
+            or the preset cannot be used; see `MassMapper`.
+        StorageError: no room or no permission; finished shards are kept.
+        UnavailableError: a worker process was killed; finished shards are kept.
 
     Example:
         >>> halometry.map_mass("lenses.h5", "mapped.h5")  # doctest: +SKIP
@@ -79,77 +78,57 @@ def map_mass(
     check_workers(workers)
     if "mass_map_preset" in labeled.attributes:
         raise UsageError(f"{labeled.source}: is mapped already")
-    own = preset_from_dataset(labeled)
-    chosen = own if preset is None else preset
+    own_preset = preset_from_dataset(labeled)
+    chosen = own_preset if preset is None else preset
     if chosen is None:
         raise UsageError(
             f"{labeled.source}: does not say which preset its images follow; give it with --preset"
         )
     chosen = chosen if isinstance(chosen, Preset) else load_preset(chosen)
-    mapping = MassMapPool(chosen, len(labeled), workers)
-    mapper = mapping.mapper
-    # The true lenses have to be known, and that preset's.
-    no_truth_init = (
-        no_truth_init or mapper.preset != own or not has_parameters(labeled, SCENE_PARAMETERS)
-    )
-    _check(labeled, mapper, no_truth_init)
-    check_writable(out)
-    test = np.zeros(len(labeled), bool) if labeled.roles is None else labeled.roles == "test"
-    order, test_from = np.argsort(test, kind="stable"), int((~test).sum())  # those for testing last
-    plan = plan_shards(out, len(labeled), max(DEFAULT_SHARD_SIZE, min_shard_size(len(labeled))))
-    kept = {key: value for key, value in labeled.attributes.items() if key in COPIED_ATTRIBUTES}
-    kept |= {"mass_map_preset": mapper.preset.to_yaml(), "channels": ", ".join(CHANNELS)}
-    kept |= {"no_truth_init": int(no_truth_init), **versions()}
-
-    def make(left: list[Shard], progress: Tracker, finished: Finished) -> None:
-        done = mapping.map_batches(_jobs(labeled, order, test_from, left, no_truth_init))
-        for shard in left:
-            own = {"start": shard.start, "test_from": shard.test_from(test_from)}
-            writer = StoreWriter(
-                out.parent / shard.file,
-                count=shard.count,
-                shape=mapper.shape,
-                dtype="float16",
-                task=labeled.task,
-                class_names=labeled.class_names,
-                attributes=kept | own,
-                units=scene_units(mapper.preset),
-                compress=False,
-            )
-            with writer:
-                row = 0
-                while row < shard.count:
-                    job, images = next(done)
-                    writer.write(row, stack_pixels(images), job.labels, job.parameters)
-                    row += len(images)
-                    progress.advance(len(images))
-            finished(shard.written(out.parent))
-
-    settings = {
-        "count": len(labeled),
-        "images": labeled.fingerprint,
-        "no_truth_init": no_truth_init,
-        **versions(),
-        "preset": mapper.preset.model_dump(mode="json", exclude_none=True),
-    }
-    title = f"mapping {mapper.preset.name}"
-    with mapping:
-        return build_dataset(out, plan, settings, test_from, overwrite, title, make)
+    with MassMapPool(chosen, len(labeled), workers) as pool:
+        has_truth = chosen == own_preset and has_parameters(labeled, SCENE_PARAMETERS)
+        source = _Source(labeled, use_truth=has_truth and not no_truth_init)
+        _check_images(labeled, pool.mapper, check_counts=not source.use_truth)
+        check_writable(out)
+        size = max(DEFAULT_SHARD_SIZE, min_shard_size(len(labeled)))
+        settings = {
+            "count": len(labeled),
+            "n_test": len(labeled) - source.test_from,
+            "images": labeled.fingerprint,
+            "no_truth_init": not source.use_truth,
+            **simulation_versions(),
+            "preset": chosen.model_dump(mode="json", exclude_none=True),
+        }
+        return build_dataset(
+            out,
+            plan_shards(out, len(labeled), size),
+            lambda missing, tracker: _map_shards(missing, tracker, source, pool, out.parent),
+            settings=settings,
+            test_from=source.test_from,
+            title=f"mapping {chosen.name}",
+            overwrite=overwrite,
+        )
 
 
-def _check(labeled: LabeledImages, mapper: MassMapper, each: bool) -> None:
-    """Refuse a set that is not of a preset's images, or, where `each` is looked at, not of counts.
+def _check_images(labeled: LabeledImages, mapper: MassMapper, *, check_counts: bool) -> None:
+    """Check that a dataset has images that a mapper takes.
+
+    Args:
+        labeled: the dataset.
+        mapper: the mapper.
+        check_counts: whether to check that each image is one of counts.
 
     Raises:
-        ReadError, UsageError: it is not.
+        ReadError: an image is not one of counts.
+        UsageError: the images have another shape than those of the preset.
     """
-    shape, wanted = labeled.images.shape[1:], mapper.preset.image.shape
-    if tuple(shape) != wanted:
+    shape, expected = labeled.images.shape[1:], mapper.preset.image.shape
+    if tuple(shape) != expected:
         raise UsageError(
             f"{labeled.source}: its images are {format_shape(shape)}, those of preset"
-            f" {mapper.preset.name} {format_shape(wanted)}; give another with --preset"
+            f" {mapper.preset.name} {format_shape(expected)}; give another with --preset"
         )
-    if each:
+    if check_counts:
         for k, name in enumerate(labeled.names):
             mapper.prepare(_image(labeled.images[np.array([k])][0], name))
 
@@ -160,43 +139,90 @@ def _image(pixels: np.ndarray, name: str) -> Image:
 
 @dataclass(frozen=True)
 class _LabeledBatch(MassMapBatch):
-    """Images of a set, their labels, and their true parameters where they are known."""
+    """Images of a dataset with their labels, and their true parameters if they are known."""
 
     labels: np.ndarray = field(kw_only=True)
     parameters: dict[str, np.ndarray] = field(kw_only=True)
 
 
-def _jobs(
-    labeled: LabeledImages, order: np.ndarray, test_from: int, shards: list[Shard], blind: bool
-) -> Iterator[_LabeledBatch]:
-    """The images of some shards of a set in this order, a few at a time, those for testing apart.
+class _Source:
+    """A labeled dataset in the order in which it is mapped: test images last.
 
-    The numbers of some that go together increase, as files are read.
+    Args:
+        labeled: the dataset.
+        use_truth: whether fits start at the true lenses.
     """
-    with ExitStack() as stack:
-        kept: Any = None
-        if has_parameters(labeled, SCENE_PARAMETERS):
-            kept = stack.enter_context(open_store(labeled.source))["parameters"]
-        for shard in shards:
-            rows = order[shard.start : shard.start + shard.count]
-            for part in np.split(rows, [shard.test_from(test_from)]):
-                for first in range(0, len(part), IMAGES_PER_BATCH):
-                    yield _job(labeled, part[first : first + IMAGES_PER_BATCH], kept, blind)
+
+    def __init__(self, labeled: LabeledImages, *, use_truth: bool) -> None:
+        self.labeled, self.use_truth = labeled, use_truth
+        is_test = np.zeros(len(labeled), bool)
+        if labeled.roles is not None:
+            is_test = labeled.roles == "test"
+        self.order = np.argsort(is_test, kind="stable")
+        self.test_from = int((~is_test).sum())
+
+    def batches(self, shards: list[ShardRange]) -> Iterator[_LabeledBatch]:
+        """Batches of the images of shards; test images are in batches of their own.
+
+        Row numbers increase within a batch, as HDF5 needs it.
+        """
+        with ExitStack() as stack:
+            parameters: Any = None
+            if has_parameters(self.labeled, SCENE_PARAMETERS):
+                parameters = stack.enter_context(open_store(self.labeled.source))["parameters"]
+            for shard in shards:
+                rows = self.order[shard.start : shard.start + shard.count]
+                for part in np.split(rows, [shard.first_test_image(self.test_from)]):
+                    for first in range(0, len(part), IMAGES_PER_BATCH):
+                        yield self._batch(part[first : first + IMAGES_PER_BATCH], parameters)
+
+    def _batch(self, rows: np.ndarray, parameters: Any) -> _LabeledBatch:
+        pairs = zip(self.labeled.images[rows], rows, strict=True)
+        truth = {
+            name: _read_rows(parameters[name], rows) for name in SCENE_PARAMETERS if parameters
+        }
+        return _LabeledBatch(
+            [_image(pixels, self.labeled.names[k]) for pixels, k in pairs],
+            truth if self.use_truth else None,
+            labels=self.labeled.labels[rows],
+            parameters=truth,
+        )
 
 
-def _job(labeled: LabeledImages, rows: np.ndarray, kept: Any, blind: bool) -> _LabeledBatch:
-    pairs = zip(labeled.images[rows], rows, strict=True)
-    truth = {name: _rows(kept[name], rows) for name in SCENE_PARAMETERS} if kept else {}
-    return _LabeledBatch(
-        [_image(pixels, labeled.names[k]) for pixels, k in pairs],
-        None if blind else truth,
-        labels=labeled.labels[rows],
-        parameters=truth,
-    )
+def _read_rows(dataset: Any, rows: np.ndarray) -> np.ndarray:
+    """Rows of an HDF5 dataset; consecutive rows as a slice, which is much faster."""
+    first, stop = int(rows[0]), int(rows[-1]) + 1
+    values: np.ndarray = dataset[first:stop] if stop - first == len(rows) else dataset[rows]
+    return values
 
 
-def _rows(dataset: Any, rows: np.ndarray) -> np.ndarray:
-    """Some rows of a dataset: at once, where one follows the other, which is much faster."""
-    first, last = int(rows[0]), int(rows[-1]) + 1
-    found: np.ndarray = dataset[first:last] if last - first == len(rows) else dataset[rows]
-    return found
+def _map_shards(
+    shards: list[ShardRange], progress: Tracker, source: _Source, pool: MassMapPool, base: Path
+) -> Shards:
+    """Map the images of shards and write them; yields each finished shard."""
+    labeled, preset = source.labeled, pool.preset
+    attributes = {k: v for k, v in labeled.attributes.items() if k in COPIED_ATTRIBUTES}
+    attributes |= {"mass_map_preset": pool.preset_yaml, "channels": ", ".join(CHANNELS)}
+    attributes |= {"no_truth_init": int(not source.use_truth), **simulation_versions()}
+    mapped_batches = pool.map_batches(source.batches(shards))
+    for shard in shards:
+        place = {"start": shard.start, "test_from": shard.first_test_image(source.test_from)}
+        writer = StoreWriter(
+            base / shard.file,
+            count=shard.count,
+            shape=pool.mapper.shape,
+            dtype="float16",
+            task=labeled.task,
+            class_names=labeled.class_names,
+            attributes=attributes | place,
+            units=scene_units(preset),
+            compress=False,
+        )
+        with writer:
+            row = 0
+            while row < shard.count:
+                batch, images = next(mapped_batches)
+                writer.write(row, stack_pixels(images), batch.labels, batch.parameters)
+                row += len(images)
+                progress.advance(len(images))
+        yield Shard.from_file(shard, base)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from datetime import UTC, datetime
 
@@ -16,6 +15,7 @@ from halometry.datasets.splits import Split
 from halometry.errors import UsageError
 from halometry.models.predictor import TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
+from halometry.provenance import versions
 from halometry.runs.config import DataRecord, RunConfig
 from halometry.runs.execution import Execution
 from halometry.runs.recipe import Recipe
@@ -176,11 +176,3 @@ def _target(data: LabeledImages, split: Split, recipe: Recipe) -> TargetConfig:
             transform=recipe.target, mean=float(encoded.mean()), std=float(encoded.std())
         )
     return target
-
-
-def versions() -> dict[str, str]:
-    """Versions of what results depend on."""
-    from importlib.metadata import version
-
-    names = ("halometry", "torch", "timm", "lightning", "caustics", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -1,4 +1,4 @@
-"""Sets of maps: what they keep, how they are made and go on, and what is refused."""
+"""Datasets of mass maps: content, continuation after an interruption, errors."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ SMALL, LARGE = "demo_classification", "common_test_1"
 SEED = 11
 
 
-def test_a_mapped_set_keeps_all_but_the_images(lenses: Path, mapped: Path) -> None:
+def test_mapped_dataset_keeps_labels_roles_and_parameters(lenses: Path, mapped: Path) -> None:
     before, after = open_dataset(lenses), open_dataset(mapped)
     assert after.images.shape == (len(before), 3, 48, 48)
     np.testing.assert_array_equal(before.labels, after.labels)
     np.testing.assert_array_equal(before.roles, after.roles)
-    with open_store(lenses) as there, open_store(mapped) as here:
-        assert set(there["parameters"]) == set(here["parameters"])
+    with open_store(lenses) as source, open_store(mapped) as maps:
+        assert set(source["parameters"]) == set(maps["parameters"])
         np.testing.assert_array_equal(
-            there["parameters"]["source_x"], here["parameters"]["source_x"]
+            source["parameters"]["source_x"], maps["parameters"]["source_x"]
         )
         np.testing.assert_allclose(
-            here["images"][:5, 0], np.sqrt(there["images"][:5, 0]), rtol=1e-3
+            maps["images"][:5, 0], np.sqrt(source["images"][:5, 0]), rtol=1e-3
         )
 
 
-def test_a_mapped_set_is_looked_at_with_its_maps(mapped: Path, tmp_path: Path) -> None:
+def test_show_draws_mapped_dataset_with_its_maps(mapped: Path, tmp_path: Path) -> None:
     data = open_dataset(mapped)
     np.testing.assert_array_equal(data.display_image(3), data.images[3, 0])
-    drawn = show(mapped, tmp_path / "mapped.png", count=3)
-    assert drawn is not None
-    assert drawn.stat().st_size > 10_000
+    picture = show(mapped, tmp_path / "mapped.png", count=3)
+    assert picture is not None
+    assert picture.stat().st_size > 10_000
 
 
-def test_a_set_of_another_preset_is_mapped_blindly(lenses: Path, tmp_path: Path) -> None:
+def test_dataset_of_another_preset_is_mapped_without_truth(lenses: Path, tmp_path: Path) -> None:
     other = load_preset(SMALL).model_copy(update={"name": "other"})
     few = first_images(open_dataset(lenses), 3)
     made = open_dataset(map_mass(few, tmp_path / "mapped.h5", preset=other))
@@ -54,7 +54,7 @@ def test_a_set_of_another_preset_is_mapped_blindly(lenses: Path, tmp_path: Path)
 
 
 def first_images(data: LabeledImages, count: int) -> LabeledImages:
-    """The first images of a set, as a set."""
+    """The first images of a dataset, as a dataset."""
     assert data.roles is not None
     return replace(
         data,
@@ -65,7 +65,7 @@ def first_images(data: LabeledImages, count: int) -> LabeledImages:
     )
 
 
-def test_an_image_without_counts_is_named_before_the_work(lenses: Path, tmp_path: Path) -> None:
+def test_image_without_counts_is_reported_before_mapping(lenses: Path, tmp_path: Path) -> None:
     few = first_images(open_dataset(lenses), 3)
     images = few.images[:].astype(np.float32)
     images[2] = np.random.default_rng(0).normal(images[2])
@@ -74,20 +74,22 @@ def test_an_image_without_counts_is_named_before_the_work(lenses: Path, tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_stopped_map_goes_on_with_the_same_bytes(
+def test_interrupted_mapping_is_continued_to_the_same_images(
     lenses: Path, mapped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("halometry.massmaps.dataset.SHARD", 32)
+    monkeypatch.setattr("halometry.massmaps.dataset.DEFAULT_SHARD_SIZE", 32)
     out, write = tmp_path / "mapped.h5", StoreWriter.write
     seen: list[int] = []
 
-    def some(writer: StoreWriter, start: int, images: np.ndarray, *others: Any) -> None:
+    def write_until_interrupt(
+        writer: StoreWriter, start: int, images: np.ndarray, *others: Any
+    ) -> None:
         seen.append(len(images))
         if sum(seen) == 80:  # in the third shard of the first call
             raise KeyboardInterrupt
         write(writer, start, images, *others)
 
-    monkeypatch.setattr(StoreWriter, "write", some)
+    monkeypatch.setattr(StoreWriter, "write", write_until_interrupt)
     with pytest.raises(KeyboardInterrupt):
         map_mass(lenses, out)
     assert not out.exists()
@@ -100,11 +102,11 @@ def test_a_stopped_map_goes_on_with_the_same_bytes(
         assert len(read_shards(other)) == 3
         np.testing.assert_array_equal(one["images"], other["images"])
         np.testing.assert_array_equal(one["labels"], other["labels"])
-    assert map_mass(lenses, out) == out  # complete: nothing is done again
+    assert map_mass(lenses, out) == out  # complete: no file is written
     assert [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("0*.h5"))] == written
 
 
-def test_processes_map_what_one_maps(lenses: Path, mapped: Path, tmp_path: Path) -> None:
+def test_worker_processes_give_the_same_maps(lenses: Path, mapped: Path, tmp_path: Path) -> None:
     again = map_mass(lenses, tmp_path / "again.h5", workers=2)
     with open_store(mapped) as one, open_store(again) as other:
         np.testing.assert_array_equal(one["images"], other["images"])
@@ -130,9 +132,7 @@ def test_test_images_of_folders_come_last(tmp_path: Path) -> None:
     np.testing.assert_allclose(made.images[:, 0], counts[order, 0].sqrt(), rtol=1e-3)
 
 
-def test_images_for_testing_come_last_with_their_own_parameters(
-    lenses: Path, tmp_path: Path
-) -> None:
+def test_test_images_come_last_with_their_parameters(lenses: Path, tmp_path: Path) -> None:
     data = open_dataset(lenses)
     roles = np.where(np.arange(len(data)) % 3 == 1, "test", "train")
     mixed = replace(data, images=LazyImages(lenses), roles=roles)
@@ -147,7 +147,9 @@ def test_images_for_testing_come_last_with_their_own_parameters(
         np.testing.assert_allclose(made["images"][:, 0], roots, rtol=1e-3)
 
 
-def test_sets_that_cannot_be_mapped_are_refused(lenses: Path, mapped: Path, tmp_path: Path) -> None:
+def test_invalid_datasets_and_options_are_refused(
+    lenses: Path, mapped: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match="mapped already"):
         map_mass(mapped, tmp_path / "out.h5")
     with pytest.raises(UsageError, match="150 x 150"):
@@ -163,7 +165,7 @@ def test_sets_that_cannot_be_mapped_are_refused(lenses: Path, mapped: Path, tmp_
         map_mass(lenses, mapped, preset=other)
     with pytest.raises(UsageError, match="workers 0"):
         map_mass(lenses, tmp_path / "out.h5", workers=0)
-    strange = replace(open_dataset(lenses), attributes={})
+    without_preset = replace(open_dataset(lenses), attributes={})
     with pytest.raises(UsageError, match="--preset"):
-        map_mass(strange, tmp_path / "out.h5")
+        map_mass(without_preset, tmp_path / "out.h5")
     assert not list(tmp_path.iterdir())

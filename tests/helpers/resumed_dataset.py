@@ -1,4 +1,4 @@
-"""The set that several tests of simulation make, and make again."""
+"""The dataset that tests of interrupted simulations make and continue."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ OPTIONS: dict[str, Any] = {"seed": SEED, "shard_size": SHARD, "n_test": 20}
 
 
 def again(out: Path, count: int = COUNT, **changed: Any) -> Path:
-    """The set of these tests, or what is left to do of it."""
+    """Make the dataset, or continue it."""
     return simulate(PRESET, count, out=out, **(OPTIONS | changed))
 
 
 def content(index: Path) -> dict[str, bytes]:
-    """All files of a set."""
+    """Bytes of all files of a dataset."""
     files = [index, *index.with_suffix(".shards").iterdir()]
     return {path.name: path.read_bytes() for path in files}
