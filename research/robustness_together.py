@@ -30,7 +30,7 @@ METRICS = {"classification": "auc", "regression": "rmse"}
 
 def curve(record: Record, shift: str) -> list[tuple[float, float, float, float]]:
     """Factor, metric, and both ends of its interval, for each step of a shift."""
-    identity, key = SHIFTS[shift].identity, METRICS[record["task"]]
+    identity, key = SHIFTS[shift].unchanged_at, METRICS[record["task"]]
     points = []
     for step in record["steps"]:
         if step["shift"] in (None, shift):

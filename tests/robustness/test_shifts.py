@@ -1,4 +1,4 @@
-"""Presets that are moved: the same scenes but for one thing, which moves as told."""
+"""Distribution shifts: the scenes of a shifted preset differ in the shifted property only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from halometry.simulation.distributions import LogNormal, PowerLaw, Quantity, Tr
 from halometry.simulation.sampling import sersic_flux
 from helpers.presets import changed_preset
 
-MOVES = {  # what of a scene each shift moves, and by which power of the factor
+SCALED_PARAMETERS = {  # parameters of a scene that a shift multiplies, and the factor's power
     "sky": {},
     "background": {"background_rms": 1},
     "exposure": {"exposure": 1, "background_rms": 1, "source_brightness": 1,
@@ -29,23 +29,23 @@ MOVES = {  # what of a scene each shift moves, and by which power of the factor
 }  # fmt: skip
 
 
-def brightness(preset: Preset) -> float:
-    """Expected counts of the first scene, in all."""
+def total_counts(preset: Preset) -> float:
+    """Sum of the expected counts of the first image."""
     scene = draw_scenes(preset, 0, 0, 1).to("cpu", torch.float64)
     return float(render(scene, preset).sum())
 
 
 @pytest.mark.parametrize("name", [name for name in list_presets() if "as_run" not in name])
-def test_scenes_stay_but_for_what_is_moved(name: str) -> None:
+def test_shift_multiplies_its_parameters_and_no_others(name: str) -> None:
     preset = load_preset(name)
     if preset.halos is not None:
         preset = preset.model_copy(
             update={"halos": None, "subhalos": load_preset("model_1").subhalos}
         )
     before = draw_scenes(preset, 3, 0, 4).parameters()
-    moved = 0
-    for shift, powers in MOVES.items():
-        for factor in SHIFTS[shift].steps:
+    tested = 0
+    for shift, powers in SCALED_PARAMETERS.items():
+        for factor in SHIFTS[shift].factors:
             try:
                 other = shift_preset(preset, shift, factor)
             except (ConfigError, UsageError):
@@ -57,35 +57,35 @@ def test_scenes_stay_but_for_what_is_moved(name: str) -> None:
                 power = powers.get(key, 0)
                 same = np.allclose(values, before[key], rtol=1e-9)
                 if power:
-                    as_told = np.allclose(values, before[key] * float(factor) ** power, rtol=1e-9)
-                    assert as_told or same, (shift, factor, key)
+                    scaled = np.allclose(values, before[key] * float(factor) ** power, rtol=1e-9)
+                    assert scaled or same, (shift, factor, key)
                 else:
                     assert same, (shift, factor, key)
-            moved += 1
-    assert moved >= 15
+            tested += 1
+    assert tested >= 15
 
 
-def test_counts_are_what_the_detector_makes_of_them() -> None:
+def test_detector_shifts_change_total_counts_as_expected() -> None:
     preset = load_preset("demo_classification")
-    whole, sky = brightness(preset), preset.image.sky * preset.image.pixels**2
+    whole, sky = total_counts(preset), preset.image.sky * preset.image.pixels**2
     twice = {name: shift_preset(preset, name, 2) for name in ("sky", "exposure", "psf")}
     assert all(twice.values())
-    assert brightness(twice["sky"]) == pytest.approx(whole + sky)
-    assert brightness(twice["exposure"]) == pytest.approx(2 * whole)
-    assert brightness(twice["psf"]) == pytest.approx(whole, rel=0.01)  # a little leaves the image
+    assert total_counts(twice["sky"]) == pytest.approx(whole + sky)
+    assert total_counts(twice["exposure"]) == pytest.approx(2 * whole)
+    assert total_counts(twice["psf"]) == pytest.approx(whole, rel=0.01)  # a little leaves the image
     assert twice["psf"].image.psf_sigma == pytest.approx(2 * preset.image.psf_sigma)
 
 
-def test_larger_pixels_see_the_same_sky() -> None:
+def test_pixel_scale_shift_keeps_total_light_and_sky_brightness() -> None:
     preset = load_preset("common_test_1")
     larger = shift_preset(preset, "pixel_scale", 1.25)
     assert larger is not None
     assert larger.image.sky == pytest.approx(1.25**2 * preset.image.sky)
-    light = [brightness(p) - p.image.sky * p.image.pixels**2 for p in (preset, larger)]
-    assert light[1] == pytest.approx(light[0], rel=0.02)  # all the light is in either image
+    light = [total_counts(p) - p.image.sky * p.image.pixels**2 for p in (preset, larger)]
+    assert light[1] == pytest.approx(light[0], rel=0.02)  # both images contain all the light
 
 
-def test_a_larger_source_has_the_same_light() -> None:
+def test_source_size_shift_keeps_total_light() -> None:
     for name in ("common_test_1", "euclid"):
         preset = load_preset(name)
         scenes = [
@@ -99,50 +99,50 @@ def test_a_larger_source_has_the_same_light() -> None:
         np.testing.assert_allclose(fluxes[1], fluxes[0], rtol=1e-6)
 
 
-def test_magnitudes_move_the_light_of_the_lens() -> None:
+def test_lens_light_shift_multiplies_light_given_as_magnitude() -> None:
     preset = load_preset("euclid")
     scenes = [draw_scenes(p, 0, 0, 3) for p in (preset, shift_preset(preset, "lens_light", 4)) if p]
     ratio = scenes[1].lens_light_brightness / scenes[0].lens_light_brightness
     np.testing.assert_allclose(ratio.numpy(), 4, rtol=1e-6)
 
 
-def test_light_is_added_where_there_is_none() -> None:
+def test_added_lens_light_applies_only_without_lens_light() -> None:
     preset = load_preset("demo_classification")
     assert shift_preset(preset, "added_lens_light", 0) == preset
-    lit = shift_preset(preset, "added_lens_light", 0.1)
-    assert lit is not None
-    assert shift_preset(lit, "added_lens_light", 0.1) is None
+    with_light = shift_preset(preset, "added_lens_light", 0.1)
+    assert with_light is not None
+    assert shift_preset(with_light, "added_lens_light", 0.1) is None
     assert shift_preset(preset, "lens_light", 2) is None
-    images = [sample(p, 0, 0, 1)[0][0, 0] for p in (preset, lit)]
+    images = [sample(p, 0, 0, 1)[0][0, 0] for p in (preset, with_light)]
     bright = (images[1] - images[0])[22:26, 22:26].mean()
     assert bright > 10 * (images[1] - images[0])[:4, :4].abs().mean()
 
 
-def test_nothing_of_it_is_none_and_too_much_is_refused() -> None:
+def test_missing_property_gives_none_and_invalid_shifts_raise() -> None:
     preset = load_preset("common_test_1")
     assert shift_preset(preset, "background", 2) is None
     with pytest.raises(ConfigError, match="common_test_1, shear x 2: 'lens.shear': must stay betw"):
         shift_preset(preset, "shear", 2)
     with pytest.raises(UsageError, match="unknown shift 'skye', did you mean 'sky'"):
         shift_preset(preset, "skye", 2)
-    with pytest.raises(UsageError, match="a Poisson law times a factor is no Poisson law"):
+    with pytest.raises(UsageError, match="a Poisson distribution cannot be multiplied"):
         scale_quantity(Quantity(poisson=3), 2)
 
 
-def test_a_preset_with_files_of_its_own_can_be_moved(tmp_path: Path) -> None:
+def test_preset_that_refers_to_files_can_be_shifted(tmp_path: Path) -> None:
     np.save(tmp_path / "psf.npy", np.ones((3, 3)))
     preset = changed_preset(
         tmp_path, "demo_mass", image__psf={"file": "psf.npy"}, image__psf_sigma=0.0
     )
-    moved = shift_preset(preset, "sky", 2)
-    assert moved is not None
-    assert moved.image.psf == preset.image.psf
-    assert "psf.npy" in moved.to_yaml()
-    assert str(tmp_path) not in moved.to_yaml()
+    shifted = shift_preset(preset, "sky", 2)
+    assert shifted is not None
+    assert shifted.image.psf == preset.image.psf
+    assert "psf.npy" in shifted.to_yaml()
+    assert str(tmp_path) not in shifted.to_yaml()
 
 
 @pytest.mark.parametrize(
-    "law",
+    "quantity",
     [
         Quantity(value=2),
         Quantity(uniform=(1, 2)),
@@ -154,6 +154,8 @@ def test_a_preset_with_files_of_its_own_can_be_moved(tmp_path: Path) -> None:
         Quantity(uniform_disk=3),
     ],
 )
-def test_a_law_times_a_factor_draws_its_draws_times_it(law: Quantity) -> None:
-    drawn = [one.draw(np.random.default_rng(1), 50) for one in (law, scale_quantity(law, math.pi))]
-    np.testing.assert_allclose(drawn[1], math.pi * drawn[0], rtol=1e-9)
+def test_scaled_distribution_multiplies_the_draws(quantity: Quantity) -> None:
+    draws, scaled_draws = (
+        q.draw(np.random.default_rng(1), 50) for q in (quantity, scale_quantity(quantity, math.pi))
+    )
+    np.testing.assert_allclose(scaled_draws, math.pi * draws, rtol=1e-9)

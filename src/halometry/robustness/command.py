@@ -114,8 +114,8 @@ def _shifted_presets(
         if name not in SHIFTS:
             raise UsageError(f"--shifts {name}: unknown, {did_you_mean(name, SHIFTS)}")
         shift = SHIFTS[name]
-        for factor in shift.steps:
-            if factor == shift.identity:
+        for factor in shift.factors:
+            if factor == shift.unchanged_at:
                 continue
             try:
                 shifted = shift_preset(preset, name, factor)

@@ -37,8 +37,8 @@ def robustness_figure(
     for column, name in enumerate(shifts):
         shift = SHIFTS[name]
         factors = {step.factor: step for step in steps if step.shift == name}
-        factors = dict(sorted((factors | {shift.identity: unshifted}).items()))
-        start = list(factors).index(shift.identity)
+        factors = dict(sorted((factors | {shift.unchanged_at: unshifted}).items()))
+        start = list(factors).index(shift.unchanged_at)
         positions = np.arange(len(factors))
         for row, key in enumerate(titles):
             panel, color = axes[row, column], COLORS[row % len(COLORS)]

@@ -1,7 +1,8 @@
-"""Presets moved away from themselves, one thing at a time: noise, detector, lens, source, light.
+"""Distribution shifts: presets with one changed property of noise, detector, lens or source.
 
-A shifted preset draws the same scenes from the same streams, its one parameter multiplied, and
-its noise is begun from the same numbers: images of two steps differ by the shift alone.
+A shifted preset draws the same scenes from the same random streams, with one parameter multiplied
+by a factor. The noise uses the same random numbers. Images of two factors therefore differ by the
+shift only.
 """
 
 from __future__ import annotations
@@ -17,36 +18,37 @@ from halometry.simulation.config import LensLight, Source
 from halometry.simulation.distributions import Quantity
 from halometry.simulation.preset import Preset
 
-Change = Callable[[Preset, float], Preset | None]
-# Of the light added where a preset has none: the hackathon's lens galaxies (see its preset).
-ADDED_LIGHT_SERSIC_INDEX, ADDED_LIGHT_RADIUS = 2.5, 0.5
+Apply = Callable[[Preset, float], Preset | None]
+# Lens light that is added to presets without any, as in the preset `hackathon_2020`.
+ADDED_LIGHT_SERSIC_INDEX = 2.5
+ADDED_LIGHT_RADIUS = 0.5  # arcsec
 
 
 @dataclass(frozen=True)
 class Shift:
-    """One way to move away from a preset.
+    """A distribution shift: a property of presets that is multiplied by factors.
 
     Attributes:
-        told: what is multiplied, for tables and figures.
-        steps: factors, with the preset's own among them.
-        change: a preset's neighbor at a factor; None where the preset has no such thing.
-        own: the factor that leaves the preset as it is.
+        label: name of the property in tables and figures.
+        factors: factors to evaluate, with `unchanged_at` among them.
+        apply: computes the shifted preset; returns None if a preset does not have the property.
+        unchanged_at: factor that leaves the preset unchanged.
     """
 
     label: str
-    steps: tuple[float, ...]
-    apply: Change
-    identity: float = 1.0
+    factors: tuple[float, ...]
+    apply: Apply
+    unchanged_at: float = 1.0
 
 
 def sky(preset: Preset, factor: float) -> Preset | None:
-    """The sky's counts, and with them its Poisson noise."""
+    """Multiply the counts of the sky, and with them its Poisson noise."""
     spec = preset.image
     return _with_image(preset, sky=factor * spec.sky) if spec.sky else None
 
 
 def background(preset: Preset, factor: float) -> Preset | None:
-    """The Gaussian noise beside the Poisson noise."""
+    """Multiply the Gaussian noise."""
     spec = preset.image
     if spec.background is not None:
         return _with_image(preset, background=scale_quantity(spec.background, factor))
@@ -55,7 +57,10 @@ def background(preset: Preset, factor: float) -> Preset | None:
 
 
 def exposure(preset: Preset, factor: float) -> Preset:
-    """The time, and with it all counts; the background is as it was where it is not a rate."""
+    """Multiply the exposure time, and with it all counts.
+
+    A Gaussian background that is not a rate does not change.
+    """
     spec = preset.image
     if spec.exposure is not None:
         return _with_image(preset, exposure=scale_quantity(spec.exposure, factor))
@@ -66,15 +71,15 @@ def exposure(preset: Preset, factor: float) -> Preset:
 
 
 def psf(preset: Preset, factor: float) -> Preset | None:
-    """The width of a Gaussian point spread function."""
+    """Multiply the width of a Gaussian point spread function."""
     sigma = preset.image.psf_sigma
     return _with_image(preset, psf_sigma=factor * sigma) if sigma else None
 
 
 def pixel_scale(preset: Preset, factor: float) -> Preset | None:
-    """Pixels on the sky, as many as before; light and sky a pixel go with their area."""
+    """Multiply the pixel scale; counts per pixel of light and sky scale with the pixels' area."""
     spec = preset.image
-    if spec.psf is not None:  # a kernel belongs to its pixels
+    if spec.psf is not None:  # a kernel is sampled at the pixel scale
         return None
     return _with_image(
         _scale_all_brightness(preset, factor**2),
@@ -84,16 +89,15 @@ def pixel_scale(preset: Preset, factor: float) -> Preset | None:
 
 
 def shear(preset: Preset, factor: float) -> Preset | None:
-    """The external shear."""
-    law = preset.lens.shear
-    if law.support[1] == 0:
+    """Multiply the external shear."""
+    if preset.lens.shear.support[1] == 0:
         return None
-    lens = preset.lens.model_copy(update={"shear": scale_quantity(law, factor)})
+    lens = preset.lens.model_copy(update={"shear": scale_quantity(preset.lens.shear, factor)})
     return preset.model_copy(update={"lens": lens})
 
 
 def source_size(preset: Preset, factor: float) -> Preset:
-    """The source's radius; its light in all stays, so that a larger one is fainter."""
+    """Multiply the radius of the source at constant total light."""
     changes: dict[str, Any] = {"radius": scale_quantity(preset.source.radius, factor)}
     if preset.source.brightness is not None:
         changes["brightness"] = scale_quantity(preset.source.brightness, factor**-2)
@@ -101,28 +105,28 @@ def source_size(preset: Preset, factor: float) -> Preset:
 
 
 def lens_light(preset: Preset, factor: float) -> Preset | None:
-    """The light of the lens galaxy, where the preset has it."""
+    """Multiply the light of the lens galaxy."""
     if preset.lens_light is None:
         return None
     return preset.model_copy(update={"lens_light": _scale_brightness(preset.lens_light, factor)})
 
 
 def added_lens_light(preset: Preset, factor: float) -> Preset | None:
-    """Light of a lens galaxy where the preset has none, as a share of the source's brightness.
+    """Add the light of a lens galaxy, with a brightness of `factor` times that of the source.
 
-    A Sersic profile with the lens's shape; its numbers are fixed, so that all else of a scene is
-    drawn as before.
+    It is a Sersic profile with the shape of the lens. Its parameters are constants, so that all
+    other parameters of a scene are drawn as before. Presets with lens light return None.
     """
     brightness = preset.source.brightness
     if preset.lens_light is not None or brightness is None:
         return None
     if factor == 0:
         return preset
-    middle = factor * sum(brightness.support) / 2
+    added = factor * sum(brightness.support) / 2
     light = LensLight(
         sersic_index=Quantity(value=ADDED_LIGHT_SERSIC_INDEX),
         radius=Quantity(value=ADDED_LIGHT_RADIUS, unit="arcsec"),
-        brightness=Quantity(value=middle, unit=brightness.unit),
+        brightness=Quantity(value=added, unit=brightness.unit),
     )
     return preset.model_copy(update={"lens_light": light})
 
@@ -137,24 +141,29 @@ SHIFTS = {
     "source_size": Shift("size of the source", (0.5, 0.75, 1, 1.5, 2), source_size),
     "lens_light": Shift("light of the lens", (0.25, 0.5, 1, 2, 4), lens_light),
     "added_lens_light": Shift(
-        "light of the lens / source's", (0, 0.01, 0.03, 0.1, 0.3), added_lens_light, identity=0
+        "light of the lens / source's", (0, 0.01, 0.03, 0.1, 0.3), added_lens_light, unchanged_at=0
     ),
 }
 
 
 def shift_preset(preset: Preset, shift: str, factor: float) -> Preset | None:
-    """A preset moved by one of `SHIFTS`.
+    """Apply one of `SHIFTS` to a preset.
+
+    Args:
+        preset: preset to change.
+        shift: name in `SHIFTS`.
+        factor: factor on the property.
 
     Returns:
-        None where the preset has no such thing.
+        The shifted preset; None if the preset does not have the property.
 
     Raises:
-        UsageError: an unknown shift, or a parameter whose law cannot be multiplied.
-        ConfigError: the factor leaves the parameter's range.
+        UsageError: unknown shift, or a distribution that cannot be multiplied.
+        ConfigError: the shifted parameter is out of its range.
 
     Example:
         >>> from halometry.simulation import load_preset
-        >>> shifted(load_preset("common_test_1"), "sky", 2).image.sky
+        >>> shift_preset(load_preset("common_test_1"), "sky", 2).image.sky
         20.0
     """
     if shift not in SHIFTS:
@@ -162,55 +171,56 @@ def shift_preset(preset: Preset, shift: str, factor: float) -> Preset | None:
     changed = SHIFTS[shift].apply(preset, factor)
     if changed is None:
         return None
-    content = changed.model_dump(exclude_none=True)  # not as JSON, which has files without folders
+    content = changed.model_dump(exclude_none=True)  # JSON would drop the folders of files
     return validate(Preset, content, f"{preset.name}, {SHIFTS[shift].label} x {factor:g}")
 
 
-def scale_quantity(law: Quantity, factor: float) -> Quantity:
-    """A law whose draws are those of another, from the same stream, times a factor.
+def scale_quantity(quantity: Quantity, factor: float) -> Quantity:
+    """Multiply a distribution: with the same random numbers, its draws are `factor` times larger.
 
     Raises:
-        UsageError: a Poisson law, which has none.
+        UsageError: the distribution is a Poisson distribution.
     """
-    if law.poisson is not None:
-        raise UsageError("a Poisson law times a factor is no Poisson law; give another")
+    if quantity.poisson is not None:
+        raise UsageError("a Poisson distribution cannot be multiplied by a factor; use another one")
     changes: dict[str, Any] = {}
     for key in ("value", "uniform_disk"):
-        if (number := getattr(law, key)) is not None:
+        if (number := getattr(quantity, key)) is not None:
             changes[key] = factor * number
     for key in ("uniform", "log_uniform", "normal"):
-        if (pair := getattr(law, key)) is not None:
+        if (pair := getattr(quantity, key)) is not None:
             changes[key] = (factor * pair[0], factor * pair[1])
     for key, numbers in (
         ("truncated_normal", ("mean", "sigma", "low", "high")),
         ("log_normal", ("median", "low", "high")),
         ("power_law", ("low", "high")),
     ):
-        if (inner := getattr(law, key)) is not None:
+        if (inner := getattr(quantity, key)) is not None:
             update = {number: factor * getattr(inner, number) for number in numbers}
             changes[key] = inner.model_copy(update=update)
-    return law.model_copy(update=changes)
+    return quantity.model_copy(update=changes)
 
 
-def _add_to_magnitude(law: Quantity, by: float) -> Quantity:
-    """A law of magnitudes moved by some."""
+def _add_to_magnitude(quantity: Quantity, offset: float) -> Quantity:
+    """Add a constant to a distribution of magnitudes."""
     for key in ("value", "uniform", "normal"):
-        given = getattr(law, key)
-        if given is None:
+        value = getattr(quantity, key)
+        if value is None:
             continue
         if key == "value":
-            return law.model_copy(update={key: given + by})
-        ends = (given[0] + by, given[1] + by if key == "uniform" else given[1])
-        return law.model_copy(update={key: ends})
-    raise UsageError("only a value, a uniform or a normal law of magnitudes can be made brighter")
+            return quantity.model_copy(update={key: value + offset})
+        second = value[1] + offset if key == "uniform" else value[1]
+        return quantity.model_copy(update={key: (value[0] + offset, second)})
+    raise UsageError("magnitudes can be shifted only as 'value', 'uniform' or 'normal'")
 
 
 def _with_image(preset: Preset, **changes: Any) -> Preset:
+    """Return the preset with changed values of its `image`."""
     return preset.model_copy(update={"image": preset.image.model_copy(update=changes)})
 
 
 def _scale_all_brightness(preset: Preset, factor: float) -> Preset:
-    """All brightness that is given in counts a pixel, times a factor."""
+    """Multiply each brightness that is given in counts; magnitudes stay."""
     parts: dict[str, Any] = {}
     for name, part in (("source", preset.source), ("lens_light", preset.lens_light)):
         if part is not None and part.brightness is not None:
@@ -219,8 +229,9 @@ def _scale_all_brightness(preset: Preset, factor: float) -> Preset:
 
 
 def _scale_brightness(light: Source | LensLight, factor: float) -> Source | LensLight:
+    """Multiply the light of a source or a lens galaxy, given as brightness or magnitude."""
     if light.brightness is not None:
         return light.model_copy(update={"brightness": scale_quantity(light.brightness, factor)})
     assert light.magnitude is not None
-    moved = _add_to_magnitude(light.magnitude, -2.5 * math.log10(factor))
-    return light.model_copy(update={"magnitude": moved})
+    magnitude = _add_to_magnitude(light.magnitude, -2.5 * math.log10(factor))
+    return light.model_copy(update={"magnitude": magnitude})
