@@ -10,6 +10,7 @@ import halometry
 from halometry.publish.card import hub_metric, model_card, read_card
 from halometry.resources import weights_folder
 from halometry.runs.run import load_run
+from halometry.simulation import load_preset
 
 MEGABYTE = 1_000_000
 
@@ -34,3 +35,12 @@ def test_each_answers_and_its_card_is_true(name: str) -> None:
     found = {r.metric_type: r.metric_value for r in ModelCard(text).data.eval_results}
     assert found == {hub_metric(k): m["value"] for k, m in record["test"]["metrics"].items()}
     assert record["license"] == "mit"
+
+
+@pytest.mark.parametrize("name", halometry.list_weights())
+def test_bundled_run_on_mass_maps_accepts_maps_made_with_its_preset(name: str) -> None:
+    """A changed text of a preset, be it only a source, makes its mapped datasets unusable."""
+    data = load_run(name).config.data
+    if data.mass_map_preset is not None:
+        assert data.preset is not None
+        assert data.mass_map_preset == load_preset(data.preset).to_yaml()
