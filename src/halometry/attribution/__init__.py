@@ -1,1 +1,1 @@
-"""Attribution: which pixels a prediction depends on, beside the true substructure."""
+"""Attribution maps: how much each pixel contributes to a prediction."""

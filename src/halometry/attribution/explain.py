@@ -1,4 +1,4 @@
-"""A trained run, and a way to ask it what its answers rest on."""
+"""Attribution maps of a run's predictions."""
 
 from __future__ import annotations
 
@@ -30,25 +30,26 @@ from halometry.simulation import Preset, Scene, draw_scenes
 from halometry.simulation.render import convolve_gaussian, convolve_psf
 from halometry.simulation.substructure_maps import substructure_map
 
+DEFAULT_WIDTH = 1.0  # of the smoothing of a map if the PSF is unknown, pixels
+
 
 @dataclass(frozen=True)
 class Attribution:
-    """An image, and what an answer for it rests on.
+    """Attribution map of the prediction for one image.
 
     Attributes:
         name: of the image.
-        said: the answer.
-        image: (H, W), the mean over channels; of maps the root of the counts.
-        map: by how much each pixel speaks for the answer (H, W), seen through the preset's point
-            spread function; nothing speaks against it.
-        truth: what the substructure adds to the convergence (H, W), where that is known.
+        prediction: class and probability, or mass fraction, as text.
+        image: mean over channels (H, W); for mass-map inputs the square root of the counts.
+        map: positive contribution of each pixel to the prediction (H, W), smoothed with the PSF.
+        substructure: convergence of the true substructure (H, W); None if it is unknown.
     """
 
     name: str
     prediction: str
     image: np.ndarray
     map: np.ndarray
-    truth: np.ndarray | None = None
+    substructure: np.ndarray | None = None
 
     @property
     def peak(self) -> tuple[int, int]:
@@ -58,82 +59,89 @@ class Attribution:
 
 
 class Explainer:
-    """A run, and a way to ask it what its answers rest on.
+    """Compute attribution maps of a run's predictions.
 
     Args:
         run: the run.
-        preset: of the images, for their point spread function and scenes; None where unknown. Of
-            maps the images' that they are made of.
+        preset: preset of the images, for their PSF and scenes; None if it is unknown. For
+            mass-map inputs the preset of the images from which the maps are computed.
         method: see `attribution_maps`.
-        device: `auto`, `cpu`, or as PyTorch names it.
+        device: `auto`, `cpu`, or a PyTorch device.
 
     Raises:
         UnavailableError: captum is not installed.
-        RunError: an exported file, which has no gradients.
+        RunError: the run is an exported file, which has no gradients.
     """
 
     def __init__(self, run: AnyRun, preset: Preset | None, method: Method, device: str) -> None:
         import_captum()
         if preset is not None and run.config.data.mass_map_preset is not None:
-            preset = _as_its_maps(
-                preset, map_grid(preset_from_yaml(run.config.data.mass_map_preset))[1]
-            )
+            binning = map_grid(preset_from_yaml(run.config.data.mass_map_preset))[1]
+            preset = _at_map_resolution(preset, binning)
         self.run, self.preset, self.method = run, preset, method
         self.device = find_device(device)
-        self.predictors = _predictors(run, self.device)
+        self.predictors = _load_predictors(run, self.device)
 
     def explain(self, name: str, pixels: np.ndarray, scene: Scene | None = None) -> Attribution:
-        """Explain the answer for one image (c, H, W), of a scene (1) if that is known."""
+        """Explain the prediction for one image.
+
+        Args:
+            name: of the image.
+            pixels: raw (c, H, W).
+            scene: its scene (1), if it is known.
+        """
         raw = torch.tensor(pixels, dtype=torch.float32, device=self.device)
-        for one in self.predictors:
-            one.preprocessing.limits = extremes(raw[None])
+        for predictor in self.predictors:
+            predictor.preprocessing.limits = extremes(raw[None])
         with torch.no_grad():
-            said = self.predict(raw[None])[0].cpu().numpy()
+            prediction = self.predict(raw[None])[0].cpu().numpy()
         map_ = attribution_maps(self.predict, raw[None], self.method)[:, None].cpu()
-        same = self.preset is not None and pixels.shape[1:] == self.preset.image.shape[1:]
-        smooth = (
-            convolve_psf(map_, self.preset.image)
-            if self.preset and same
-            else convolve_gaussian(map_, 1.0)
-        )
-        truth = None
-        if self.preset is not None and same and scene is not None:
-            truth = substructure_map(scene, self.preset)[0].numpy()
+        preset = self.preset
+        if preset is not None and pixels.shape[1:] != preset.image.shape[1:]:
+            preset = None
+        substructure = None
+        if preset is not None and scene is not None:
+            substructure = substructure_map(scene, preset)[0].numpy()
+        if preset is None:
+            smooth = convolve_gaussian(map_, DEFAULT_WIDTH)
+        else:
+            smooth = convolve_psf(map_, preset.image)
         positive = smooth[0, 0].clamp_min(0).numpy()
-        picture = pixels[0] if self.run.config.data.mass_map_preset else pixels.mean(axis=0)
-        return Attribution(name, self._told(said), picture, positive, truth)
+        image = pixels[0] if self.run.config.data.mass_map_preset else pixels.mean(axis=0)
+        return Attribution(name, self._format(prediction), image, positive, substructure)
 
     def predict(self, raw: Tensor) -> Tensor:
-        """Raw images (B, c, H, W) to the run's answers, masses as points."""
-        answers = [one.points(one(raw)) for one in self.predictors]
-        return torch.stack(answers).mean(dim=0)
+        """Predict raw images (B, c, H, W): probabilities (B, K) or mass fractions (B,)."""
+        predictions = [predictor.points(predictor(raw)) for predictor in self.predictors]
+        return torch.stack(predictions).mean(dim=0)
 
-    def _told(self, said: np.ndarray) -> str:
-        names = self.run.config.class_names
-        return f"{names[int(said.argmax())]} {said.max():.0%}" if names else f"f_sub {said:.3f}"
+    def _format(self, prediction: np.ndarray) -> str:
+        if names := self.run.config.class_names:
+            return f"{names[int(prediction.argmax())]} {prediction.max():.0%}"
+        return f"f_sub {prediction:.3f}"
 
 
-def _predictors(run: AnyRun, device: str) -> list[Predictor]:
-    """What a run answers with, without its own gradients."""
+def _load_predictors(run: AnyRun, device: str) -> list[Predictor]:
+    """The predictors of a run, or of all members of an ensemble, with constant weights."""
     predictors = []
     for member in run.members if isinstance(run, Ensemble) else (run,):
         if not isinstance(member, Run):
             raise RunError(
-                f"{member.source}: an exported file has no gradients; give the run it was made of"
+                f"{member.source}: an exported file has no gradients; give the run folder"
             )
         predictors.append(member.predictor(device).requires_grad_(False))
     return predictors
 
 
-def _as_its_maps(preset: Preset, binning: int) -> Preset:
-    """A preset whose images are as large as their maps; a kernel of smaller pixels is left out."""
+def _at_map_resolution(preset: Preset, binning: int) -> Preset:
+    """A preset with the pixels of its mass maps; a PSF kernel with smaller pixels is removed."""
     if binning > 1 and preset.image.kernel is not None:
         preset = preset.model_copy(update={"image": preset.image.model_copy(update={"psf": None})})
     return with_larger_pixels(preset, binning, 1)
 
 
 def preset_or_none(run: AnyRun) -> Preset | None:
-    """The preset that a run's training images were drawn from, where there is one here."""
+    """Return the preset of a run's training images, or None if it is unknown."""
     try:
         return preset_of_run(run)
     except HalometryError:
@@ -143,30 +151,31 @@ def preset_or_none(run: AnyRun) -> Preset | None:
 def explain_rows(
     run: AnyRun, data: LabeledImages, rows: Sequence[int], device: str = "auto"
 ) -> list[Attribution]:
-    """What a run's answers for some images of a labeled set rest on.
+    """Explain the predictions for some images of a labeled dataset.
 
     Raises:
         UnavailableError: captum is not installed.
-        RunError: an exported file, which has no gradients.
+        RunError: the run is an exported file, which has no gradients.
     """
-    trained, preset = run.config.data, preset_or_none(run)
+    training_data, preset = run.config.data, preset_or_none(run)
     explainer = Explainer(run, preset, METHODS[0], device)
-    looks = []
+    seed = training_data.seed if training_data.shares_images_with(data) else None
+    attributions = []
     for row in rows:
         scene = None
-        if preset is not None and trained.seed is not None and trained.shares_images_with(data):
-            scene = draw_scenes(preset, trained.seed, int(row), 1)
+        if preset is not None and seed is not None:
+            scene = draw_scenes(preset, seed, int(row), 1)
         pixels = np.asarray(data.images[np.array([row])])[0]
-        looks.append(explainer.explain(data.names[row], pixels, scene))
-    return looks
+        attributions.append(explainer.explain(data.names[row], pixels, scene))
+    return attributions
 
 
-def attribution_figure(looks: Sequence[Attribution]) -> Figure:
+def attribution_figure(attributions: Sequence[Attribution]) -> Figure:
     """Images, maps and true substructure side by side."""
-    truth = [one.truth for one in looks if one.truth is not None]
+    known = [each.substructure for each in attributions if each.substructure is not None]
     return maps_figure(
-        [one.image for one in looks],
-        [one.map for one in looks],
-        [f"{shorten(Path(one.name).name)}\n{one.prediction}" for one in looks],
-        truth if len(truth) == len(looks) else None,
+        [each.image for each in attributions],
+        [each.map for each in attributions],
+        [f"{shorten(Path(each.name).name)}\n{each.prediction}" for each in attributions],
+        known if len(known) == len(attributions) else None,
     )

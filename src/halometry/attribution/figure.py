@@ -1,4 +1,4 @@
-"""The figures of `attribution`: maps beside images, and how far from the substructure they peak."""
+"""Figures of attribution: maps beside their images, and distances of maxima from substructure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from halometry.plotting import (
     with_style,
 )
 
-MAP_COLORS = "viridis"
+MAP_COLORMAP = "viridis"
+ROW_LABELS = ("image", "attribution", "substructure")
 
 
 @with_style
@@ -30,61 +31,63 @@ def maps_figure(
     images: Sequence[np.ndarray],
     maps: Sequence[np.ndarray],
     titles: Sequence[str],
-    truth: Sequence[np.ndarray] | None = None,
+    substructure: Sequence[np.ndarray] | None = None,
 ) -> Figure:
-    """Images above the maps of what an answer rests on, and above the true substructure.
+    """Images above their attribution maps, and above the true substructure if it is known.
 
     Args:
         images: each (H, W).
-        maps: one an image; each is scaled by its own maximum, whose place has a cross.
-        titles: one an image.
-        truth: what the substructure adds to the convergence, one an image.
+        maps: one per image; each is scaled by its maximum, which is marked by a cross.
+        titles: one per image.
+        substructure: convergence of the substructure, one per image.
     """
-    rows = 2 if truth is None else 3
-    made, axes = create_figure(1.75 * len(images) + 0.3, 1.85 * rows + 0.25, rows, len(images))
+    rows = 2 if substructure is None else 3
+    width, height = 1.75 * len(images) + 0.3, 1.85 * rows + 0.25
+    drawing, axes = create_figure(width, height, rows, len(images))
     for panel in axes.flat:
         hide_axes(panel)
-    top = max((float(np.quantile(one, 0.999)) for one in truth or ()), default=0.0) or 1.0
-    for k, (image, one, title) in enumerate(zip(images, maps, titles, strict=True)):
+    heights = (float(np.quantile(convergence, 0.999)) for convergence in substructure or ())
+    top = max(heights, default=0.0) or 1.0
+    for k, (image, map_, title) in enumerate(zip(images, maps, titles, strict=True)):
         axes[0, k].imshow(stretch(image), IMAGE_COLORMAP, origin="lower", interpolation="nearest")
         axes[0, k].set_title(title, fontsize=9, pad=3)
-        height = max(float(one.max()), np.finfo(float).tiny)
-        axes[1, k].imshow(one, MAP_COLORS, vmin=0, vmax=height, origin="lower")
-        row, column = np.unravel_index(one.argmax(), one.shape)
-        shown = [axes[1, k]]
-        if truth is not None:
+        maximum = max(float(map_.max()), np.finfo(float).tiny)
+        axes[1, k].imshow(map_, MAP_COLORMAP, vmin=0, vmax=maximum, origin="lower")
+        if substructure is not None:
             norm = PowerNorm(0.5, 0, top, clip=True)
-            axes[2, k].imshow(truth[k], MASS_COLORMAP, norm=norm, origin="lower")
-            shown.append(axes[2, k])
-        for panel in shown:
+            axes[2, k].imshow(substructure[k], MASS_COLORMAP, norm=norm, origin="lower")
+        row, column = np.unravel_index(map_.argmax(), map_.shape)
+        for panel in axes[1:, k]:
             panel.plot(column, row, "+", color="white", ms=9, mew=1.3)
-    names = ("image", "rests on", "substructure")[:rows]
-    for panel, name in zip(axes[:, 0], names, strict=True):
-        panel.set_ylabel(name, color=TEXT_COLOR, fontsize=9)
-    return made
+    for panel, label in zip(axes[:, 0], ROW_LABELS[:rows], strict=True):
+        panel.set_ylabel(label, color=TEXT_COLOR, fontsize=9)
+    return drawing
 
 
 @with_style
-def pointing_figure(kinds: Sequence[PointingGame]) -> Figure:
-    """Shares of maxima within each distance of the substructure, and of chance; a panel a kind."""
+def pointing_figure(games: Sequence[PointingGame]) -> Figure:
+    """Fraction of maxima within each distance of the substructure; one panel per kind.
+
+    The shaded region holds 95 % of the fractions that are expected by chance.
+    """
     color = colors_by_name(("maps", "chance"))
-    made, axes = create_figure(4.4 * len(kinds), 3.7, 1, len(kinds), sharey=True)
-    for panel, one in zip(axes[0], kinds, strict=True):
-        own = np.sort(one.own_distances)
-        reach = float(np.quantile(one.other_distances, 0.98))
-        steps = np.linspace(0, reach, 200)
-        found = np.searchsorted(own, steps, side="right") / len(one)
-        others = np.sort(one.other_distances, axis=None)
-        chance = np.searchsorted(others, steps, side="right") / len(others)
-        low, high = (binom.ppf(edge, len(one), chance) / len(one) for edge in (0.025, 0.975))
-        panel.fill_between(steps, low, high, color=color["chance"], alpha=0.18, lw=0)
-        panel.plot(steps, chance, color=color["chance"], lw=2, label="maps of other lenses")
-        panel.plot(steps, found, color=color["maps"], lw=2, label="the lens's own map")
-        panel.axvline(one.radius, color=MUTED_COLOR, lw=1, ls=":")
-        panel.set_title(f"{one.target}, {len(one)} lenses")
+    drawing, axes = create_figure(4.4 * len(games), 3.7, 1, len(games), sharey=True)
+    for panel, game in zip(axes[0], games, strict=True):
+        own = np.sort(game.own_distances)
+        others = np.sort(game.other_distances, axis=None)
+        reach = float(np.quantile(others, 0.98))
+        radii = np.linspace(0, reach, 200)
+        fraction = np.searchsorted(own, radii, side="right") / len(game)
+        chance = np.searchsorted(others, radii, side="right") / len(others)
+        low, high = (binom.ppf(edge, len(game), chance) / len(game) for edge in (0.025, 0.975))
+        panel.fill_between(radii, low, high, color=color["chance"], alpha=0.18, lw=0)
+        panel.plot(radii, chance, color=color["chance"], lw=2, label="maps of other lenses")
+        panel.plot(radii, fraction, color=color["maps"], lw=2, label="the lens's own map")
+        panel.axvline(game.radius, color=MUTED_COLOR, lw=1, ls=":")
+        panel.set_title(f"{game.target}, {len(game)} lenses")
         panel.set_xlabel("distance of the maximum, arcsec")
         panel.set_xlim(0, reach)
         panel.set_ylim(0, 1.02)
-    axes[0, 0].set_ylabel("share within")
+    axes[0, 0].set_ylabel("fraction within this distance")
     axes[0, 0].legend(loc="lower right", fontsize=9)
-    return made
+    return drawing

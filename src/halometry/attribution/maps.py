@@ -1,4 +1,4 @@
-"""Maps of the pixels that an answer rests on, by captum's methods."""
+"""Attribution maps of images by captum's methods."""
 
 from __future__ import annotations
 
@@ -13,31 +13,35 @@ from halometry.simulation.render import convolve_gaussian
 
 Method = Literal["integrated_gradients", "saliency", "occlusion"]
 METHODS: tuple[Method, ...] = get_args(Method)
-INTEGRATION_STEPS = 24  # of the integral
-GRADIENT_BATCH_SIZE = 8  # images that gradients are taken of together
-PATCH_FRACTION = 1 / 25  # side of what is occluded over that of the image
-BLUR_FRACTION = 1 / 30  # width of what takes fine structure away, over the side of the image
-MIN_PROBABILITY = 1e-30  # probability, so that its logarithm is finite
+INTEGRATION_STEPS = 24  # of integrated gradients
+GRADIENT_BATCH_SIZE = 8
+OCCLUSION_BATCH_SIZE = 64
+PATCH_FRACTION = 1 / 25  # side of an occluded patch, over the side of the image
+BLUR_FRACTION = 1 / 30  # width of the blur that removes fine structure, over the side
+MIN_PROBABILITY = 1e-30  # keeps logarithms finite
 
 
-def attribution_maps(predict: Callable[[Tensor], Tensor], images: Tensor, method: Method) -> Tensor:
-    """By how much each pixel speaks for the answer that is given.
+def attribution_maps(
+    predict_fn: Callable[[Tensor], Tensor], images: Tensor, method: Method
+) -> Tensor:
+    """Compute how much each pixel contributes to the prediction for its image.
 
-    The score explained is the log odds of the class with the highest probability, or the mass.
-    What is asked is what the image's fine structure does: the other end of the integral, and what
-    fills an occluded patch, is the image blurred by a thirtieth of its side.
+    The explained score is the log odds of the most probable class, or the mass. The baseline,
+    which is the start of the integral and fills occluded patches, is the image blurred by a
+    thirtieth of its side. The maps therefore show the contribution of the fine structure.
 
     Args:
-        answer: raw images (B, c, H, W) to probabilities (B, K) or masses (B,), differentiable.
+        predict_fn: raw images (B, c, H, W) to probabilities (B, K) or masses (B,),
+            differentiable.
         images: raw (B, c, H, W).
         method: `integrated_gradients` (Sundararajan et al. 2017,
-            https://arxiv.org/abs/1703.01365), which adds up to the difference of the scores of both
-            ends; `saliency`, the gradient's modulus (Simonyan et al. 2014,
-            https://arxiv.org/abs/1312.6034); `occlusion`, what the score loses where a patch is
+            https://arxiv.org/abs/1703.01365), whose sum is the difference of the scores of image
+            and baseline; `saliency`, the absolute gradient (Simonyan et al. 2014,
+            https://arxiv.org/abs/1312.6034); `occlusion`, the decrease of the score if a patch is
             blurred (Zeiler & Fergus 2014, https://arxiv.org/abs/1311.2901).
 
     Returns:
-        (B, H, W), summed over channels.
+        Maps (B, H, W), summed over channels.
 
     Raises:
         UnavailableError: captum is not installed.
@@ -45,20 +49,19 @@ def attribution_maps(predict: Callable[[Tensor], Tensor], images: Tensor, method
     captum = import_captum()
     images = images.float()
     with torch.no_grad():
-        answers = predict(images)
-    target = answers.argmax(dim=1) if answers.ndim == 2 else None
+        predictions = predict_fn(images)
+    target = predictions.argmax(dim=1) if predictions.ndim == 2 else None
 
     def score(raw: Tensor) -> Tensor:
-        answers = predict(raw)
-        return answers if answers.ndim == 1 else log_odds(answers)
+        predictions = predict_fn(raw)
+        return predictions if predictions.ndim == 1 else log_odds(predictions)
 
     side = images.shape[-1]
     if method == "saliency":
         maps = captum.Saliency(score).attribute(images.clone().requires_grad_(), target)
     else:
-        baselines = convolve_gaussian(images.flatten(0, 1)[:, None], side * BLUR_FRACTION).view(
-            images.shape
-        )
+        channels = images.flatten(0, 1)[:, None]
+        baselines = convolve_gaussian(channels, side * BLUR_FRACTION).view(images.shape)
         if method == "integrated_gradients":
             maps = captum.IntegratedGradients(score).attribute(
                 images,
@@ -69,38 +72,38 @@ def attribution_maps(predict: Callable[[Tensor], Tensor], images: Tensor, method
             )
         else:
             patch = max(2, round(side * PATCH_FRACTION))
-            window = (images.shape[1], patch, patch)
             with torch.no_grad():
                 maps = captum.Occlusion(score).attribute(
                     images,
-                    window,
+                    (images.shape[1], patch, patch),
                     (images.shape[1], patch // 2, patch // 2),
                     baselines,
                     target,
-                    perturbations_per_eval=max(1, 64 // len(images)),
+                    perturbations_per_eval=max(1, OCCLUSION_BATCH_SIZE // len(images)),
                 )
-    # The root of the darkest pixel, which is scaled to nothing, has no slope.
+    # The gradient of the square-root stretch is infinite at the darkest pixel.
     summed: Tensor = maps.detach().nan_to_num(0.0, 0.0, 0.0).sum(dim=1)
     return summed
 
 
 def log_odds(probabilities: Tensor) -> Tensor:
-    """Logarithm of the odds of each class (B, K) against all others together.
+    """Compute the log odds of each class (B, K) against all other classes.
 
     Example:
         >>> log_odds(torch.tensor([[0.5, 0.25, 0.25]]))[0, 0]
         tensor(0.)
     """
-    # The others' sum, not 1 - p, which has no digits left where p is almost 1.
+    # Not 1 - p, which has no significant digits if p is close to 1.
     others = probabilities @ (1 - torch.eye(probabilities.shape[1]).to(probabilities))
-    return probabilities.clamp_min(MIN_PROBABILITY).log() - others.clamp_min(MIN_PROBABILITY).log()
+    log_others = others.clamp_min(MIN_PROBABILITY).log()
+    return probabilities.clamp_min(MIN_PROBABILITY).log() - log_others
 
 
 def import_captum() -> Any:
-    """The module of captum's methods.
+    """Import the module `captum.attr`.
 
     Raises:
-        UnavailableError: it is not installed.
+        UnavailableError: captum is not installed.
     """
     try:
         from captum import attr

@@ -1,4 +1,8 @@
-"""Whether maps point at the substructure: distances of their maxima from it, beside chance."""
+"""Pointing game: whether maxima of attribution maps lie at the substructure.
+
+Reference:
+    Zhang et al. (2018), Int. J. Comput. Vis. 126, 1084, for the pointing game.
+"""
 
 from __future__ import annotations
 
@@ -12,50 +16,53 @@ from halometry.simulation import Scene
 
 
 def distances_to_substructure(scene: Scene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How far places lie from the heaviest subhalo of a lens, or from its line.
+    """Compute distances from positions to the heaviest subhalo, or the vortex, of each lens.
 
     Args:
         scene: B lenses.
-        x, y: places (n,), arcsec.
+        x, y: positions (n,), arcsec.
 
     Returns:
-        (B, n), arcsec; NaN for lenses without substructure.
+        Distances (B, n), arcsec; NaN for lenses without substructure.
 
     Example:
         >>> from halometry.simulation import draw_scenes, load_preset
         >>> scene = draw_scenes(load_preset("halo_mass"), seed=1, start=0, count=1)
         >>> heaviest = scene.subhalo_mass[0].argmax()
-        >>> at = scene.subhalo_x[0, heaviest].numpy(), scene.subhalo_y[0, heaviest].numpy()
-        >>> distances(scene, *map(np.atleast_1d, at))
+        >>> position = scene.subhalo_x[0, heaviest].numpy(), scene.subhalo_y[0, heaviest].numpy()
+        >>> distances_to_substructure(scene, *map(np.atleast_1d, position))
         array([[0.]])
     """
-    of = scene.parameters()
+    values = scene.parameters()
     rows = np.arange(len(scene))
-    heaviest = of["subhalo_mass"].argmax(axis=1)
-    lumps = of["subhalo_mass"][rows, heaviest] > 0
-    lines = of["vortex_mass"] > 0
-    to_lump = np.hypot(
-        x - of["subhalo_x"][rows, heaviest, None], y - of["subhalo_y"][rows, heaviest, None]
+    heaviest = values["subhalo_mass"].argmax(axis=1)
+    has_subhalo = values["subhalo_mass"][rows, heaviest] > 0
+    has_vortex = values["vortex_mass"] > 0
+    to_subhalo = np.hypot(
+        x - values["subhalo_x"][rows, heaviest, None],
+        y - values["subhalo_y"][rows, heaviest, None],
     )
-    cos, sin = np.cos(of["vortex_angle"])[:, None], np.sin(of["vortex_angle"])[:, None]
-    dx, dy = x - of["vortex_x"][:, None], y - of["vortex_y"][:, None]
-    beyond = np.abs(dx * cos + dy * sin) - of["vortex_length"][:, None] / 2
-    to_line = np.hypot(beyond.clip(0), dy * cos - dx * sin)
-    none = np.full_like(to_lump, np.nan)
-    return np.where(lumps[:, None], to_lump, np.where(lines[:, None], to_line, none))
+    angle, length = values["vortex_angle"][:, None], values["vortex_length"][:, None]
+    cos, sin = np.cos(angle), np.sin(angle)
+    dx, dy = x - values["vortex_x"][:, None], y - values["vortex_y"][:, None]
+    beyond_end = np.abs(dx * cos + dy * sin) - length / 2
+    to_vortex = np.hypot(beyond_end.clip(0), dy * cos - dx * sin)
+    to_none = np.full_like(to_subhalo, np.nan)
+    to_vortex = np.where(has_vortex[:, None], to_vortex, to_none)
+    return np.where(has_subhalo[:, None], to_subhalo, to_vortex)
 
 
 @dataclass(frozen=True)
 class PointingGame:
-    """Where the maxima of maps lie from the substructure of their lenses, of one kind.
+    """Distances of the maxima of maps from the substructure of their lenses.
 
-    Chance is what the maxima of the other lenses' maps do for a lens: they know where such maps
-    are bright, on the ring say, and nothing of this lens.
+    The maxima of other lenses' maps are the reference. They contain the common properties of the
+    maps, such as a bright ring, but no information on the substructure of this lens.
 
     Attributes:
-        what: the substructure.
-        apart: of the maximum of map j from the substructure of lens i (N, N), arcsec.
-        within: the radius that counts as a hit, arcsec.
+        target: kind of substructure.
+        distances: from the maximum of map j to the substructure of lens i (N, N), arcsec.
+        radius: largest distance of a hit, arcsec.
     """
 
     target: str
@@ -72,26 +79,26 @@ class PointingGame:
 
     @property
     def other_distances(self) -> np.ndarray:
-        """The same for the maxima of the N - 1 other maps (N, N - 1)."""
+        """Distances of the maxima of the N - 1 other maps (N, N - 1)."""
         count = len(self)
-        off = ~np.eye(count, dtype=bool)
-        return self.distances[off].reshape(count, count - 1)
+        is_other = ~np.eye(count, dtype=bool)
+        return self.distances[is_other].reshape(count, count - 1)
 
     @cached_property
     def hit_fraction(self) -> Interval:
-        """The share of maxima within the radius, with its binomial interval."""
+        """Fraction of maxima within the radius, with a binomial interval."""
         return binomial_interval(int((self.own_distances <= self.radius).sum()), len(self))
 
     @cached_property
     def chance_fraction(self) -> float:
-        """The same share by chance."""
+        """Fraction of the other maps' maxima within the radius."""
         return float((self.other_distances <= self.radius).mean())
 
     @cached_property
     def above_chance(self) -> Interval:
-        """Their difference, with a bootstrap interval over lenses."""
-        gain = (self.own_distances <= self.radius) - (self.other_distances <= self.radius).mean(
-            axis=1
-        )
-        rows = [np.arange(len(gain))]
-        return bootstrap(lambda drawn: gain[drawn].mean(axis=1), rows, float(gain.mean()))
+        """Difference of both fractions, with a bootstrap interval over lenses."""
+        is_hit = self.own_distances <= self.radius
+        difference = is_hit - (self.other_distances <= self.radius).mean(axis=1)
+        rows = [np.arange(len(difference))]
+        mean = float(difference.mean())
+        return bootstrap(lambda resample: difference[resample].mean(axis=1), rows, mean)

@@ -114,7 +114,7 @@ def _section(record: dict[str, Any], gallery: ExampleImages) -> dict[str, Any]:
         "record": record,
         "name": record["task"],
         "best": best["name"],
-        "truth": all(one.truth is not None for one in gallery.looks),
+        "truth": all(one.substructure is not None for one in gallery.looks),
         "headline": _headline(record, best, key),
         "metrics": _metric_rows(record),
         "differences": [_difference_row(one) for one in record["differences"]],
