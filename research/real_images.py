@@ -45,7 +45,7 @@ CONSTANTS = (
 )
 ADDED: dict[str, dict[str, Any]] = {
     "no": {},
-    "sphere": {"subhalos": "auto"},
+    "sphere": {"subhalo_method": "greedy"},
     "vort": {"vortex": True},
     "false_alarms": {"subhalos": 1},
 }

@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     options = parser.parse_args()
     files = sorted(options.data.glob("*.npy"), key=lambda path: natural_sort_key(path.name))
-    fits = halometry.fit_lens(files, SAMPLED, subhalos="sampled")
+    fits = halometry.fit_lens(files, SAMPLED, subhalo_method="mcmc")
     images: list[dict[str, Any]] = []
     for file, fit, answer in zip(files, fits, halometry.predict(options.run, files), strict=True):
         if isinstance(fit, ReadError) or fit.subhalo_posterior is None:
@@ -45,7 +45,7 @@ def main() -> None:
             {
                 "image": f"{file.parent.name}/{file.name}",
                 "sampled": {"mean": float(mass.mean()), "error": float(mass.std())},
-                "network": {"mean": answer.f_sub, "low_68": low, "high_68": high},
+                "network": {"mean": answer.f_sub, "lo68": low, "hi68": high},
                 "apart": float(apart),
             }
         )

@@ -97,7 +97,7 @@ def fits(data: Path) -> dict[str, dict[str, list[float]]]:
         "smooth": {"mass_map": True},
         "line": {"vortex": True},
         "points": {"subhalos": 2},
-        "sampled": {"subhalos": "sampled"},
+        "sampled": {"subhalo_method": "mcmc"},
     }
     for way, options in ways.items():
         for file, made in zip(

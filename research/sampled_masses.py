@@ -81,7 +81,7 @@ def _one(fitter: Fitter, preset: str, seed: int, k: int) -> dict[str, Any]:
     with torch.no_grad():
         expected = render(scene.to("cpu", torch.float32), fitter.preset)
     counts = observe(expected, fitter.preset, seed, k, scene.background_rms)
-    fit = fitter.fit(Image(counts[0].numpy(), None, f"{k}"), subhalos="sampled")
+    fit = fitter.fit(Image(counts[0].numpy(), None, f"{k}"), subhalo_method="mcmc")
     assert fit.subhalo_posterior is not None
     mass = fit.subhalo_posterior.mass_fractions
     told = fit.subhalo_posterior.record()

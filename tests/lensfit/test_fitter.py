@@ -1,4 +1,4 @@
-"""The parts of a fit: counts, derivatives, the likelihood, the climb, and the map of gains."""
+"""Parts of a fit: counts, derivatives, likelihood, optimizer, detection map."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from halometry.lensfit.parametrization import (
     Parametrization,
     build_parametrization,
 )
-from halometry.lensfit.substructure import _peaks, _point_kernel
+from halometry.lensfit.substructure import _peaks, _subhalo_kernel
 from halometry.runs.execution import pinned_threads
 from halometry.simulation import draw_scenes, load_preset, render, sample
 from halometry.simulation.distributions import Quantity
@@ -62,29 +62,27 @@ def truth(layout: Parametrization, k: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("zero", "unit"), [(0.0, 1 / 900), (-3.2, 0.07), (1e-3, 5e4)])
-def test_counts_are_recovered_from_any_linear_scaling(
-    counts: np.ndarray, zero: float, unit: float
-) -> None:
+def test_recover_counts_undoes_linear_scaling(counts: np.ndarray, zero: float, unit: float) -> None:
     found = recover_counts(image(zero + unit * counts))
     assert found.are_counts
     assert not found.offset_known
     np.testing.assert_array_equal(found.values, counts - counts.min())
 
 
-def test_whole_numbers_are_counts_and_pictures_are_not(counts: np.ndarray) -> None:
+def test_recover_counts_accepts_whole_numbers_but_not_pictures(counts: np.ndarray) -> None:
     assert recover_counts(image(counts)).offset_known
     assert not recover_counts(image(counts, "image.jpg")).are_counts
     smooth = np.random.default_rng(1).normal(size=(48, 48))
     assert not recover_counts(image(smooth)).are_counts
 
 
-def test_the_noise_of_a_smooth_image_is_found() -> None:
+def test_estimate_noise_of_smooth_image() -> None:
     y, x = np.mgrid[:64, :64] / 64
     noisy = 50 * np.exp(-((x - 0.5) ** 2) / 0.02) + np.random.default_rng(0).normal(0, 3, (64, 64))
     assert estimate_noise(noisy + y) == pytest.approx(3, rel=0.1)
 
 
-def test_the_constant_that_noise_tells_is_as_certain_as_it_says() -> None:
+def test_estimate_offset_has_documented_accuracy() -> None:
     images = sample(load_preset("common_test_1_broad"), 3, 0, 30)[0][:, 0].double().numpy()
     off = []
     for one in images:
@@ -96,17 +94,19 @@ def test_the_constant_that_noise_tells_is_as_certain_as_it_says() -> None:
     assert 0.015 < np.std(off) < 0.03
 
 
-def test_coordinates_are_the_scene_again(fitter: Fitter) -> None:
+def test_parametrization_inverts_coordinates(fitter: Fitter) -> None:
     scene = draw_scenes(fitter.preset, 5, 0, 8)
     layout = Parametrization(tuple(PARAMETER_BLOCKS.values())[:8], fitter.parametrization.template)
     again = layout.scene(layout.coordinates(lambda name: getattr(scene, name)))
     for name in ("einstein_radius", "shear", "source_x", "source_axis_ratio", "source_index"):
         torch.testing.assert_close(getattr(again, name), getattr(scene, name))
-    turn = (again.shear_angle - scene.shear_angle) / torch.pi  # a shear turned by pi is itself
+    turn = (
+        again.shear_angle - scene.shear_angle
+    ) / torch.pi  # a shear is symmetric under a turn by pi
     torch.testing.assert_close(turn, turn.round(), atol=1e-6, rtol=0)
 
 
-def test_a_line_told_again_is_the_same() -> None:
+def test_vortex_block_inverts_coordinates() -> None:
     values = {
         "vortex_fraction": 0.03,
         "vortex_length": 1.5,
@@ -122,7 +122,7 @@ def test_a_line_told_again_is_the_same() -> None:
     assert float(told["vortex_density"]) == pytest.approx(0.03 / 1.5, rel=1e-6)
 
 
-def test_the_model_is_the_renderer(fitter: Fitter) -> None:
+def test_model_expectation_equals_rendered_image(fitter: Fitter) -> None:
     theta = truth(fitter.parametrization, 0)
     scene = draw_scenes(fitter.preset, 5, 0, 1)
     model = Model(fitter.preset, fitter.parametrization)
@@ -134,14 +134,14 @@ def test_the_model_is_the_renderer(fitter: Fitter) -> None:
     [
         (PRESET, ()),
         (PRESET, ("psf_sigma", "sky", "source_index", "lens_ellipticity")),
-        ("hst", ()),  # whose lenses are sums of as many terms as the flattest of a batch needs
+        ("hst", ()),  # lenses are series whose length depends on the flattest lens of the batch
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*jit.script.*")  # torch's own
-def test_derivatives_are_those_of_automatic_differentiation(
+def test_model_derivatives_equal_automatic_differentiation(
     preset: str, free: tuple[str, ...]
 ) -> None:
-    fitter = Fitter(preset, free, draws=5)
+    fitter = Fitter(preset, free=free, draws=5)
     theta = fitter._coordinates(fitter.parametrization)[:5]
     model = fitter.coarse.model(fitter.parametrization)
     expected, derivatives = model.linearized(theta)
@@ -155,7 +155,7 @@ def test_derivatives_are_those_of_automatic_differentiation(
 
 
 @pytest.mark.parametrize("block", [vortex_block(), subhalo_block(1)])
-def test_derivatives_of_substructure_are_those_of_many_rays(
+def test_substructure_derivatives_agree_with_finer_rendering(
     fitter: Fitter, block: ParameterBlock
 ) -> None:
     at = {"vortex": (-4.0, 0.1, 0.4, 0.9, -0.3)}.get(block.name, (-5.0, 0.62, 1.07))
@@ -172,10 +172,10 @@ def test_derivatives_of_substructure_are_those_of_many_rays(
         assert float(likeness) > 0.9
 
 
-def test_the_fisher_information_is_the_curvature_of_the_likelihood(fitter: Fitter) -> None:
+def test_fisher_information_equals_curvature_of_likelihood(fitter: Fitter) -> None:
     model, theta = Model(fitter.preset, fitter.parametrization), truth(fitter.parametrization, 0)
     expected = model.expected(theta)
-    likelihood = PoissonLikelihood(expected[0])  # noiseless data, whose optimum is the truth
+    likelihood = PoissonLikelihood(expected[0])  # data without noise: the optimum is the truth
     optimum = maximize_likelihood(model, likelihood, theta)
     step = 1e-4 * covariance(optimum.fisher[0], fitter.parametrization.steps).diagonal().sqrt()
     for i in range(len(step)):
@@ -187,7 +187,7 @@ def test_the_fisher_information_is_the_curvature_of_the_likelihood(fitter: Fitte
         )
 
 
-def test_poisson_and_gaussian_noise_together_have_their_variance() -> None:
+def test_poisson_likelihood_with_gaussian_noise_has_right_variance() -> None:
     rng = np.random.default_rng(0)
     expected = torch.full((1, 40_000), 30.0, dtype=torch.float64)
     data = torch.from_numpy(rng.poisson(30, 40_000) + rng.normal(0, 5, 40_000))
@@ -198,7 +198,7 @@ def test_poisson_and_gaussian_noise_together_have_their_variance() -> None:
     assert float(at_truth) < float(above)
 
 
-def test_the_lost_constant_is_the_one_that_the_sky_makes_likely(fitter: Fitter) -> None:
+def test_best_offset_matches_sky(fitter: Fitter) -> None:
     rng = np.random.default_rng(3)
     drawn = rng.poisson(fitter.preset.image.sky, (48, 48))
     pixels = recover_counts(image((drawn - drawn.min()) / np.ptp(drawn)))
@@ -207,7 +207,7 @@ def test_the_lost_constant_is_the_one_that_the_sky_makes_likely(fitter: Fitter) 
     assert data.with_best_offset(sky, 1).offset == drawn.min()
 
 
-def test_a_sky_per_second_counts_for_the_whole_exposure(fitter: Fitter) -> None:
+def test_sky_per_second_is_multiplied_by_exposure(fitter: Fitter) -> None:
     spec = fitter.preset.image
     slow = spec.model_copy(
         update={"exposure": Quantity(value=100.0), "sky": spec.sky / 100, "background": None}
@@ -224,7 +224,7 @@ def test_a_sky_per_second_counts_for_the_whole_exposure(fitter: Fitter) -> None:
 
 
 @pytest.mark.parametrize("open_exposure", [True, False])
-def test_starts_are_as_bright_as_the_image(open_exposure: bool) -> None:
+def test_starts_match_brightness_of_image(open_exposure: bool) -> None:
     preset = load_preset(PRESET)
     bright = Quantity(log_uniform=(50.0, 200.0), unit="counts/pixel")
     update: dict[str, object] = {"source": preset.source.model_copy(update={"brightness": bright})}
@@ -245,11 +245,11 @@ def test_starts_are_as_bright_as_the_image(open_exposure: bool) -> None:
 
 
 def data_of_counts(counts: Tensor) -> FitData:
-    """Expectations (H, W) as if they were counts."""
+    """Return data whose pixels are expectations (H, W)."""
     return FitData(counts, 0.0, None, 0, range(1))
 
 
-def test_a_distant_start_comes_to_the_truth_and_each_row_goes_its_own_way(fitter: Fitter) -> None:
+def test_maximize_likelihood_finds_truth_from_each_start(fitter: Fitter) -> None:
     model, theta = Model(fitter.preset, fitter.parametrization), truth(fitter.parametrization, 0)
     likelihood = PoissonLikelihood(model.expected(theta)[0])
     off = torch.tensor([0.05, 0.03, -0.02, 0.08, -0.05, 0.1, 0.1], dtype=torch.float64)
@@ -258,7 +258,7 @@ def test_a_distant_start_comes_to_the_truth_and_each_row_goes_its_own_way(fitter
     assert optimum.converged.all()
 
 
-def test_the_map_of_gains_foretells_where_a_light_mass_is(fitter: Fitter) -> None:
+def test_detection_map_peaks_at_true_subhalo(fitter: Fitter) -> None:
     layout, theta = fitter.parametrization, truth(fitter.parametrization, 0)
     with_mass = Model(fitter.preset, layout.with_blocks(subhalo_block(1)))
     radius = float(theta[0, 0].exp())
@@ -267,19 +267,19 @@ def test_the_map_of_gains_foretells_where_a_light_mass_is(fitter: Fitter) -> Non
     model, data = Model(fitter.preset, layout), FitData(seen.view(48, 48), 0.0, None, 0, range(1))
     optimum = maximize_likelihood(model, data.likelihood(1), theta)
     scores = linearize_image(model, data, optimum)
-    (peak,) = _peaks(scores, *scores.delta_2lnl_map(_point_kernel(scores)), 1)
+    (peak,) = _peaks(scores, *scores.delta_2lnl_map(_subhalo_kernel(scores)), 1)
     gain, fraction, x, y = peak
     assert (x, y) == pytest.approx((radius, 0.3), abs=1.5 * scores.pixel_scale)
     assert fraction == pytest.approx(2e-3, rel=0.6)
     assert gain == pytest.approx(float(optimum.deviance), rel=0.5)
 
 
-def test_robust_errors_are_right_where_noise_grows_with_light() -> None:
+def test_robust_covariance_with_noise_that_varies_across_image() -> None:
     torch.manual_seed(0)
     y, x = torch.meshgrid(*[torch.linspace(-1, 1, 40, dtype=torch.float64)] * 2, indexing="ij")
     light = torch.exp(-8 * (x**2 + y**2))
     derivatives = torch.stack([light, light * x]).flatten(1)
-    sigma = 0.1 + 3 * light  # taken for one and the same everywhere
+    sigma = 0.1 + 3 * light  # but assumed to be the same everywhere
     fisher = fisher_information(derivatives[None], torch.ones(1, 1600, dtype=torch.float64))[0]
     steps = torch.ones(2, dtype=torch.float64)
     found, told = [], []
@@ -296,7 +296,7 @@ def test_robust_errors_are_right_where_noise_grows_with_light() -> None:
     assert (plain.diagonal().sqrt() < 0.6 * scatter).all()
 
 
-def test_a_fit_takes_one_thread_and_gives_the_others_back(
+def test_fit_uses_one_thread_and_restores_their_number(
     fitter: Fitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[int] = []

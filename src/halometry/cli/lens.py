@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,11 @@ from halometry.errors import UsageError
 PANEL = "Apply"
 
 
+class SubhaloMethodName(StrEnum):
+    greedy = "greedy"
+    mcmc = "mcmc"
+
+
 @subcommand(PANEL, "halometry fit image.npy --preset common_test_1 --vortex --out fits")
 def fit(
     files: FilesArgument,
@@ -24,9 +30,14 @@ def fit(
     vortex: Annotated[
         bool, typer.Option("--vortex", help="Add a vortex (a straight line of mass).")
     ] = False,
-    subhalos: Annotated[
-        str, typer.Option(help="Point masses to add: a number, auto or sampled.")
-    ] = "0",
+    subhalos: Annotated[int, typer.Option(help="Number of point masses to add.")] = 0,
+    subhalo_method: Annotated[
+        SubhaloMethodName | None,
+        typer.Option(
+            help="greedy: add as many point masses as the data support. mcmc: sample the posterior"
+            " of all subhalos."
+        ),
+    ] = None,
     free: Annotated[
         list[str] | None,
         typer.Option(help="Fit this parameter too, though the preset holds it constant."),
@@ -43,18 +54,19 @@ def fit(
 
     if mass_map and out is None:
         raise UsageError("--mass-map: needs --out FOLDER, where the maps are written")
-    fits = fit_lens(
+    results = fit_lens(
         files,
         preset,
         out=out,
         vortex=vortex,
         subhalos=subhalos,
+        subhalo_method=None if subhalo_method is None else subhalo_method.value,
         free=free or (),
         figures=figures,
         device=device,
         mass_map=mass_map,
     )
-    if not print_fits(fits, out_console):
+    if not print_fits(results, out_console):
         raise typer.Exit(1)
     if out is not None:
         print_line(f"fits -> {out}")

@@ -1,7 +1,6 @@
-"""The classical answer for one image: the most likely lens, shear, source and substructure."""
+"""Maximum-likelihood fits of single images: lens, shear, source and substructure, with errors."""
 
-from halometry.lensfit.fitter import Fitter, Number
-from halometry.lensfit.result import Fit, FittedParameter
-from halometry.lensfit.subhalos.posterior import check_subhalo_mcmc
+from halometry.lensfit.fitter import Fitter, SubhaloMethod, check_substructure
+from halometry.lensfit.result import Fit, FitResult, FittedParameter
 
-__all__ = ["Fit", "FittedParameter", "Fitter", "Number", "check_subhalo_mcmc"]
+__all__ = ["Fit", "FitResult", "FittedParameter", "Fitter", "SubhaloMethod", "check_substructure"]

@@ -1,4 +1,4 @@
-"""The figure of a fit: the data, the model, what is left, and the substructure that was added."""
+"""Figure of fits: data, model, residual, added substructure and mass map."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ from halometry.plotting import (
     with_style,
 )
 
-RESIDUAL_RANGE_SIGMA = 4.0  # range of the residuals shown
-MIN_CIRCLE_RADIUS_ARCSEC = 0.04  # arcsec, so that a light mass is seen at all
-MASS_SMOOTHING_PIXELS = 1.0  # pixels, over which a mean mass is smoothed
+RESIDUAL_RANGE_SIGMA = 4.0  # largest residual of the color scale, in units of the noise
+MIN_CIRCLE_RADIUS_ARCSEC = 0.04  # of point masses, so that light ones are visible
+MASS_SMOOTHING_PIXELS = 1.0  # standard deviation of the Gaussian that smooths a mean mass
 
 
 @dataclass(frozen=True)
 class FitPanel:
-    """What one fit shows.
+    """Contents of one row of the figure.
 
     Attributes:
         title: above the data.
-        data, model, residual: (H, W), the last in units of the noise.
+        data, model: pixels (H, W).
+        residual: (data - model) / noise (H, W).
         pixel_scale: arcsec.
-        reduced_chi_square: to be written beside the residuals.
-        lines: x and y of both ends of each line of mass, arcsec.
+        reduced_chi2: part of the residual's title.
+        lines: x and y of both ends of each vortex, arcsec.
         points: x, y and Einstein radius of each point mass, arcsec.
-        density: mean mass in each pixel (H, W), where subhalos were sampled.
-        convergence: of the mass that explains the residuals (h, w), where it was mapped.
+        mean_mass: mean mass in each pixel (H, W), if subhalos were sampled.
+        convergence: mass map that explains the residual (h, w), if there is one.
     """
 
     title: str
@@ -58,49 +59,55 @@ class FitPanel:
 
 @with_style
 def fit_figure(fits: Sequence[FitPanel]) -> Figure:
-    """Data, model, residuals and substructure of fits, a row each."""
-    added = any(fit.lines or fit.points or fit.mean_mass is not None for fit in fits)
-    mapped = [fit.convergence for fit in fits if fit.convergence is not None]
-    columns = 3 + added + bool(mapped)
-    width = 2.5 * columns + 0.6 * (1 + bool(mapped))
-    made, axes = create_figure(width, 2.6 * len(fits), len(fits), columns)
-    highest = max((float(np.abs(one).max()) for one in mapped), default=0.0)
+    """Draw data, model, residual and substructure of fits, one row each."""
+    substructure = any(fit.lines or fit.points or fit.mean_mass is not None for fit in fits)
+    maps = [fit.convergence for fit in fits if fit.convergence is not None]
+    columns = 3 + substructure + bool(maps)
+    width = 2.5 * columns + 0.6 * (1 + bool(maps))
+    figure, axes = create_figure(width, 2.6 * len(fits), len(fits), columns)
+    highest = max((float(np.abs(values).max()) for values in maps), default=0.0)
     for row, fit in zip(axes, fits, strict=True):
-        _row(row, fit, added)
-        if mapped:
+        _draw_row(row, fit, substructure)
+        if maps:
             _draw_map(row[-1], fit, highest)
-    bars = {2: "(data - model) / noise"} | ({columns - 1: "convergence"} if mapped else {})
-    for column, words in bars.items():
-        shown = axes[0, column].images[0]
-        bar = made.colorbar(shown, ax=axes[:, column], shrink=0.8, pad=0.03, aspect=20 * len(fits))
-        bar.set_label(words, color=TEXT_COLOR)
+    color_bars = {2: "(data - model) / noise"} | ({columns - 1: "convergence"} if maps else {})
+    for column, label in color_bars.items():
+        image, aspect = axes[0, column].images[0], 20 * len(fits)
+        bar = figure.colorbar(image, ax=axes[:, column], shrink=0.8, pad=0.03, aspect=aspect)
+        bar.set_label(label, color=TEXT_COLOR)
         bar.outline.set_visible(False)
-    return made
+    return figure
 
 
 def _draw_map(panel: Axes, fit: FitPanel, highest: float) -> None:
-    """The convergence that explains the residuals, of both signs."""
-    shown = np.zeros((1, 1)) if fit.convergence is None else fit.convergence
-    panel.imshow(shown, cmap="PuOr_r", vmin=-highest, vmax=highest, **_place(fit))
+    """Draw the convergence map, which may be negative."""
+    values = np.zeros((1, 1)) if fit.convergence is None else fit.convergence
+    panel.imshow(values, cmap="PuOr_r", vmin=-highest, vmax=highest, **_image_options(fit))
     hide_axes(panel)
-    panel.set_title("mass that explains it", fontsize=9, pad=3)
+    panel.set_title("mass map of the residual", fontsize=9, pad=3)
 
 
-def _row(row: Sequence[Axes], fit: FitPanel, added: bool) -> None:
-    half, place = fit.pixel_scale * len(fit.data) / 2, _place(fit)
-    both = stretch(np.concatenate([fit.data, fit.model]))  # one stretch, to be compared
+def _draw_row(row: Sequence[Axes], fit: FitPanel, substructure: bool) -> None:
+    """Draw one fit.
+
+    Args:
+        row: panels.
+        fit: to draw.
+        substructure: whether the fourth panel shows the added substructure.
+    """
+    half, options = fit.pixel_scale * len(fit.data) / 2, _image_options(fit)
+    both = stretch(np.concatenate([fit.data, fit.model]))  # with the same limits
     for panel, image in zip(row, (both[: len(fit.data)], both[len(fit.data) :]), strict=False):
-        panel.imshow(image, cmap=IMAGE_COLORMAP, vmin=0, vmax=1, **place)
-    row[2].imshow(
-        fit.residual, cmap="RdBu_r", vmin=-RESIDUAL_RANGE_SIGMA, vmax=RESIDUAL_RANGE_SIGMA, **place
-    )
+        panel.imshow(image, cmap=IMAGE_COLORMAP, vmin=0, vmax=1, **options)
+    limit = RESIDUAL_RANGE_SIGMA
+    row[2].imshow(fit.residual, cmap="RdBu_r", vmin=-limit, vmax=limit, **options)
     titles = [fit.title, "model", f"residual, χ² {fit.reduced_chi2:.3f}"]
-    if added:
-        row[3].imshow(both[: len(fit.data)], cmap="Grays", vmin=0, vmax=1.4, **place)
+    if substructure:
+        row[3].imshow(both[: len(fit.data)], cmap="Grays", vmin=0, vmax=1.4, **options)
         if fit.mean_mass is not None:
-            _draw_density(row[3], fit.mean_mass, place)
+            _draw_mean_mass(row[3], fit.mean_mass, options)
         _draw_substructure(row[3], fit)
-        titles.append("mass added")
+        titles.append("added mass")
     for panel, title in zip(row, titles, strict=False):
         hide_axes(panel)
         panel.set_title(title, fontsize=9, pad=3)
@@ -110,8 +117,8 @@ def _row(row: Sequence[Axes], fit: FitPanel, added: bool) -> None:
     row[0].text(-0.9 * half, -0.85 * half, '1"', color="white", fontsize=8)
 
 
-def _place(fit: FitPanel) -> dict[str, Any]:
-    """Where on the sky a picture of a fit lies, whatever its grid."""
+def _image_options(fit: FitPanel) -> dict[str, Any]:
+    """Return the options of `imshow` for an image on the sky, whatever its number of pixels."""
     half = fit.pixel_scale * len(fit.data) / 2
     return {
         "origin": "lower",
@@ -120,22 +127,20 @@ def _place(fit: FitPanel) -> dict[str, Any]:
     }
 
 
-def _draw_density(panel: Axes, density: np.ndarray, place: dict[str, Any]) -> None:
-    """The mean mass as a wash of color, the denser the more."""
-    spread = gaussian_filter(density, MASS_SMOOTHING_PIXELS)
-    wash = np.empty((*density.shape, 4))
-    wash[..., :3] = to_rgb(COLORS[0])
-    wash[..., 3] = spread / max(float(spread.max()), 1e-30)
-    panel.imshow(wash, **place)
+def _draw_mean_mass(panel: Axes, mean_mass: np.ndarray, options: dict[str, Any]) -> None:
+    """Draw the mean mass as a color whose opacity grows with it."""
+    smooth = gaussian_filter(mean_mass, MASS_SMOOTHING_PIXELS)
+    colors = np.empty((*mean_mass.shape, 4))
+    colors[..., :3] = to_rgb(COLORS[0])
+    colors[..., 3] = smooth / max(float(smooth.max()), 1e-30)
+    panel.imshow(colors, **options)
 
 
 def _draw_substructure(panel: Axes, fit: FitPanel) -> None:
+    """Draw vortices as lines and point masses as circles of their Einstein radius."""
     for x1, y1, x2, y2 in fit.lines:
         panel.plot([x1, x2], [y1, y2], color=COLORS[1], lw=2.5, solid_capstyle="butt")
     for x, y, radius in fit.points:
-        panel.add_patch(
-            Circle(
-                (x, y), max(radius, MIN_CIRCLE_RADIUS_ARCSEC), color=COLORS[0], fill=False, lw=1.5
-            )
-        )
+        shown = max(radius, MIN_CIRCLE_RADIUS_ARCSEC)
+        panel.add_patch(Circle((x, y), shown, color=COLORS[0], fill=False, lw=1.5))
         panel.plot(x, y, marker=".", ms=3, color=MUTED_COLOR)

@@ -1,4 +1,4 @@
-"""The most likely lens, shear and source of one image, from several starts in one batch."""
+"""Fitter of single images: the most likely lens, shear, source and substructure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -42,32 +42,36 @@ from halometry.lensfit.substructure import add_subhalos, add_vortex
 from halometry.simulation import Preset, draw_scenes, load_preset
 from halometry.simulation.render import limited_threads
 
-START_SCENES = 1000  # scenes of the preset, of which an image's nearest are begun from
-COARSE_STARTS = 8
-NATIVE_STARTS = 2
-MIN_COARSE_PIXELS = 40  # pixels along a side that a coarse image keeps
-MAX_COARSE_PIXEL_ARCSEC = 0.2  # arcsec, of a coarse pixel
-FIT_THREADS = 1  # of small operations, for which several only wait
-MAX_START_AXIS_RATIO = (
-    0.98  # axis ratio to begin from at most, where its direction still means something
-)
+START_SCENES = 1000  # drawn from the preset; a fit starts from those nearest to the image
+COARSE_STARTS = 8  # at the coarse resolution
+NATIVE_STARTS = 2  # at one ray per pixel: the best of the coarse optima
+MIN_START_DISTANCE_STEPS = 0.2  # between two optima that count as different
+MIN_COARSE_PIXELS = 40  # along a side of a coarse image
+MAX_COARSE_PIXEL_ARCSEC = 0.2
+MAX_BINNING = 8  # of a coarse image
+FIT_THREADS = 1  # the operations are too small to gain by more
+MAX_START_AXIS_RATIO = 0.98  # of starts; at 1 the position angle is undefined
+MAX_ADDED_SUBHALOS = 50
 
-Number = int | Literal["auto", "sampled"]  # of point masses to add
+SubhaloMethod = Literal["greedy", "mcmc"]
 
 
 class Fitter:
-    """Fits images of one preset; what they share (drawn scenes, rendered coarsely) is made once.
+    """Fitter of images of one preset.
+
+    The scenes from which fits start are drawn and rendered once.
 
     Args:
         preset: a name, a YAML file, or a preset.
-        free: parameters to fit though the preset holds them (`KNOWN` in `parameters`).
+        free: parameters to fit although the preset holds them; names in
+            `halometry.lensfit.parametrization.PARAMETER_BLOCKS`.
         device: as PyTorch names it.
-        draws: scenes to choose starts from.
-        seed: of these, and of the chains that sample subhalos.
+        draws: number of scenes to choose starts from.
+        seed: of the scenes, and of the Markov chains.
 
     Raises:
-        UsageError: sources are pictures; a name in `free` that is none, or of a part that the
-            preset lacks.
+        UsageError: the sources are pictures; a name in `free` is unknown, or belongs to a part
+            that the preset lacks.
 
     Example:
         >>> from halometry.simulation import load_preset, sample
@@ -75,7 +79,7 @@ class Fitter:
         >>> images, scene = sample(preset, seed=5, start=0, count=1)
         >>> image = Image(images[0].numpy(), None, "example")
         >>> fit = Fitter(preset, draws=200).fit(image)
-        >>> radius = fit.estimate("einstein_radius")
+        >>> radius = fit.parameter("einstein_radius")
         >>> abs(radius.value - float(scene.einstein_radius)) < 5 * radius.error
         True
     """
@@ -83,6 +87,7 @@ class Fitter:
     def __init__(
         self,
         preset: str | Preset,
+        *,
         free: Iterable[str] = (),
         device: str = "cpu",
         draws: int = START_SCENES,
@@ -91,16 +96,14 @@ class Fitter:
         self.preset = preset if isinstance(preset, Preset) else load_preset(preset)
         if self.preset.source.picture is not None:
             raise UsageError(
-                f"preset {self.preset.name}: fit takes sources with a Sersic profile, and its are"
-                " pictures"
+                f"preset {self.preset.name}: its sources are pictures; fit takes sources with a"
+                " Sersic profile"
             )
         self.device, self.seed = device, seed
-        self.scenes = draw_scenes(without_substructure(self.preset), seed, 0, draws).to(
-            device, torch.float64
-        )
-        self.parametrization = build_parametrization(
-            self.preset, self.scenes.rows(slice(0, 1)), free
-        )
+        scenes = draw_scenes(without_substructure(self.preset), seed, 0, draws)
+        self.scenes = scenes.to(device, torch.float64)
+        template = self.scenes.rows(slice(0, 1))
+        self.parametrization = build_parametrization(self.preset, template, free)
         spec = self.preset.image
         self.full = Resolution(self.preset, 1)
         self.native = Resolution(with_larger_pixels(self.preset, 1, 1), 1)
@@ -111,106 +114,128 @@ class Fitter:
             self.scene_images = self.coarse.model(self.parametrization).expected(theta)
 
     def fit(
-        self, image: Image, vortex: bool = False, subhalos: Number = 0, mass_map: bool = False
+        self,
+        image: Image,
+        *,
+        vortex: bool = False,
+        subhalos: int = 0,
+        subhalo_method: SubhaloMethod | None = None,
+        mass_map: bool = False,
     ) -> Fit:
         """Fit one image.
 
         Args:
             image: of one channel and of the preset's size.
-            line: add a line of mass.
-            subhalos: how many point masses to add, `auto` for as many as the data ask for, or
-                `sampled` for the posterior of all of them, see `sample_subhalos`.
-            mass_map: map the mass that explains what all this leaves, see `Imager`.
+            vortex: add a vortex (a line of mass).
+            subhalos: number of point masses to add, one after the other.
+            subhalo_method: `greedy` adds as many point masses as the data support; `mcmc` samples
+                the posterior of all subhalos, see `sample_subhalos`. Excludes `subhalos`.
+            mass_map: map the mass that explains the residual, see `MassMapSolver`.
 
         Raises:
-            ReadError: the image is not of the preset's shape, or holds no counts, which sampling
+            ReadError: the image does not have the preset's shape, or holds no counts, which `mcmc`
                 needs.
-            UsageError: see `check_sampling`; a map is asked for, and the preset has no
+            UsageError: see `check_substructure`; a mass map is asked for, and the preset has no
                 substructure.
         """
-        if subhalos == "sampled":
-            check_subhalo_mcmc(self.preset, vortex, self.device)
-        allowed = self.mean_square_mass if mass_map else None  # refused before the work
+        check_substructure(
+            self.preset,
+            self.device,
+            vortex=vortex,
+            subhalos=subhalos,
+            subhalo_method=subhalo_method,
+        )
+        mean_square_mass = self.mean_square_mass if mass_map else None  # may raise: before the fit
         begin = time.perf_counter()
         data = self.prepare(image)
-        if subhalos == "sampled" and data.sigma is not None:
+        if subhalo_method == "mcmc" and data.sigma is not None:
             raise ReadError(
                 image.path,
                 "its pixels are no counts, nor counts that were scaled, so that its noise is not"
-                " known well enough to sample subhalos; give the counts, or --subhalos auto",
+                " known well enough to sample subhalos; give the counts, or use"
+                " --subhalo-method greedy",
             )
         with torch.no_grad(), limited_threads(FIT_THREADS):
-            data, layout, optimum, starts = self._smooth_fit(data)
-            bare, smooth, gains = layout, optimum, []
-            sampled: SubhaloPosterior | None = None
+            data, smooth, agreeing_starts = self._fit_smooth(data)
+            optimum, gains = smooth, []
+            posterior: SubhaloPosterior | None = None
             if vortex:
-                layout, optimum = add_vortex(self.full, self.native, data, layout, optimum)
+                optimum = add_vortex(self.full, self.native, data, optimum)
                 gains.append(float(smooth.deviance - optimum.deviance))
-            if subhalos == "sampled":
-                layout, optimum, sampled = sample_subhalos(
-                    self.full, data, layout, optimum, self.seed
+            if subhalo_method == "mcmc":
+                optimum, posterior = sample_subhalos(self.full, data, optimum, self.seed)
+            elif subhalos or subhalo_method == "greedy":
+                optimum, more = add_subhalos(
+                    self.full, self.native, data, optimum, subhalos or None
                 )
-            elif subhalos != 0:
-                number = None if subhalos == "auto" else subhalos
-                layout, optimum, each = add_subhalos(
-                    self.full, self.native, data, layout, optimum, number
-                )
-                gains += each
-            settled = data.with_best_offset(optimum.expected[0], 1)
-            if settled.offset != data.offset:
-                data = settled
-                smooth, optimum = (
-                    maximize_likelihood(self.full.model(which), data.likelihood(1), one.theta)
-                    for which, one in ((bare, smooth), (layout, optimum))
-                )
-            gain = float(smooth.deviance - optimum.deviance)
-            taken = FitDiagnostics(gain, tuple(gains), starts, time.perf_counter() - begin)
-            mapped = (
-                None if allowed is None else self._map_convergence(layout, optimum, data, allowed)
+                gains += more
+            updated = data.with_best_offset(optimum.expected[0], 1)
+            if updated.offset != data.offset:
+                data = updated
+                smooth, optimum = (self._refit(data, each) for each in (smooth, optimum))
+            diagnostics = FitDiagnostics(
+                delta_2lnl=float(smooth.deviance - optimum.deviance),
+                delta_2lnl_steps=tuple(gains),
+                agreeing_starts=agreeing_starts,
+                seconds=time.perf_counter() - begin,
             )
-            return build_fit(image.path, self.preset, layout, optimum, data, taken, sampled, mapped)
+            fit = build_fit(
+                image.path,
+                self.preset,
+                optimum,
+                data,
+                diagnostics=diagnostics,
+                posterior=posterior,
+            )
+            if mean_square_mass is None:
+                return fit
+            convergence = self._map_convergence(optimum, data, mean_square_mass)
+            return replace(fit, convergence=convergence.cpu().numpy())
 
-    def _map_convergence(
-        self, layout: Parametrization, optimum: Optimum, data: FitData, allowed: Tensor
-    ) -> Tensor:
-        """The convergence (h, w) that explains what a model leaves of an image."""
-        imager = MassMapSolver(self.preset, layout, allowed)
-        mass = imager.solve(optimum.theta[:1], data.likelihood(imager.binning)).mass[0]
-        radius = float(layout.scene(optimum.theta[:1]).einstein_radius[0])
-        return mass * (math.pi * radius**2 / imager.cell_size**2)
+    def _map_convergence(self, optimum: Optimum, data: FitData, mean_square_mass: Tensor) -> Tensor:
+        """Compute the convergence (h, w) that explains the residual of an optimum."""
+        solver = MassMapSolver(self.preset, optimum.parametrization, mean_square_mass)
+        mass = solver.solve(optimum.theta[:1], data.likelihood(solver.binning)).mass[0]
+        scene = optimum.parametrization.scene(optimum.theta[:1])
+        radius = float(scene.einstein_radius[0])
+        return mass * (math.pi * radius**2 / solver.cell_size**2)
 
     @cached_property
     def mean_square_mass(self) -> Tensor:
-        """How much mass a cell of a map may hold, see `mean_square_mass`."""
+        """Prior variance of mass maps, see `compute_mean_square_mass`."""
         return compute_mean_square_mass(self.preset)
 
     def prepare(self, image: Image) -> FitData:
-        """An image as the likelihood takes it.
+        """Return the data of an image.
 
         Raises:
-            ReadError: the image is not of the preset's shape.
+            ReadError: the image does not have the preset's shape, or is constant.
         """
         self.check_image(image)
         return prepare_data(recover_counts(image), self.preset.image, self.device)
 
     def fit_smooth(self, data: FitData) -> tuple[FitData, Optimum]:
-        """The best lens without substructure of an image, and the image with its lost count."""
+        """Fit a lens without substructure.
+
+        Returns:
+            The data with the count offset that was found, and the optimum.
+        """
         with torch.no_grad(), limited_threads(FIT_THREADS):
-            data, _, optimum, _ = self._smooth_fit(data)
+            data, optimum, _ = self._fit_smooth(data)
         return data, optimum
 
     def deviance(self, fit: Fit, theta: Tensor) -> float:
-        """-2 ln L of other coordinates (P,) of a fitted image, on the scale of `fit.deviance`."""
+        """Compute -2 ln L of other coordinates (P,) of a fitted image, comparable to the fit's."""
         values = torch.from_numpy(fit.data).to(theta)
         with torch.no_grad():
             expected = self.full.model(fit.parametrization).expected(theta[None])
         return float(PoissonLikelihood(values.flatten(), fit.gaussian_variance).deviance(expected))
 
     def check_image(self, image: Image) -> None:
-        """Whether an image can be fitted at all.
+        """Check that an image can be fitted.
 
         Raises:
-            ReadError: the image is not of the preset's shape.
+            ReadError: the image does not have the preset's shape, or is constant.
         """
         shape, wanted = image.pixels.shape, self.preset.image.shape
         if float(np.ptp(image.pixels)) == 0:
@@ -226,148 +251,214 @@ class Fitter:
             )
         raise ReadError(image.path, reason)
 
-    def _smooth_fit(self, data: FitData) -> tuple[FitData, Parametrization, Optimum, int]:
-        """The best optimum without substructure, and how many starts came to it."""
+    def _fit_smooth(self, data: FitData) -> tuple[FitData, Optimum, int]:
+        """Fit a lens without substructure.
+
+        Returns:
+            The data with the count offset that was found, the optimum, and how many starts reached
+            it at the coarse resolution.
+        """
         if len(data.offsets) > 1 and "sky" in self.parametrization.names:
-            # The sky and a lost constant look alike: the preset's sky tells the constant.
+            # The sky and the offset are degenerate: find the offset with the preset's sky.
             data, *_ = self._optimize(data, self.parametrization.without("sky"))
             data = replace(data, offsets=range(data.offset, data.offset + 1))
-        layout = self.parametrization
+        parametrization = self.parametrization
         if data.sigma is not None:
-            # The unit is what all of these would change.
-            layout = layout.without("source_brightness", "sky", "exposure").with_blocks(
-                pixel_unit_block()
-            )
-        return self._optimize(data, layout)
+            # These parameters are degenerate with the unit of the pixels.
+            parametrization = parametrization.without("source_brightness", "sky", "exposure")
+            parametrization = parametrization.with_blocks(pixel_unit_block())
+        return self._optimize(data, parametrization)
 
     def _optimize(
-        self, data: FitData, layout: Parametrization
-    ) -> tuple[FitData, Parametrization, Optimum, int]:
-        """From the drawn scenes by way of coarse images to full resolution."""
-        theta = self._select_starts(data, layout)
-        coarse = self.coarse.model(layout)
-        optimum = maximize_likelihood(
-            coarse, data.likelihood(self.coarse.binning), theta, iterations=15
-        )
-        best = optimum.best()
-        data = self._with_noise(data, layout, best)
-        data = data.with_best_offset(best.expected[0], self.coarse.binning)
-        agreeing = int((optimum.deviance < best.deviance + 1).sum())
-        theta = _distinct_optima(optimum, layout.steps.to(theta), NATIVE_STARTS)
-        optimum = maximize_likelihood(
-            self.native.model(layout), data.likelihood(1), theta, iterations=10
-        ).best()
-        data = data.with_best_offset(optimum.expected[0], 1)
-        optimum = maximize_likelihood(
-            self.full.model(layout), data.likelihood(1), optimum.theta, iterations=12
-        )
-        settled = data.with_best_offset(optimum.expected[0], 1)
-        if settled.offset != data.offset:
-            data = settled
-            optimum = maximize_likelihood(
-                self.full.model(layout), data.likelihood(1), optimum.theta
-            )
-        return data, layout, optimum, agreeing
+        self, data: FitData, parametrization: Parametrization
+    ) -> tuple[FitData, Optimum, int]:
+        """Fit at the coarse resolution, then with one ray per pixel, then at full resolution.
 
-    def _with_noise(self, data: FitData, layout: Parametrization, optimum: Optimum) -> FitData:
-        """The same pixels, with the Gaussian noise of the exposure that was found."""
+        Returns:
+            As `_fit_smooth`.
+        """
+        theta = self._select_starts(data, parametrization)
+        coarse, likelihood = (
+            self.coarse.model(parametrization),
+            data.likelihood(self.coarse.binning),
+        )
+        optimum = maximize_likelihood(coarse, likelihood, theta, iterations=15)
+        best = optimum.best()
+        data = self._with_noise(data, best)
+        data = data.with_best_offset(best.expected[0], self.coarse.binning)
+        agreeing_starts = int((optimum.deviance < best.deviance + 1).sum())
+        theta = _distinct_optima(optimum, NATIVE_STARTS)
+        native, likelihood = self.native.model(parametrization), data.likelihood(1)
+        optimum = maximize_likelihood(native, likelihood, theta, iterations=10).best()
+        data = data.with_best_offset(optimum.expected[0], 1)
+        full, likelihood = self.full.model(parametrization), data.likelihood(1)
+        optimum = maximize_likelihood(full, likelihood, optimum.theta, iterations=12)
+        updated = data.with_best_offset(optimum.expected[0], 1)
+        if updated.offset != data.offset:
+            data = updated
+            optimum = self._refit(data, optimum)
+        return data, optimum, agreeing_starts
+
+    def _refit(self, data: FitData, optimum: Optimum) -> Optimum:
+        """Fit again at full resolution, from an optimum on."""
+        model = self.full.model(optimum.parametrization)
+        return maximize_likelihood(model, data.likelihood(1), optimum.theta)
+
+    def _with_noise(self, data: FitData, optimum: Optimum) -> FitData:
+        """Return the data with the Gaussian noise of the fitted exposure time."""
         spec = self.preset.image
         if data.sigma is not None or spec.exposure is None or spec.background_rms == 0:
             return data
-        exposure = float(layout.scene(optimum.theta[:1]).exposure[0])
+        exposure = float(optimum.parametrization.scene(optimum.theta[:1]).exposure[0])
         return replace(data, gaussian_variance=(spec.background_rms * exposure) ** 2)
 
-    def _select_starts(self, data: FitData, layout: Parametrization) -> Tensor:
-        """The drawn scenes that are most like an image, as coordinates."""
-        likelihood = data.likelihood(self.coarse.binning)
+    def _select_starts(self, data: FitData, parametrization: Parametrization) -> Tensor:
+        """Return the coordinates of the drawn scenes nearest to an image (`COARSE_STARTS`, P)."""
+        likelihood, names = data.likelihood(self.coarse.binning), set(parametrization.names)
         if isinstance(likelihood, GaussianLikelihood):
-            unit, zero, left = _fit_linear(self.scene_images, likelihood.data)
+            unit, zero, squares = _fit_linear(self.scene_images, likelihood.data)
             values = {"unit": unit, "zero": zero}
-            return self._coordinates(layout, values)[left.argsort()[:COARSE_STARTS]]
+            return self._coordinates(parametrization, values)[squares.argsort()[:COARSE_STARTS]]
         light = {"source_brightness"}
         if self.preset.lens_light is not None:
             light.add("lens_light_brightness")
-        if not light <= set(layout.names):
-            total = self.scene_images.sum(dim=1) - self._log_scene_images @ likelihood.data
-            return self._coordinates(layout)[total.argsort()[:COARSE_STARTS]]
-        drawn, values = self._match_brightness(likelihood.data, "exposure" in layout.names)
-        total = drawn.sum(dim=1) - drawn.log() @ likelihood.data
-        return self._coordinates(layout, values)[total.argsort()[:COARSE_STARTS]]
+        # The negative logarithm of the Poisson likelihood, up to a constant of the data.
+        if not light <= names:
+            loss = self.scene_images.sum(dim=1) - self._log_scene_images @ likelihood.data
+            return self._coordinates(parametrization)[loss.argsort()[:COARSE_STARTS]]
+        images, values = self._match_brightness(likelihood.data, "exposure" in names)
+        loss = images.sum(dim=1) - images.log() @ likelihood.data
+        return self._coordinates(parametrization, values)[loss.argsort()[:COARSE_STARTS]]
 
     @cached_property
     def _log_scene_images(self) -> Tensor:
         return self.scene_images.log()
 
     def _match_brightness(
-        self, data: Tensor, exposure_open: bool
+        self, data: Tensor, fit_exposure: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The drawn scenes' coarse images with the light, and the exposure, that data ask for.
+        """Scale all light of each drawn scene to match an image.
 
-        All light of a scene is scaled as one.
+        Args:
+            data: the coarse image (N,).
+            fit_exposure: match the sky by the exposure time, too.
+
+        Returns:
+            The coarse images of the scaled scenes (B, N), and the new values of their fields.
         """
         scenes, area = self.scenes, self.coarse.binning**2
         sky = self.preset.image.sky * area
         light = self.scene_images - (sky * scenes.exposure)[:, None]
-        if exposure_open and sky:
-            unit, level, _ = _fit_linear(light, data)
+        if fit_exposure and sky:
+            factor, level, _ = _fit_linear(light, data)
             low, high = scenes.exposure.aminmax()
             exposure = (level / sky).clamp(low, high)
         else:
-            unit = ((light @ (data - sky)) / (light**2).sum(dim=1)).clamp_min(MIN_POSITIVE)
+            factor = ((light @ (data - sky)) / (light**2).sum(dim=1)).clamp_min(MIN_POSITIVE)
             exposure = scenes.exposure
-        drawn = unit[:, None] * light + (sky * exposure)[:, None]
-        brighter = unit * scenes.exposure / exposure
+        images = factor[:, None] * light + (sky * exposure)[:, None]
+        brightening = factor * scenes.exposure / exposure
         values = {
-            f"{of}_brightness": brighter * getattr(scenes, f"{of}_brightness")
-            for of in ("source", "lens_light")
+            f"{component}_brightness": brightening * getattr(scenes, f"{component}_brightness")
+            for component in ("source", "lens_light")
         }
-        return drawn.clamp_min(MIN_EXPECTED_COUNTS), values | {"exposure": exposure}
+        return images.clamp_min(MIN_EXPECTED_COUNTS), values | {"exposure": exposure}
 
     def _coordinates(
-        self, layout: Parametrization, more: dict[str, Tensor] | None = None
+        self, parametrization: Parametrization, values: dict[str, Tensor] | None = None
     ) -> Tensor:
-        """Coordinates of the drawn scenes."""
-        values, drawn = more or {}, scene_values(self.preset, self.scenes)
+        """Return the coordinates (B, P) of the drawn scenes.
+
+        Args:
+            parametrization: of the coordinates.
+            values: fields (B,) that replace those of the scenes.
+        """
+        replaced, drawn = values or {}, scene_values(self.preset, self.scenes)
 
         def get(name: str) -> Tensor:
-            if name in values:
-                return values[name]
-            found = drawn(name)
+            if name in replaced:
+                return replaced[name]
+            value = drawn(name)
             if name.endswith("axis_ratio"):
-                return found.clamp_max(MAX_START_AXIS_RATIO)
-            return found.clamp_min(MIN_EXPECTED_COUNTS) if name in INSTRUMENT_UNITS else found
+                return value.clamp_max(MAX_START_AXIS_RATIO)
+            return value.clamp_min(MIN_EXPECTED_COUNTS) if name in INSTRUMENT_UNITS else value
 
-        return layout.coordinates(get)
+        return parametrization.coordinates(get)
+
+
+def check_substructure(
+    preset: Preset,
+    device: str,
+    *,
+    vortex: bool,
+    subhalos: int,
+    subhalo_method: SubhaloMethod | None,
+) -> None:
+    """Check the options of a fit that add substructure; see `Fitter.fit`.
+
+    Raises:
+        UsageError: an option is unknown or out of range, two options exclude each other, or the
+            subhalos of the preset cannot be sampled.
+    """
+    if not 0 <= subhalos <= MAX_ADDED_SUBHALOS:
+        raise UsageError(f"--subhalos {subhalos}: give a number from 0 to {MAX_ADDED_SUBHALOS}")
+    methods = get_args(SubhaloMethod)
+    if subhalo_method not in (None, *methods):
+        raise UsageError(f"--subhalo-method {subhalo_method}: give one of {', '.join(methods)}")
+    if subhalos and subhalo_method is not None:
+        raise UsageError(
+            f"--subhalos {subhalos} and --subhalo-method {subhalo_method}: give only one of them;"
+            " a method chooses the number of subhalos itself"
+        )
+    if subhalo_method == "mcmc":
+        check_subhalo_mcmc(preset, vortex, device)
 
 
 def without_substructure(preset: Preset) -> Preset:
-    """A preset of the same lenses without substructure."""
+    """Return a preset of the same lenses without substructure."""
     none = dict.fromkeys(("subhalos", "halos", "vortex"))
     update = {"task": "classification", "classes": {"no": "no"}} | none
     return preset.model_copy(update=update)
 
 
 def _coarse_binning(pixels: int, pixel_scale: float) -> int:
-    """How many pixels go together in a coarse image: a divisor of its side."""
-    fit = (b for b in range(1, 9) if pixels % b == 0 and pixels // b >= MIN_COARSE_PIXELS)
-    return max((b for b in fit if b * pixel_scale <= MAX_COARSE_PIXEL_ARCSEC), default=1)
+    """Return the pixels along a side that are binned into one of a coarse image.
+
+    Args:
+        pixels: along a side of the image; a multiple of the result.
+        pixel_scale: arcsec.
+    """
+    divisors = (
+        b for b in range(1, MAX_BINNING + 1) if pixels % b == 0 and pixels // b >= MIN_COARSE_PIXELS
+    )
+    return max((b for b in divisors if b * pixel_scale <= MAX_COARSE_PIXEL_ARCSEC), default=1)
 
 
-def _distinct_optima(optimum: Optimum, steps: Tensor, count: int) -> Tensor:
-    """Coordinates of the best optima that are not the same one."""
-    kept: list[Tensor] = []
+def _distinct_optima(optimum: Optimum, count: int) -> Tensor:
+    """Return the coordinates of the best optima that differ from one another, best first."""
+    steps = optimum.parametrization.steps.to(optimum.theta)
+    distinct: list[Tensor] = []
     for theta in optimum.theta[optimum.deviance.argsort()]:
-        if all(float(((theta - other) / steps).abs().max()) > 0.2 for other in kept):
-            kept.append(theta)
-        if len(kept) == count:
+        distances = [float(((theta - other) / steps).abs().max()) for other in distinct]
+        if all(distance > MIN_START_DISTANCE_STEPS for distance in distances):
+            distinct.append(theta)
+        if len(distinct) == count:
             break
-    return torch.stack(kept)
+    return torch.stack(distinct)
 
 
 def _fit_linear(model: Tensor, data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Unit (positive), zero, and remaining sum of squares of data (N,) by each model (B, N)."""
+    """Fit data as a linear function of each model, with a positive factor, by least squares.
+
+    Args:
+        model: (B, N).
+        data: (N,).
+
+    Returns:
+        Factor, constant, and sum of squared residuals of each model, (B,) each.
+    """
     mean = model.mean(dim=1, keepdim=True)
     varied, d = model - mean, data - data.mean()
-    unit = ((varied @ d) / (varied**2).sum(dim=1)).clamp_min(1e-12)
-    zero = data.mean() - unit * mean[:, 0]
-    return unit, zero, ((d - unit[:, None] * varied) ** 2).sum(dim=1)
+    factor = ((varied @ d) / (varied**2).sum(dim=1)).clamp_min(1e-12)
+    constant = data.mean() - factor * mean[:, 0]
+    return factor, constant, ((d - factor[:, None] * varied) ** 2).sum(dim=1)

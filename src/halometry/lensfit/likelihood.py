@@ -1,4 +1,4 @@
-"""The expected image of fitted parameters, its derivatives, and its agreement with data."""
+"""Image model and likelihood: expected pixels of parameters, derivatives, agreement with data."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from halometry.simulation import render
 from halometry.simulation.preset import Preset
 from halometry.simulation.render import gaussian_kernel
 
-DIFFERENCE_STEP_FRACTION = (
-    1e-6  # of a coordinate's largest step, over which differences are derivatives
-)
-MIN_EXPECTED_COUNTS = 1e-3  # counts, below which no pixel's expectation falls
+DIFFERENCE_STEP_FRACTION = 1e-6  # step of a derivative's difference over the largest step
+MIN_EXPECTED_COUNTS = 1e-3  # lower limit of a pixel's expectation
 
 
 @dataclass(frozen=True)
 class Model:
-    """From coordinates to expected pixels.
+    """Function from coordinates to expected pixels.
 
     Attributes:
-        preset: with the detector to render for.
-        layout: of the coordinates.
-        binning: how many pixels of the data, along a side, make one of `preset`'s.
-        kept: derivatives (n, N) of the first n coordinates where these are not worth taking anew.
+        preset: describes the detector and the renderer.
+        parametrization: of the coordinates.
+        binning: number of the data's pixels along a side of one of `preset`'s pixels.
+        fixed_derivatives: derivatives (n, N) by the first n coordinates, used in place of new
+            ones; None to compute all.
     """
 
     preset: Preset
@@ -36,7 +35,7 @@ class Model:
     fixed_derivatives: Tensor | None = None
 
     def expected(self, theta: Tensor) -> Tensor:
-        """The pixels' expectations of coordinates (B, P): (B, N)."""
+        """Compute the expectation of each pixel (B, N) for coordinates (B, P)."""
         fields = self.parametrization.fields(theta)
         preset, spec = self.preset, self.preset.image
         sigma, sky = fields.get("psf_sigma"), fields.get("sky")
@@ -54,74 +53,87 @@ class Model:
         return flat.clamp_min(MIN_EXPECTED_COUNTS)
 
     def linearized(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Expectations (B, N) and their derivatives (B, P, N), of coordinates in float64.
+        """Compute expectations (B, N) and their derivatives (B, P, N).
 
-        By differences over steps so short that they lose 1e-4 at most, by cusps: rendering once
-        more costs a fraction of carrying derivatives through the renderer, in either mode. Those of
-        a line's or point mass' place are over a pixel, to both sides, since what happens at the
-        rays misses what happens between them.
+        Derivatives are differences of renderings, which is faster than automatic differentiation
+        in either mode. The steps are so short that the error is 1e-4 at most, near cusps. The
+        position of a vortex or a point mass is differentiated over one pixel, by a central
+        difference, because the derivative at the rays misses what happens between them.
+
+        Args:
+            theta: coordinates (B, P), float64.
         """
-        assert theta.dtype == torch.float64, "steps are too short for less"
+        assert theta.dtype == torch.float64, "the steps are too short for float32"
         first = 0 if self.fixed_derivatives is None else len(self.fixed_derivatives)
-        wide = self.parametrization.wide_steps(self.preset.image.pixel_scale / self.binning / 2)
-        rough = [i for i in wide if i >= first]
-        smooth = [i for i in range(first, theta.shape[1]) if i not in rough]
+        half_pixel = self.preset.image.pixel_scale / self.binning / 2
+        wide_steps = self.parametrization.wide_steps(half_pixel)
+        wide = [i for i in wide_steps if i >= first]
+        narrow = [i for i in range(first, theta.shape[1]) if i not in wide]
         expected = self.expected(theta)
-        steps = self.parametrization.steps.to(theta)
-        # A coordinate without a largest step is one that pixels are linear in, of their unit.
-        over = torch.where(steps.isinf(), expected.abs().max(), DIFFERENCE_STEP_FRACTION * steps)
-        over[rough] = torch.tensor([wide[i] for i in rough]).to(theta)
-        ways = torch.diag(over)
-        ways = torch.cat([ways[smooth], ways[rough], -ways[rough]])
-        images = self.expected((theta[:, None] + ways).flatten(0, 1))
-        ends = (len(smooth), len(smooth) + len(rough))
-        near, ahead, behind = images.view(len(theta), len(ways), -1).tensor_split(ends, dim=1)
+        largest = self.parametrization.steps.to(theta)
+        # Pixels are linear in a coordinate without a largest step, which has the pixels' unit.
+        step = torch.where(
+            largest.isinf(), expected.abs().max(), DIFFERENCE_STEP_FRACTION * largest
+        )
+        step[wide] = torch.tensor([wide_steps[i] for i in wide]).to(theta)
+        shifts = torch.diag(step)
+        shifts = torch.cat([shifts[narrow], shifts[wide], -shifts[wide]])
+        images = self.expected((theta[:, None] + shifts).flatten(0, 1))
+        ends = (len(narrow), len(narrow) + len(wide))
+        near, ahead, behind = images.view(len(theta), len(shifts), -1).tensor_split(ends, dim=1)
         derivatives = images.new_empty(len(theta), theta.shape[1], images.shape[1])
         if self.fixed_derivatives is not None:
             derivatives[:, :first] = self.fixed_derivatives
-        derivatives[:, smooth] = (near - expected[:, None]) / over[smooth, None]
-        derivatives[:, rough] = (ahead - behind) / (2 * over[rough, None])
+        derivatives[:, narrow] = (near - expected[:, None]) / step[narrow, None]
+        derivatives[:, wide] = (ahead - behind) / (2 * step[wide, None])
         return expected, derivatives
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """One resolution at which images are fitted."""
+    """Resolution at which images are fitted.
+
+    Attributes:
+        preset: with the pixels and rays of this resolution.
+        binning: number of the data's pixels along a side of one of `preset`'s pixels.
+    """
 
     preset: Preset
     binning: int
 
     def model(self, parametrization: Parametrization) -> Model:
-        """Parameters rendered at this resolution."""
+        """Return the model of some parameters, rendered at this resolution."""
         return Model(self.preset, parametrization, self.binning)
 
 
 @dataclass(frozen=True)
 class PoissonLikelihood:
-    """Agreement with whole counts: Poisson noise, and Gaussian noise of a known variance.
+    """Likelihood of whole counts: Poisson noise, and Gaussian noise of a known variance.
 
-    With both, data plus variance follow nearly a Poisson law of expectation plus variance, which
-    has the right mean and variance (Snyder, Hammoud & White 1993, JOSA A 10, 1014).
+    With both, the sum of data and variance follows nearly a Poisson distribution whose mean is the
+    sum of expectation and variance. Its mean and variance are exact (Snyder, Hammoud & White 1993,
+    JOSA A 10, 1014).
 
     Attributes:
         data: counts (N,), or (B, N) of as many images as there are expectations.
-        extra: variance of the Gaussian noise in a pixel, counts squared; or (B, 1).
+        gaussian_variance: variance of the Gaussian noise in a pixel, counts squared; or (B, 1).
     """
 
     data: Tensor
     gaussian_variance: float | Tensor = 0.0
 
     def deviance(self, expected: Tensor) -> Tensor:
-        """-2 ln L up to a constant of the data, (B,) of expectations (B, N)."""
-        d, m = (self.data + self.gaussian_variance).clamp_min(0), expected + self.gaussian_variance
+        """Compute -2 ln L (B,) of expectations (B, N), up to a constant of the data."""
+        d = (self.data + self.gaussian_variance).clamp_min(0)
+        m = expected + self.gaussian_variance
         return 2 * (m - d + torch.xlogy(d, d / m)).sum(dim=1)
 
     def score(self, expected: Tensor) -> Tensor:
-        """(data - expectation) / variance, the derivative of ln L by the expectation."""
+        """Compute (data - expectation) / variance, the derivative of ln L by the expectation."""
         return (self.data - expected) * self.inverse_variance(expected)
 
     def inverse_variance(self, expected: Tensor) -> Tensor:
-        """The information a pixel has on its expectation, 1 / variance."""
+        """Compute 1 / variance, the Fisher information of a pixel on its expectation."""
         return 1 / (expected + self.gaussian_variance)
 
     def reduced_chi2_std(self, expected: Tensor) -> float:
@@ -132,30 +144,30 @@ class PoissonLikelihood:
 
 @dataclass(frozen=True)
 class GaussianLikelihood:
-    """Agreement with pixels of an unknown unit: Gaussian noise of one size.
+    """Likelihood of pixels in an unknown unit: Gaussian noise with one standard deviation.
 
     Attributes:
-        data: (N,).
-        sigma: the noise's standard deviation.
+        data: pixels (N,).
+        sigma: standard deviation of the noise.
     """
 
     data: Tensor
     sigma: float
 
     def deviance(self, expected: Tensor) -> Tensor:
-        """Chi-square, (B,) of expectations (B, N)."""
+        """Compute the chi-square (B,) of expectations (B, N)."""
         return (((self.data - expected) / self.sigma) ** 2).sum(dim=1)
 
     def score(self, expected: Tensor) -> Tensor:
-        """(data - expectation) / variance."""
+        """Compute (data - expectation) / variance, the derivative of ln L by the expectation."""
         return (self.data - expected) / self.sigma**2
 
     def inverse_variance(self, expected: Tensor) -> Tensor:
-        """1 / variance."""
+        """Compute 1 / variance, the Fisher information of a pixel on its expectation."""
         return torch.full_like(expected, self.sigma**-2)
 
     def reduced_chi2_std(self, expected: Tensor) -> float:
-        """Standard deviation of the reduced chi-square of Gaussian noise."""
+        """Standard deviation of the reduced chi-square."""
         return float((2 / expected.numel()) ** 0.5)
 
 
@@ -163,7 +175,13 @@ Likelihood = PoissonLikelihood | GaussianLikelihood
 
 
 def with_larger_pixels(preset: Preset, binning: int, supersampling: int) -> Preset:
-    """A preset with larger pixels, which hold the counts of a data pixel on average."""
+    """Return a preset with larger pixels, each the mean of `binning` x `binning` of its own.
+
+    Args:
+        preset: to change.
+        binning: number of its pixels along a side of a new one.
+        supersampling: rays along a side of a new pixel.
+    """
     spec = preset.image
     return _with_image(
         preset,
@@ -173,18 +191,24 @@ def with_larger_pixels(preset: Preset, binning: int, supersampling: int) -> Pres
     )
 
 
-def bin_pixels(data: Tensor, binning: int) -> Tensor:
-    """Sums over squares of pixels, flattened; (H, W) whose sides are multiples of `binning`."""
+def sum_pixels(data: Tensor, binning: int) -> Tensor:
+    """Sum over squares of pixels and flatten.
+
+    Args:
+        data: (H, W), both multiples of `binning`.
+        binning: pixels along a side of a square.
+    """
     pooled: Tensor = functional.avg_pool2d(data[None, None], binning) * binning**2
     return pooled.flatten()
 
 
 def _with_image(preset: Preset, **changes: float) -> Preset:
+    """Return a preset with another detector."""
     return preset.model_copy(update={"image": preset.image.model_copy(update=changes)})
 
 
 def _convolve_gaussian(images: Tensor, sigma: Tensor) -> Tensor:
-    """Each image (B, H, W) convolved with a Gaussian of its own width (B,), in pixels."""
+    """Convolve each image (B, H, W) with a Gaussian of its own width (B,), in pixels."""
     kernel = gaussian_kernel(sigma, images.shape[-1] - 1)[:, None]
     padded = functional.pad(images[None], (kernel.shape[-1] // 2,) * 4, mode="replicate")
     count = len(images)

@@ -1,4 +1,4 @@
-"""Coordinates without bounds, and the physical parameters that they stand for."""
+"""Parameter blocks: unbounded coordinates of a fit and the physical parameters they stand for."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from torch import Tensor
 
 from halometry.simulation.scene import UNITS
 
-MIN_POSITIVE = 1e-8  # keeps logarithms defined
-MIN_VECTOR_LENGTH = 1e-12  # and the direction of a vector of no length, short against any step
+MIN_POSITIVE = 1e-8  # lower limit of arguments of logarithms
+MIN_VECTOR_LENGTH = 1e-12  # added in quadrature, so that the angle of a null vector has a gradient
 
 Fields = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class ParameterBlock:
-    """Some coordinates without bounds, and the fields of a scene that they stand for.
+    """A few unbounded coordinates and their relation to fields of a scene.
 
     Attributes:
-        name: of the block; one that `free` may ask for.
-        steps: the largest step of each coordinate in one iteration.
-        fields: coordinates (B, n) to fields of the scene, (B,) each.
-        coordinates: fields, by a function from their name, to coordinates (B, n).
-        tell: coordinates (B, n) to what people read, (B,) each.
-        units: of what people read, by name.
-        rough: coordinates that move edges or singular points between the rays of pixels, where a
-            derivative says little of the next ray, and the step to take differences over instead;
-            None for half a pixel.
+        name: name of the block, as the option `free` accepts it.
+        steps: largest change of each coordinate in one iteration.
+        fields: function from coordinates (B, n) to fields of the scene, (B,) each.
+        coordinates: function from a getter of fields by name to coordinates (B, n).
+        derived_parameters: function from coordinates (B, n) to reported parameters, (B,) each.
+        units: unit of each reported parameter.
+        wide_steps: index and step of coordinates that are differentiated over a wide, central
+            difference. They move edges or singular points between the rays of pixels, where the
+            derivative says little about the neighboring ray. A step of None is half a pixel.
     """
 
     name: str
@@ -42,7 +42,7 @@ class ParameterBlock:
 
 
 def positive_block(name: str, unit: str, step: float = 0.3) -> ParameterBlock:
-    """A quantity above zero, by its logarithm."""
+    """Block of one positive quantity; the coordinate is its natural logarithm."""
     return ParameterBlock(
         name,
         (step,),
@@ -54,24 +54,24 @@ def positive_block(name: str, unit: str, step: float = 0.3) -> ParameterBlock:
 
 
 def shear_block() -> ParameterBlock:
-    """External shear, by gamma_1 = |gamma| cos 2 phi and gamma_2 = |gamma| sin 2 phi."""
+    """Block of the external shear: gamma_1 = |gamma| cos 2 phi and gamma_2 = |gamma| sin 2 phi."""
 
     def fields(c: Tensor) -> Fields:
-        size, angle = _polar(c)
+        size, angle = _to_polar(c)
         return {"shear": size, "shear_angle": angle}
 
     return ParameterBlock(
         "shear",
         (0.1, 0.1),
         fields,
-        lambda get: _cartesian(get("shear"), get("shear_angle")),
+        lambda get: _from_polar(get("shear"), get("shear_angle")),
         lambda c: {"shear_1": c[:, 0], "shear_2": c[:, 1], **fields(c)},
         {"shear_1": "", "shear_2": "", "shear": "", "shear_angle": "rad"},
     )
 
 
 def source_position_block() -> ParameterBlock:
-    """Where the source is."""
+    """Block of the source's position x and y, in arcsec."""
 
     def fields(c: Tensor) -> Fields:
         return {"source_x": c[:, 0], "source_y": c[:, 1]}
@@ -86,34 +86,39 @@ def source_position_block() -> ParameterBlock:
     )
 
 
-def ellipticity_block(of: str) -> ParameterBlock:
-    """Axis ratio q and position angle, by -ln(q) / 2 in the directions cos 2 phi and sin 2 phi.
+def ellipticity_block(component: str) -> ParameterBlock:
+    """Block of an axis ratio q and position angle phi.
 
-    Told also as e_1 and e_2 of modulus (1 - q) / (1 + q).
+    The coordinates are -ln(q) / 2 times cos 2 phi and sin 2 phi. Also reported are e_1 and e_2, of
+    modulus (1 - q) / (1 + q).
+
+    Args:
+        component: `lens`, `source` or `lens_light`.
     """
-    ratio, angle = f"{of}_axis_ratio", f"{of}_position_angle"
+    ratio, angle = f"{component}_axis_ratio", f"{component}_position_angle"
+    e1, e2 = f"{component}_e1", f"{component}_e2"
 
     def fields(c: Tensor) -> Fields:
-        size, phi = _polar(c)
+        size, phi = _to_polar(c)
         return {ratio: (-2 * size).exp(), angle: phi}
 
-    def tell(c: Tensor) -> Fields:
-        size, phi = _polar(c)
-        e = _cartesian(torch.tanh(size), phi)
-        return {f"{of}_e1": e[:, 0], f"{of}_e2": e[:, 1], **fields(c)}
+    def derived_parameters(c: Tensor) -> Fields:
+        size, phi = _to_polar(c)
+        e = _from_polar(torch.tanh(size), phi)
+        return {e1: e[:, 0], e2: e[:, 1], **fields(c)}
 
     return ParameterBlock(
-        f"{of}_ellipticity",
+        f"{component}_ellipticity",
         (0.3, 0.3),
         fields,
-        lambda get: _cartesian(-0.5 * get(ratio).log(), get(angle)),
-        tell,
-        {f"{of}_e1": "", f"{of}_e2": "", ratio: "", angle: "rad"},
+        lambda get: _from_polar(-0.5 * get(ratio).log(), get(angle)),
+        derived_parameters,
+        {e1: "", e2: "", ratio: "", angle: "rad"},
     )
 
 
 def vortex_block() -> ParameterBlock:
-    """A line of mass, by the logarithm of its mass fraction an arcsec and by its two ends."""
+    """Block of a vortex (a line of mass): log mass fraction per arcsec, x and y of both ends."""
 
     def fields(c: Tensor) -> Fields:
         dx, dy = c[:, 3] - c[:, 1], c[:, 4] - c[:, 2]
@@ -133,25 +138,35 @@ def vortex_block() -> ParameterBlock:
         x, y = get("vortex_x"), get("vortex_y")
         return torch.stack([density, x - dx, y - dy, x + dx, y + dy], dim=1)
 
-    def tell(c: Tensor) -> Fields:
-        told = fields(c)
-        told["vortex_angle"] = torch.remainder(told["vortex_angle"], torch.pi)
-        return told | {"vortex_density": c[:, 0].exp()}
+    def derived_parameters(c: Tensor) -> Fields:
+        values = fields(c)
+        values["vortex_angle"] = torch.remainder(values["vortex_angle"], torch.pi)
+        return values | {"vortex_density": c[:, 0].exp()}
 
     units = {
         "vortex_fraction": "vortex mass over halo mass",
         "vortex_density": "vortex_fraction/arcsec",
     }
     units |= {f"vortex_{k}": UNITS[f"vortex_{k}"] for k in ("length", "angle", "x", "y")}
-    # Across the line the deflection jumps, and with it the image.
-    rough = tuple((i, None) for i in (1, 2, 3, 4))
+    # The deflection is discontinuous across the line, and so is the image.
+    wide_steps = tuple((i, None) for i in (1, 2, 3, 4))
     return ParameterBlock(
-        "vortex", (0.5, 0.3, 0.3, 0.3, 0.3), fields, coordinates, tell, units, rough
+        "vortex",
+        (0.5, 0.3, 0.3, 0.3, 0.3),
+        fields,
+        coordinates,
+        derived_parameters,
+        units,
+        wide_steps,
     )
 
 
 def subhalo_block(number: int) -> ParameterBlock:
-    """A point mass: the logarithm of its mass over the halo's, and its place."""
+    """Block of one point mass: log of its fraction of the halo's mass, and its x and y in arcsec.
+
+    Args:
+        number: of the subhalo, from 1; part of the names.
+    """
     names = tuple(f"subhalo_{number}_{k}" for k in ("fraction", "x", "y"))
 
     def fields(c: Tensor) -> Fields:
@@ -162,14 +177,23 @@ def subhalo_block(number: int) -> ParameterBlock:
         return torch.stack([fraction.clamp_min(MIN_POSITIVE).log(), x, y], dim=1)
 
     units = dict(zip(names, ("subhalo mass over halo mass", "arcsec", "arcsec"), strict=True))
-    rough = ((0, 0.1), (1, None), (2, None))
     return ParameterBlock(
-        f"subhalo_{number}", (0.7, 0.1, 0.1), fields, coordinates, fields, units, rough
+        f"subhalo_{number}",
+        (0.7, 0.1, 0.1),
+        fields,
+        coordinates,
+        fields,
+        units,
+        wide_steps=((0, 0.1), (1, None), (2, None)),
     )
 
 
 def multipole_block(order: int) -> ParameterBlock:
-    """A multipole of the lens, by its amplitude in the directions cos m phi and sin m phi."""
+    """Block of a multipole of the lens: its amplitude times cos m phi and sin m phi.
+
+    Args:
+        order: m.
+    """
     name, angle = f"multipole_{order}", f"multipole_{order}_angle"
 
     def fields(c: Tensor) -> Fields:
@@ -180,17 +204,18 @@ def multipole_block(order: int) -> ParameterBlock:
         size, phase = get(name), order * get(angle)
         return torch.stack([size * phase.cos(), size * phase.sin()], dim=1)
 
-    return ParameterBlock(name, (0.02, 0.02), fields, coordinates, fields, {name: "", angle: "rad"})
+    units = {name: "", angle: "rad"}
+    return ParameterBlock(name, (0.02, 0.02), fields, coordinates, fields, units)
 
 
 def pixel_unit_block() -> ParameterBlock:
-    """The unit and the zero of pixels that are not counts."""
+    """Block of the unit and the zero point of pixels that are not counts."""
 
     def fields(c: Tensor) -> Fields:
         return {"unit": c[:, 0].exp(), "zero": c[:, 1]}
 
     return ParameterBlock(
-        "scale",
+        "pixel_unit",
         (0.3, torch.inf),
         fields,
         lambda get: torch.stack([get("unit").clamp_min(MIN_POSITIVE).log(), get("zero")], dim=1),
@@ -199,12 +224,12 @@ def pixel_unit_block() -> ParameterBlock:
     )
 
 
-def _polar(c: Tensor) -> tuple[Tensor, Tensor]:
-    """Modulus, and half the angle, of the last dimension's two components."""
+def _to_polar(c: Tensor) -> tuple[Tensor, Tensor]:
+    """Modulus and half the angle of vectors (B, 2)."""
     size = (c[:, 0] ** 2 + c[:, 1] ** 2 + MIN_VECTOR_LENGTH**2).sqrt()
     return size, torch.atan2(c[:, 1], c[:, 0]) / 2
 
 
-def _cartesian(size: Tensor, angle: Tensor) -> Tensor:
-    """(B, 2) of a modulus in twice an angle's direction."""
+def _from_polar(size: Tensor, angle: Tensor) -> Tensor:
+    """Vectors (B, 2) of a modulus (B,) at twice an angle (B,)."""
     return torch.stack([size * torch.cos(2 * angle), size * torch.sin(2 * angle)], dim=1)

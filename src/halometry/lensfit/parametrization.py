@@ -1,4 +1,4 @@
-"""Which parameters of a preset are fitted."""
+"""Parametrization of a fit: which parameters of a preset are fitted, and as which coordinates."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ from halometry.simulation.distributions import Quantity
 from halometry.simulation.preset import Preset
 from halometry.simulation.scene import Scene
 
-INSTRUMENT_UNITS = {"psf_sigma": "arcsec", "sky": "counts/pixel"}  # the preset's, not the scene's
+INSTRUMENT_UNITS = {  # of parameters that are part of the preset's image, not of the scene
+    "psf_sigma": "arcsec",
+    "sky": "counts/pixel",
+}
 
 
 @dataclass(frozen=True)
 class Parametrization:
-    """The fitted parameters: blocks one after the other along a vector of coordinates.
+    """Fitted parameters: blocks of coordinates, one after the other along a vector theta.
 
     Attributes:
         blocks: in order.
-        template: one scene, with all that is held; its substructure is none, or held too.
+        template: one scene with the values that are held, including substructure that is held.
     """
 
     blocks: tuple[ParameterBlock, ...]
@@ -43,55 +46,63 @@ class Parametrization:
 
     @property
     def steps(self) -> Tensor:
-        """The largest step of each coordinate (P,)."""
+        """Largest change of each coordinate in one iteration (P,)."""
         flat = [step for block in self.blocks for step in block.steps]
         return torch.tensor(flat, dtype=torch.float64)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the blocks."""
+        """Names of the blocks."""
         return tuple(block.name for block in self.blocks)
 
-    def wide_steps(self, half_a_pixel: float) -> dict[int, float]:
-        """Coordinates to take differences of, and over which step."""
+    def wide_steps(self, half_pixel: float) -> dict[int, float]:
+        """Return the coordinates to differentiate over a wide central difference, with its step.
+
+        Args:
+            half_pixel: half the size of a pixel, arcsec.
+        """
         return {
-            self.index(block.name) + i: half_a_pixel if step is None else step
+            self.index(block.name) + i: half_pixel if step is None else step
             for block in self.blocks
             for i, step in block.wide_steps
         }
 
     @property
     def units(self) -> dict[str, str]:
-        """Of everything that `tell` tells."""
+        """Unit of each parameter that `derived_parameters` returns."""
         return {k: v for block in self.blocks for k, v in block.units.items()}
 
     def index(self, name: str) -> int:
-        """Where a block begins."""
+        """Return the index of the first coordinate of a block."""
         before = self.blocks[: self.names.index(name)]
         return sum(len(block.steps) for block in before)
 
     def without(self, *names: str) -> Parametrization:
-        """All blocks but some."""
+        """Return the parametrization without some blocks."""
         return Parametrization(tuple(b for b in self.blocks if b.name not in names), self.template)
 
-    def with_blocks(self, *more: ParameterBlock) -> Parametrization:
-        """More parameters at the end."""
-        return Parametrization(self.blocks + more, self.template)
+    def with_blocks(self, *blocks: ParameterBlock) -> Parametrization:
+        """Return the parametrization with more blocks at the end."""
+        return Parametrization(self.blocks + blocks, self.template)
 
     def fields(self, theta: Tensor) -> Fields:
-        """All fitted fields of coordinates (B, P)."""
+        """Return all fitted fields, (B,) each, of coordinates (B, P)."""
         return self._merge_blocks(theta, lambda block: block.fields)
 
     def derived_parameters(self, theta: Tensor) -> Fields:
-        """What people read of coordinates (B, P)."""
+        """Return all reported parameters, (B,) each, of coordinates (B, P)."""
         return self._merge_blocks(theta, lambda block: block.derived_parameters)
 
     def coordinates(self, values: Callable[[str], Tensor]) -> Tensor:
-        """Coordinates (B, P) of fields, each (B,), by a function from their names."""
+        """Return the coordinates (B, P) of fields.
+
+        Args:
+            values: function from the name of a field to its values (B,).
+        """
         return torch.cat([block.coordinates(values) for block in self.blocks], dim=1)
 
     def scene(self, theta: Tensor) -> Scene:
-        """The scenes of coordinates (B, P); differentiable."""
+        """Return the scenes of coordinates (B, P); differentiable."""
         fields = self.fields(theta)
         base = self.template.rows(torch.zeros(len(theta), dtype=torch.long, device=theta.device))
         changes: dict[str, Any] = {
@@ -99,54 +110,61 @@ class Parametrization:
         }
         if "vortex_fraction" in fields:
             changes["vortex_mass"] = fields["vortex_fraction"] * base.halo_mass
-        places = [b.name for b in self.blocks if b.name.startswith("subhalo_")]
-        if places:
-            share, x, y = (
-                torch.stack([fields[f"{p}_{part}"] for p in places], dim=1)
+        subhalos = [b.name for b in self.blocks if b.name.startswith("subhalo_")]
+        if subhalos:
+            fraction, x, y = (
+                torch.stack([fields[f"{name}_{part}"] for name in subhalos], dim=1)
                 for part in ("fraction", "x", "y")
             )
-            base = with_point_masses(base, share, x, y)
+            base = with_point_masses(base, fraction, x, y)
         return replace(base, **changes)
 
     def _merge_blocks(
-        self, theta: Tensor, of: Callable[[ParameterBlock], Callable[[Tensor], Fields]]
+        self, theta: Tensor, function_of: Callable[[ParameterBlock], Callable[[Tensor], Fields]]
     ) -> Fields:
+        """Apply one function of each block to its coordinates and merge what they return."""
         parts = torch.split(theta, [len(block.steps) for block in self.blocks], dim=1)
-        told: Fields = {}
+        merged: Fields = {}
         for block, part in zip(self.blocks, parts, strict=True):
-            told |= of(block)(part)
-        return told
+            merged |= function_of(block)(part)
+        return merged
 
 
-def with_point_masses(scene: Scene, share: Tensor, x: Tensor, y: Tensor) -> Scene:
-    """The same lenses with point masses (B, n), shares of the halo's, as their only subhalos."""
-    nothing = torch.zeros_like(share)
+def with_point_masses(scene: Scene, fraction: Tensor, x: Tensor, y: Tensor) -> Scene:
+    """Return the same lenses with point masses as their only subhalos.
+
+    Args:
+        scene: B lenses.
+        fraction: mass of each point mass over the mass of the halo (B, n).
+        x, y: positions (B, n), arcsec.
+    """
+    zeros = torch.zeros_like(fraction)
     return replace(
         scene,
-        subhalo_mass=share * scene.halo_mass[:, None],
+        subhalo_mass=fraction * scene.halo_mass[:, None],
         subhalo_x=x,
         subhalo_y=y,
-        subhalo_z=scene.z_lens[:, None].expand_as(share),
-        subhalo_scale_radius=nothing,
-        subhalo_truncation_radius=nothing,
+        subhalo_z=scene.z_lens[:, None].expand_as(fraction),
+        subhalo_scale_radius=zeros,
+        subhalo_truncation_radius=zeros,
     )
 
 
 def build_parametrization(
     preset: Preset, template: Scene, free: Iterable[str] = ()
 ) -> Parametrization:
-    """The parameters that vary in a preset, and those asked for besides.
+    """Return the parameters that vary in a preset, and further ones that are asked for.
 
-    The source's position is always fitted; all else whose law is a single value is held, but for
-    what the preset calls uncertain.
+    The source's position is always fitted. A parameter whose distribution is a single value is
+    held, unless it is in `free` or in the preset's `image.fit_per_image`.
 
     Args:
-        preset: whose laws say what varies.
+        preset: its distributions say which parameters vary.
         template: a scene of the preset, without substructure.
-        free: names of `KNOWN` to fit though the preset holds them.
+        free: names in `PARAMETER_BLOCKS` to fit although the preset holds them.
 
     Raises:
-        UsageError: a name that is not known.
+        UsageError: a name is unknown, or belongs to a part that the preset lacks.
     """
     wanted = {*free, *(preset.image.fit_per_image or ())}
     for name in wanted:
@@ -169,19 +187,19 @@ def build_parametrization(
 
 
 def scene_values(preset: Preset, scene: Scene) -> Callable[[str], Tensor]:
-    """The fields of scenes by name, and of the preset that they share, each (B,)."""
+    """Return a function from the name of a field to its values (B,) in scenes and their preset."""
 
     def get(name: str) -> Tensor:
-        if name not in INSTRUMENT_UNITS:
-            found: Tensor = getattr(scene, name)
-            return found
-        return torch.full_like(scene.einstein_radius, getattr(preset.image, name))
+        if name in INSTRUMENT_UNITS:
+            return torch.full_like(scene.einstein_radius, getattr(preset.image, name))
+        values: Tensor = getattr(scene, name)
+        return values
 
     return get
 
 
 def _units_per_second(units: dict[str, str]) -> dict[str, str]:
-    """The units where brightness and sky are per second, as `units_of` has them."""
+    """Replace counts by counts per second, the unit of presets with an exposure time."""
     return {name: unit.replace("counts/pixel", "counts/s/pixel") for name, unit in units.items()}
 
 
@@ -210,7 +228,7 @@ PARAMETER_BLOCKS = {
 
 
 def _has_parameter(preset: Preset, name: str) -> bool:
-    """Whether a preset has what a parameter belongs to."""
+    """Whether a preset has the part that a parameter describes."""
     lens, spec = preset.lens, preset.image
     if name == "psf_sigma":
         return spec.psf_sigma > 0
@@ -226,8 +244,9 @@ def _has_parameter(preset: Preset, name: str) -> bool:
 
 
 def _varies(preset: Preset, name: str) -> bool:
+    """Whether a parameter of a preset differs from scene to scene."""
     lens, source, light = preset.lens, preset.source, preset.lens_light
-    laws: dict[str, tuple[Quantity | None, ...]] = {
+    quantities: dict[str, tuple[Quantity | None, ...]] = {
         "shear": (lens.shear, lens.shear_angle),
         "source_ellipticity": (source.axis_ratio, source.position_angle),
         "source_radius": (source.radius,),
@@ -238,16 +257,16 @@ def _varies(preset: Preset, name: str) -> bool:
         "exposure": (preset.image.exposure,),
     }
     if lens.mass is not None:
-        laws["einstein_radius"] = (lens.mass, lens.z_lens, lens.z_source)
+        quantities["einstein_radius"] = (lens.mass, lens.z_lens, lens.z_source)
     else:
-        laws["einstein_radius"] = (lens.einstein_radius,)
-    for order, law in ((3, lens.multipole_3), (4, lens.multipole_4)):
-        if law is not None:
-            laws[f"multipole_{order}"] = (law.amplitude, law.angle)
+        quantities["einstein_radius"] = (lens.einstein_radius,)
+    for order, multipole in ((3, lens.multipole_3), (4, lens.multipole_4)):
+        if multipole is not None:
+            quantities[f"multipole_{order}"] = (multipole.amplitude, multipole.angle)
     if light is not None:
         ratio, angle = light.axis_ratio or lens.axis_ratio, light.position_angle
-        laws["lens_light_ellipticity"] = (ratio, angle or lens.position_angle)
-        laws["lens_light_radius"] = (light.radius,)
-        laws["lens_light_index"] = (light.sersic_index,)
-        laws["lens_light_brightness"] = (light.brightness, light.magnitude)
-    return any(law is not None and law.value is None for law in laws.get(name, ()))
+        quantities["lens_light_ellipticity"] = (ratio, angle or lens.position_angle)
+        quantities["lens_light_radius"] = (light.radius,)
+        quantities["lens_light_index"] = (light.sersic_index,)
+        quantities["lens_light_brightness"] = (light.brightness, light.magnitude)
+    return any(q is not None and q.value is None for q in quantities.get(name, ()))

@@ -1,4 +1,4 @@
-"""What a fit says: parameters with errors, and how good it is."""
+"""Result of a fit: parameters with errors, goodness of fit, model and residual."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import functional
 
+from halometry.errors import ReadError
 from halometry.lensfit.likelihood import GaussianLikelihood
 from halometry.lensfit.observation import FitData
 from halometry.lensfit.optimize import Optimum, covariance, robust_covariance
@@ -19,12 +20,12 @@ from halometry.lensfit.subhalos.posterior import MAX_R_HAT, SubhaloPosterior
 from halometry.simulation.preset import Preset
 from halometry.simulation.scene import Scene
 
-MAX_CHI2_DEVIATION_STD = 5  # standard deviations of the reduced chi-square
+MAX_CHI2_DEVIATION_STD = 5  # of the reduced chi-square from 1, in its standard deviations
 
 
 @dataclass(frozen=True)
 class FittedParameter:
-    """One parameter: value, standard error, unit."""
+    """Fitted parameter: name, value, standard error and unit."""
 
     name: str
     value: float
@@ -34,13 +35,13 @@ class FittedParameter:
 
 @dataclass(frozen=True)
 class FitDiagnostics:
-    """How a fit came about.
+    """Diagnostics of how a fit was found.
 
     Attributes:
-        gain: by how much 2 ln L grew with all substructure that was added.
-        gains: with each piece of it when it was added.
-        starts: how many of the starts came to the same optimum at the coarse stage.
-        seconds: that it took.
+        delta_2lnl: gain in 2 ln L by all added substructure.
+        delta_2lnl_steps: gain in 2 ln L by each piece of substructure when it was added.
+        agreeing_starts: number of starts that reached the best optimum at the coarse resolution.
+        seconds: duration of the fit.
     """
 
     delta_2lnl: float
@@ -60,27 +61,31 @@ class FitDiagnostics:
 
 @dataclass(frozen=True)
 class Fit:
-    """The fit of one image.
+    """Fit of one image.
 
     Attributes:
-        file, preset: what was fitted, with which recipe.
-        estimates: parameters with errors from the Fisher information.
-        reduced_chi_square: sum of (data - model)^2 / variance over pixels less parameters.
-        scatter: its standard deviation for a true model.
+        path: of the image, as given, and `#k` for image k of a file.
+        preset: name of the preset.
+        parameters: with standard errors from the Fisher information.
+        reduced_chi2: sum of (data - model)^2 / variance over pixels less parameters.
+        reduced_chi2_std: standard deviation of `reduced_chi2` for a true model.
         deviance: -2 ln L, up to a constant of the data.
-        converged: whether the last iteration gained next to nothing.
-        counts: whether the pixels were whole counts; otherwise the noise was estimated.
-        taken: what it took.
-        extra: variance of the Gaussian noise beside that of counts, counts squared.
+        converged: whether the optimizer converged.
+        is_counts: whether the pixels are whole counts; otherwise the noise was estimated.
+        diagnostics: of how the fit was found.
+        gaussian_variance: variance of the Gaussian noise, counts squared.
         pixel_scale: arcsec.
-        data, model: (H, W), in the pixels' unit; data has its lost constant back.
-        residual: (H, W), (data - model) / noise.
-        scene: the lens that was found, one row.
-        layout, theta, covariance: the coordinates that were fitted, (P,) and (P, P).
-        sampled: the posterior of the subhalos, where it was asked for. All else is then of the
-            lens beside one draw of them, but for the estimates, which hold the scatter of all.
-        convergence: of the mass that explains the residual, (h, w) over the whole image, where it
-            was asked for.
+        data: pixels (H, W), with the count offset that scaling had removed.
+        model: expected pixels (H, W), in the unit of the data.
+        residual: (data - model) / noise (H, W).
+        scene: the fitted lens, one row.
+        parametrization: of the fitted coordinates.
+        theta: fitted coordinates (P,).
+        covariance: of the coordinates (P, P).
+        subhalo_posterior: posterior of the subhalos, if sampled. The model is then that of one
+            draw; the errors of `parameters` include the scatter of all draws.
+        convergence: mass map that explains the residual, as convergence (h, w) over the whole
+            image, if asked for.
     """
 
     path: str
@@ -105,20 +110,22 @@ class Fit:
     convergence: np.ndarray | None = None
 
     def parameter(self, name: str) -> FittedParameter:
-        """One parameter by its name."""
-        return next(e for e in self.parameters if e.name == name)
+        """Return one parameter by its name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return {parameter.name: parameter for parameter in self.parameters}[name]
 
     @property
     def warning(self) -> str:
-        """Why not to believe it; nothing if there is no reason."""
-        if (
-            self.is_counts
-            and abs(self.reduced_chi2 - 1) > MAX_CHI2_DEVIATION_STD * self.reduced_chi2_std
-        ):
+        """Reason why the fit may be wrong; empty if there is none."""
+        deviation = abs(self.reduced_chi2 - 1)
+        if self.is_counts and deviation > MAX_CHI2_DEVIATION_STD * self.reduced_chi2_std:
             return "the model does not describe the image, or a better optimum was missed"
         if self.subhalo_posterior is not None and self.subhalo_posterior.r_hat > MAX_R_HAT:
-            return "the chains of its subhalos do not agree; the mass fraction's error is too small"
-        return "" if self.converged else "not quite at an optimum; its errors may be too small"
+            return "the Markov chains disagree; the error of the mass fraction is too small"
+        return "" if self.converged else "the fit did not converge; its errors may be too small"
 
     def record(self) -> dict[str, Any]:
         """Return everything but the images as plain data, as `fits.json` holds it."""
@@ -142,83 +149,93 @@ class Fit:
         return record
 
 
+FitResult = Fit | ReadError  # fit of an image, or why it could not be read
+
+
 def build_fit(
-    file: str,
+    path: str,
     preset: Preset,
-    layout: Parametrization,
     optimum: Optimum,
     data: FitData,
-    taken: FitDiagnostics,
-    sampled: SubhaloPosterior | None = None,
-    convergence: Tensor | None = None,
+    *,
+    diagnostics: FitDiagnostics,
+    posterior: SubhaloPosterior | None = None,
 ) -> Fit:
-    """Put an optimum into words; `optimum` has one row, at full resolution."""
-    likelihood = data.likelihood(1)
+    """Return the fit that an optimum stands for.
+
+    Args:
+        path: of the image.
+        preset: of the image.
+        optimum: one row, at full resolution.
+        data: the image.
+        diagnostics: of how the optimum was found.
+        posterior: of the subhalos, if sampled.
+    """
+    parametrization, likelihood = optimum.parametrization, data.likelihood(1)
     expected = optimum.expected[:1]
     residual = likelihood.score(expected) / likelihood.inverse_variance(expected).sqrt()
-    chi_square = float((residual**2).sum()) / (residual.numel() - len(layout))
+    reduced_chi2 = float((residual**2).sum()) / (residual.numel() - len(parametrization))
     shape = tuple(data.values.shape)
-    steps = layout.steps.to(expected)
-    if isinstance(
-        likelihood, GaussianLikelihood
-    ):  # the noise is known no better than from the residuals
+    steps = parametrization.steps.to(expected)
+    if isinstance(likelihood, GaussianLikelihood):  # the noise is known only from the residuals
         scores = likelihood.score(expected).view(shape)
-        spread = robust_covariance(optimum.derivatives[0], scores, optimum.fisher[0], steps)
+        covariance_ = robust_covariance(optimum.derivatives[0], scores, optimum.fisher[0], steps)
     else:
-        spread = covariance(optimum.fisher[0], steps)
-    estimates = _fitted_parameters(layout, optimum.theta[0], spread)
-    if sampled is not None:
-        mean, scatter = sampled.parameter_shifts.mean(dim=0), sampled.parameter_shifts.T.cov()
-        mass = sampled.mass_fractions
-        estimates = (
-            *_fitted_parameters(layout, optimum.theta[0] + mean, spread + scatter),
+        covariance_ = covariance(optimum.fisher[0], steps)
+    parameters = _fitted_parameters(parametrization, optimum.theta[0], covariance_)
+    if posterior is not None:
+        shifts, mass = posterior.parameter_shifts, posterior.mass_fractions
+        mean, scatter = shifts.mean(dim=0), shifts.T.cov()
+        parameters = (
+            *_fitted_parameters(parametrization, optimum.theta[0] + mean, covariance_ + scatter),
             FittedParameter("mass_fraction", float(mass.mean()), float(mass.std()), ""),
         )
     return Fit(
-        path=file,
+        path=path,
         preset=preset.name,
-        parameters=estimates,
-        reduced_chi2=chi_square,
+        parameters=parameters,
+        reduced_chi2=reduced_chi2,
         reduced_chi2_std=likelihood.reduced_chi2_std(expected),
         deviance=float(optimum.deviance[0]),
         converged=bool(optimum.converged[0]),
         is_counts=not isinstance(likelihood, GaussianLikelihood),
-        diagnostics=taken,
+        diagnostics=diagnostics,
         gaussian_variance=data.gaussian_variance,
         pixel_scale=preset.image.pixel_scale,
         data=likelihood.data.view(shape).cpu().numpy(),
         model=expected[0].view(shape).cpu().numpy(),
         residual=residual[0].view(shape).cpu().numpy(),
-        scene=layout.scene(optimum.theta[:1]).to("cpu", torch.float64),
-        parametrization=layout,
+        scene=parametrization.scene(optimum.theta[:1]).to("cpu", torch.float64),
+        parametrization=parametrization,
         theta=optimum.theta[0],
-        covariance=spread,
-        subhalo_posterior=sampled,
-        convergence=None if convergence is None else convergence.cpu().numpy(),
+        covariance=covariance_,
+        subhalo_posterior=posterior,
     )
 
 
 def _fitted_parameters(
-    layout: Parametrization, theta: Tensor, spread: Tensor
+    parametrization: Parametrization, theta: Tensor, covariance: Tensor
 ) -> tuple[FittedParameter, ...]:
-    """All that a layout tells, errors carried over to first order."""
-    names = list(layout.units)
-    told = layout.derived_parameters(theta[None])
-    jacobian = _jacobian(_telling(layout, names), theta)
-    variance = ((jacobian @ spread) * jacobian).sum(dim=1)
+    """Return all reported parameters, with errors propagated to first order.
+
+    Args:
+        parametrization: of the coordinates.
+        theta: coordinates (P,).
+        covariance: of the coordinates (P, P).
+    """
+    units = parametrization.units
+
+    def values(theta: Tensor) -> Tensor:
+        derived = parametrization.derived_parameters(theta[None])
+        return torch.cat([derived[name] for name in units])
+
+    jacobian = _jacobian(values, theta)
+    variance = ((jacobian @ covariance) * jacobian).sum(dim=1)
     return tuple(
-        FittedParameter(name, float(told[name][0]), float(v) ** 0.5, layout.units[name])
-        for name, v in zip(names, variance, strict=True)
+        FittedParameter(name, float(value), float(v) ** 0.5, units[name])
+        for name, value, v in zip(units, values(theta), variance, strict=True)
     )
 
 
-def _telling(layout: Parametrization, names: list[str]) -> Callable[[Tensor], Tensor]:
-    def tell(theta: Tensor) -> Tensor:
-        told = layout.derived_parameters(theta[None])
-        return torch.cat([told[name] for name in names])
-
-    return tell
-
-
-# torch leaves it untyped.
+# torch has no types for it.
 _jacobian: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor] = functional.jacobian

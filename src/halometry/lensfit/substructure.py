@@ -1,4 +1,4 @@
-"""A line of mass, or point masses one after the other, added to a fit where they gain most."""
+"""Substructure of a fit: a vortex, or point masses one after the other, where they gain most."""
 
 from __future__ import annotations
 
@@ -14,147 +14,150 @@ from halometry.lensfit.likelihood import Resolution
 from halometry.lensfit.observation import FitData
 from halometry.lensfit.optimize import Optimum, maximize_likelihood
 from halometry.lensfit.parameter_blocks import subhalo_block, vortex_block
-from halometry.lensfit.parametrization import Parametrization
 from halometry.simulation.lenses import SOFTENING
 from halometry.simulation.preset import Preset
 from halometry.simulation.profiles import reduced_deflection_angle_line
 
-VORTEX_ANGLES = 12
+VORTEX_ANGLES = 12  # in the search for starts
 VORTEX_STARTS = 6
-VORTEX_NATIVE_STARTS = 2
+VORTEX_REFINED_STARTS = 2  # best ones after the first optimization
 SUBHALO_STARTS = 3
-MIN_PEAK_DISTANCE_ARCSEC = 0.25  # arcsec between places that are begun from
-MIN_START_FRACTION, MAX_START_FRACTION = 1e-4, 0.1  # mass fractions to begin with
-MIN_DELTA_2LNL = (
-    20.0  # gain in 2 ln L below which `auto` adds no further point mass; see docs/fit.md
-)
-MAX_SUBHALOS = 30
+MIN_PEAK_DISTANCE_ARCSEC = 0.25  # between positions of starts
+MIN_START_FRACTION, MAX_START_FRACTION = 1e-4, 0.1  # limits of the mass fraction of a start
+MIN_DELTA_2LNL = 20.0  # gain by which `greedy` accepts one more point mass; see docs/fit.md
+MAX_SUBHALOS = 30  # that `greedy` adds
 
 
-def add_vortex(
-    full: Resolution, native: Resolution, data: FitData, layout: Parametrization, optimum: Optimum
-) -> tuple[Parametrization, Optimum]:
-    """Add a line of mass.
+def add_vortex(full: Resolution, native: Resolution, data: FitData, optimum: Optimum) -> Optimum:
+    """Add a vortex (a line of mass) to a fitted lens and fit all again.
 
     Args:
-        full: at which `optimum` was found and the result is.
-        native: one ray a pixel, at which starts are compared.
+        full: resolution of `optimum` and of the result.
+        native: resolution of one ray per pixel, at which starts are compared.
         data: the image.
-        layout, optimum: of the lens without the line.
+        optimum: the lens without the vortex, one row.
     """
-    scores = linearize_image(full.model(layout), data, optimum, binning=2)
-    lengths = _vortex_lengths(full.preset)
-    kernels: list[tuple[float, float]] = [
-        (length, math.pi * k / VORTEX_ANGLES) for length in lengths for k in range(VORTEX_ANGLES)
-    ]
-    found = []
-    for length, angle in kernels:
-        gain, fraction = scores.delta_2lnl_map(_vortex_kernel(scores, length, angle))
-        found += [(g, f, x, y, length, angle) for g, f, x, y in _peaks(scores, gain, fraction, 1)]
-    found.sort(reverse=True)
+    image = linearize_image(full.model(optimum.parametrization), data, optimum, binning=2)
+    candidates = []
+    for length in _vortex_lengths(full.preset):
+        for k in range(VORTEX_ANGLES):
+            angle = math.pi * k / VORTEX_ANGLES
+            gain, fraction = image.delta_2lnl_map(_vortex_kernel(image, length, angle))
+            candidates += [(*peak, length, angle) for peak in _peaks(image, gain, fraction, 1)]
+    candidates.sort(reverse=True)
     block = vortex_block()
     names = ("vortex_fraction", "vortex_x", "vortex_y", "vortex_length", "vortex_angle")
-    starts = torch.tensor([one[1:] for one in found[:VORTEX_STARTS]]).to(optimum.theta)
-    more = block.coordinates(dict(zip(names, starts.T, strict=True)).__getitem__)
-    layout = layout.with_blocks(block)
-    theta = torch.cat([optimum.theta.expand(len(more), -1), more], dim=1)
+    starts = torch.tensor([c[1:] for c in candidates[:VORTEX_STARTS]]).to(optimum.theta)
+    added = block.coordinates(dict(zip(names, starts.T, strict=True)).__getitem__)
+    parametrization = optimum.parametrization.with_blocks(block)
+    theta = torch.cat([optimum.theta.expand(len(added), -1), added], dim=1)
     likelihood = data.likelihood(1)
-    model = native.model(layout)
-    around = replace(model, fixed_derivatives=optimum.derivatives[0])
-    best = maximize_likelihood(around, likelihood, theta, iterations=8, tolerance=1).best(
-        VORTEX_NATIVE_STARTS
-    )
+    model = native.model(parametrization)
+    fast = replace(model, fixed_derivatives=optimum.derivatives[0])
+    best = maximize_likelihood(fast, likelihood, theta, iterations=8, tolerance=1)
+    best = best.best(VORTEX_REFINED_STARTS)
     best = maximize_likelihood(model, likelihood, best.theta, iterations=6, tolerance=1).best()
-    return layout, maximize_likelihood(full.model(layout), likelihood, best.theta, iterations=20)
+    return maximize_likelihood(full.model(parametrization), likelihood, best.theta, iterations=20)
 
 
 def add_subhalos(
-    full: Resolution,
-    native: Resolution,
-    data: FitData,
-    layout: Parametrization,
-    optimum: Optimum,
-    number: int | None,
-) -> tuple[Parametrization, Optimum, list[float]]:
-    """Add point masses one after the other, each where it gains most, all else fitted again.
+    full: Resolution, native: Resolution, data: FitData, optimum: Optimum, number: int | None
+) -> tuple[Optimum, list[float]]:
+    """Add point masses to a fitted lens, each where it gains most, and fit all again each time.
 
     Args:
-        full: at which `optimum` was found and the result is.
-        native: one ray a pixel, at which they are sought: a quarter of the work, and nearly as
-            right (see docs/fit.md).
+        full: resolution of `optimum` and of the result.
+        native: resolution of one ray per pixel, at which they are searched for. It takes a quarter
+            of the time and is nearly as accurate (see docs/fit.md).
         data: the image.
-        layout, optimum: of the lens without them.
-        number: how many; None for as many as gain `ENOUGH` each.
+        optimum: the lens without them, one row.
+        number: how many to add; None for as many as gain `MIN_DELTA_2LNL` each.
 
     Returns:
-        Layout and optimum with them, and the gain in 2 ln L that each brought when it came.
+        The optimum with the point masses, and the gain in 2 ln L by each when it was added.
     """
     gains: list[float] = []
     likelihood = data.likelihood(1)
-    here = maximize_likelihood(native.model(layout), likelihood, optimum.theta)
+    current = maximize_likelihood(native.model(optimum.parametrization), likelihood, optimum.theta)
     while len(gains) < (MAX_SUBHALOS if number is None else number):
-        scores = linearize_image(native.model(layout), data, here)
-        peaks = _peaks(scores, *scores.delta_2lnl_map(_point_kernel(scores)), SUBHALO_STARTS)
+        image = linearize_image(native.model(current.parametrization), data, current)
+        gain_map, fraction = image.delta_2lnl_map(_subhalo_kernel(image))
+        peaks = _peaks(image, gain_map, fraction, SUBHALO_STARTS)
         if not peaks:
             break
-        block = subhalo_block(len(gains) + 1)
-        wider = layout.with_blocks(block)
-        places = torch.tensor([peak[1:] for peak in peaks]).to(here.theta)
-        more = torch.cat([places[:, :1].log(), places[:, 1:]], dim=1)
-        theta = torch.cat([here.theta.expand(len(more), -1), more], dim=1)
-        model = native.model(wider)
-        around = replace(model, fixed_derivatives=here.derivatives[0])
-        tried = maximize_likelihood(around, likelihood, theta, iterations=10, tolerance=1).best()
-        reached = maximize_likelihood(model, likelihood, tried.theta, iterations=15, tolerance=0.5)
-        gain = float(here.deviance - reached.deviance)
+        starts = torch.tensor([peak[1:] for peak in peaks]).to(current.theta)
+        added = torch.cat([starts[:, :1].log(), starts[:, 1:]], dim=1)
+        theta = torch.cat([current.theta.expand(len(added), -1), added], dim=1)
+        model = native.model(current.parametrization.with_blocks(subhalo_block(len(gains) + 1)))
+        fast = replace(model, fixed_derivatives=current.derivatives[0])
+        best = maximize_likelihood(fast, likelihood, theta, iterations=10, tolerance=1).best()
+        best = maximize_likelihood(model, likelihood, best.theta, iterations=15, tolerance=0.5)
+        gain = float(current.deviance - best.deviance)
         if number is None and gain < MIN_DELTA_2LNL:
             break
         gains.append(gain)
-        layout, here = wider, reached
+        current = best
     if not gains:
-        return layout, optimum, gains
-    polished = maximize_likelihood(
-        full.model(layout), likelihood, here.theta, iterations=3, tolerance=0.5
-    )
-    return layout, polished, gains
+        return optimum, gains
+    model = full.model(current.parametrization)
+    refined = maximize_likelihood(model, likelihood, current.theta, iterations=3, tolerance=0.5)
+    return refined, gains
 
 
-def _point_kernel(scores: LinearizedImage) -> tuple[Tensor, Tensor]:
-    x, y = scores.offset_grid()
+def _subhalo_kernel(image: LinearizedImage) -> tuple[Tensor, Tensor]:
+    """Compute the deflection of a point mass with the halo's mass, on the image's offset grid."""
+    x, y = image.offset_grid()
     zero = x.new_zeros(())
-    radius = x.new_tensor(scores.einstein_radius_squared**0.5)
+    radius = x.new_tensor(image.einstein_radius_squared**0.5)
     ax, ay = reduced_deflection_angle_point(zero, zero, radius, x, y, SOFTENING)
     return ax, ay
 
 
-def _vortex_kernel(scores: LinearizedImage, length: float, angle: float) -> tuple[Tensor, Tensor]:
-    x, y = scores.offset_grid()
-    zero, phi, long = (x.new_tensor(v) for v in (0.0, angle, length))
-    radius = x.new_tensor(scores.einstein_radius_squared**0.5)
-    return reduced_deflection_angle_line(zero, zero, phi, long, radius, x, y, SOFTENING)
+def _vortex_kernel(image: LinearizedImage, length: float, angle: float) -> tuple[Tensor, Tensor]:
+    """Compute the deflection of a line with the halo's mass, on the image's offset grid.
+
+    Args:
+        image: on whose grid.
+        length: arcsec.
+        angle: rad.
+    """
+    x, y = image.offset_grid()
+    zero, angle_, length_ = (x.new_tensor(v) for v in (0.0, angle, length))
+    radius = x.new_tensor(image.einstein_radius_squared**0.5)
+    return reduced_deflection_angle_line(zero, zero, angle_, length_, radius, x, y, SOFTENING)
 
 
 def _vortex_lengths(preset: Preset) -> tuple[float, ...]:
-    """Lengths to begin with: across the range of the preset's law, or of a ring's size."""
+    """Return the lengths of starts, arcsec: across the preset's range, or of a ring's size."""
     if preset.vortex is None:
         return 0.6, 1.2, 2.0
     low, high = preset.vortex.length.support
-    return tuple(low + share * (high - low) for share in (0.1, 0.5, 0.9))
+    return tuple(low + part * (high - low) for part in (0.1, 0.5, 0.9))
 
 
 def _peaks(
-    scores: LinearizedImage, gain: Tensor, fraction: Tensor, count: int
+    image: LinearizedImage, gain: Tensor, fraction: Tensor, count: int
 ) -> list[tuple[float, float, float, float]]:
-    """The best places that are apart: gain, mass fraction to begin with, x and y (arcsec)."""
-    x, y = scores.pixel_positions()
+    """Return the highest peaks of a detection map that are apart, highest first.
+
+    Args:
+        image: to which the map belongs.
+        gain: in 2 ln L (H, W).
+        fraction: mass fraction that achieves it (H, W).
+        count: largest number of peaks.
+
+    Returns:
+        Gain, mass fraction of a start, x and y (arcsec) of each.
+    """
+    x, y = image.pixel_positions()
     gain = gain.clone()
     peaks = []
     for _ in range(count):
         row, column = divmod(int(gain.argmax()), gain.shape[1])
         if gain[row, column] <= 0:
             break
-        share = min(max(float(fraction[row, column]), MIN_START_FRACTION), MAX_START_FRACTION)
-        peaks.append((float(gain[row, column]), share, float(x[column]), float(y[row])))
+        start = min(max(float(fraction[row, column]), MIN_START_FRACTION), MAX_START_FRACTION)
+        peaks.append((float(gain[row, column]), start, float(x[column]), float(y[row])))
         near = (x - x[column]) ** 2 + (y[:, None] - y[row]) ** 2 < MIN_PEAK_DISTANCE_ARCSEC**2
         gain[near] = 0
     return peaks

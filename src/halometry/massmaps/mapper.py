@@ -1,4 +1,4 @@
-"""What networks may be shown beside an image: what a smooth lens leaves, and the mass behind it."""
+"""Mass mapper: counts, residual of a smooth lens, and mass map of an image, as network inputs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from halometry.simulation import Preset, Scene, load_preset
 from halometry.simulation.render import limited_threads
 
 CHANNELS = ("root of the counts", "residual over noise", "mass in 0.1 % of the halo's")
-MASS_UNIT = 1e-3  # share of the halo's mass, of the last of them
+MASS_UNIT = 1e-3  # of the last channel, over the mass of the halo
 
 
 class MassMapper:
-    """From images to what a smooth lens leaves of them and the mass that explains it.
+    """Mapper from images to `CHANNELS`: counts, residual of a smooth lens, and mass map.
 
     Args:
-        preset: that the images follow.
+        preset: of the images: a name, a YAML file, or a preset.
 
     Raises:
-        UsageError: its images cannot be fitted, or their noise is not known, or it has no
+        UsageError: the images cannot be fitted, their noise is not known, or the preset has no
             substructure.
     """
 
@@ -47,27 +47,29 @@ class MassMapper:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(3, h, w) of what it gives."""
+        """Shape of a mapped image, (3, h, w)."""
         return len(CHANNELS), self.solver.side, self.solver.side
 
     def map_image(self, image: Image) -> np.ndarray:
-        """An image of counts, perhaps scaled, as the channels `CHANNELS` (3, h, w).
+        """Fit a smooth lens to an image and return the `CHANNELS` (3, h, w).
+
+        Args:
+            image: counts, which may have been scaled.
 
         Raises:
-            ReadError: it holds no counts, or is not of the preset's shape.
+            ReadError: the image holds no counts, or does not have the preset's shape.
         """
         data, optimum = self.fitter.fit_smooth(self.prepare(image))
         with torch.no_grad(), limited_threads(FIT_THREADS):
             counts = (data.values + data.offset)[None]
-            return _channels(
-                self.solver.solve_counts(optimum.theta[:1], counts, data.gaussian_variance)
-            )[0]
+            theta = optimum.theta[:1]
+            return _channels(self.solver.solve_counts(theta, counts, data.gaussian_variance))[0]
 
     def prepare(self, image: Image) -> FitData:
-        """An image as the likelihood takes it.
+        """Return the data of an image.
 
         Raises:
-            ReadError: as `of_image`.
+            ReadError: as `map_image`.
         """
         shape = image.pixels.shape
         if shape != self.preset.image.shape:
@@ -85,7 +87,15 @@ class MassMapper:
         return data
 
     def map_scenes(self, counts: Tensor, scene: Scene) -> np.ndarray:
-        """Simulated images (B, H, W) as channels (B, 3, h, w), fitted from their true lenses."""
+        """Map simulated images, whose fits start from the true lenses.
+
+        Args:
+            counts: images (B, H, W).
+            scene: of the images.
+
+        Returns:
+            The `CHANNELS` (B, 3, h, w).
+        """
         scene = scene.to(counts.device, torch.float64)
         smooth = replace(
             scene,
@@ -94,16 +104,22 @@ class MassMapper:
         )
         with torch.no_grad(), limited_threads(FIT_THREADS):
             theta = self.fitter.parametrization.coordinates(scene_values(self.preset, smooth))
-            extra = scene.background_rms[:, None] ** 2
-            return _channels(self.solver.solve_counts(theta, counts, extra))
+            variance = scene.background_rms[:, None] ** 2
+            return _channels(self.solver.solve_counts(theta, counts, variance))
 
 
-def _channels(imaged: MassMapResult) -> np.ndarray:
-    each = [imaged.counts.clamp_min(0).sqrt(), imaged.residual, imaged.mass / MASS_UNIT]
-    stacked: np.ndarray = torch.stack(each, dim=1).float().cpu().numpy()
+def _channels(result: MassMapResult) -> np.ndarray:
+    """Return the `CHANNELS` (B, 3, h, w) of mass maps, float32."""
+    channels = [result.counts.clamp_min(0).sqrt(), result.residual, result.mass / MASS_UNIT]
+    stacked: np.ndarray = torch.stack(channels, dim=1).float().cpu().numpy()
     return stacked
 
 
 def format_shape(shape: tuple[int, ...]) -> str:
-    """A shape as people write it."""
+    """Format a shape for messages.
+
+    Example:
+        >>> format_shape((3, 150, 150))
+        '3 x 150 x 150'
+    """
     return " x ".join(map(str, shape))

@@ -1,1 +1,1 @@
-"""Posterior of the subhalos of a lens by Markov chain Monte Carlo."""
+"""Posterior of the subhalos of a lens: prior, linear response, Markov chain Monte Carlo."""

@@ -1,4 +1,4 @@
-"""Markov chains over the subhalos of one image, side by side."""
+"""Markov chain Monte Carlo over the subhalos of one image, with several chains in parallel."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ import numpy as np
 from halometry.lensfit.subhalos.priors import SubhaloPrior
 from halometry.lensfit.subhalos.response import LinearResponse
 
-# How often each kind of step is proposed.
 PROPOSAL_PROBABILITIES = {
     "mass": 0.25,
-    "place": 0.25,
-    "both": 0.1,
-    "anywhere": 0.05,
-    "share": 0.15,
-    "number": 0.2,
+    "position": 0.25,
+    "mass and position": 0.1,
+    "position from prior": 0.05,
+    "split": 0.15,  # the summed mass of two subhalos anew between them
+    "birth or death": 0.2,
 }
-LOG_MASS_STEPS = (0.03, 0.15, 0.6, 2.5)  # of steps in the logarithm of the mass
-POSITION_STEPS_ARCSEC = (0.02, 0.08, 0.3)  # of steps in the place, arcsec
+LOG_MASS_STEPS = (0.03, 0.15, 0.6, 2.5)  # standard deviations in the logarithm of the mass
+POSITION_STEPS_ARCSEC = (0.02, 0.08, 0.3)  # standard deviations in x and y
 
 
 @dataclass
 class Proposal:
-    """One change to each of C chains: m subhalos out, m in; no mass is none.
+    """Proposed change of each of C chains: m subhalos are replaced by m others.
+
+    A mass of 0 stands for no subhalo.
 
     Attributes:
-        slots: which of a chain's subhalos go (C, m).
-        x, y, mass: what comes (C, m).
-        odds: log of the prior's and the proposals' ratio (C,); -inf where there is nothing to do.
-        number: by how much the number changes (C,).
+        slots: indices of the replaced subhalos (C, m).
+        x, y, mass: of the new subhalos (C, m).
+        log_ratio: log of the ratio of the priors times that of the proposal densities (C,); -inf
+            where the proposal is impossible.
+        number_change: change of the number of subhalos (C,).
     """
 
     slots: np.ndarray
@@ -42,174 +44,188 @@ class Proposal:
 
 
 class SubhaloMCMC:
-    """C states of the posterior, each a number of subhalos, changed by Metropolis-Hastings steps.
+    """Metropolis-Hastings sampler of a varying number of subhalos, with C chains.
 
-    Begun from the prior. All chains try a step of the same kind at a time.
+    The chains start from draws of the prior. All chains propose the same kind of change in a step.
 
     Args:
-        laws: of the subhalos.
+        prior: of the subhalos.
         chains: C.
-        seed: of all dice.
+        seed: of the random numbers.
     """
 
-    def __init__(self, laws: SubhaloPrior, chains: int, seed: int) -> None:
-        self.prior = laws
+    def __init__(self, prior: SubhaloPrior, chains: int, seed: int) -> None:
+        self.prior = prior
         self.rng = np.random.default_rng(seed)
         self.chain_index = np.arange(chains)
-        self.number = self.rng.poisson(laws.mean_number, chains)
-        # Room for what a Poisson law exceeds once in 1e12 draws.
-        room = int(laws.mean_number + 8 * laws.mean_number**0.5 + 12)
-        there = np.arange(room) < self.number[:, None]
-        self.x, self.y = self._draw_positions((chains, room))
-        self.mass = np.where(there, laws.mass_quantile(self.rng.random((chains, room))), 0.0)
+        self.number = self.rng.poisson(prior.mean_number, chains)
+        # A Poisson number exceeds the capacity with a probability of 1e-12.
+        capacity = int(prior.mean_number + 8 * prior.mean_number**0.5 + 12)
+        occupied = np.arange(capacity) < self.number[:, None]
+        self.x, self.y = self._draw_positions((chains, capacity))
+        mass = prior.mass_quantile(self.rng.random((chains, capacity)))
+        self.mass = np.where(occupied, mass, 0.0)
 
-    def set_response(self, effects: LinearResponse) -> None:
-        """Take these effects of subhalos on the image from now on."""
-        self.response, self.flat_products = effects, effects.products.ravel()
-        self.nodes, self.weights = effects.interpolate(self.x, self.y, self.mass)
+    def set_response(self, response: LinearResponse) -> None:
+        """Set the linear response of the image, which defines the likelihood."""
+        self.response, self.flat_products = response, response.products.ravel()
+        self.nodes, self.weights = response.interpolate(self.x, self.y, self.mass)
 
     @property
     def mass_fraction(self) -> np.ndarray:
-        """The mass fraction of each chain (C,)."""
+        """Mass of all subhalos over the mass of the halo, in each chain (C,)."""
         total: np.ndarray = self.mass.sum(axis=1)
         return total
 
     def log_likelihood(self) -> np.ndarray:
-        """ln L of each chain (C,), up to a constant."""
-        cells = self.nodes.reshape(len(self.chain_index), -1)
-        much = self.weights.reshape(len(self.chain_index), -1)
+        """Compute ln L of each chain (C,), up to a constant."""
+        nodes = self.nodes.reshape(len(self.chain_index), -1)
+        weights = self.weights.reshape(len(self.chain_index), -1)
         size = len(self.response.projection)
-        among = self.flat_products[cells[:, :, None] * size + cells[:, None, :]] @ much[:, :, None]
-        gain: np.ndarray = (much * (self.response.projection[cells] - among[:, :, 0] / 2)).sum(
-            axis=1
-        )
-        return gain
+        pairs = nodes[:, :, None] * size + nodes[:, None, :]
+        products = self.flat_products[pairs] @ weights[:, :, None]
+        projection = self.response.projection[nodes]
+        value: np.ndarray = (weights * (projection - products[:, :, 0] / 2)).sum(axis=1)
+        return value
 
     def run(self, steps: int) -> None:
-        """Go on by so many steps."""
-        for kind in self.rng.choice(
-            list(PROPOSAL_PROBABILITIES), p=list(PROPOSAL_PROBABILITIES.values()), size=steps
-        ):
-            if kind == "number":
+        """Advance all chains by a number of steps."""
+        kinds, probabilities = zip(*PROPOSAL_PROBABILITIES.items(), strict=True)
+        for kind in self.rng.choice(kinds, p=probabilities, size=steps):
+            if kind == "birth or death":
                 self._metropolis_step(self._propose_birth_or_death())
-            elif kind == "share":
+            elif kind == "split":
                 self._metropolis_step(self._propose_split())
             else:
                 self._metropolis_step(self._propose_move(kind))
 
     def _metropolis_step(self, proposal: Proposal) -> None:
-        """Make a change where the dice say so."""
+        """Accept or reject a proposal in each chain."""
         at = (self.chain_index[:, None], proposal.slots)
-        which, much = self.response.interpolate(proposal.x, proposal.y, proposal.mass)
-        old = np.where(proposal.number_change > 0, 0.0, 1.0)[:, None, None] * self.weights[at]
-        cells = np.concatenate([self.nodes[at], which], axis=1).reshape(len(self.chain_index), -1)
-        change = np.concatenate([-old, much], axis=1).reshape(len(self.chain_index), -1)
-        limit = np.log(self.rng.random(len(self.chain_index)))
-        taken = np.nonzero(limit < self._log_likelihood_change(cells, change) + proposal.log_ratio)[
-            0
-        ]
-        slots = proposal.slots[taken]
-        where = taken[:, None]
-        for kept, new in (
+        nodes, weights = self.response.interpolate(proposal.x, proposal.y, proposal.mass)
+        removed = np.where(proposal.number_change > 0, 0.0, 1.0)[:, None, None] * self.weights[at]
+        count = len(self.chain_index)
+        changed = np.concatenate([self.nodes[at], nodes], axis=1).reshape(count, -1)
+        change = np.concatenate([-removed, weights], axis=1).reshape(count, -1)
+        threshold = np.log(self.rng.random(count))
+        log_ratio = self._log_likelihood_change(changed, change) + proposal.log_ratio
+        accepted = np.nonzero(threshold < log_ratio)[0]
+        slots = proposal.slots[accepted]
+        rows = accepted[:, None]
+        for state, new in (
             (self.x, proposal.x),
             (self.y, proposal.y),
             (self.mass, proposal.mass),
-            (self.nodes, which),
-            (self.weights, much),
+            (self.nodes, nodes),
+            (self.weights, weights),
         ):
-            kept[where, slots] = new[taken]
-        self.number[taken] += proposal.number_change[taken]
-        gone = taken[proposal.number_change[taken] < 0]
-        if len(gone):  # the last one takes its place
-            hole, last = proposal.slots[gone, 0], self.number[gone]
-            for kept in (self.x, self.y, self.mass, self.nodes, self.weights):
-                kept[gone, hole] = kept[gone, last]
-            self.mass[gone, last] = 0.0
-            self.weights[gone, last] = 0.0
+            state[rows, slots] = new[accepted]
+        self.number[accepted] += proposal.number_change[accepted]
+        dead = accepted[proposal.number_change[accepted] < 0]
+        if len(dead):  # the last subhalo takes the place of the removed one
+            hole, last = proposal.slots[dead, 0], self.number[dead]
+            for state in (self.x, self.y, self.mass, self.nodes, self.weights):
+                state[dead, hole] = state[dead, last]
+            self.mass[dead, last] = 0.0
+            self.weights[dead, last] = 0.0
 
-    def _log_likelihood_change(self, cells: np.ndarray, change: np.ndarray) -> np.ndarray:
-        """By how much ln L grows when effects (C, n) are added in these amounts."""
-        most = self.number.max()
+    def _log_likelihood_change(self, nodes: np.ndarray, change: np.ndarray) -> np.ndarray:
+        """Compute the change of ln L (C,) when the response at nodes is added.
+
+        Args:
+            nodes: of the response (C, n).
+            change: of the weights at these nodes (C, n).
+        """
+        largest = self.number.max()
         chains, size = len(self.chain_index), len(self.response.projection)
-        rows = cells[:, :, None] * size
-        there = self.nodes[:, :most].reshape(chains, 1, -1)
-        now = self.flat_products[rows + there] @ self.weights[:, :most].reshape(chains, -1, 1)
-        pull = self.response.projection[cells] - now[:, :, 0]
-        among = self.flat_products[rows + cells[:, None, :]] @ change[:, :, None]
-        gain: np.ndarray = (change * (pull - among[:, :, 0] / 2)).sum(axis=1)
-        return gain
+        rows = nodes[:, :, None] * size
+        present = self.nodes[:, :largest].reshape(chains, 1, -1)
+        weights = self.weights[:, :largest].reshape(chains, -1, 1)
+        explained = self.flat_products[rows + present] @ weights
+        projection = self.response.projection[nodes] - explained[:, :, 0]
+        products = self.flat_products[rows + nodes[:, None, :]] @ change[:, :, None]
+        value: np.ndarray = (change * (projection - products[:, :, 0] / 2)).sum(axis=1)
+        return value
 
     def _propose_move(self, kind: str) -> Proposal:
-        """One subhalo's mass, place, or both, changed a little; or put anywhere."""
-        slots, odds = self._choose_subhalo()
+        """Propose another mass, position, or both, for one subhalo of each chain."""
+        slots, log_ratio = self._choose_subhalo()
         x, y, mass = (
-            kept[self.chain_index[:, None], slots] for kept in (self.x, self.y, self.mass)
+            state[self.chain_index[:, None], slots] for state in (self.x, self.y, self.mass)
         )
-        if kind in ("mass", "both"):
+        if kind in ("mass", "mass and position"):
             step = self.rng.choice(LOG_MASS_STEPS) * self.rng.standard_normal(mass.shape)
-            # Steps are even in the logarithm, which is one more power of the mass.
-            odds = odds + self._log_mass_prior_ratio(mass * np.exp(step), mass) + step[:, 0]
+            # Steps are symmetric in the logarithm, which adds one power of the mass.
+            log_prior_ratio = self._log_mass_prior_ratio(mass * np.exp(step), mass)
+            log_ratio = log_ratio + log_prior_ratio + step[:, 0]
             mass = mass * np.exp(step)
-        if kind == "anywhere":
+        if kind == "position from prior":
             x, y = self._draw_positions(x.shape)
         elif kind != "mass":
             length = self.rng.choice(POSITION_STEPS_ARCSEC)
             before = np.hypot(x, y)
-            x, y = (at + length * self.rng.standard_normal(x.shape) for at in (x, y))
+            x, y = (v + length * self.rng.standard_normal(x.shape) for v in (x, y))
             after = np.hypot(x, y)
             inside = (after >= self.prior.min_radius) & (after <= self.prior.max_radius)
-            # Uniform in distance: the density in the plane falls with it.
-            odds = odds + np.where(inside, np.log(before / after), -np.inf)[:, 0]
+            # The prior is uniform in the distance: the density per area falls with its inverse.
+            log_ratio = log_ratio + np.where(inside, np.log(before / after), -np.inf)[:, 0]
             x, y = np.where(inside, x, 0.0), np.where(inside, y, 0.0)
-        return Proposal(slots, x, y, mass, odds, np.zeros_like(self.number))
+        return Proposal(slots, x, y, mass, log_ratio, np.zeros_like(self.number))
 
     def _propose_split(self) -> Proposal:
-        """The mass of two subhalos divided anew between them."""
-        first, odds = self._choose_subhalo()
+        """Propose another division of the summed mass of two subhalos between them."""
+        first, log_ratio = self._choose_subhalo()
         others = np.maximum(self.number - 1, 1)[:, None]
         second = (self.rng.random(first.shape) * others).astype(int)
         second += second >= first
         slots = np.concatenate([first, second], axis=1)
         x, y, mass = (
-            kept[self.chain_index[:, None], slots] for kept in (self.x, self.y, self.mass)
+            state[self.chain_index[:, None], slots] for state in (self.x, self.y, self.mass)
         )
-        share = self.rng.random((len(mass), 1))
-        new = mass.sum(axis=1, keepdims=True) * np.concatenate([share, 1 - share], axis=1)
-        odds = np.where(self.number > 1, odds + self._log_mass_prior_ratio(new, mass), -np.inf)
-        return Proposal(slots, x, y, new, odds, np.zeros_like(self.number))
+        part = self.rng.random((len(mass), 1))
+        new = mass.sum(axis=1, keepdims=True) * np.concatenate([part, 1 - part], axis=1)
+        log_ratio = log_ratio + self._log_mass_prior_ratio(new, mass)
+        log_ratio = np.where(self.number > 1, log_ratio, -np.inf)
+        return Proposal(slots, x, y, new, log_ratio, np.zeros_like(self.number))
 
     def _propose_birth_or_death(self) -> Proposal:
-        """A new subhalo drawn from the prior, or one of those there taken away."""
+        """Propose a new subhalo from the prior, or the removal of one."""
         born = self.rng.random(len(self.chain_index)) < 0.5
-        full, there = self._choose_subhalo()
-        slots = np.where(born[:, None], self.number[:, None], full)
+        chosen, if_any = self._choose_subhalo()
+        slots = np.where(born[:, None], self.number[:, None], chosen)
         x, y = self._draw_positions(slots.shape)
-        mass = np.where(born[:, None], self.prior.mass_quantile(self.rng.random(slots.shape)), 0.0)
+        mass = self.prior.mass_quantile(self.rng.random(slots.shape))
+        mass = np.where(born[:, None], mass, 0.0)
         mean = self.prior.mean_number
-        odds = np.where(
+        log_ratio = np.where(
             born,
             np.log(mean / (self.number + 1)),
-            np.log(np.maximum(self.number, 1) / mean) + there,
+            np.log(np.maximum(self.number, 1) / mean) + if_any,
         )
-        outside = born & (self.number == self.mass.shape[1])
+        full = born & (self.number == self.mass.shape[1])
         slots = np.minimum(slots, self.mass.shape[1] - 1)
-        odds = np.where(outside, -np.inf, odds)
-        return Proposal(slots, x, y, mass, odds, np.where(born, 1, -1))
+        log_ratio = np.where(full, -np.inf, log_ratio)
+        return Proposal(slots, x, y, mass, log_ratio, np.where(born, 1, -1))
 
     def _choose_subhalo(self) -> tuple[np.ndarray, np.ndarray]:
-        """One subhalo of each chain (C, 1), and -inf for those that have none (C,)."""
+        """Choose one subhalo of each chain.
+
+        Returns:
+            Its slot (C, 1), and a log ratio of 0, or of -inf in chains without subhalos (C,).
+        """
         slots = (self.rng.random(len(self.chain_index)) * self.number).astype(int)
         return slots[:, None], np.where(self.number > 0, 0.0, -np.inf)
 
     def _draw_positions(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Draw positions x and y of a shape from the prior."""
         radius = self.rng.uniform(self.prior.min_radius, self.prior.max_radius, shape)
         angle = self.rng.uniform(0, 2 * np.pi, shape)
         return radius * np.cos(angle), radius * np.sin(angle)
 
     def _log_mass_prior_ratio(self, new: np.ndarray, old: np.ndarray) -> np.ndarray:
-        """Log of the prior's density of some masses (C, m) over that of others, together (C,)."""
+        """Compute the log ratio (C,) of the prior densities of masses (C, m), all m together."""
         inside = ((new >= self.prior.min_fraction) & (new <= self.prior.max_fraction)).all(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):  # of places that are empty
-            log = self.prior.slope * np.log(new / old).sum(axis=1)
-        odds: np.ndarray = np.where(inside, log, -np.inf)
-        return odds
+        with np.errstate(divide="ignore", invalid="ignore"):  # slots without a subhalo
+            log_ratio = self.prior.slope * np.log(new / old).sum(axis=1)
+        ratio: np.ndarray = np.where(inside, log_ratio, -np.inf)
+        return ratio
