@@ -1,4 +1,4 @@
-"""Profiles written for speed are those of caustics."""
+"""Deflections and light profiles against caustics, an independent code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from halometry.simulation.light import source_light
 from halometry.simulation.profiles import mass_fraction_tnfw
 from halometry.simulation.render import pixel_grid
 
-CLOSE = {"rtol": 0, "atol": 2e-5}  # both are softened, in their own ways
+CLOSE = {"rtol": 0, "atol": 2e-5}  # the two codes soften centers differently
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def scenes() -> Scene:
 
 
 @pytest.fixture(scope="module")
-def places() -> tuple[Tensor, Tensor]:
+def positions() -> tuple[Tensor, Tensor]:
     preset = load_preset("model_1_as_run")
     return pixel_grid(preset.image, torch.zeros(1, dtype=torch.float64))
 
@@ -32,10 +32,8 @@ def column(values: Tensor) -> Tensor:
     return values[:, None, None]
 
 
-def test_whole_deflections_are_those_of_caustics(
-    scenes: Scene, places: tuple[Tensor, Tensor]
-) -> None:
-    x, y = places
+def test_total_deflection_equals_caustics(scenes: Scene, positions: tuple[Tensor, Tensor]) -> None:
+    x, y = positions
     zero = torch.zeros(6, 1, 1, dtype=torch.float64)
     ellipse = (column(scenes.lens_axis_ratio), column(scenes.lens_position_angle))
     radius = column(scenes.einstein_radius)
@@ -46,16 +44,14 @@ def test_whole_deflections_are_those_of_caustics(
         at = column(scenes.subhalo_x[:, i]), column(scenes.subhalo_y[:, i])
         point = column(scenes.subhalo_radius[:, i])
         expected += torch.stack(func.reduced_deflection_angle_point(*at, point, x, y))
-    no_line = scenes.vortex_mass == 0
+    no_vortex = scenes.vortex_mass == 0
     ours = torch.stack(deflection(scenes, x, y))
-    torch.testing.assert_close(ours[:, no_line], expected[:, no_line], **CLOSE)
-    assert not torch.allclose(ours[:, ~no_line], expected[:, ~no_line], atol=1e-3)
+    torch.testing.assert_close(ours[:, no_vortex], expected[:, no_vortex], **CLOSE)
+    assert not torch.allclose(ours[:, ~no_vortex], expected[:, ~no_vortex], atol=1e-3)
 
 
-def test_sersic_profiles_are_those_of_caustics(
-    scenes: Scene, places: tuple[Tensor, Tensor]
-) -> None:
-    x, y = (axis.expand(6, -1, -1) for axis in places)
+def test_sersic_profile_equals_caustics(scenes: Scene, positions: tuple[Tensor, Tensor]) -> None:
+    x, y = (axis.expand(6, -1, -1) for axis in positions)
     expected = brightness_sersic(
         column(scenes.source_x),
         column(scenes.source_y),
@@ -71,7 +67,7 @@ def test_sersic_profiles_are_those_of_caustics(
     torch.testing.assert_close(source_light(scenes, x, y, None), expected, rtol=1e-7, atol=1e-12)
 
 
-def test_truncated_halos_are_those_of_caustics() -> None:
+def test_truncated_halo_mass_fraction_equals_caustics() -> None:
     r, one = torch.logspace(-2, 1, 50, dtype=torch.float64), torch.ones((), dtype=torch.float64)
     scale, tau = 0.3 * one, 4.0 * one
     within = func.mass_enclosed_2d_tnfw(r, scale, tau, one)

@@ -1,4 +1,4 @@
-"""Each part of an image, and whole images, as lenstronomy has them."""
+"""Each component of an image, and complete images, against lenstronomy."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LightModel.light_model import LightModel
 from lenstronomy.Util.param_util import phi_q2_ellipticity
 
-ABOVE_THE_SOFTENING = 2e-7  # arcsec; ours is 1e-5 in quadrature, 0.02 from any center
+SOFTENING_TOLERANCE = 2e-7  # arcsec; the effect of 1e-5 in quadrature, 0.02 from a center
 
 
-def scene(**changes: float) -> Scene:
+def single_lens(**changes: float) -> Scene:
     """One round lens of 1.2 arcsec with nothing else, in double precision."""
-    one = draw_scenes(load_preset("common_test_1"), seed=0, start=0, count=1)
+    lens = draw_scenes(load_preset("common_test_1"), seed=0, start=0, count=1)
     values = {"shear": 0.0, "einstein_radius": 1.2, "halo_mass": 1e12} | changes
-    values |= {"subhalo_z": float(one.z_lens[0])}
+    values |= {"subhalo_z": float(lens.z_lens[0])}
     for name in list(values):
         if name.startswith("subhalo_"):
-            first = torch.zeros_like(getattr(one, name))
+            first = torch.zeros_like(getattr(lens, name))
             first[0, 0] = values.pop(name)
-            one = replace(one, **{name: first})
-    return replace(one, **{k: torch.tensor([v], dtype=torch.float64) for k, v in values.items()})
+            lens = replace(lens, **{name: first})
+    return replace(lens, **{k: torch.tensor([v], dtype=torch.float64) for k, v in values.items()})
 
 
 def positions(center: bool = False) -> tuple[Tensor, Tensor]:
-    """A grid of positions (30, 30), arcsec, and the very center of the lens if asked."""
+    """Grid of positions (30, 30), arcsec; optionally with the center of the lens."""
     axis = torch.linspace(-2.5, 2.47, 30, dtype=torch.float64)
     if center:
         axis[15] = 0
@@ -49,14 +49,14 @@ def positions(center: bool = False) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def same_deflection(
-    one: Scene, names: list[str], values: list[dict[str, Any]], atol: float, center: bool = False
+def assert_same_deflection(
+    lens: Scene, names: list[str], values: list[dict[str, Any]], atol: float, center: bool = False
 ) -> None:
     x, y = positions(center)
-    ours = deflection(one, x, y)
-    theirs = LensModel(names).alpha(x.numpy().ravel(), y.numpy().ravel(), values)
-    away = (x**2 + y**2 > 0).numpy()  # a singular profile has no deflection at its center
-    for a, b in zip(ours, theirs, strict=True):
+    computed = deflection(lens, x, y)
+    expected = LensModel(names).alpha(x.numpy().ravel(), y.numpy().ravel(), values)
+    away = (x**2 + y**2 > 0).numpy()  # the deflection at a singular center is undefined
+    for a, b in zip(computed, expected, strict=True):
         np.testing.assert_allclose(a[0].numpy()[away], b.reshape(30, 30)[away], rtol=0, atol=atol)
         assert a.isfinite().all()
         assert np.abs(a[0].numpy()[~away]).max(initial=0) < 1e-9
@@ -69,69 +69,69 @@ def ellipticity(q: float, phi: float) -> dict[str, float]:
 
 @pytest.mark.parametrize("radius", [0.0, 0.3, 1.6])
 def test_isothermal_sphere(radius: float) -> None:
-    one = scene(einstein_radius=radius)
-    same_deflection(one, ["SIS"], [{"theta_E": radius}], ABOVE_THE_SOFTENING, center=True)
+    lens = single_lens(einstein_radius=radius)
+    assert_same_deflection(lens, ["SIS"], [{"theta_E": radius}], SOFTENING_TOLERANCE, center=True)
 
 
 @pytest.mark.parametrize("q", [0.15, 0.5, 0.8, 0.99, 0.9998])
 @pytest.mark.parametrize("phi", [0.0, 0.7, -1.3, math.pi / 2])
 def test_isothermal_ellipsoid(q: float, phi: float) -> None:
-    one = scene(lens_axis_ratio=q, lens_position_angle=phi)
+    lens = single_lens(lens_axis_ratio=q, lens_position_angle=phi)
     values = [{"theta_E": 1.2} | ellipticity(q, phi)]
-    same_deflection(one, ["SIE"], values, 1e-6, center=True)
+    assert_same_deflection(lens, ["SIE"], values, 1e-6, center=True)
 
 
-def test_an_ellipsoid_all_but_round() -> None:
-    """Above 0.9999 it is taken as round."""
+def test_nearly_round_ellipsoid() -> None:
+    """Above an axis ratio of 0.9999 it is computed as round."""
     for q in (0.99991, 1 - 1e-9, 1.0):
-        one = scene(lens_axis_ratio=q, lens_position_angle=0.3)
+        lens = single_lens(lens_axis_ratio=q, lens_position_angle=0.3)
         values = [{"theta_E": 1.2} | ellipticity(min(q, 1 - 1e-9), 0.3)]
-        same_deflection(one, ["SIE"], values, 6e-5)
+        assert_same_deflection(lens, ["SIE"], values, 6e-5)
 
 
 @pytest.mark.parametrize("shear", [0.0, 1e-6, 0.05, 0.4])
 @pytest.mark.parametrize("angle", [0.0, 0.4, 2.8])
 def test_external_shear(shear: float, angle: float) -> None:
-    one = scene(einstein_radius=0.0, shear=shear, shear_angle=angle)
+    lens = single_lens(einstein_radius=0.0, shear=shear, shear_angle=angle)
     values = {"gamma1": shear * math.cos(2 * angle), "gamma2": shear * math.sin(2 * angle)}
-    same_deflection(one, ["SHEAR"], [values], 1e-12)
+    assert_same_deflection(lens, ["SHEAR"], [values], 1e-12)
 
 
 @pytest.mark.parametrize("slope", [1.7, 1.999, 2.0, 2.2])
 @pytest.mark.parametrize("q", [0.4, 0.8, 0.999])
 def test_power_law(slope: float, q: float) -> None:
-    one = scene(lens_slope=slope, lens_axis_ratio=q, lens_position_angle=0.5)
+    lens = single_lens(lens_slope=slope, lens_axis_ratio=q, lens_position_angle=0.5)
     values = [{"theta_E": 1.2, "gamma": slope} | ellipticity(q, 0.5)]
-    same_deflection(one, ["EPL"], values, 1e-6)
+    assert_same_deflection(lens, ["EPL"], values, 1e-6)
 
 
 @pytest.mark.parametrize("order", [3, 4])
 @pytest.mark.parametrize(("amplitude", "angle"), [(0.03, 0.0), (0.01, 0.6), (-0.02, 1.1)])
 def test_multipole(order: int, amplitude: float, angle: float) -> None:
-    of_order = {f"multipole_{order}": amplitude, f"multipole_{order}_angle": angle}
-    one = scene(**of_order)
+    multipole = {f"multipole_{order}": amplitude, f"multipole_{order}_angle": angle}
+    lens = single_lens(**multipole)
     values = {"m": order, "a_m": amplitude * 1.2, "phi_m": angle}
-    same_deflection(one, ["SIS", "MULTIPOLE"], [{"theta_E": 1.2}, values], 1e-6)
+    assert_same_deflection(lens, ["SIS", "MULTIPOLE"], [{"theta_E": 1.2}, values], 1e-6)
 
 
 @pytest.mark.parametrize(("x0", "y0"), [(0.7, -0.4), (0.0, 0.0), (-9.0, 3.0)])
 @pytest.mark.parametrize("mass", [1e4, 1e8, 1e11])
 def test_point_mass(mass: float, x0: float, y0: float) -> None:
-    main = scene()
-    one = scene(subhalo_mass=mass, subhalo_x=x0, subhalo_y=y0)
+    main = single_lens()
+    lens = single_lens(subhalo_mass=mass, subhalo_x=x0, subhalo_y=y0)
     x, y = positions()
-    ours = [a - b for a, b in zip(deflection(one, x, y), deflection(main, x, y), strict=True)]
+    computed = [a - b for a, b in zip(deflection(lens, x, y), deflection(main, x, y), strict=True)]
     radius = 1.2 * math.sqrt(mass / 1e12)
     values = [{"theta_E": radius, "center_x": x0, "center_y": y0}]
-    theirs = LensModel(["POINT_MASS"]).alpha(x.numpy(), y.numpy(), values)
-    for a, b in zip(ours, theirs, strict=True):
+    expected = LensModel(["POINT_MASS"]).alpha(x.numpy(), y.numpy(), values)
+    for a, b in zip(computed, expected, strict=True):
         np.testing.assert_allclose(a[0].numpy(), b, rtol=1e-6, atol=1e-12)
 
 
-def test_a_point_mass_at_the_very_position_does_not_deflect() -> None:
-    one = scene(einstein_radius=1.2, subhalo_mass=1e9, subhalo_x=0.5, subhalo_y=0.25)
+def test_point_mass_does_not_deflect_at_its_own_position() -> None:
+    lens = single_lens(einstein_radius=1.2, subhalo_mass=1e9, subhalo_x=0.5, subhalo_y=0.25)
     at = torch.full((1, 1), 0.5).double(), torch.full((1, 1), 0.25).double()
-    for a, b in zip(deflection(one, *at), deflection(scene(), *at), strict=True):
+    for a, b in zip(deflection(lens, *at), deflection(single_lens(), *at), strict=True):
         assert float(a) == float(b)
 
 
@@ -139,7 +139,7 @@ def test_a_point_mass_at_the_very_position_does_not_deflect() -> None:
 @pytest.mark.parametrize("tau", [0.7, 1.0001, 6.0, 40.0])
 def test_truncated_halo(scale: float, tau: float) -> None:
     x0, y0, mass = 0.613, -0.421, 3e10
-    one = scene(
+    lens = single_lens(
         subhalo_mass=mass,
         subhalo_x=x0,
         subhalo_y=y0,
@@ -147,24 +147,26 @@ def test_truncated_halo(scale: float, tau: float) -> None:
         subhalo_truncation_radius=tau * scale,
     )
     x, y = positions()
-    ours = [a - b for a, b in zip(deflection(one, x, y), deflection(scene(), x, y), strict=True)]
-    # The mass pi R^2 of all that is left (Baltz, Marshall & Oguri 2009, eq. A.4) fixes rho_0.
+    computed = [
+        a - b for a, b in zip(deflection(lens, x, y), deflection(single_lens(), x, y), strict=True)
+    ]
+    # The total mass pi R^2 (Baltz, Marshall & Oguri 2009, eq. A.4) fixes rho_0.
     t2 = tau**2
     shape = t2 / (t2 + 1) ** 2 * ((t2 - 1) * math.log(tau) + tau * math.pi - (t2 + 1))
     rho_0 = 1.2**2 * mass / 1e12 / (4 * scale**3 * shape)
     strength = 4 * rho_0 * scale**2 * (1 + math.log(0.5))
     values = {"Rs": scale, "alpha_Rs": strength, "r_trunc": tau * scale}
-    theirs = LensModel(["TNFW"]).alpha(
+    expected = LensModel(["TNFW"]).alpha(
         x.numpy().ravel(), y.numpy().ravel(), [values | {"center_x": x0, "center_y": y0}]
     )
-    for a, b in zip(ours, theirs, strict=True):
+    for a, b in zip(computed, expected, strict=True):
         np.testing.assert_allclose(a[0].numpy().ravel(), b, rtol=1e-4, atol=2e-6)
 
 
-def their_sersic(
+def lenstronomy_sersic(
     n: float, radius: float, brightness: float, q: float, phi: float, x0: float, y0: float
 ) -> dict[str, float]:
-    """The same profile with their b_n, a straight line in n."""
+    """Arguments of lenstronomy for a Sersic profile; its b_n is linear in n."""
     k = 2 * n - 1 / 3 + 4 / 405 / n + 46 / 25515 / n**2 + 131 / 1148175 / n**3
     k -= 2194697 / 30690717750 / n**4
     b = 1.9992 * n - 0.3271
@@ -183,33 +185,35 @@ def their_sersic(
 def test_sersic(n: float, radius: float, q: float, phi: float) -> None:
     values = {"index": n, "radius": radius, "brightness": 80.0}
     values |= {"axis_ratio": q, "position_angle": phi}
-    one = scene(**{f"source_{k}": v for k, v in values.items()}, source_x=0.0, source_y=-0.3)
+    lens = single_lens(**{f"source_{k}": v for k, v in values.items()}, source_x=0.0, source_y=-0.3)
     x, y = positions(center=True)
-    ours = source_light(one, x[None], y[None], None)[0].numpy()
+    computed = source_light(lens, x[None], y[None], None)[0].numpy()
     q = min(q, 1 - 1e-9)
-    theirs = LightModel(["SERSIC_ELLIPSE"]).surface_brightness(
-        x.numpy().ravel(), y.numpy().ravel(), [their_sersic(n, radius, 80.0, q, phi, 0.0, -0.3)]
+    expected = LightModel(["SERSIC_ELLIPSE"]).surface_brightness(
+        x.numpy().ravel(),
+        y.numpy().ravel(),
+        [lenstronomy_sersic(n, radius, 80.0, q, phi, 0.0, -0.3)],
     )
-    np.testing.assert_allclose(ours.ravel(), theirs, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(computed.ravel(), expected, rtol=1e-6, atol=1e-9)
 
 
-def test_the_light_at_the_center_of_a_sersic_profile() -> None:
-    """Theirs is flat within 1e-5 arcsec, ours softened by 1e-6."""
+def test_sersic_light_at_the_center() -> None:
+    """lenstronomy is flat within 1e-5 arcsec, halometry is softened by 1e-6."""
     light = {"index": 1.5, "radius": 0.5, "brightness": 80.0}
     light |= {"axis_ratio": 0.6, "position_angle": 0.3}
-    one = scene(**{f"lens_light_{k}": v for k, v in light.items()})
+    lens = single_lens(**{f"lens_light_{k}": v for k, v in light.items()})
     at = torch.zeros(1, 1).double()
     model = LightModel(["SERSIC_ELLIPSE"])
-    theirs = model.surface_brightness(
-        np.zeros(1), np.zeros(1), [their_sersic(1.5, 0.5, 80.0, 0.6, 0.3, 0, 0)]
+    expected = model.surface_brightness(
+        np.zeros(1), np.zeros(1), [lenstronomy_sersic(1.5, 0.5, 80.0, 0.6, 0.3, 0, 0)]
     )
-    assert float(lens_light(one, at, at)) == pytest.approx(float(theirs[0]), rel=0.02)
+    assert float(lens_light(lens, at, at)) == pytest.approx(float(expected[0]), rel=0.02)
 
 
 @pytest.mark.parametrize("supersampling", [1, 2])
 @pytest.mark.parametrize("precision", [torch.float64, torch.float32])
-def test_whole_images(supersampling: int, precision: torch.dtype) -> None:
-    """With subhalos, one of which is on the center of a pixel, where a rounding error decides."""
+def test_complete_image(supersampling: int, precision: torch.dtype) -> None:
+    """With subhalos; one is at the center of a pixel, where rounding errors matter."""
     preset = load_preset("common_test_1")
     preset = preset.model_copy(
         update={"image": preset.image.model_copy(update={"supersampling": supersampling})}
@@ -227,14 +231,14 @@ def test_whole_images(supersampling: int, precision: torch.dtype) -> None:
             "gamma2": v["shear"] * np.sin(2 * v["shear_angle"]),
         },
     ]
-    there = np.flatnonzero(v["subhalo_mass"] > 0)
-    for i in there:
+    present = np.flatnonzero(v["subhalo_mass"] > 0)
+    for i in present:
         radius = float(scenes.subhalo_radius[0, i])
         lens.append(
             {"theta_E": radius, "center_x": v["subhalo_x"][i], "center_y": v["subhalo_y"][i]}
         )
     light = ("index", "radius", "brightness", "axis_ratio", "position_angle", "x", "y")
-    source = their_sersic(*(float(v[f"source_{key}"]) for key in light))
+    source = lenstronomy_sersic(*(float(v[f"source_{key}"]) for key in light))
     source["amp"] /= spec.pixel_scale**2
     corner = -(spec.pixels - 1) / 2 * spec.pixel_scale
     data = ImageData(
@@ -252,14 +256,14 @@ def test_whole_images(supersampling: int, precision: torch.dtype) -> None:
     model = ImageModel(
         data,
         psf,
-        lens_model_class=LensModel(["SIE", "SHEAR"] + ["POINT_MASS"] * len(there)),
+        lens_model_class=LensModel(["SIE", "SHEAR"] + ["POINT_MASS"] * len(present)),
         source_model_class=LightModel(["SERSIC_ELLIPSE"]),
         kwargs_numerics={"supersampling_factor": supersampling},
     )
-    theirs = model.image(lens, [source])
-    ours = (render(scenes.to("cpu", precision), preset) - spec.sky)[0, 0].double().numpy()
+    expected = model.image(lens, [source])
+    computed = (render(scenes.to("cpu", precision), preset) - spec.sky)[0, 0].double().numpy()
     near = slice(90 // supersampling - 4, 90 // supersampling + 5)
-    ours[near, slice(110 // supersampling - 4, 110 // supersampling + 5)] = 0
-    theirs[near, slice(110 // supersampling - 4, 110 // supersampling + 5)] = 0
-    assert np.abs(ours - theirs).max() < 1e-4 * theirs.max()
-    assert np.linalg.norm(ours - theirs) < 5e-5 * np.linalg.norm(theirs)
+    computed[near, slice(110 // supersampling - 4, 110 // supersampling + 5)] = 0
+    expected[near, slice(110 // supersampling - 4, 110 // supersampling + 5)] = 0
+    assert np.abs(computed - expected).max() < 1e-4 * expected.max()
+    assert np.linalg.norm(computed - expected) < 5e-5 * np.linalg.norm(expected)

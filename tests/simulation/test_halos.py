@@ -1,4 +1,4 @@
-"""Maps of convergence, and halos before and behind the lens."""
+"""Convergence maps of substructure, and halos in front of and behind the lens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def smoothed(scene: Scene, x: Tensor, y: Tensor) -> tuple[Tensor, float]:
 
 
 @pytest.mark.parametrize(("kind", "at"), [(1, "subhalo"), (2, "vortex")])
-def test_the_convergence_map_holds_the_mass(kind: int, at: str) -> None:
+def test_convergence_map_has_the_mass_of_the_substructure(kind: int, at: str) -> None:
     scene = draw_scenes(load_preset("common_test_1"), 3, kind, 1)
     x, y = position_grid(6, 600)
     kappa, area = smoothed(scene, x, y)
@@ -37,7 +37,7 @@ def test_the_convergence_map_holds_the_mass(kind: int, at: str) -> None:
     assert float(kappa.sum()) * area == pytest.approx(total, rel=1e-3)
 
 
-def test_the_convergence_of_a_truncated_halo_is_half_its_deflections_divergence() -> None:
+def test_convergence_of_truncated_halo_is_half_the_divergence_of_its_deflection() -> None:
     scene = draw_scenes(load_preset("euclid"), 0, 1, 1)
     first = scene.subhalo_mass.argmax()
     mass = torch.zeros_like(scene.subhalo_mass)
@@ -48,28 +48,28 @@ def test_the_convergence_of_a_truncated_halo_is_half_its_deflections_divergence(
     at = torch.tensor([x0 + 0.3, y0 - 0.2], dtype=torch.float64)
     bare = replace(scene, shear=nothing, multipole_3=nothing, multipole_4=nothing)
 
-    def without_main(p: Tensor) -> Tensor:
+    def subhalo_deflection(p: Tensor) -> Tensor:
         with_ = torch.stack(deflection(bare, p[0][None, None], p[1][None, None]))
         empty = replace(bare, subhalo_mass=torch.zeros_like(mass))
         return (
             with_ - torch.stack(deflection(empty, p[0][None, None], p[1][None, None]))
         ).flatten()
 
-    jacobian = torch.func.jacrev(without_main)(at)
+    jacobian = torch.func.jacrev(subhalo_deflection)(at)
     kappa = substructure_convergence(scene, at[0][None, None], at[1][None, None], 1e-6)
     assert float(jacobian.trace() / 2) == pytest.approx(float(kappa), rel=1e-3)
 
 
-def test_halos_before_and_behind_the_lens_reduce_to_one_plane() -> None:
-    """Halos moved to a plane just beside the lens deflect as if they were in it."""
+def test_multi_plane_deflection_approaches_single_plane() -> None:
+    """Halos in a plane close to the lens plane deflect as if they were in it."""
     scene = draw_scenes(load_preset("euclid"), 0, 1, 1)
     x, y = position_grid(2, 21)
     beside = replace(scene, subhalo_z=scene.subhalo_z + 1e-4)
     cosmology = load_preset("euclid").cosmology
-    one = torch.stack(deflection(scene, x, y, cosmology))
-    two = torch.stack(deflection(beside, x, y, cosmology))
-    torch.testing.assert_close(one, two, rtol=0, atol=2e-3)
-    assert not torch.equal(one, two)
+    single = torch.stack(deflection(scene, x, y, cosmology))
+    multi = torch.stack(deflection(beside, x, y, cosmology))
+    torch.testing.assert_close(single, multi, rtol=0, atol=2e-3)
+    assert not torch.equal(single, multi)
 
 
 HALOS = {
@@ -87,7 +87,7 @@ def halos_preset(tmp_path: Path, **changes: object) -> Preset:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
-def test_halos_of_pyhalo_are_drawn_by_seed_and_bent_as_lenstronomy_does(tmp_path: Path) -> None:
+def test_pyhalo_halos_are_reproducible_and_deflect_as_in_lenstronomy(tmp_path: Path) -> None:
     pytest.importorskip("pyHalo", reason="needs the extra 'halos'")
     lens_model = pytest.importorskip("lenstronomy.LensModel.lens_model")
     preset = halos_preset(tmp_path)
@@ -99,13 +99,12 @@ def test_halos_of_pyhalo_are_drawn_by_seed_and_bent_as_lenstronomy_does(tmp_path
     assert 20 < int(present.sum()) < 400
     assert len(set(scene.subhalo_z[0, present].tolist())) > 10
     assert 0 < float(scene.f_sub) < float(scene.subhalo_mass.sum() / scene.halo_mass)
-    ours, theirs = _by_both(scene, preset, lens_model.LensModel)
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-5)
+    computed, expected = _deflection_of_both_codes(scene, preset, lens_model.LensModel)
+    torch.testing.assert_close(computed, expected, rtol=0, atol=5e-5)
 
 
-def _by_both(scene: Scene, preset: Preset, model: type) -> tuple[Tensor, Tensor]:
-    """The deflection by this package and by lenstronomy's multi-plane lensing, without the main
-    lens, whose profile is not in question."""
+def _deflection_of_both_codes(scene: Scene, preset: Preset, model: type) -> tuple[Tensor, Tensor]:
+    """Multi-plane deflection by halometry and by lenstronomy; the main lens is a SIS."""
     from halometry.simulation.cosmology import astropy_cosmology
 
     z_lens, z_source = float(scene.z_lens[0]), float(scene.z_source[0])
@@ -123,19 +122,19 @@ def _by_both(scene: Scene, preset: Preset, model: type) -> tuple[Tensor, Tensor]
     )
     for i in torch.nonzero(scene.subhalo_mass[0] > 0)[:, 0].tolist():
         z, scale = float(scene.subhalo_z[0, i]), float(scene.subhalo_scale_radius[0, i])
-        cut = float(scene.subhalo_truncation_radius[0, i])
+        truncation = float(scene.subhalo_truncation_radius[0, i])
         radius = float(
             einstein_radius(
                 float(scene.subhalo_mass[0, i]), z, z_source, cosmology=preset.cosmology
             )
         )
         # truncated_mass of a halo with M200 / (log(1 + c) - c / (1 + c)) = 1
-        share = truncated_mass(math.log(2) - 0.5, 1.0, cut / scale)
+        fraction = truncated_mass(math.log(2) - 0.5, 1.0, truncation / scale)
         arguments.append(
             {
-                "alpha_Rs": radius**2 / share * (1 - math.log(2)) / scale,
+                "alpha_Rs": radius**2 / fraction * (1 - math.log(2)) / scale,
                 "Rs": scale,
-                "r_trunc": cut,
+                "r_trunc": truncation,
                 "center_x": float(scene.subhalo_x[0, i]),
                 "center_y": float(scene.subhalo_y[0, i]),
             }
@@ -150,9 +149,9 @@ def _by_both(scene: Scene, preset: Preset, model: type) -> tuple[Tensor, Tensor]
         cosmo=astropy_cosmology(preset.cosmology),
     )
     x, y = position_grid(1.9, 6)
-    theirs = np.stack(oracle.alpha(x.numpy().ravel(), y.numpy().ravel(), arguments))
-    ours = torch.cat(deflection(scene, x, y, preset.cosmology))
-    return ours, torch.from_numpy(theirs).reshape(2, 6, 6)
+    expected = np.stack(oracle.alpha(x.numpy().ravel(), y.numpy().ravel(), arguments))
+    computed = torch.cat(deflection(scene, x, y, preset.cosmology))
+    return computed, torch.from_numpy(expected).reshape(2, 6, 6)
 
 
 def test_warm_dark_matter_has_fewer_halos(tmp_path: Path) -> None:
@@ -164,7 +163,7 @@ def test_warm_dark_matter_has_fewer_halos(tmp_path: Path) -> None:
     assert number[1] < number[0] / 2
 
 
-def test_halos_have_their_own_numbers(tmp_path: Path) -> None:
+def test_inconsistent_halos_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'mass_scale' must be 1 with 'halos'"):
         changed_preset(tmp_path, subhalos=None, mass_scale=2.0, halos=HALOS)
     with pytest.raises(ConfigError, match="'half_mode_mass' belongs to 'wdm'"):
@@ -173,9 +172,7 @@ def test_halos_have_their_own_numbers(tmp_path: Path) -> None:
         changed_preset(tmp_path, subhalos=None, distances="luminosity_as_published", halos=HALOS)
 
 
-def test_without_pyhalo_its_halos_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_pyhalo_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyHalo.PresetModels.cdm", None)
     with pytest.raises(UnavailableError, match=r"pip install 'halometry\[halos\]'"):
         draw_scenes(halos_preset(tmp_path), 0, 1, 1)

@@ -24,7 +24,7 @@ from halometry.simulation.render import convolve_psf
 from helpers.presets import changed_preset
 
 
-def test_magnitudes_give_the_counts_of_the_zero_point(tmp_path: Path) -> None:
+def test_source_magnitude_gives_the_counts_of_the_zero_point(tmp_path: Path) -> None:
     small = {"value": 0.15, "unit": "arcsec"}
     fixed = {"value": 23.0, "unit": "mag"}
     preset = changed_preset(
@@ -39,7 +39,7 @@ def test_magnitudes_give_the_counts_of_the_zero_point(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", list_instruments())
-def test_every_instrument_has_figures_with_sources(name: str) -> None:
+def test_every_instrument_has_values_with_sources(name: str) -> None:
     instrument = load_instrument(name)
     spec = ImageSpec(pixels=32, instrument=name)
     assert spec.sky > 1
@@ -48,10 +48,12 @@ def test_every_instrument_has_figures_with_sources(name: str) -> None:
         assert getattr(instrument, key).source, key
 
 
-def test_a_point_spread_function_from_a_file_is_that_of_the_gaussian(tmp_path: Path) -> None:
+def test_psf_file_of_a_gaussian_equals_the_gaussian_psf(tmp_path: Path) -> None:
     axis = np.arange(-8, 9)
-    bell = np.exp(-0.5 * (axis / 1.7) ** 2)
-    fits.PrimaryHDU((bell[:, None] * bell * 3.0).astype(">f4")).writeto(tmp_path / "psf.fits")
+    gaussian = np.exp(-0.5 * (axis / 1.7) ** 2)
+    fits.PrimaryHDU((gaussian[:, None] * gaussian * 3.0).astype(">f4")).writeto(
+        tmp_path / "psf.fits"
+    )
     image = {"psf": {"file": "psf.fits"}, "psf_sigma": 0.0}
     preset = changed_preset(tmp_path, "demo_mass", image__psf=image["psf"], image__psf_sigma=0.0)
     impulse = torch.zeros(1, 1, 48, 48, dtype=torch.float64)
@@ -62,7 +64,7 @@ def test_a_point_spread_function_from_a_file_is_that_of_the_gaussian(tmp_path: P
     assert float(got.sum()) == pytest.approx(1, rel=1e-6)
 
 
-def test_a_lopsided_point_spread_function_is_not_turned_round(tmp_path: Path) -> None:
+def test_asymmetric_psf_is_not_flipped(tmp_path: Path) -> None:
     kernel = np.zeros((3, 3))
     kernel[1, 2] = 1  # all light one pixel to the right
     np.save(tmp_path / "psf.npy", kernel)
@@ -83,28 +85,26 @@ def test_a_lopsided_point_spread_function_is_not_turned_round(tmp_path: Path) ->
         (np.array([[0, 1, 0], [1, 5, -1], [0, 1, 0]]), "not be negative"),
     ],
 )
-def test_a_bad_point_spread_function_is_named(
-    tmp_path: Path, kernel: np.ndarray, message: str
-) -> None:
+def test_invalid_psf_file_is_refused(tmp_path: Path, kernel: np.ndarray, message: str) -> None:
     np.save(tmp_path / "psf.npy", kernel)
     with pytest.raises(ConfigError, match=rf"psf\.npy: must .*{message}"):
         changed_preset(tmp_path, "demo_mass", image__psf={"file": "psf.npy"}, image__psf_sigma=0.0)
 
 
-def test_figures_of_an_instrument_can_be_changed_one_by_one(tmp_path: Path) -> None:
+def test_single_values_of_an_instrument_can_be_replaced(tmp_path: Path) -> None:
     np.save(tmp_path / "psf.npy", np.ones((3, 3)))
     finer = ImageSpec(pixels=32, instrument="euclid_vis", pixel_scale=0.05)
     assert finer.sky == pytest.approx(ImageSpec(pixels=32, instrument="euclid_vis").sky / 4)
     content = {"pixels": 32, "instrument": "euclid_vis"}
     own = ImageSpec.model_validate(content | {"psf": {"file": str(tmp_path / "psf.npy")}})
     assert own.psf_sigma == 0
-    law = {"uniform": [1, 2], "unit": "counts/pixel"}
-    assert ImageSpec.model_validate(content | {"background": law}).background_rms == 0
+    background = {"uniform": [1, 2], "unit": "counts/pixel"}
+    assert ImageSpec.model_validate(content | {"background": background}).background_rms == 0
     with pytest.raises(ValueError, match="an instrument has its own exposure"):
         ImageSpec.model_validate(content | {"exposure": {"value": 10, "unit": "s"}})
 
 
-def test_an_instrument_of_ones_own_may_have_a_kernel_beside_it(
+def test_paths_in_own_instrument_start_at_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(tmp_path / "psf.npy", np.ones((3, 3)))

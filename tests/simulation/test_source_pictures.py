@@ -1,4 +1,4 @@
-"""Pictures of galaxies as sources."""
+"""Sources that are pictures of galaxies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from halometry.simulation.render import pixel_grid
 from helpers.presets import changed_preset
 
 
-def pictured(tmp_path: Path, pictures: np.ndarray) -> Preset:
+def preset_with_pictures(tmp_path: Path, pictures: np.ndarray) -> Preset:
     np.savez(tmp_path / "galaxies.npz", images=pictures)
     return changed_preset(
         tmp_path,
@@ -29,9 +29,7 @@ def pictured(tmp_path: Path, pictures: np.ndarray) -> Preset:
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (20, 30), (64, 32)])
-def test_pictures_have_the_flux_of_their_magnitude_and_their_shape(
-    tmp_path: Path, shape: tuple[int, int]
-) -> None:
+def test_picture_has_its_magnitude_and_axis_ratio(tmp_path: Path, shape: tuple[int, int]) -> None:
     y, x = np.mgrid[: shape[0], : shape[1]]
     y, x = y - (shape[0] - 1) / 2, x - (shape[1] - 1) / 2
     np.savez(tmp_path / "galaxies.npz", images=np.exp(-(x**2 + y**2) / (0.1 * min(shape)) ** 2))
@@ -56,24 +54,24 @@ def test_pictures_have_the_flux_of_their_magnitude_and_their_shape(
     assert second[0] == pytest.approx(second[1], rel=0.12)
 
 
-def test_a_picture_of_a_galaxy_is_seen_through_no_lens_as_it_is(tmp_path: Path) -> None:
+def test_picture_without_lens_keeps_position_and_brightness(tmp_path: Path) -> None:
     y, x = np.mgrid[-1:1:65j, -1:1:65j]
-    blob = np.exp(-0.5 * ((x - 0.2) ** 2 + (y + 0.1) ** 2) / 0.1**2)
-    preset = pictured(tmp_path, np.stack([blob + 0.3, 2 * blob + 0.1]))
+    gaussian = np.exp(-0.5 * ((x - 0.2) ** 2 + (y + 0.1) ** 2) / 0.1**2)
+    preset = preset_with_pictures(tmp_path, np.stack([gaussian + 0.3, 2 * gaussian + 0.1]))
     scene = draw_scenes(preset, 0, 0, 1)
     zero = torch.zeros(1, dtype=torch.float64)
     bare = dict.fromkeys(("shear", "einstein_radius", "source_position_angle"), zero)
-    at = {"source_x": zero + 0.5, "source_y": zero - 0.5, "source_radius": zero + 2.0}
-    image = (render(replace(scene, **bare, **at), preset) - preset.image.sky)[0, 0]
+    placed = {"source_x": zero + 0.5, "source_y": zero - 0.5, "source_radius": zero + 2.0}
+    image = (render(replace(scene, **bare, **placed), preset) - preset.image.sky)[0, 0]
     x_at, y_at = pixel_grid(preset.image, image)
     assert float((image * x_at).sum() / image.sum()) == pytest.approx(0.5 + 0.2 * 2, abs=0.02)
     assert float((image * y_at).sum() / image.sum()) == pytest.approx(-0.5 - 0.1 * 2, abs=0.02)
     assert float(image.max()) == pytest.approx(float(scene.source_brightness), rel=0.25)
 
 
-def test_pictures_are_drawn_and_changed_ones_are_noticed(tmp_path: Path) -> None:
+def test_pictures_are_drawn_at_random_and_changed_files_are_refused(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    preset = pictured(tmp_path, rng.uniform(0, 1, (3, 20, 30)))
+    preset = preset_with_pictures(tmp_path, rng.uniform(0, 1, (3, 20, 30)))
     assert set(draw_scenes(preset, 0, 0, 40).source_picture.tolist()) == {0, 1, 2}
     images, _ = sample(preset, 0, 0, 2)
     assert images.std() > 0
@@ -84,7 +82,7 @@ def test_pictures_are_drawn_and_changed_ones_are_noticed(tmp_path: Path) -> None
         load_preset(written)
 
 
-def test_the_galaxies_of_hubble_make_sources(tmp_path: Path, shared_data: Path) -> None:
+def test_hubble_galaxies_can_be_sources(tmp_path: Path, shared_data: Path) -> None:
     file = shared_data / "galaxies" / "cosmos_43.npz"
     preset = changed_preset(
         tmp_path,

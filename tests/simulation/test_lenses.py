@@ -1,4 +1,4 @@
-"""Lenses against closed forms."""
+"""Deflections, Einstein radii and images of lenses against closed forms."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def as_double(*values: float) -> list[Tensor]:
     return [torch.tensor(v, dtype=torch.float64) for v in values]
 
 
-def test_einstein_radii_of_both_formulas() -> None:
+def test_einstein_radius_of_both_distance_formulas() -> None:
     assert einstein_radius(1e12, 0.5, 1.0, "luminosity_as_published") == pytest.approx(
         1.2815, abs=2e-4
     )
     assert einstein_radius(1e12, 0.5, 1.0) == pytest.approx(1.66, abs=0.005)
 
 
-def test_the_einstein_radius_agrees_with_astropy() -> None:
+def test_einstein_radius_equals_astropy() -> None:
     from astropy import constants, units
     from astropy.cosmology import FlatLambdaCDM
 
     cosmology = FlatLambdaCDM(H0=70, Om0=0.3)
     lens, source = cosmology.angular_diameter_distance([0.45, 1.1])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # newer versions of astropy call it otherwise
+        warnings.simplefilter("ignore")  # deprecated in newer versions of astropy
         between = cosmology.angular_diameter_distance_z1z2(0.45, 1.1)
     mass = 3e11 * constants.M_sun
     square = 4 * constants.G * mass / constants.c**2 * between / (lens * source)
@@ -56,7 +56,7 @@ def test_the_einstein_radius_agrees_with_astropy() -> None:
 
 @given(x=positions, y=positions, length=st.floats(0.1, 4))
 @settings(max_examples=60, deadline=None)
-def test_a_line_is_the_sum_of_many_points(x: float, y: float, length: float) -> None:
+def test_line_deflects_as_many_point_masses(x: float, y: float, length: float) -> None:
     if abs(y) < 0.05:
         y = 0.05
     at = torch.tensor([x, y], dtype=torch.float64)
@@ -67,13 +67,13 @@ def test_a_line_is_the_sum_of_many_points(x: float, y: float, length: float) -> 
     torch.testing.assert_close(line(at[0], at[1], length), expected, rtol=1e-4, atol=1e-7)
 
 
-def test_a_short_line_is_a_point_mass() -> None:
+def test_short_line_deflects_as_a_point_mass() -> None:
     x, y = as_double(0.7, -0.4)
     expected = 0.3**2 * torch.stack([x, y]) / (x**2 + y**2)
     torch.testing.assert_close(line(x, y, 1e-4), expected, rtol=1e-6, atol=0)
 
 
-def test_a_line_turns_with_its_angle() -> None:
+def test_line_deflection_rotates_with_its_angle() -> None:
     x, y = as_double(0.7, -0.4)
     phi = 0.6
     cos, sin = math.cos(phi), math.sin(phi)
@@ -84,7 +84,7 @@ def test_a_line_turns_with_its_angle() -> None:
 
 @given(x=positions, y=positions)
 @settings(max_examples=60, deadline=None)
-def test_away_from_the_line_its_field_has_neither_sources_nor_curl(x: float, y: float) -> None:
+def test_line_deflection_has_no_divergence_or_curl_outside_the_line(x: float, y: float) -> None:
     if abs(y) < 0.1:
         y = 0.1
     at = torch.tensor([x, y], dtype=torch.float64)
@@ -93,7 +93,7 @@ def test_away_from_the_line_its_field_has_neither_sources_nor_curl(x: float, y: 
     assert abs(float(jacobian[0, 1] - jacobian[1, 0])) < 1e-8
 
 
-def test_the_flux_of_a_lines_field_through_a_circle_is_its_mass() -> None:
+def test_flux_of_line_deflection_through_a_circle_is_its_mass() -> None:
     angle = torch.linspace(0, 2 * math.pi, 2001, dtype=torch.float64)[:-1]
     x, y = 2 * angle.cos(), 2 * angle.sin()
     ax, ay = line(x, y, 1.5)
@@ -101,7 +101,7 @@ def test_the_flux_of_a_lines_field_through_a_circle_is_its_mass() -> None:
     assert float(flux) == pytest.approx(0.3**2, rel=1e-9)
 
 
-def test_a_line_is_finite_everywhere_in_single_precision() -> None:
+def test_line_deflection_is_finite_in_single_precision() -> None:
     axis = torch.linspace(-1, 1, 201)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     arguments = [torch.tensor(v) for v in (0.0, 0.0, 0.0, 1.0, 0.3)]
@@ -110,7 +110,7 @@ def test_a_line_is_finite_everywhere_in_single_precision() -> None:
     assert ay.isfinite().all()
 
 
-def one_lens(**changes: float) -> Scene:
+def round_lens(**changes: float) -> Scene:
     """A round lens without shear or substructure over a round source behind its center."""
     scene = draw_scenes(load_preset("common_test_1"), seed=0, start=0, count=1)
     zero = torch.zeros(1, dtype=torch.float64)
@@ -120,41 +120,41 @@ def one_lens(**changes: float) -> Scene:
     return replace(scene, **{k: zero + v for k, v in (values | changes).items()})
 
 
-def test_the_isothermal_sphere_deflects_by_its_radius_everywhere() -> None:
+def test_isothermal_sphere_deflects_by_its_einstein_radius() -> None:
     x = torch.tensor([[0.3, 1.0, -2.0]], dtype=torch.float64)
     y = torch.tensor([[0.4, -1.0, 0.5]], dtype=torch.float64)
-    ax, ay = deflection(one_lens(einstein_radius=1.2), x, y)
+    ax, ay = deflection(round_lens(einstein_radius=1.2), x, y)
     torch.testing.assert_close((ax**2 + ay**2).sqrt(), torch.full_like(ax, 1.2), rtol=1e-3, atol=0)
 
 
-def test_the_ellipsoid_goes_over_into_the_sphere() -> None:
+def test_nearly_round_ellipsoid_deflects_as_a_sphere() -> None:
     spec = load_preset("common_test_1").image
     x, y = pixel_grid(spec, torch.zeros(1, dtype=torch.float64))
-    round_, nearly = one_lens(), one_lens(lens_axis_ratio=0.9998)
+    round_, nearly = round_lens(), round_lens(lens_axis_ratio=0.9998)
     for a, b in zip(deflection(round_, x, y), deflection(nearly, x, y), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-3)
 
 
-def test_a_source_behind_the_center_makes_a_ring_of_the_einstein_radius() -> None:
+def test_centered_source_gives_a_ring_of_the_einstein_radius() -> None:
     preset = load_preset("common_test_1")
-    scene = one_lens(einstein_radius=1.3, source_radius=0.05)
+    scene = round_lens(einstein_radius=1.3, source_radius=0.05)
     image = render(scene, preset)[0, 0] - preset.image.sky
     x, y = pixel_grid(ImageSpec(pixels=150, pixel_scale=0.05), image)
     radius = (x**2 + y**2).sqrt()
     assert float((image * radius).sum() / image.sum()) == pytest.approx(1.3, abs=0.02)
 
 
-def test_without_a_lens_the_flux_is_that_of_the_sersic_profile() -> None:
+def test_flux_without_lens_is_that_of_the_sersic_profile() -> None:
     preset = load_preset("common_test_1")
-    scene = one_lens(einstein_radius=0.0, source_axis_ratio=0.6)
+    scene = round_lens(einstein_radius=0.0, source_axis_ratio=0.6)
     flux = float((render(scene, preset) - preset.image.sky).sum()) * 0.05**2
     n, k = 1.5, 2 * 1.5 - 1 / 3 + 4 / 405 / 1.5 + 46 / 25515 / 1.5**2
     total = 100 * 0.5**2 * 2 * math.pi * n * math.exp(k) * k ** (-2 * n) * math.gamma(2 * n)
-    assert flux == pytest.approx(total, rel=0.01)  # the frame cuts the wings
+    assert flux == pytest.approx(total, rel=0.01)  # the image cuts off the wings
 
 
 @pytest.mark.parametrize("sigma", [0.2, 0.42, 0.5, 0.69, 0.71, 1.0, 1.7])
-def test_blurring_keeps_the_flux_and_has_the_right_width(sigma: float) -> None:
+def test_gaussian_convolution_keeps_flux_and_has_the_right_width(sigma: float) -> None:
     image = torch.zeros(1, 1, 41, 41, dtype=torch.float64)
     image[0, 0, 20, 20] = 1
     blurred = convolve_gaussian(image, sigma)[0, 0]
@@ -164,7 +164,7 @@ def test_blurring_keeps_the_flux_and_has_the_right_width(sigma: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["common_test_1", "halo_mass", "model_1"])
-def test_single_precision_is_enough(name: str) -> None:
+def test_single_precision_error_is_below_the_noise(name: str) -> None:
     preset = load_preset(name)
     scene = draw_scenes(preset, seed=3, start=0, count=6)
     double = render(scene, preset)
@@ -173,7 +173,7 @@ def test_single_precision_is_enough(name: str) -> None:
     assert float(worst) < 0.05  # of the Poisson noise
 
 
-def test_rendering_is_differentiable_everywhere() -> None:
+def test_rendering_has_finite_derivatives() -> None:
     preset = load_preset("demo_classification")
     scene = draw_scenes(preset, seed=0, start=0, count=3)
     tensors = {n: t.clone() for n, t in scene._tensors().items() if t.is_floating_point()}
