@@ -1,40 +1,73 @@
-"""What the pages say is true: their commands run, their tables are those of the result files."""
+"""The documentation is true: its commands run, its links exist, its tables match the results."""
 
 from __future__ import annotations
 
 import os
 import re
+import runpy
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from typer.main import get_command
 
+from halometry.cli import app
+from halometry.io import FORMATS
+from halometry.runs.recipe import load_recipe
 from halometry.simulation import load_preset
+from helpers.terminal import Command
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# Commands that install, or that run everything there is; `make demo` and `make test` are these.
-NOT_HERE = ("make ", "pip ", "python3 -m venv", "halometry demo", "pre-commit ")
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+CODE_BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
+# Commands that install, or that run everything; the tests themselves cover these.
+NOT_RUN = ("make ", "pip ", "python3 -m venv", "halometry demo", "pre-commit ")
+OTHER_OPTIONS = ("--max-restarts", "--gpus-per-node", "--gpus-per-task", "--ntasks-per-node")
+QUICKER = (  # changes to the README for the quick test
+    ('"demo_classification", 600', '"demo_classification", 60'),
+    ('"runs/first")', '"runs/first", overrides={"epochs": 1})'),
+    ("--backbone resnet18", "--backbone test_resnet --epochs 1"),
+    ("--count 30", "--count 6"),
+)
 
 
-def blocks(page: Path) -> list[tuple[str, str]]:
-    return BLOCK.findall(page.read_text(encoding="utf-8"))
+def code_blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and code of each block of shell commands or Python."""
+    return CODE_BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+def command_lines(code: str) -> list[list[str]]:
+    """Words of each command in a block of shell commands."""
+    lines = code.replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def readme_blocks() -> Iterator[tuple[str, str]]:
+    """Language and code of the README's blocks that are run."""
+    for language, code in code_blocks(ROOT / "README.md"):
+        if not any(line.startswith(NOT_RUN) for line in code.splitlines()):
+            yield language, code
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder with the sets that the README speaks of, tiny."""
+def user_folder(tmp_path: Path) -> Path:
+    """Working folder with small versions of the datasets that the README names."""
     rng = np.random.default_rng(0)
     for part, count in (("train", 8), ("val", 3)):
         for name in ("no", "sphere", "vort"):
-            (tmp_path / "dataset" / part / name).mkdir(parents=True)
+            folder = tmp_path / "dataset" / part / name
+            folder.mkdir(parents=True)
             for i in range(count):
-                image = rng.random((1, 32, 32))
-                np.save(tmp_path / "dataset" / part / name / f"{i}.npy", image)
+                np.save(folder / f"{i}.npy", rng.random((1, 32, 32)))
     (tmp_path / "lens_data").mkdir()
     (tmp_path / "my_images").mkdir()
     for i in range(24):
@@ -45,50 +78,75 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_readme_runs_as_it_stands(place: Path) -> None:
-    # One thread: small steps, and other work may be going on.
+def assert_readme_results(folder: Path) -> None:
+    """Check that the commands of the README wrote what it says."""
+    assert (folder / "runs/classes/weights.safetensors").exists()
+    assert (folder / "evaluation/metrics.json").exists()
+    assert len((folder / "predictions.csv").read_text().splitlines()) == 25
+    assert (folder / "montage.png").stat().st_size > 10_000
+
+
+def test_readme_runs(command: Command, user_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(user_folder)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(old in text for old, _ in QUICKER)
+    blocks = list(readme_blocks())
+    assert len(blocks) == 5
+    for language, code in blocks:
+        for old, new in QUICKER:
+            code = code.replace(old, new)
+        if language == "python":
+            exec(code, {})
+            continue
+        for program, *words in command_lines(code):
+            assert program == "halometry"
+            outcome = command(*words)
+            assert outcome.status == 0, f"{words}\n{outcome.err}"
+    assert_readme_results(user_folder)
+
+
+@pytest.mark.slow
+def test_readme_runs_unchanged_in_a_shell(user_folder: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
-    ran = 0
-    for language, code in blocks(ROOT / "README.md"):
-        if language == "python":
-            words = [sys.executable, "-c", code]
-        elif any(line.startswith(NOT_HERE) for line in code.splitlines()):
-            continue
-        else:
-            words = ["bash", "-e", "-c", code]
-        done = subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True,
-                              check=False)  # fmt: skip
+    for language, code in readme_blocks():
+        program = [sys.executable, "-c"] if language == "python" else ["bash", "-e", "-c"]
+        done = subprocess.run([*program, code], cwd=user_folder, env=environment, text=True,
+                              capture_output=True, check=False)  # fmt: skip
         assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
-        ran += 1
-    assert ran == 5
-    assert (place / "runs/kinds/weights.safetensors").exists()
-    assert (place / "evaluation/metrics.json").exists()
-    assert len((place / "predictions.csv").read_text().splitlines()) == 25
-    assert (place / "montage.png").stat().st_size > 10_000
+    assert_readme_results(user_folder)
 
 
-def test_every_verb_in_the_pages_is_one() -> None:
-    from typer.main import get_command
-
-    from halometry.cli import app
-
-    verbs = get_command(app).commands  # type: ignore[attr-defined]
-    seen = set()
+def test_commands_in_the_pages_have_valid_options() -> None:
+    commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+    shown = set()
     for page in PAGES:
-        for language, code in blocks(page):
-            if language != "sh":
-                continue
-            for line in code.replace("\\\n", " ").splitlines():
-                words = line.split("#")[0].split()
-                if not words or words[0] != "halometry":
+        for language, code in code_blocks(page):
+            for words in command_lines(code) if language == "sh" else []:
+                if words[0] != "halometry":
                     continue
-                assert words[1] in verbs, f"{page.name}: {line}"
-                known = {o for p in verbs[words[1]].params for o in (*p.opts, *p.secondary_opts)}
+                name = words[1]
+                assert name in commands, f"{page.name}: {words}"
+                options = [o for p in commands[name].params for o in (*p.opts, *p.secondary_opts)]
                 for word in words[2:]:
-                    assert not word.startswith("--") or word in known, f"{page.name}: {line}"
-                seen.add(words[1])
-    assert seen == set(verbs)
+                    option = word.partition("=")[0]
+                    assert not word.startswith("--") or option in options, f"{page.name}: {words}"
+                shown.add(name)
+    assert shown == set(commands)
+
+
+def test_options_named_in_the_text_exist() -> None:
+    commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+    parameters = [p for command in commands.values() for p in command.params]
+    known = {option for p in parameters for option in (*p.opts, *p.secondary_opts)}
+    known |= {"--debug", "--quiet", "--verbose", "--version", "--help", *OTHER_OPTIONS}
+    for page in PAGES:
+        text = re.sub(
+            r"^```(?!sh\n).*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S
+        )
+        lines = [line for line in text.splitlines() if "research/" not in line]
+        named = set(re.findall(r"`(--[a-z][a-z-]*)", "\n".join(lines)))
+        assert named <= known, f"{page.name}: {named - known}"
 
 
 def test_make_has_the_targets_that_the_pages_name() -> None:
@@ -99,59 +157,89 @@ def test_make_has_the_targets_that_the_pages_name() -> None:
         assert named <= targets, page.name
 
 
-def test_links_between_pages_lead_somewhere() -> None:
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as the site makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    plain = [re.sub(r"[^\w\s-]", "", heading.lower()).strip() for heading in headings]
+    return {re.sub(r"[\s-]+", "-", heading) for heading in plain}
+
+
+def test_links_between_pages_exist() -> None:
     for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", text):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+            linked = page.parent / target if target else page
+            assert linked.exists(), f"{page.name}: {target}"
+            if anchor and linked.suffix == ".md":
+                assert anchor in anchors(linked), f"{page.name}: {target}#{anchor}"
 
 
-def test_the_recipe_in_the_pages_is_valid(tmp_path: Path) -> None:
-    from halometry.runs.recipe import load_recipe
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    assert set(re.findall(r"[\w-]+\.md", navigation)) == {page.name for page in DOCS.glob("*.md")}
 
-    text = (ROOT / "docs/train.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+def test_every_format_is_specified() -> None:
+    text = (DOCS / "formats.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`halometry-([a-z]+)`", text)) == set(FORMATS)
+
+
+def test_glossary_has_each_term_once_in_order() -> None:
+    text = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^\*\*(.+?)\*\*", text, re.MULTILINE)
+    names = [term.lower() for term in terms]
+    assert len(names) >= 60
+    assert names == sorted(set(names))
+
+
+def test_recipe_of_the_page_on_training_is_valid(tmp_path: Path) -> None:
+    (block,) = YAML_BLOCK.findall((DOCS / "train.md").read_text(encoding="utf-8"))
     (tmp_path / "mine.yaml").write_text(block)
     recipe = load_recipe(tmp_path / "mine.yaml")
     assert recipe.resolve("classification", "resnet18").learning_rate == 0.0005
     assert recipe.resolve("classification", "efficientnet_b5").learning_rate != 0.0005
 
 
-def test_the_python_of_the_physics_page_runs(tmp_path: Path) -> None:
-    code = [code for language, code in blocks(ROOT / "docs/sky.md") if language == "python"]
+def test_python_of_the_page_on_physics_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    code = [code for language, code in code_blocks(DOCS / "sky.md") if language == "python"]
     assert len(code) == 2
-    done = subprocess.run([sys.executable, "-c", "\n".join(code)], cwd=tmp_path, text=True,
-                          capture_output=True, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("torch.Size([8, 1, 48, 48]) torch.Size([8])") == 2
+    exec("\n".join(code), {})
+    printed = capsys.readouterr().out
+    assert printed.count("torch.Size([8, 1, 48, 48]) torch.Size([8])") == 2
 
 
-def test_the_python_of_the_page_on_weights_runs(
+def test_python_of_the_page_on_weights_runs(
     shipped: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ((_, code),) = [b for b in blocks(ROOT / "docs/weights.md") if b[0] == "python"]
+    (code,) = [code for language, code in code_blocks(DOCS / "weights.md") if language == "python"]
     exec(code, {})
     assert "demo_mass/tiny test_resnet {'mse'" in capsys.readouterr().out
 
 
-def test_the_parts_of_presets_in_the_pages_are_valid(tmp_path: Path) -> None:
+def test_parts_of_presets_in_the_page_on_presets_are_valid(tmp_path: Path) -> None:
     np.savez(tmp_path / "galaxies.npz", images=np.random.default_rng(0).random((2, 16, 16)))
-    text = (ROOT / "docs/presets.md").read_text(encoding="utf-8")
-    found = [
-        yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)
-    ]
-    whole = [block for block in found if set(block) & {"source", "halos", "image"}]
-    assert len(whole) == len(found) - 1 == 4
-    for block in whole:
-        content = yaml.safe_load(load_preset("demo_classification").to_yaml())
-        if "halos" in block:
-            content |= {"distances": "angular_diameter", "mass_scale": 1.0}
-            del content["subhalos"]
-        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content | block))
+    text = (DOCS / "presets.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in YAML_BLOCK.findall(text)]
+    parts = [block for block in blocks if set(block) & {"source", "halos", "image"}]
+    assert len(parts) == len(blocks) - 1 == 4
+    for part in parts:
+        preset = yaml.safe_load(load_preset("demo_classification").to_yaml())
+        if "halos" in part:
+            preset |= {"distances": "angular_diameter", "mass_scale": 1.0}
+            del preset["subhalos"]
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(preset | part))
         assert load_preset(tmp_path / "mine.yaml").name == "demo_classification"
 
 
-def test_tables_in_the_pages_are_those_of_the_result_files() -> None:
-    script = [sys.executable, str(ROOT / "research/tables.py"), "--check"]
-    done = subprocess.run(script, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_tables_in_the_pages_match_the_result_files(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = ROOT / "research/tables.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "--check"])
+    monkeypatch.syspath_prepend(script.parent)
+    status: Any = 0
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as end:
+        status = end.code
+    assert not status, capsys.readouterr()

@@ -27,6 +27,9 @@ def simulate(
     shard_size: Annotated[
         int | None, typer.Option(min=1, help="Number of images in one file (a shard).")
     ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler whose workers are used.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing dataset.")] = False,
 ) -> None:
     """Simulate labeled images. Repeat the command to continue after a stop."""
@@ -43,6 +46,7 @@ def simulate(
         overwrite=overwrite,
         workers=parse_workers(workers),
         shard_size=shard_size,
+        scheduler=scheduler,
     )
     print_line(f"{count:,} images -> {path}, with {shard_folder(path).name}/ beside it")
 
