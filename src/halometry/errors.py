@@ -65,12 +65,12 @@ class UnavailableError(HalometryError):
 
 
 def did_you_mean(name: str, known: Iterable[str], fallback: str | None = None) -> str:
-    """The end of a message about an unknown name: the nearest known one, or all of them.
+    """End of a message about an unknown name: the most similar known name, or all of them.
 
     Args:
-        name: what was asked for.
-        known: what there is.
-        otherwise: said in the place of all of them, where none is near.
+        name: the unknown name.
+        known: the known names.
+        fallback: text instead of the list of known names, if none is similar.
 
     Example:
         >>> did_you_mean("resnet81", ["resnet18", "mobilenetv3_small"])

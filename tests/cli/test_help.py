@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from halometry.attribution.maps import METHODS
 from halometry.cli import app
-from halometry.population.masses import LAWS
+from halometry.population.masses import MASS_DISTRIBUTIONS
 from halometry.publish.export import FORMATS
 from helpers.terminal import Command
 
@@ -69,7 +69,7 @@ def test_help_texts_are_sentences(name: str) -> None:
     ("name", "option", "values"),
     [
         ("attribution", "method", METHODS),
-        ("population", "mass_distribution", LAWS),
+        ("population", "mass_distribution", MASS_DISTRIBUTIONS),
         ("export", "format", FORMATS),
     ],
 )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,11 +12,6 @@ from halometry.cli.output import out_console, print_line
 from halometry.errors import UsageError
 
 PANEL = "Apply"
-
-
-class SubhaloMethodName(StrEnum):
-    greedy = "greedy"
-    mcmc = "mcmc"
 
 
 @subcommand(PANEL, "halometry fit image.npy --preset common_test_1 --vortex --out fits")
@@ -32,10 +26,10 @@ def fit(
     ] = False,
     subhalos: Annotated[int, typer.Option(help="Number of point masses to add.")] = 0,
     subhalo_method: Annotated[
-        SubhaloMethodName | None,
+        Literal["greedy", "mcmc"] | None,
         typer.Option(
-            help="greedy: add as many point masses as the data support. mcmc: sample the posterior"
-            " of all subhalos."
+            help="Add as many point masses as the data support (greedy), or sample the posterior of"
+            " all subhalos (mcmc)."
         ),
     ] = None,
     free: Annotated[
@@ -60,7 +54,7 @@ def fit(
         out=out,
         vortex=vortex,
         subhalos=subhalos,
-        subhalo_method=None if subhalo_method is None else subhalo_method.value,
+        subhalo_method=subhalo_method,
         free=free or (),
         figures=figures,
         device=device,

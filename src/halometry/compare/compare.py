@@ -92,7 +92,7 @@ def compare_networks(
         overrides: values that win over the recipe's.
         seed: of the split and of all training.
         device: `auto`, `cpu`, or as PyTorch names it.
-        start: a folder of finished runs, named as the backbones are, to begin from.
+        init_from: folder of finished runs, named like the backbones, to start from.
         note: a word on the data for the report.
         devices: processes on this machine that train a network together, see `train`.
 

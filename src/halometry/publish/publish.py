@@ -73,7 +73,7 @@ def publish_run(
     Args:
         run: a run, as `load_run` takes it.
         data: labeled images to judge it on; see `evaluate` for which of them.
-        to: a folder that does not exist yet, or `hf://USER/REPO`.
+        out: a new folder, or `hf://USER/REPO`.
         license: of the weights, as the Hub abbreviates them, such as `mit`.
         device: `auto`, `cpu`, or as PyTorch names it.
 
