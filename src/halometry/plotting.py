@@ -1,4 +1,4 @@
-"""One look for all figures: colors a color-blind reader can tell apart, quiet axes."""
+"""Figures in one style: a palette for color-blind readers, image stretch, files and SVG."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from halometry.errors import UsageError
 from halometry.io import atomic_write
 
 TEXT_COLOR, MUTED_COLOR, GRID_COLOR = "#1f2430", "#6b7280", "#e5e7eb"
-# Okabe & Ito's palette, begun with the three that differ most.
+# The palette of Okabe and Ito (2008), starting with the three most distinct colors.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1")
 IMAGE_COLORMAP, MASS_COLORMAP = "inferno", "cividis"
 
@@ -47,37 +47,42 @@ STYLE = {
 }
 
 Parameters = ParamSpec("Parameters")
-_numbers = count()
+_svg_number = count()
 
 
 def colors_by_name(names: Iterable[str]) -> dict[str, str]:
-    """A color for each name, by order."""
+    """Return a color for each name, in the order of the palette."""
     return {name: COLORS[i % len(COLORS)] for i, name in enumerate(names)}
 
 
 def create_figure(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> Any:
-    """A figure of a size in inches with axes (rows, columns), always a two-dimensional array.
+    """Create a figure with a grid of axes.
+
+    Args:
+        width, height: inches.
+        rows, columns: of axes.
+        grid: further options of `matplotlib.figure.Figure.subplots`.
 
     Returns:
-        (figure, axes).
+        The figure, and a two-dimensional array of its axes (rows, columns).
     """
-    made = Figure(figsize=(width, height), layout="constrained")
-    return made, made.subplots(rows, columns, squeeze=False, **grid)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **grid)
 
 
 def with_style(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
-    """Give a function that draws a figure the common look, whatever the user's own settings."""
+    """Decorate a function that draws a figure: it uses `STYLE` in place of the user's settings."""
 
     @wraps(draw)
-    def drawn(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
+    def styled(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
         with matplotlib.rc_context(matplotlib.rcParamsDefault | STYLE):
             return draw(*args, **kwargs)
 
-    return drawn
+    return styled
 
 
 def hide_axes(axes: Axes) -> None:
-    """Take away everything but the picture."""
+    """Remove ticks, grid and frame, so that only the image remains."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)
@@ -85,39 +90,39 @@ def hide_axes(axes: Axes) -> None:
         spine.set_visible(False)
 
 
-def save_figure(made: Figure, path: str | Path) -> None:
-    """Write a figure; the ending chooses the format.
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure to a file, in the format of the file's suffix.
 
     Raises:
         StorageError: no room or no permission.
-        UsageError: a format that is not known.
+        UsageError: the format is unknown.
     """
     path = Path(path)
-    known = made.canvas.get_supported_filetypes()
-    if path.suffix.lstrip(".").lower() not in known:
+    formats = figure.canvas.get_supported_filetypes()
+    if path.suffix.lstrip(".").lower() not in formats:
         raise UsageError(f"{path}: cannot draw a '{path.suffix}' file; use .png, .svg or .pdf")
     with atomic_write(path) as partial, matplotlib.rc_context(STYLE):
-        made.savefig(partial, dpi=150, format=path.suffix[1:].lower())
+        figure.savefig(partial, dpi=150, format=path.suffix[1:].lower())
 
 
-def to_svg(made: Figure) -> str:
-    """A figure as an SVG element to put into a page; its ids do not clash with another's."""
+def to_svg(figure: Figure) -> str:
+    """Return a figure as an SVG element for a web page, with ids that are unique in the page."""
     text = io.StringIO()
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": "halometry"}):
-        made.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
-    prefix = f"f{next(_numbers)}-"
+    prefix = f"f{next(_svg_number)}-"
     svg = re.sub(r'\bid="', f'id="{prefix}', svg)
     svg = svg.replace('href="#', f'href="#{prefix}').replace("url(#", f"url(#{prefix}")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # The page scales it to its column; no wider than it was drawn for.
-    width = round(96 * made.get_figwidth())
+    # The page scales it to the width of its column, but not beyond its own width.
+    width = round(96 * figure.get_figwidth())
     svg = re.sub(r' (width|height)="[^"]*pt"', "", svg, count=2)
     return svg.replace("<svg ", f'<svg style="max-width:{width}px" ', 1)
 
 
-LowerMaps = tuple[str, Sequence[np.ndarray]]  # what maps under images show, and these
+LowerMaps = tuple[str, Sequence[np.ndarray]]  # label and values of maps below images
 
 
 @with_style
@@ -127,42 +132,46 @@ def montage(
     columns: int = 4,
     lower_maps: LowerMaps | None = None,
 ) -> Figure:
-    """Lens images side by side, each stretched so that faint arcs show.
+    """Draw lens images side by side, stretched so that faint arcs are visible.
 
     Args:
         images: each (H, W).
-        titles: one an image.
-        columns: images a row.
-        beneath: a second map (H, W) under each image, from 0 to the largest of all of them, and
-            what they show.
+        titles: one per image.
+        columns: images per row.
+        lower_maps: label and values of one more map (H, W) below each image, on a color scale from
+            0 to the largest of their values.
     """
     rows = -(-len(images) // columns)
-    deep = 2 if lower_maps else 1
+    panels_per_image = 2 if lower_maps else 1
     height = 1.98 * rows if lower_maps is None else 3.75 * rows + 0.3
-    made, axes = create_figure(1.75 * columns, height, rows * deep, columns)
+    figure, axes = create_figure(1.75 * columns, height, rows * panels_per_image, columns)
     for panel in axes.flat:
         hide_axes(panel)
-    names = list(dict.fromkeys(titles))
-    few = len(names) <= len(COLORS) < len(titles) or len(names) <= 3
-    for panel, image, title in zip(axes[::deep].flat, images, titles, strict=False):
+    classes = list(dict.fromkeys(titles))
+    colored = len(classes) <= len(COLORS) < len(titles) or len(classes) <= 3
+    for panel, image, title in zip(axes[::panels_per_image].flat, images, titles, strict=False):
         panel.imshow(stretch(image), cmap=IMAGE_COLORMAP, origin="lower", interpolation="nearest")
-        color = COLORS[names.index(title)] if few else TEXT_COLOR
+        color = COLORS[classes.index(title)] if colored else TEXT_COLOR
         panel.set_title(shorten(title), fontsize=9, color=color, pad=3)
     if lower_maps is not None:
-        what, maps = lower_maps
-        top = max(float(np.quantile(one, 0.999)) for one in maps) or 1.0
-        for panel, one in zip(axes[1::2].flat, maps, strict=False):
-            panel.imshow(one, MASS_COLORMAP, norm=PowerNorm(0.5, 0, top, clip=True), origin="lower")
-        made.supxlabel(f"{what}, 0 to {top:.2g} (by its root)", fontsize=9, color=MUTED_COLOR)
-    return made
+        label, maps = lower_maps
+        top = max(float(np.quantile(values, 0.999)) for values in maps) or 1.0
+        norm = PowerNorm(0.5, 0, top, clip=True)
+        for panel, values in zip(axes[1::2].flat, maps, strict=False):
+            panel.imshow(values, MASS_COLORMAP, norm=norm, origin="lower")
+        figure.supxlabel(
+            f"{label}, 0 to {top:.2g} (square-root scale)", fontsize=9, color=MUTED_COLOR
+        )
+    return figure
 
 
 def stretch(image: np.ndarray) -> np.ndarray:
-    """Values from 0 to 1 in which an arc of a tenth of the peak is still bright."""
+    """Scale an image to the range from 0 to 1 by an arcsinh, so that faint arcs are visible."""
     low, high = np.quantile(image, (0.02, 0.999))
     scaled = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
     return np.arcsinh(8 * scaled) / np.arcsinh(8)
 
 
 def shorten(title: str, length: int = 24) -> str:
+    """Shorten a title to a number of characters, by an ellipsis before its last eight."""
     return title if len(title) <= length else f"{title[: length - 9]}…{title[-8:]}"
