@@ -1,18 +1,16 @@
-"""Whether the gain in 2 ln L that `sensitivity` takes for the limit is that of actual fits.
+"""Gain in 2 ln L by one subhalo: the linear approximation of `sensitivity` against full fits.
 
     python research/likelihood_gain.py --out results/likelihood_gain.json
 
-Into each of some lenses of `common_test_1` one subhalo is put, on the Einstein ring and where the
-preset draws them. Four figures of one thing:
+One subhalo is added to lenses of `common_test_1`, on the Einstein ring and where the preset draws
+them. Its gain in 2 ln L is measured in four ways:
 
-- `linear`: the square of the normalized change of the image, lens and source taken out by their
-  derivatives;
-- `noise-free`: what is lost in 2 ln L when the expected image, without noise, is fitted by lenses
-  without the subhalo;
-- `with noise`: of noisy images, the difference between fits of all else with and without the
-  subhalo, which is held; a single one scatters by twice the root of the gain;
-- `fit`: what the verb `fit` gains by one point mass, which it has to find. It also fits the noise,
-  by 3 or more.
+- `linear`: square of the normalized change of the image, after lens and source are projected out;
+- `noise-free`: loss in 2 ln L when the expected image, without noise, is fitted by a smooth lens;
+- `with noise`: difference between fits of a noisy image with and without the true subhalo, which
+  is held; one image scatters by twice the square root of the gain;
+- `fit`: gain of `fit_lens` by one point mass, which it has to find; it also fits the noise, which
+  adds 3 or more.
 """
 
 from __future__ import annotations
@@ -27,11 +25,12 @@ import torch
 
 from halometry.datasets.readers import Image
 from halometry.evaluation.bootstrap import bootstrap
+from halometry.io import write_json
 from halometry.lensfit import Fitter
 from halometry.lensfit.likelihood import Model, PoissonLikelihood
 from halometry.lensfit.linear import project_out
 from halometry.lensfit.optimize import maximize_likelihood
-from halometry.lensfit.parametrization import Parametrization, build_parametrization
+from halometry.lensfit.parametrization import build_parametrization
 from halometry.log import track
 from halometry.provenance import command, provenance
 from halometry.sensitivity import SmoothLenses
@@ -56,13 +55,13 @@ def main() -> None:
     with torch.no_grad(), track("fitting", 6 * options.count) as progress:
         for mass in MASSES:
             for place in ("anywhere", "on the ring"):
-                found = []
+                gains_of_lenses = []
                 for k in range(options.count):
-                    found.append(
-                        _one(fitter, options.seed + SENSITIVITY_SEED_OFFSET, k, mass, place)
+                    gains_of_lenses.append(
+                        _gains(fitter, options.seed + SENSITIVITY_SEED_OFFSET, k, mass, place)
                     )
                     progress.advance()
-                gains[mass, place] = np.array(found)
+                gains[mass, place] = np.array(gains_of_lenses)
     record = {
         "what": "gain in 2 ln L by one subhalo, to first order and by fits; medians of lenses",
         "command": command(),
@@ -71,64 +70,66 @@ def main() -> None:
         "seed": options.seed,
         "lenses": options.count,
         "interval": "95 %, bootstrap over lenses",
-        "rows": _rows(gains),
+        "rows": _table(gains),
         "gains": [
             {"log10_mass": mass, "place": place, **dict(zip(KINDS, g.T.tolist(), strict=True))}
             for (mass, place), g in gains.items()
         ],
     }
-    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(options.out, "measurement", record)
     print(json.dumps(record["rows"], indent=1))
 
 
-def _one(fitter: Fitter, seed: int, k: int, mass: float, place: str) -> list[float]:
-    """The four gains of one lens, in the order of `KINDS`."""
+def _gains(fitter: Fitter, seed: int, k: int, mass: float, place: str) -> list[float]:
+    """Return the four gains of one lens, in the order of `KINDS`."""
     preset = fitter.preset
     lens = SmoothLenses.draw(preset, seed, k, 1)
     scene = add_subhalo(lens.scene, preset, 10**mass, seed, k)
     if place == "on the ring":
         scene = move_to_ring(scene)
-    lumpy = expected_counts(scene, preset)
-    left = project_out(lens.normalized_differences(lumpy)[None], lens.derivatives)[0]
+    expected = expected_counts(scene, preset)
+    unexplained = project_out(lens.normalized_differences(expected)[None], lens.derivatives)[0]
     side = preset.image.shape
-    counts = observe(lumpy.view(1, *side), preset, seed, k, scene.background_rms)
+    counts = observe(expected.view(1, *side), preset, seed, k, scene.background_rms)
     flat = counts.double().flatten()
     without, with_ = (_deviance(fitter, one, lens.scene, flat) for one in (lens.scene, scene))
     image = Image(counts[0].numpy(), None, f"{k}")
     return [
-        float(left.square().sum()),
-        _deviance(fitter, lens.scene, lens.scene, lumpy[0]),
+        float(unexplained.square().sum()),
+        _deviance(fitter, lens.scene, lens.scene, expected[0]),
         without - with_,
         fitter.fit(image, subhalos=1).diagnostics.delta_2lnl,
     ]
 
 
 def _deviance(fitter: Fitter, held: Scene, start: Scene, data: torch.Tensor) -> float:
-    """-2 ln L where lens and source are fitted from the truth on, and substructure is held."""
-    layout: Parametrization = build_parametrization(fitter.preset, held)
-    theta = layout.coordinates(lambda name: getattr(start, name))
+    """Compute -2 ln L of the best lens and source, with substructure held, from the truth on."""
+    parametrization = build_parametrization(fitter.preset, held)
+    theta = parametrization.coordinates(lambda name: getattr(start, name))
     return float(
-        maximize_likelihood(Model(fitter.preset, layout), PoissonLikelihood(data), theta).deviance
+        maximize_likelihood(
+            Model(fitter.preset, parametrization), PoissonLikelihood(data), theta
+        ).deviance
     )
 
 
 def _median_of_rows(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Median of each resample (row of `rows`)."""
+    """Median of values resample (row of `rows`)."""
     return np.median(values[rows], axis=1)
 
 
-def _rows(gains: dict[tuple[float, str], np.ndarray]) -> list[list[str]]:
+def _table(gains: dict[tuple[float, str], np.ndarray]) -> list[list[str]]:
     head = ["log10 of the mass (Msun), place", *KINDS, "noise-free over linear"]
     rows = [head]
-    for (mass, place), each in gains.items():
-        ratio = each[:, 1] / each[:, 0]
-        told = bootstrap(
+    for (mass, place), values in gains.items():
+        ratio = values[:, 1] / values[:, 0]
+        interval = bootstrap(
             partial(_median_of_rows, ratio),
             [np.arange(len(ratio))],
             float(np.median(ratio)),
         )
         rows.append(
-            [f"{mass:g}, {place}", *(f"{v:.1f}" for v in np.median(each, axis=0)), str(told)]
+            [f"{mass:g}, {place}", *(f"{v:.1f}" for v in np.median(values, axis=0)), str(interval)]
         )
     return rows
 

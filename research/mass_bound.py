@@ -1,20 +1,21 @@
-"""How well the mass fraction of `halo_mass` can be known: the error of one who is told the places.
+"""Lower bound of the error of the mass fraction of `halo_mass`, if positions are known.
 
     python research/mass_bound.py --out results/mass_bound.json
 
-For simulated images the observer knows the noise, how many subhalos there are, and where; lens,
-shear and source have to be fitted together with the subhalos' masses. The image is taken as linear
-in all of them around the truth, so that what it says of the masses f is their Fisher information F
-with the lens's parameters taken out, and a vector b = F f + noise of covariance F.
+An ideal observer of simulated images knows the noise, and the number and positions of the subhalos.
+Lens, shear and source are fitted together with the masses of the subhalos. The image is taken as
+linear in all of them around the truth. Its information on the masses f is then their Fisher
+information F, with the lens's parameters projected out, and a vector b = F f + noise of
+covariance F.
 
-- `linear`: the error of the best estimate that is linear in the image, with the mean and variance
-  of the preset's law of masses: 1^T (F + S^-1)^-1 1. No linear estimate does better.
-- `posterior`: the error of the mean of the posterior with the law itself, by Gibbs sampling. The
-  chain begins at the truth, which is a draw of the posterior. No estimate at all has a smaller mean
-  squared error with this knowledge, and none does with less: it bounds that of any network, as far
-  as the image is linear.
+- `linear`: squared error of the best linear estimate, with the mean and variance of the preset's
+  distribution of masses: 1^T (F + S^-1)^-1 1. No linear estimate has a smaller one.
+- `posterior`: squared error of the posterior mean with the distribution of masses as prior, by
+  Gibbs sampling. The chain starts at the truth, which is a draw from the posterior. No estimate
+  with this or less knowledge has a smaller mean squared error. It bounds the error of any network,
+  as far as the image is linear.
 
-With `--run` a network answers the same scenes, with their noise.
+With `--run` a network predicts the same scenes, with their noise.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from torch import Tensor
 
 import halometry
 from halometry.evaluation.bootstrap import bootstrap, format_interval
+from halometry.io import write_json
 from halometry.lensfit.likelihood import Model
 from halometry.lensfit.linear import project_out
 from halometry.lensfit.parametrization import build_parametrization
@@ -47,7 +49,9 @@ from halometry.simulation.light import source_light
 from halometry.simulation.render import bin_pixels, convolve_psf, pixel_axes
 from halometry.simulation.rng import SENSITIVITY_SEED_OFFSET
 
-LEAST = 1e8  # solar masses whose effect is the response to lighter ones: half a subpixel's radius
+# Smallest mass for which the response is rendered; lighter subhalos scale with it. Its Einstein
+# radius is half a subpixel.
+MIN_MASS_MSUN = 1e8
 CELLS = 1000  # of the grid on which a mass is drawn
 
 
@@ -58,7 +62,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sweeps", type=int, default=400)
-    parser.add_argument("--run", help="a run for regression to set beside it")
+    parser.add_argument("--run", help="a regression run to compare with")
     options = parser.parse_args()
     torch.set_num_threads(1)
     begin = time.perf_counter()
@@ -69,14 +73,15 @@ def main() -> None:
         for k in range(options.count):
             known.append(information(scene.rows(slice(k, k + 1)), preset))
             progress.advance()
-    result = errors(known, law_of(preset), options.sweeps, options.seed)
+    result = errors(known, mass_distribution(preset), options.sweeps, options.seed)
     truth = scene.f_sub.numpy()
     if options.run:
         result["network"] = (
-            answers(options.run, scene, preset, options.seed + SENSITIVITY_SEED_OFFSET) - truth
+            predict_scenes(options.run, scene, preset, options.seed + SENSITIVITY_SEED_OFFSET)
+            - truth
         ) ** 2
     record = {
-        "what": "mean squared error of the mass fraction of one who is told the subhalos' places",
+        "what": "mean squared error of the mass fraction for known positions of subhalos",
         "command": command(),
         **provenance(),
         "preset": options.preset,
@@ -87,27 +92,29 @@ def main() -> None:
         "seconds": time.perf_counter() - begin,
         **summary(result, truth),
     }
-    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(options.out, "measurement", record)
     print(json.dumps(record, indent=1))
 
 
 def information(scene: Scene, preset: Preset) -> tuple[Tensor, Tensor]:
-    """The information (K, K) of one image on its subhalos' mass fractions, and these (K,)."""
+    """Compute the Fisher information (K, K) on the mass fractions of an image's subhalos.
+
+    Returns:
+        The information, and the true mass fractions (K,).
+    """
     scene = scene.to("cpu", torch.float64)
-    layout = build_parametrization(
-        preset, scene
-    )  # of the lens alone: the subhalos stay as they are
-    theta = layout.coordinates(lambda name: getattr(scene, name))
-    expected, derivatives = Model(preset, layout).linearized(theta)
+    parametrization = build_parametrization(preset, scene)  # of the lens alone; subhalos are held
+    theta = parametrization.coordinates(lambda name: getattr(scene, name))
+    expected, derivatives = Model(preset, parametrization).linearized(theta)
     noise = (expected[0] + scene.background_rms**2).sqrt()
     share = scene.subhalo_mass[0] / scene.halo_mass
     there = torch.nonzero(share > 0)[:, 0].tolist()
     if not there:
         return torch.zeros(0, 0).double(), share[:0].double()
-    changed = _Changed(scene, preset)
+    changed = _ChangedScene(scene, preset)
     responses = []
     for i in there:
-        top = max(float(share[i]), LEAST / float(scene.halo_mass))
+        top = max(float(share[i]), MIN_MASS_MSUN / float(scene.halo_mass))
         with_ = expected[0] if top == float(share[i]) else changed(i, top)
         responses.append((with_ - changed(i, 0.0)) / top / noise)
     every = torch.stack(responses)[None].double()
@@ -115,8 +122,8 @@ def information(scene: Scene, preset: Preset) -> tuple[Tensor, Tensor]:
     return left @ left.T, share[there].double()
 
 
-class _Changed:
-    """One scene's image with another mass of one subhalo; the deflection of all else is kept."""
+class _ChangedScene:
+    """Renderer of one scene with another mass of one subhalo; keeps all other deflections."""
 
     def __init__(self, scene: Scene, preset: Preset) -> None:
         self.scene, self.spec = scene, preset.image
@@ -124,7 +131,7 @@ class _Changed:
         self.deflection = deflection(scene, self.x, self.y, preset.cosmology)
 
     def __call__(self, i: int, share: float) -> Tensor:
-        """The expected counts (N,) with the i-th subhalo's mass fraction as told."""
+        """Compute the expected counts (N,) with another mass fraction of subhalo i."""
         scene = self.scene
         dx, dy = self.x - scene.subhalo_x[0, i], self.y - scene.subhalo_y[0, i]
         before = scene.subhalo_mass[0, i] / scene.halo_mass
@@ -135,26 +142,26 @@ class _Changed:
         return (convolve_psf(light[:, None], self.spec) + self.spec.sky).flatten()
 
 
-def law_of(preset: Preset) -> tuple[np.ndarray, np.ndarray]:
-    """The law of one subhalo's mass fraction: a grid (CELLS,) and the share of each cell."""
+def mass_distribution(preset: Preset) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distribution of a subhalo's mass fraction: a grid and probabilities (CELLS,)."""
     assert preset.subhalos is not None
     assert preset.lens.mass is not None
-    law = preset.subhalos.mass.power_law
-    assert isinstance(law, PowerLaw)
-    edges = np.geomspace(law.low, law.high, CELLS + 1) * preset.mass_scale
+    distribution = preset.subhalos.mass.power_law
+    assert isinstance(distribution, PowerLaw)
+    edges = np.geomspace(distribution.low, distribution.high, CELLS + 1) * preset.mass_scale
     middle = np.sqrt(edges[1:] * edges[:-1])
-    share = middle ** (law.slope + 1)
+    share = middle ** (distribution.slope + 1)
     return middle / preset.lens.mass.support[0], share / share.sum()
 
 
 def errors(
     known: list[tuple[Tensor, Tensor]],
-    law: tuple[np.ndarray, np.ndarray],
+    distribution: tuple[np.ndarray, np.ndarray],
     sweeps: int,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """Squared errors or their expectations, an image each (B,)."""
-    grid, share = law
+    """Compute squared errors or their expectations of B images, (B,) each."""
+    grid, share = distribution
     mean = float(grid @ share)
     variance = float((grid - mean) ** 2 @ share)
     most = max(len(f) for _, f in known)
@@ -164,14 +171,14 @@ def errors(
         truth[k, : len(f)] = f
     there = truth > 0
     prior = torch.from_numpy(np.where(there, variance, 0.0))
-    # A little more information on each, far below the law's, so that there is a root.
+    # Information far below the prior's, so that the matrix is positive definite.
     more = 1e-3 * torch.eye(most, dtype=torch.float64)
     root = torch.linalg.cholesky(torch.from_numpy(fisher) + more)
-    linear = variance_of_sum(root, prior).numpy()  # of responses only their products matter
+    linear = variance_of_sum(root, prior).numpy()  # only products of responses matter
     rng = np.random.default_rng(seed)
     noise = np.einsum("bij,bj->bi", root.numpy(), rng.standard_normal(truth.shape))
     data = np.einsum("bij,bj->bi", fisher, truth) + noise
-    total, spread, late = _gibbs(fisher, data, truth, law, sweeps, seed)
+    total, spread, late = _gibbs(fisher, data, truth, distribution, sweeps, seed)
     return {
         "linear": linear,
         "posterior": spread,
@@ -184,12 +191,12 @@ def _gibbs(
     fisher: np.ndarray,
     data: np.ndarray,
     start: np.ndarray,
-    law: tuple[np.ndarray, np.ndarray],
+    distribution: tuple[np.ndarray, np.ndarray],
     sweeps: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, variance and last draw of the sum of masses, for B images at once."""
-    grid, share = (torch.from_numpy(one) for one in law)
+    """Sample the masses of B images; return mean, variance and last draw of their sum (B,)."""
+    grid, share = (torch.from_numpy(one) for one in distribution)
     log_share, half_square = share.log(), grid**2 / 2
     f, matrix, b = (torch.from_numpy(one.copy()) for one in (start, fisher, data))
     there, generator = f > 0, torch.Generator().manual_seed(seed)
@@ -209,8 +216,8 @@ def _gibbs(
     return sums.mean(dim=0).numpy(), sums.var(dim=0).numpy(), sums[-1].numpy()
 
 
-def answers(name: str, scene: Scene, preset: Preset, seed: int) -> np.ndarray:
-    """A network's mass fractions (B,) of the same scenes, of which it is told the images alone."""
+def predict_scenes(name: str, scene: Scene, preset: Preset, seed: int) -> np.ndarray:
+    """Return the mass fractions (B,) that a network predicts from the images of scenes."""
     run = halometry.load_run(name, "regression")
     found = []
     with for_plain_images(run, run.answerer("cpu"), len(scene), 1) as answerer:
@@ -224,15 +231,15 @@ def answers(name: str, scene: Scene, preset: Preset, seed: int) -> np.ndarray:
 
 
 def summary(result: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, Any]:
-    """Means with intervals, and what they leave of the variance of the truth."""
+    """Return mean squared errors and R², with intervals."""
     squares = (truth - truth.mean()) ** 2
     groups = [np.arange(len(truth))]
-    told: dict[str, Any] = {"variance_of_truth": float(squares.mean())}
+    metrics: dict[str, Any] = {"variance_of_truth": float(squares.mean())}
     rows = [["who", "MSE, 1e-5", "R²"]]
     names = {
         "network": "the network",
-        "linear": "told the places, best linear estimate",
-        "posterior": "told the places, any estimate",
+        "linear": "known positions, best linear estimate",
+        "posterior": "known positions, any estimate",
     }
     for name, errors_ in result.items():
         mse = bootstrap(partial(_mse_of_rows, errors_), groups, errors_.mean())
@@ -241,11 +248,11 @@ def summary(result: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, Any]:
             groups,
             1 - errors_.mean() / truth.var(),
         )
-        told[name] = {"mse": mse.to_dict(), "r2": r2.to_dict()}
+        metrics[name] = {"mse": mse.to_dict(), "r2": r2.to_dict()}
         if name in names:
             scaled = (1e5 * x for x in (mse.value, mse.low, mse.high))
             rows.append([names[name], "{} [{}, {}]".format(*format_interval(*scaled)), str(r2)])
-    return {**told, "rows": rows}
+    return {**metrics, "rows": rows}
 
 
 def _mse_of_rows(squared_errors: np.ndarray, rows: np.ndarray) -> np.ndarray:

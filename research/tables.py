@@ -67,8 +67,8 @@ def _table(record: dict[str, Any]) -> str:
     if "rows" in record:
         head, *rows = record["rows"]
     elif "constants" in record:
-        head = ["", "real images", "simulated, or the preset"]
-        rows = _real_images(record)
+        head = ["", "published images", "simulated, or the preset"]
+        rows = _published_images(record)
     elif "against_simulated" in record:
         head = [
             "real images against",
@@ -98,37 +98,43 @@ def _table(record: dict[str, Any]) -> str:
     return _markdown([head, ["---"] * len(head), *rows])
 
 
-def _real_images(record: dict[str, Any]) -> list[list[str]]:
-    """What fits of real images found, beside what they were expected to."""
-    line, subhalos = record["line"], record["subhalos"]
+def _published_images(record: dict[str, Any]) -> list[list[str]]:
+    """Return the results of fits of published images beside those expected."""
+    vortex, subhalos = record["vortex"], record["subhalos"]
     rows = [
         [f"reduced χ², `{kind}`, {len(one['each'])} images",
          f"{one['mean']:.3f} ± {one['error_of_mean']:.3f}", "1"]
-        for kind, one in record["chi_square"].items()
+        for kind, one in record["reduced_chi2"].items()
     ]  # fmt: skip
     for name, one in record["constants"].items():
-        if name == "chi_square":
+        if name == "reduced_chi2":
             continue
         digits = 1 - math.floor(math.log10(one["error"]))
         found = f"{one['mean']:.{digits}f} ± {one['error']:.{digits}f}"
         rows.append([f"`{name}`, where free", found, f"{one['preset']:g}"])
     for name, law in (
-        ("mass fraction", line["mass_fraction"]),
-        ("length (arcsec)", line["length"]),
+        ("mass fraction", vortex["mass_fraction"]),
+        ("length (arcsec)", vortex["length"]),
     ):
         (low, _), (_, high) = law["low"]["68"], law["high"]["68"]
-        found = (
-            f"{law['least']:.3g} to {law['most']:.3g}; ends within {low:.3g} and {high:.3g} (68 %)"
-        )
-        rows.append([f"line, {name}", found, "{:g} to {:g}".format(*law["preset"])])
-    low, high = line["offset"]["uniform"]["68"]
-    rows.append(["line, center's greatest distance (arcsec)", f"{low:.2f} to {high:.2f} (68 %)",
-                 f"{line['offset']['preset']:g}"])  # fmt: skip
-    real, simulated = subhalos["real"], subhalos["simulated"]
-    number = [f"{one['found_mean']:.1f} ± {one['found_error']:.1f}" for one in (real, simulated)]
-    rows.append(["point masses found, an image", *number])
+        found = f"{law['min']:.3g} to {law['max']:.3g}; ends within {low:.3g} and {high:.3g} (68 %)"
+        rows.append([f"vortex, {name}", found, "{:g} to {:g}".format(*law["preset"])])
+    low, high = vortex["offset"]["uniform"]["68"]
+    preset_offset = f"{vortex['offset']['preset']:g}"
+    rows.append(
+        [
+            "vortex, largest distance of the center (arcsec)",
+            f"{low:.2f} to {high:.2f} (68 %)",
+            preset_offset,
+        ]
+    )
+    published, simulated = subhalos["published"], subhalos["simulated"]
+    number = [
+        f"{one['found_mean']:.1f} ± {one['found_error']:.1f}" for one in (published, simulated)
+    ]
+    rows.append(["point masses found per image", *number])
     for what, digits in (("fraction", 4), ("radius", 2)):
-        cells = [f"{one[what + '_quartiles'][1]:.{digits}f}" for one in (real, simulated)]
+        cells = [f"{one[what + '_quartiles'][1]:.{digits}f}" for one in (published, simulated)]
         rows.append([f"their median {what}, p = {subhalos['p_value_' + what]:.2f}", *cells])
     return rows
 

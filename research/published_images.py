@@ -1,13 +1,12 @@
-"""What 18 real images of `common_test_1` say of the recipe that made them.
+"""Fits of 18 published images of `common_test_1`, and what they say of the preset that made them.
 
-    python research/real_images.py --data ../shared/data/common_test_1 \
-        --work runs/real_images.jsonl --out results/real_images.json --figures docs/images
+    python research/published_images.py --data ../shared/data/common_test_1 \
+        --work runs/published_images.jsonl --out results/published_images.json --figures docs/images
 
-Every published image is fitted by `halometry.fit_lens`: `no` with the preset's constants held and
-free, `vort` with a line of mass, `sphere` with as many point masses as the data ask for. The
-identical fits of simulated images of the preset are the measure of what is found in the real ones,
-and those of simulated images without substructure give the rate of false alarms. Repeat the command
-to go on after a stop.
+Images of class `no` are fitted with the preset's constants held, and with them free; images of
+class `vort` with a vortex; images of class `sphere` with as many point masses as the data support.
+The same fits of simulated images of the preset are the reference. Fits of simulated images without
+substructure give the rate of false alarms. Repeat the command to continue after a stop.
 """
 
 from __future__ import annotations
@@ -21,11 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from laws import analysis
 from PIL import Image as Picture
+from published_images_analysis import analysis
 
 from halometry.datasets.inputs import natural_sort_key
 from halometry.datasets.readers import Image, read_image
+from halometry.io import write_json
 from halometry.lensfit import Fit, Fitter
 from halometry.lensfit.command import fit_panel
 from halometry.lensfit.figure import fit_figure
@@ -43,20 +43,20 @@ CONSTANTS = (
     "sky",
     "lens_ellipticity",
 )
-ADDED: dict[str, dict[str, Any]] = {
+FIT_OPTIONS: dict[str, dict[str, Any]] = {
     "no": {},
     "sphere": {"subhalo_method": "greedy"},
     "vort": {"vortex": True},
     "false_alarms": {"subhalos": 1},
 }
 CLASS = {"no": 0, "sphere": 1, "vort": 2, "false_alarms": 0}
-SHOWN = (("no", "1"), ("sphere", "2"), ("vort", "2"))
-MAPPED = (("vort", "1"), ("vort", "2"), ("sphere", "2"), ("no", "1"))
+FIGURE_FITS = (("no", "1"), ("sphere", "2"), ("vort", "2"))
+FIGURE_MAPS = (("vort", "1"), ("vort", "2"), ("sphere", "2"), ("no", "1"))
 
 
 @dataclass(frozen=True)
 class Work:
-    """One fit to be done: a key, and how to do it."""
+    """One fit to run, and its key in the record."""
 
     key: str
     run: Callable[[], Fit]
@@ -81,27 +81,27 @@ def main() -> None:
     if options.figures:
         _draw(options)
     record = {
-        "what": "fits of 18 real images of common_test_1, and of simulated ones beside them",
+        "what": "fits of 18 published images of common_test_1, and of simulated ones",
         "command": command(),
         **provenance(),
         "preset": PRESET,
         "seed": options.seed,
-        "least_gain": MIN_DELTA_2LNL,
+        "min_delta_2lnL": MIN_DELTA_2LNL,
         **analysis(done, options.seed),
-        "fits": {key: fit for key, fit in done.items() if key.startswith("real/")},
+        "fits": {key: fit for key, fit in done.items() if key.startswith("published/")},
     }
-    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(options.out, "measurement", record)
 
 
 def _all_work(options: argparse.Namespace) -> Iterator[Work]:
     held = Fitter(PRESET)
     freed = Fitter(PRESET, free=CONSTANTS)
-    real = {kind: _files(options.data / kind) for kind in ("no", "vort", "sphere")}
-    for path in real["no"]:
-        yield _real(freed, path, "free", {})
-    for kind, paths in real.items():
+    published = {kind: _files(options.data / kind) for kind in ("no", "vort", "sphere")}
+    for path in published["no"]:
+        yield _published(freed, path, "free", {})
+    for kind, paths in published.items():
         for path in paths:
-            yield _real(held, path, "real", ADDED[kind])
+            yield _published(held, path, "published", FIT_OPTIONS[kind])
     counts = {
         "vort": options.simulated,
         "sphere": options.simulated,
@@ -114,7 +114,7 @@ def _all_work(options: argparse.Namespace) -> Iterator[Work]:
                 yield Work(f"simulated/{kind}/{k}", _simulated(held, options.seed, k, kind))
 
 
-def _real(fitter: Fitter, path: Path, how: str, added: dict[str, Any]) -> Work:
+def _published(fitter: Fitter, path: Path, how: str, added: dict[str, Any]) -> Work:
     return Work(
         f"{how}/{path.parent.name}/{path.stem}", lambda: fitter.fit(read_image(path), **added)
     )
@@ -124,7 +124,7 @@ def _simulated(fitter: Fitter, seed: int, k: int, kind: str) -> Callable[[], Fit
     def run() -> Fit:
         counts = sample(fitter.preset, seed, k, 1)[0][0].double().numpy()
         pixels = ((counts - counts.min()) / np.ptp(counts)).astype(np.float32)
-        return fitter.fit(Image(pixels, None, f"simulated {k}"), **ADDED[kind])
+        return fitter.fit(Image(pixels, None, f"simulated {k}"), **FIT_OPTIONS[kind])
 
     return run
 
@@ -134,9 +134,13 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _draw(options: argparse.Namespace) -> None:
-    """A few of the real images, fitted once more for their pixels."""
-    _figure(options, "real_fits.jpg", [(kind, stem, ADDED[kind]) for kind, stem in SHOWN])
-    _figure(options, "mapped.jpg", [(kind, stem, {"mass_map": True}) for kind, stem in MAPPED])
+    """Draw fits of a few published images."""
+    _figure(
+        options,
+        "published_fits.jpg",
+        [(kind, stem, FIT_OPTIONS[kind]) for kind, stem in FIGURE_FITS],
+    )
+    _figure(options, "mapped.jpg", [(kind, stem, {"mass_map": True}) for kind, stem in FIGURE_MAPS])
 
 
 def _figure(
@@ -148,20 +152,20 @@ def _figure(
     fitter, panels = Fitter(PRESET), []
     for kind, stem, how in shown:
         fit = fitter.fit(read_image(options.data / kind / f"{stem}.npy"), **how)
-        panels.append(replace(fit_panel(fit), title=f"{kind}, real"))
+        panels.append(replace(fit_panel(fit), title=f"{kind}, published"))
     save_figure(fit_figure(panels), path)
     with Picture.open(path) as drawn:
-        drawn.save(path, quality=45)  # noise is costly in bytes
+        drawn.save(path, quality=45)  # small in spite of the noise
 
 
 def _options() -> argparse.Namespace:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with no, sphere, vort")
-    parser.add_argument("--work", type=Path, required=True, help="fits that are done")
+    parser.add_argument("--work", type=Path, required=True, help="finished fits")
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     parser.add_argument("--figures", type=Path, help="a folder for a figure of a few fits")
-    parser.add_argument("--simulated", type=int, default=18, help="simulated images a class")
+    parser.add_argument("--simulated", type=int, default=18, help="simulated images per class")
     parser.add_argument("--false-alarms", type=int, default=100, help="images without substructure")
     parser.add_argument("--seed", type=int, default=77)
     return parser.parse_args()
