@@ -1,4 +1,4 @@
-"""The command inside this process, and what it leaves on the terminal."""
+"""The command `halometry`, run inside the test process, with its captured output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUICK = ["--epochs", "1", "--set", "precision=float32", "--set", "channels_last=
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left on the terminal."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -22,7 +22,7 @@ class Outcome:
 
 
 class Command:
-    """Runs the command inside this process."""
+    """Callable that runs the command with the given words in this process."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> None:
         self.capsys, self.patch = capsys, patch
