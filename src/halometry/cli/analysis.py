@@ -121,20 +121,18 @@ def sensitivity(
 
     result = measure_sensitivity(
         run,
-        out,
+        out=out,
         preset=preset,
         count=count,
         seed=seed,
         false_positives=false_positives,
-        lens=lens_index,
+        lens_index=lens_index,
         grid=grid,
         device=device,
         workers=parse_workers(workers),
     )
     print_line("log10 of the mass (Msun) at which this fraction is detected, 95 % intervals")
     print_rows(result.record["rows"])
-    for sentence in result.record["conclusion"]:
-        print_line(sentence)
     print_line(f"curves and maps -> {out}")
 
 

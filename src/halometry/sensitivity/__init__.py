@@ -1,16 +1,16 @@
-"""What a network sees of one subhalo, and what the data allow."""
+"""Masses of single subhalos that a network detects, and those that the data allow to detect."""
 
 from halometry.sensitivity.core import (
-    BLIND_SEARCH,
-    FITTED_LENS,
-    FIXED_LENS,
     PLACEMENTS,
     blind_search_threshold,
     detect_subhalos,
     score_smooth_lenses,
 )
 from halometry.sensitivity.curves import (
+    BLIND_SEARCH,
     COMPLETENESS_LEVELS,
+    FITTED_LENS,
+    FIXED_LENS,
     NETWORK,
     DetectionOutcomes,
     score_threshold,

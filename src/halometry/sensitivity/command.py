@@ -1,4 +1,4 @@
-"""The verb `sensitivity`: which single subhalos a network finds, and which the data would show."""
+"""The command `sensitivity`: masses of single subhalos that a network detects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from halometry.errors import RunError, UsageError
 from halometry.io import check_writable
 from halometry.lensfit.observation import noise_is_known
-from halometry.log import track
+from halometry.log import track, with_progress
 from halometry.parallel import Workers, find_device
 from halometry.runs.mapped_inputs import for_plain_images
 from halometry.runs.open import AnyRun, open_run
@@ -32,134 +32,144 @@ from halometry.sensitivity import (
 from halometry.simulation import Preset
 from halometry.simulation.rng import SENSITIVITY_SEED_OFFSET
 
-FALSE_POSITIVE_COUNT = 20  # smooth lenses above the threshold, which say where it is
-MASS_STEP, MASS_COUNT = 0.25, 11  # of log10 mass, up to three times the preset's heaviest
+FALSE_POSITIVE_COUNT = 20  # smooth lenses above the threshold, which determine it
+MASS_STEP, MASS_COUNT = 0.25, 11  # of log10 mass, up to three times the preset's largest
 
 
+@with_progress
 def measure_sensitivity(
     run: str | Path | AnyRun,
+    *,
     out: str | Path | None = None,
     preset: str | Path | Preset | None = None,
     count: int = 100,
     seed: int = 0,
     false_positives: float = 0.01,
-    lens: int = 0,
+    lens_index: int = 0,
     grid: int = 13,
     device: str = "auto",
     workers: Workers = 1,
+    progress: bool = True,
 ) -> Sensitivity:
-    """Measure which single subhalos a network finds, beside what the data would allow.
+    """Measure the masses of single subhalos that a network detects, and those the data allow.
 
-    The network calls a lens lumpy where the odds against its class without substructure exceed a
-    threshold, set on smooth lenses. Beside it stand two observers that know the noise, the place
-    and the mass of what they look for: one knows lens and source too, the other has to fit them.
+    The network detects substructure if the log odds against its class without substructure
+    exceed a threshold, which smooth lenses determine. Ideal observers show what the data allow.
+    They know the noise, and the position and the mass of the subhalo. One knows lens and source
+    as well; another fits them; a third fits them and searches all positions.
 
     Args:
-        run: of a classification, as `load_run` takes it, or an .onnx file.
-        out: a folder for `sensitivity.json`, `sensitivity.csv` and two figures.
-        preset: that the lenses follow: a name, a YAML file or a preset; the run's own if not
-            given.
-        count: lenses that each mass is put into, once anywhere and once on the ring.
+        run: a run for classification, as `load_run` takes it, or an .onnx file.
+        out: folder for `sensitivity.json`, `sensitivity.csv` and two figures.
+        preset: preset of the lenses: a name, a YAML file or a preset; None for the run's own.
+        count: lenses for each mass and placement (anywhere, on the ring).
         seed: of the lenses.
-        false_positives: share of smooth lenses called lumpy.
-        lens: number of the lens that is mapped.
-        grid: places along the map's side.
-        device: `auto`, `cpu`, or as PyTorch names it.
-        workers: processes that map images, where the run takes maps; `auto` takes one a core.
+        false_positives: false-positive rate, the fraction of smooth lenses that is detected.
+        lens_index: number of the lens of the sensitivity map.
+        grid: positions along a side of the map.
+        device: `auto`, `cpu`, or a PyTorch device.
+        workers: processes that compute mass maps, for runs that need them; `auto` for one per
+            core.
+        progress: whether to show progress bars.
 
     Raises:
-        RunError: the run is a regression, or was not trained on simulated images.
-        UsageError: an option out of its range; a preset whose limits are not known here.
+        RunError: the run is for regression, or was not trained on simulated images.
+        UsageError: an option is out of range; or a preset whose detection limit is unknown.
 
     Example:
-        >>> seen = sensitivity("common_test_1/d4net")  # doctest: +SKIP
-        >>> str(seen.outcomes["on the ring"].mass("network", 0.5))  # doctest: +SKIP
+        >>> result = measure_sensitivity("common_test_1/d4net")  # doctest: +SKIP
+        >>> str(result.outcomes["on the ring"].log10_mass("network", 0.5))  # doctest: +SKIP
         '9.51 [9.46, 9.57]'
     """
     run = open_run(run)
-    _check_options(count, seed, false_positives, lens, grid)
-    chosen = _preset_for(run, preset)
+    _check_options(count, seed, false_positives, lens_index, grid)
+    chosen = _check_preset(run, preset)
     if out is not None:
         check_writable(Path(out) / "sensitivity.json")
-    where = find_device(device)
-    masses = _masses(chosen)
-    for_map = masses[::2]
-    number = math.ceil(FALSE_POSITIVE_COUNT / false_positives)
-    images = len(PLACEMENTS) * len(masses) * count
-    tried = NOISE_REALIZATIONS * len(for_map) * len(grid_positions(chosen, grid)[0])
-    total = number + images + tried
+    device = find_device(device)
+    masses = _log10_masses(chosen)
+    map_masses = masses[::2]
+    n_smooth = math.ceil(FALSE_POSITIVE_COUNT / false_positives)
+    n_perturbed = len(PLACEMENTS) * len(masses) * count
+    n_map = NOISE_REALIZATIONS * len(map_masses) * len(grid_positions(chosen, grid)[0])
+    total = n_smooth + n_perturbed + n_map
     with (
         torch.no_grad(),
-        for_plain_images(run, run.answerer(where), total, workers) as answerer,
-        track(f"trying {run.name}", total) as progress,
+        for_plain_images(run, run.answerer(device), total, workers) as predict_fn,
+        track(f"measuring {run.name}", total) as tracker,
     ):
-        judge = Detector(answerer, chosen.kinds.index("no"), chosen, seed + SENSITIVITY_SEED_OFFSET)
-        middle = float(masses[len(masses) // 2])
-        sought = blind_search_threshold(judge, middle, lens, false_positives, where)
-        smooth = score_smooth_lenses(judge, number, where, progress)
+        image_seed = seed + SENSITIVITY_SEED_OFFSET
+        smooth_class = chosen.kinds.index("no")
+        detector = Detector(predict_fn, smooth_class, chosen, image_seed, false_positives, device)
+        median = float(masses[len(masses) // 2])
+        trials_threshold = blind_search_threshold(detector, median, lens_index)
+        smooth_scores = score_smooth_lenses(detector, n_smooth, tracker)
         outcomes = detect_subhalos(
-            judge, smooth, masses, count, false_positives, sought, where, progress
-        )
-        limit, noise = float(score_threshold(smooth, false_positives)), number + count + images
+            detector, smooth_scores, masses, count=count, trials_threshold=trials_threshold,
+            progress=tracker,
+        )  # fmt: skip
+        threshold = float(score_threshold(smooth_scores, false_positives))
         map_ = sensitivity_map(
-            judge, limit, for_map, lens, grid, false_positives, noise, where, progress
-        )
-    seen = Sensitivity(
+            detector, threshold, map_masses, lens_index=lens_index, side=grid,
+            noise_start=n_smooth + count + n_perturbed, progress=tracker,
+        )  # fmt: skip
+    result = Sensitivity(
         run=run.source,
         name=run.name,
         preset=chosen.name,
         seed=seed,
-        false_positives=false_positives,
-        threshold_log_odds=limit,
-        trials_threshold_sigma=sought,
+        threshold_log_odds=threshold,
+        trials_threshold_sigma=trials_threshold,
         outcomes=outcomes,
         map=map_,
-        device=where,
+        device=device,
     )
     if out is not None:
-        write_sensitivity(Path(out), seen)
-    return seen
+        write_sensitivity(result, Path(out))
+    return result
 
 
-def _check_options(count: int, seed: int, false_positives: float, lens: int, grid: int) -> None:
+def _check_options(
+    count: int, seed: int, false_positives: float, lens_index: int, grid: int
+) -> None:
     if not 1e-3 <= false_positives < 0.5:
         raise UsageError(f"--false-positives {false_positives:g}: must be from 0.001 to below 0.5")
-    for name, value, least in (("count", count, 2), ("seed", seed, 0), ("lens", lens, 0)):
-        if value < least:
-            raise UsageError(f"--{name} {value}: must be at least {least}")
+    minima = (("count", count, 2), ("seed", seed, 0), ("lens-index", lens_index, 0))
+    for name, value, minimum in minima:
+        if value < minimum:
+            raise UsageError(f"--{name} {value}: must be at least {minimum}")
     if not 3 <= grid <= 101:
         raise UsageError(f"--grid {grid}: must be from 3 to 101")
 
 
-def _masses(preset: Preset) -> np.ndarray:
-    """log10 of solar masses, up to three times the heaviest that the preset draws."""
+def _log10_masses(preset: Preset) -> np.ndarray:
+    """log10 of solar masses, up to three times the largest of the preset."""
     assert preset.subhalos is not None
-    heaviest = math.log10(preset.mass_scale * preset.subhalos.mass.support[1])
-    last = round(heaviest / MASS_STEP + 0.5 / MASS_STEP) * MASS_STEP
+    largest = math.log10(preset.mass_scale * preset.subhalos.mass.support[1])
+    last = round(largest / MASS_STEP + 0.5 / MASS_STEP) * MASS_STEP
     return last - MASS_STEP * np.arange(MASS_COUNT)[::-1]
 
 
-def _preset_for(run: AnyRun, given: str | Path | Preset | None) -> Preset:
-    """The preset to try a run with.
+def _check_preset(run: AnyRun, given: str | Path | Preset | None) -> Preset:
+    """The preset of the lenses.
 
     Raises:
-        RunError: the run is not for it, or has none of its own.
-        UsageError: the limits of its images are not known.
+        RunError: the run does not fit it, or has no preset of its own.
+        UsageError: the detection limit of its images is unknown.
     """
-    config = run.config
-    if config.class_names is None:
+    if run.config.class_names is None:
         raise RunError(
-            f"{run.source}: is a run for regression, which finds nothing; give a run for"
+            f"{run.source}: is a run for regression, which detects nothing; give a run for"
             " classification"
         )
     preset = preset_for(run, given)
     if "no" not in preset.kinds:
         raise UsageError(f"preset {preset.name}: has no class without substructure")
-    for wrong, what in (
-        (preset.subhalos is None, "no 'subhalos' to put one of into a lens"),
+    for is_unsuitable, reason in (
+        (preset.subhalos is None, "no 'subhalos' of which one could be added to a lens"),
         (preset.source.picture is not None, "pictures as sources, which cannot be fitted"),
-        (not noise_is_known(preset.image), "noise whose law is not known well enough for a limit"),
+        (not noise_is_known(preset.image), "noise whose distribution is not known exactly"),
     ):
-        if wrong:
-            raise UsageError(f"preset {preset.name}: has {what}; give another with --preset")
+        if is_unsuitable:
+            raise UsageError(f"preset {preset.name}: has {reason}; give another with --preset")
     return preset

@@ -1,4 +1,4 @@
-"""Many lenses, one subhalo in each, mass by mass: what the network sees and what could be seen."""
+"""Detection of single subhalos of each mass, by the network and by ideal observers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from halometry.lensfit.linear import project_out
 from halometry.log import Tracker
-from halometry.sensitivity.curves import DetectionOutcomes
+from halometry.sensitivity.curves import BLIND_SEARCH, FITTED_LENS, FIXED_LENS, DetectionOutcomes
 from halometry.sensitivity.ideal_observer import (
     likelihood_ratio_power,
     matched_filter_power,
@@ -28,127 +28,123 @@ from halometry.sensitivity.lenses import (
 
 BATCH_SIZE = 32  # lenses
 PLACEMENTS = ("anywhere", "on the ring")  # as the preset draws them; at the Einstein radius
-FIXED_LENS, FITTED_LENS, BLIND_SEARCH = "lens known", "lens fitted", "lens fitted, place sought"
-SEARCH_GRID = 33  # places along the side of the grid on which a subhalo is sought
+SEARCH_GRID = 33  # positions along the side of the grid of a blind search
 
 
-def score_smooth_lenses(judge: Detector, count: int, device: str, progress: Tracker) -> np.ndarray:
-    """Scores (count,) of the lenses from number 0 on without any subhalo."""
-    found = []
+def score_smooth_lenses(detector: Detector, count: int, progress: Tracker) -> np.ndarray:
+    """Compute the scores (count,) of the first lenses without a subhalo."""
+    scores = []
     for start in range(0, count, BATCH_SIZE):
         size = min(BATCH_SIZE, count - start)
-        scene = smooth_scenes(judge.preset, judge.seed, start, size, device)
-        expected = expected_counts(scene.to(device, torch.float32), judge.preset)
-        found.append(judge.scores(expected, scene.background_rms, start))
+        scene = smooth_scenes(detector.preset, detector.seed, start, size, detector.device)
+        expected = expected_counts(scene.to(detector.device, torch.float32), detector.preset)
+        scores.append(detector.scores(expected, scene.background_rms, start))
         progress.advance(size)
-    return np.concatenate(found)
+    return np.concatenate(scores)
 
 
 def detect_subhalos(
-    judge: Detector,
-    smooth: np.ndarray,
-    masses: np.ndarray,
+    detector: Detector,
+    smooth_scores: np.ndarray,
+    log10_masses: np.ndarray,
+    *,
     count: int,
-    false_positives: float,
-    sought: float,
-    device: str,
+    trials_threshold: float,
     progress: Tracker,
 ) -> dict[str, DetectionOutcomes]:
-    """Put a subhalo of each mass into the lenses that follow the smooth ones.
+    """Add a subhalo of each mass to the lenses that follow the smooth ones, and score them.
 
-    A lens has the same place for all masses; every image has noise of its own.
+    A lens has its subhalo at the same position for all masses; each image has its own noise.
 
     Args:
-        judge: the network that is tried.
-        smooth: its scores of lenses without a subhalo (S,).
-        masses: log10 of solar masses (M,).
+        detector: the network.
+        smooth_scores: its scores of lenses without a subhalo (S,).
+        log10_masses: log10 of solar masses (M,).
         count: lenses N.
-        false_positives: share of smooth lenses that is called lumpy.
-        sought: what a matched filter has to exceed when every place is looked at.
-        device: to render on.
-        progress: told of each image.
+        trials_threshold: threshold of a matched filter in a blind search.
+        progress: advances with each image.
 
     Returns:
-        By place.
+        Outcomes by placement.
     """
-    shape = len(PLACEMENTS), len(masses), count
+    shape = len(PLACEMENTS), len(log10_masses), count
     scores = np.empty(shape)
-    chances = {name: np.empty(shape) for name in (FIXED_LENS, FITTED_LENS, BLIND_SEARCH)}
-    number = len(smooth) + count  # of the next image's noise
+    probabilities = {name: np.empty(shape) for name in (FIXED_LENS, FITTED_LENS, BLIND_SEARCH)}
+    noise_number = len(smooth_scores) + count
     for first in range(0, count, BATCH_SIZE):
         size = min(BATCH_SIZE, count - first)
-        lenses = SmoothLenses.draw(judge.preset, judge.seed, len(smooth) + first, size, device)
-        for m, mass in enumerate(masses.tolist()):
-            start = len(smooth) + first
-            scene = add_subhalo(lenses.scene, judge.preset, 10**mass, judge.seed, start)
-            for w, one in enumerate((scene, move_to_ring(scene))):
-                at = w, m, slice(first, first + size)
-                lumpy = expected_counts(one, judge.preset)
-                scores[at] = judge.scores(lumpy, one.background_rms, number)
-                for name, chance in ideal_probabilities(
-                    lenses, lumpy, false_positives, sought
-                ).items():
-                    chances[name][at] = chance.cpu().numpy()
-                number += size
+        start = len(smooth_scores) + first
+        lenses = detector.draw_lenses(start, size)
+        for m, log10_mass in enumerate(log10_masses.tolist()):
+            scene = add_subhalo(lenses.scene, detector.preset, 10**log10_mass, detector.seed, start)
+            for p, placed in enumerate((scene, move_to_ring(scene))):
+                index = p, m, slice(first, first + size)
+                perturbed = expected_counts(placed, detector.preset)
+                scores[index] = detector.scores(perturbed, placed.background_rms, noise_number)
+                ideal = ideal_probabilities(
+                    lenses, perturbed, detector.false_positives, trials_threshold
+                )
+                for name, probability in ideal.items():
+                    probabilities[name][index] = probability.cpu().numpy()
+                noise_number += size
                 progress.advance(size)
     return {
-        place: DetectionOutcomes(
-            masses,
-            smooth,
-            scores[w],
-            {name: one[w] for name, one in chances.items()},
-            false_positives,
+        placement: DetectionOutcomes(
+            log10_masses,
+            smooth_scores,
+            scores[p],
+            {name: values[p] for name, values in probabilities.items()},
+            detector.false_positives,
         )
-        for w, place in enumerate(PLACEMENTS)
+        for p, placement in enumerate(PLACEMENTS)
     }
 
 
 def ideal_probabilities(
-    lenses: SmoothLenses, lumpy: Tensor, false_positives: float, sought: float
+    lenses: SmoothLenses, perturbed: Tensor, false_positives: float, trials_threshold: float
 ) -> dict[str, Tensor]:
-    """How probably each subhalo is found by the best observers there can be.
+    """Compute the probability that each subhalo is detected by ideal observers.
 
-    `KNOWN` knows the lens, `FITTED` has to fit it; both know where and how heavy the subhalo is if
-    there is one, so that none does better with the same knowledge of the lens. `SOUGHT` looks at
-    all places and so needs a higher threshold, which noise elsewhere may exceed too.
+    `FIXED_LENS` knows the lens, `FITTED_LENS` fits it. Both know position and mass of the
+    subhalo, if there is one; no test with the same knowledge of the lens is better.
+    `BLIND_SEARCH` fits the lens and searches all positions. Its threshold is higher, and noise at
+    other positions may exceed it too.
 
     Args:
-        lenses: without it.
-        lumpy: the images' expectations with it (B, N).
-        false_positives: share of smooth lenses that is called lumpy.
-        sought: threshold of the last.
+        lenses: lenses without the subhalo.
+        perturbed: expected counts with the subhalo (B, N).
+        false_positives: false-positive rate, the fraction of smooth lenses that is detected.
+        trials_threshold: threshold of a matched filter in a blind search.
 
     Returns:
-        (B,) each.
+        Probabilities (B,) by observer.
     """
-    known = likelihood_ratio_power(
-        lenses.expected, lumpy, false_positives, lenses.gaussian_variance
+    fixed = likelihood_ratio_power(
+        lenses.expected, perturbed, false_positives, lenses.gaussian_variance
     )
-    left = project_out(lenses.normalized_differences(lumpy)[:, None], lenses.derivatives)[
-        :, 0
-    ].norm(dim=-1)
+    differences = lenses.normalized_differences(perturbed)[:, None]
+    detectability = project_out(differences, lenses.derivatives)[:, 0].norm(dim=-1)
+    threshold = normal_threshold(false_positives)
+    at_position = matched_filter_power(detectability, trials_threshold)
     return {
-        FIXED_LENS: known,
-        FITTED_LENS: matched_filter_power(left, normal_threshold(false_positives)),
-        BLIND_SEARCH: 1 - (1 - false_positives) * (1 - matched_filter_power(left, sought)),
+        FIXED_LENS: fixed,
+        FITTED_LENS: matched_filter_power(detectability, threshold),
+        BLIND_SEARCH: 1 - (1 - false_positives) * (1 - at_position),
     }
 
 
-def blind_search_threshold(
-    judge: Detector, mass: float, lens: int, false_positives: float, device: str
-) -> float:
-    """The threshold of one who looks for a subhalo everywhere in a lens that is fitted.
+def blind_search_threshold(detector: Detector, log10_mass: float, lens_index: int) -> float:
+    """Threshold of a matched filter that searches all positions in a fitted lens, in sigma.
 
     Args:
-        judge: with the preset and seed.
-        mass: log10 of solar masses; what a little more mass does hardly depends on it.
-        lens: number of the lens.
-        false_positives: share of smooth lenses in which the largest of all outputs exceeds it.
-        device: to render on.
+        detector: with preset, seed and false-positive rate.
+        log10_mass: of the templates; the result hardly depends on it.
+        lens_index: number of the lens.
     """
-    lenses = SmoothLenses.draw(judge.preset, judge.seed, lens, 1, device)
-    one = add_subhalo(lenses.scene, judge.preset, 10**mass, judge.seed, lens)
-    x, y = grid_positions(judge.preset, SEARCH_GRID)
-    lumpy = expected_counts(move_subhalo(one, x.to(device), y.to(device)), judge.preset)
-    left = project_out(lenses.normalized_differences(lumpy)[None], lenses.derivatives)[0]
-    return max_filter_threshold(left, false_positives)
+    lenses = detector.draw_lenses(lens_index, 1)
+    scene = add_subhalo(lenses.scene, detector.preset, 10**log10_mass, detector.seed, lens_index)
+    x, y = grid_positions(detector.preset, SEARCH_GRID)
+    moved = move_subhalo(scene, x.to(detector.device), y.to(detector.device))
+    differences = lenses.normalized_differences(expected_counts(moved, detector.preset))
+    templates = project_out(differences[None], lenses.derivatives)[0]
+    return max_filter_threshold(templates, detector.false_positives)

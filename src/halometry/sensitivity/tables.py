@@ -1,8 +1,7 @@
-"""A sensitivity in words, tables, files and figures."""
+"""Result of `measure_sensitivity`, its tables and its files."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,215 +9,197 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from halometry.evaluation.bootstrap import Interval, format_interval
-from halometry.io import write_table, write_text
+from halometry.evaluation.bootstrap import format_interval
+from halometry.io import write_json, write_table
 from halometry.plotting import save_figure
 from halometry.provenance import command, provenance
-from halometry.sensitivity.core import BLIND_SEARCH, FITTED_LENS
 from halometry.sensitivity.curves import COMPLETENESS_LEVELS, NETWORK, DetectionOutcomes
 from halometry.sensitivity.figure import completeness_figure, map_figure
 from halometry.sensitivity.maps import SensitivityMap
 
-HEAD = ["subhalo", "observer", *(f"{100 * level:.0f} % found" for level in COMPLETENESS_LEVELS)]
+HEADER = [
+    "subhalo",
+    "observer",
+    *(f"{100 * level:.0f} % detected" for level in COMPLETENESS_LEVELS),
+    "mass ratio",
+]
+COLUMNS = ("placement", "observer", "log10_mass", "completeness", "low", "high")
+MAP_STEPS = (1.5, 1.0, 0.5)  # dex below the largest mass, of the fractions of a map
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """The outcome of `sensitivity`.
+    """Result of `measure_sensitivity`.
 
     Attributes:
-        run: what was asked for.
-        name: of the network.
-        preset: of the lenses.
-        seed: of these.
-        false_positives: share of smooth lenses that everybody calls lumpy.
-        cut: log odds against a smooth lens at which the network does.
-        sought: noise that a matched filter has to exceed when every place is looked at.
-        outcomes: by place, `anywhere` the preset draws subhalos and `on the ring`.
-        map: of one lens.
-        device: the network ran on.
+        run: name or path of the run.
+        name: name of the network.
+        preset: preset of the lenses.
+        seed: of the lenses.
+        threshold_log_odds: log odds against a smooth lens above which the network detects.
+        trials_threshold_sigma: threshold of a matched filter in a blind search.
+        outcomes: by placement of the subhalo, `anywhere` and `on the ring`.
+        map: sensitivity map of one lens.
+        device: device of the predictions.
     """
 
     run: str
     name: str
     preset: str
     seed: int
-    false_positives: float
     threshold_log_odds: float
     trials_threshold_sigma: float
     outcomes: dict[str, DetectionOutcomes]
     map: SensitivityMap
     device: str
 
+    @property
+    def any_outcomes(self) -> DetectionOutcomes:
+        """Outcomes of one placement, for what all placements share."""
+        return next(iter(self.outcomes.values()))
+
     @cached_property
     def record(self) -> dict[str, Any]:
-        """All that there is to say of it, as plain data."""
-        return _record(self)
+        """Content of `sensitivity.json` without its header."""
+        return sensitivity_record(self)
 
 
-def _rows(seen: Sensitivity) -> list[list[str]]:
-    """A line for each place and observer: log10 of the masses found so often."""
-    return [
-        [
-            place,
-            _called(seen, observer),
-            *(format_log10_mass(of, observer, level) for level in COMPLETENESS_LEVELS),
-        ]
-        for place, of in seen.outcomes.items()
-        for observer in of.observers
-    ]
+def table_rows(result: Sensitivity) -> list[list[str]]:
+    """The table as text: log10 of the masses for each placement and observer, with a header.
+
+    The last column is the mass that the network detects over that of an ideal observer.
+    """
+    rows = [HEADER]
+    for placement, outcomes in result.outcomes.items():
+        for observer in outcomes.observers:
+            masses = [format_log10_mass(outcomes, observer, level) for level in COMPLETENESS_LEVELS]
+            ratio = format_mass_ratio(outcomes, observer)
+            rows.append([placement, _observer_name(result, observer), *masses, ratio])
+    return rows
 
 
-def _called(seen: Sensitivity, observer: str) -> str:
+def _observer_name(result: Sensitivity, observer: str) -> str:
     """The network by its own name."""
-    return seen.name if observer == NETWORK else observer
+    return result.name if observer == NETWORK else observer
 
 
-def format_log10_mass(of: DetectionOutcomes, observer: str, level: float) -> str:
-    """A mass as text, or that it is heavier than all that were tried."""
-    if not of.is_reached(observer, level):
-        return f"above {of.log10_masses[-1]:.2f}"
-    mass = of.log10_mass(observer, level)
-    if mass.high >= of.log10_masses[-1]:  # of some resamples so many are not found even there
+def format_log10_mass(outcomes: DetectionOutcomes, observer: str, level: float) -> str:
+    """Format the mass at which a fraction is detected, or a lower limit."""
+    largest = outcomes.log10_masses[-1]
+    if not outcomes.is_reached(observer, level):
+        return f"above {largest:.2f}"
+    mass = outcomes.log10_mass(observer, level)
+    if mass.high >= largest:  # some resamples do not reach the fraction
         return f"{mass.value:.2f}, above {mass.low:.2f}"
     return f"{mass.value:.2f} [{mass.low:.2f}, {mass.high:.2f}]"
 
 
-def _conclusion(seen: Sensitivity) -> list[str]:
-    """How far the network is from what the data allow, a sentence a place."""
-    return [_sentence(seen, place, of) for place, of in seen.outcomes.items()]
+def format_mass_ratio(outcomes: DetectionOutcomes, observer: str) -> str:
+    """Format the mass that the network detects half of the time, over that of an ideal observer.
+
+    Empty for the network itself, and if the ideal observer does not detect half of any mass.
+    """
+    level = COMPLETENESS_LEVELS[0]
+    if observer == NETWORK or not outcomes.is_reached(observer, level):
+        return ""
+    delta = outcomes.delta_log10_mass(NETWORK, observer, level)
+    value, low, high = format_interval(*(10**dex for dex in (delta.value, delta.low, delta.high)))
+    if not outcomes.is_reached(NETWORK, level):
+        return f"above {value}"
+    if outcomes.log10_mass(NETWORK, level).high >= outcomes.log10_masses[-1]:
+        return f"{value}, above {low}"
+    return f"{value} [{low}, {high}]"
 
 
-def _sentence(seen: Sensitivity, place: str, of: DetectionOutcomes) -> str:
-    level, heaviest = COMPLETENESS_LEVELS[0], _solar(of.log10_masses[-1])
-    begin = f"{place.capitalize()}, at {seen.false_positives:.2g} false alarms a smooth lens: "
-    if not of.is_reached(FITTED_LENS, level):
-        return f"{begin}the data themselves show half of no mass up to {heaviest} solar masses."
-    allowed = _solar(of.log10_mass(FITTED_LENS, level).value)
-    if not of.is_reached(NETWORK, level):
-        least = 10 ** of.delta_log10_mass(NETWORK, FITTED_LENS, level).value
-        return (
-            f"{begin}{seen.name} finds less than half even at {heaviest} solar masses, where the"
-            f" data allow {allowed}: behind by a factor above {least:.1f}."
-        )
-    found, times = _solar(of.log10_mass(NETWORK, level).value), format_mass_ratio(of, FITTED_LENS)
-    text = (
-        f"{begin}{seen.name} finds half at {found} solar masses, where the data allow {allowed}"
-        f" with the lens fitted, a factor of {times} in mass"
-    )
-    if of.is_reached(BLIND_SEARCH, level):
-        text += f"; {format_mass_ratio(of, BLIND_SEARCH)} where the place has to be sought too"
-    return f"{text}."
-
-
-def format_mass_ratio(of: DetectionOutcomes, other: str) -> str:
-    """How many times as heavy a subhalo must be for the network."""
-    behind = of.delta_log10_mass(NETWORK, other, COMPLETENESS_LEVELS[0])
-    value, low, high = format_interval(
-        *(10**dex for dex in (behind.value, behind.low, behind.high))
-    )
-    cut_off = of.log10_mass(NETWORK, COMPLETENESS_LEVELS[0]).high >= of.log10_masses[-1]
-    return f"{value}, above {low}" if cut_off else f"{value} [{low}, {high}]"
-
-
-def _solar(log_mass: float) -> str:
-    return f"{10**log_mass:.1e}".replace("e+", "e")
-
-
-def _record(seen: Sensitivity) -> dict[str, Any]:
-    some = next(iter(seen.outcomes.values()))
+def sensitivity_record(result: Sensitivity) -> dict[str, Any]:
+    """Return the content of `sensitivity.json` without its header."""
+    outcomes = result.any_outcomes
     return {
-        "format": "halometry-sensitivity",
-        "what": "single subhalos found at a fixed share of false positives, by mass and place",
+        "what": "mass of single subhalos that are detected at a fixed false-positive rate",
         "command": command(),
-        **provenance(seen.device),
-        "run": seen.run,
-        "preset": seen.preset,
-        "seed": seen.seed,
-        "false_positives": seen.false_positives,
-        "smooth_lenses": len(some.smooth_scores),
-        "lenses": some.scores.shape[1],
-        "cut_log_odds": seen.threshold_log_odds,
-        "search_threshold_sigma": seen.trials_threshold_sigma,
-        "interval": "95 %; shares found by the network: binomial; all else: bootstrap over lenses",
-        "rows": [HEAD, *_rows(seen)],
-        "conclusion": _conclusion(seen),
-        "log10_masses": some.log10_masses.tolist(),
-        "places": {place: _place(of) for place, of in seen.outcomes.items()},
-        "map": _map(seen),
+        **provenance(result.device),
+        "run": result.run,
+        "preset": result.preset,
+        "seed": result.seed,
+        "false_positives": outcomes.false_positives,
+        "smooth_lenses": len(outcomes.smooth_scores),
+        "lenses": outcomes.scores.shape[1],
+        "threshold_log_odds": result.threshold_log_odds,
+        "trials_threshold_sigma": result.trials_threshold_sigma,
+        "interval": "95 %; binomial for the network's completeness, else bootstrap over lenses",
+        "rows": table_rows(result),
+        "log10_masses": outcomes.log10_masses.tolist(),
+        "placements": {name: _outcomes_record(each) for name, each in result.outcomes.items()},
+        "map": _map_record(result),
     }
 
 
-def _place(of: DetectionOutcomes) -> dict[str, Any]:
+def _outcomes_record(outcomes: DetectionOutcomes) -> dict[str, Any]:
     return {
         observer: {
-            "completeness": [one.to_dict() for one in of.completeness(observer)],
+            "completeness": [each.to_dict() for each in outcomes.completeness(observer)],
             "log10_mass": {
-                f"{level:g}": of.log10_mass(observer, level).to_dict()
-                | {"reached": of.is_reached(observer, level)}
+                f"{level:g}": outcomes.log10_mass(observer, level).to_dict()
+                | {"is_reached": outcomes.is_reached(observer, level)}
                 for level in COMPLETENESS_LEVELS
             },
-            "behind_dex": {
-                other: of.delta_log10_mass(observer, other, COMPLETENESS_LEVELS[0]).to_dict()
-                for other in of.observers
+            "delta_log10_mass": {
+                other: outcomes.delta_log10_mass(observer, other, COMPLETENESS_LEVELS[0]).to_dict()
+                for other in outcomes.observers
                 if other != observer
             },
         }
-        for observer in of.observers
+        for observer in outcomes.observers
     }
 
 
-def _map(seen: Sensitivity) -> dict[str, Any]:
-    one, heaviest = seen.map, next(iter(seen.outcomes.values())).log10_masses[-1]
-    steps = [float(heaviest - down) for down in (1.5, 1.0, 0.5)]
+def _map_record(result: Sensitivity) -> dict[str, Any]:
+    map_, largest = result.map, result.any_outcomes.log10_masses[-1]
+    steps = [float(largest - step) for step in MAP_STEPS]
     return {
-        "lens": one.lens_index,
-        "einstein_radius": one.einstein_radius,
-        "x_arcsec": one.x.round(4).tolist(),
-        "y_arcsec": one.y.round(4).tolist(),
+        "lens_index": map_.lens_index,
+        "einstein_radius": map_.einstein_radius,
+        "x_arcsec": map_.x.round(4).tolist(),
+        "y_arcsec": map_.y.round(4).tolist(),
         "log10_mass": {
             observer: [round(v, 2) if math.isfinite(v) else None for v in masses.tolist()]
-            for observer, masses in one.log10_masses.items()
+            for observer, masses in map_.log10_masses.items()
         },
-        "share_of_places": {
-            observer: {
-                f"{mass:g}": round(one.fraction_detected(observer, mass), 3) for mass in steps
-            }
-            for observer in one.log10_masses
+        "fraction_detected": {
+            observer: {f"{step:g}": round(map_.fraction_detected(observer, step), 3)
+                       for step in steps}
+            for observer in map_.log10_masses
         },
-    }
+    }  # fmt: skip
 
 
-def write_sensitivity(folder: Path, seen: Sensitivity) -> None:
+def write_sensitivity(result: Sensitivity, out: Path) -> None:
     """Write `sensitivity.json`, `sensitivity.csv`, `completeness.png` and `map.png`.
 
     Raises:
         StorageError: no room or no permission.
     """
-    write_text(folder / "sensitivity.json", json.dumps(seen.record, indent=1) + "\n")
-    columns = ["place", "observer", "log10_mass", "share", "low", "high"]
-    write_table(folder / "sensitivity.csv", "sensitivity", columns, _lines(seen))
-    panels = {
-        place: {_called(seen, name): of.completeness(name) for name in of.observers}
-        for place, of in seen.outcomes.items()
+    write_json(out / "sensitivity.json", "sensitivity", result.record)
+    write_table(out / "sensitivity.csv", "sensitivity", COLUMNS, _csv_rows(result))
+    completeness = {
+        placement: {
+            _observer_name(result, name): outcomes.completeness(name) for name in outcomes.observers
+        }
+        for placement, outcomes in result.outcomes.items()
     }
-    masses = next(iter(seen.outcomes.values())).log10_masses
-    save_figure(
-        completeness_figure(masses, panels, seen.false_positives), folder / "completeness.png"
-    )
-    one = seen.map
-    maps = {_called(seen, name): map_ for name, map_ in one.log10_masses.items()}
-    ends = float(masses[0]), float(masses[-1])
-    drawn = map_figure(one.image, one.pixel_scale, one.x, one.y, maps, ends, one.einstein_radius)
-    save_figure(drawn, folder / "map.png")
+    outcomes = result.any_outcomes
+    figure = completeness_figure(outcomes.log10_masses, completeness, outcomes.false_positives)
+    save_figure(figure, out / "completeness.png")
+    names = {observer: _observer_name(result, observer) for observer in result.map.log10_masses}
+    limits = float(outcomes.log10_masses[0]), float(outcomes.log10_masses[-1])
+    save_figure(map_figure(result.map, names, limits), out / "map.png")
 
 
-def _lines(seen: Sensitivity) -> Iterator[list[str]]:
-    for place, of in seen.outcomes.items():
-        for observer in of.observers:
-            for mass, share in zip(of.log10_masses, of.completeness(observer), strict=True):
-                yield [place, _called(seen, observer), f"{mass:g}", *_numbers(share)]
-
-
-def _numbers(share: Interval) -> list[str]:
-    return [f"{value:.4f}" for value in (share.value, share.low, share.high)]
+def _csv_rows(result: Sensitivity) -> Iterator[list[str]]:
+    for placement, outcomes in result.outcomes.items():
+        for observer in outcomes.observers:
+            completeness = outcomes.completeness(observer)
+            for mass, fraction in zip(outcomes.log10_masses, completeness, strict=True):
+                numbers = (fraction.value, fraction.low, fraction.high)
+                cells = [f"{mass:g}", *(f"{number:.4f}" for number in numbers)]
+                yield [placement, _observer_name(result, observer), *cells]
