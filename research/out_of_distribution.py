@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=200, help="images of each other kind, at most")
     parser.add_argument("--seed", type=int, default=1001, help="of all that is drawn")
     parser.add_argument("--out", type=Path, default=Path("results/out_of_distribution.json"))
-    parser.add_argument("--figure", type=Path, default=Path("docs/images/unfamiliar.jpg"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/images/ood.jpg"))
     options = parser.parse_args()
     run = halometry.load_run(options.run)
     answerer, watch = watched(run, "cpu")

@@ -31,6 +31,7 @@ YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
 # Commands that install, or that run everything; the tests themselves cover these.
 NOT_RUN = ("make ", "pip ", "python3 -m venv", "halometry demo", "pre-commit ")
+NOT_MEASURED = {"results/gpu.json"}  # files that a named command would write
 OTHER_OPTIONS = ("--max-restarts", "--gpus-per-node", "--gpus-per-task", "--ntasks-per-node")
 QUICKER = (  # changes to the README for the quick test
     ('"demo_classification", 600', '"demo_classification", 60'),
@@ -172,6 +173,16 @@ def test_links_between_pages_exist() -> None:
             assert linked.exists(), f"{page.name}: {target}"
             if anchor and linked.suffix == ".md":
                 assert anchor in anchors(linked), f"{page.name}: {target}#{anchor}"
+
+
+def test_files_named_in_the_pages_exist() -> None:
+    pattern = (
+        r"(?<![\w/])((?:research|benchmarks|results|docs|tests)/[\w./-]+\.(?:py|json|png|jpg))"
+    )
+    for page in PAGES:
+        named = set(re.findall(pattern, page.read_text(encoding="utf-8")))
+        missing = {name for name in named if not (ROOT / name).exists()}
+        assert missing <= NOT_MEASURED, f"{page.name}: {missing}"
 
 
 def test_every_page_is_in_the_navigation() -> None:

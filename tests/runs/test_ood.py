@@ -222,13 +222,13 @@ def test_a_watch_follows_the_last_batch(run: Run) -> None:
 def test_the_python_of_the_page_runs(
     whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(whole.path, tmp_path / "runs" / "kinds")
+    shutil.copytree(whole.path, tmp_path / "runs" / "classes")
     simulate("demo_classification", 480, seed=1, out=tmp_path / "lenses.h5")
     (tmp_path / "my_images").mkdir()
     noise = np.random.default_rng(0).poisson(10, (150, 150)).astype(np.float32)
     np.save(tmp_path / "my_images" / "noise.npy", noise)
     monkeypatch.chdir(tmp_path)
-    page = Path(__file__).resolve().parents[2] / "docs" / "unfamiliar.md"
+    page = Path(__file__).resolve().parents[2] / "docs" / "ood.md"
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert len(blocks) == 2
     for block in blocks:
