@@ -107,19 +107,19 @@ def information(scene: Scene, preset: Preset) -> tuple[Tensor, Tensor]:
     theta = parametrization.coordinates(lambda name: getattr(scene, name))
     expected, derivatives = Model(preset, parametrization).linearized(theta)
     noise = (expected[0] + scene.background_rms**2).sqrt()
-    share = scene.subhalo_mass[0] / scene.halo_mass
-    there = torch.nonzero(share > 0)[:, 0].tolist()
-    if not there:
-        return torch.zeros(0, 0).double(), share[:0].double()
+    fraction = scene.subhalo_mass[0] / scene.halo_mass
+    present = torch.nonzero(fraction > 0)[:, 0].tolist()
+    if not present:
+        return torch.zeros(0, 0).double(), fraction[:0].double()
     changed = _ChangedScene(scene, preset)
     responses = []
-    for i in there:
-        top = max(float(share[i]), MIN_MASS_MSUN / float(scene.halo_mass))
-        with_ = expected[0] if top == float(share[i]) else changed(i, top)
+    for i in present:
+        top = max(float(fraction[i]), MIN_MASS_MSUN / float(scene.halo_mass))
+        with_ = expected[0] if top == float(fraction[i]) else changed(i, top)
         responses.append((with_ - changed(i, 0.0)) / top / noise)
     every = torch.stack(responses)[None].double()
     left = project_out(every, (derivatives / noise).double())[0]
-    return left @ left.T, share[there].double()
+    return left @ left.T, fraction[present].double()
 
 
 class _ChangedScene:
@@ -130,12 +130,12 @@ class _ChangedScene:
         self.x, self.y = pixel_axes(preset.image, scene.einstein_radius)
         self.deflection = deflection(scene, self.x, self.y, preset.cosmology)
 
-    def __call__(self, i: int, share: float) -> Tensor:
+    def __call__(self, i: int, fraction: float) -> Tensor:
         """Compute the expected counts (N,) with another mass fraction of subhalo i."""
         scene = self.scene
         dx, dy = self.x - scene.subhalo_x[0, i], self.y - scene.subhalo_y[0, i]
         before = scene.subhalo_mass[0, i] / scene.halo_mass
-        strength = scene.einstein_radius**2 * (share - before) / (dx**2 + dy**2 + SOFTENING**2)
+        strength = scene.einstein_radius**2 * (fraction - before) / (dx**2 + dy**2 + SOFTENING**2)
         ax, ay = self.deflection
         light = source_light(scene, self.x - ax - strength * dx, self.y - ay - strength * dy, None)
         light = bin_pixels(light, self.spec.supersampling)
@@ -150,8 +150,8 @@ def mass_distribution(preset: Preset) -> tuple[np.ndarray, np.ndarray]:
     assert isinstance(distribution, PowerLaw)
     edges = np.geomspace(distribution.low, distribution.high, CELLS + 1) * preset.mass_scale
     middle = np.sqrt(edges[1:] * edges[:-1])
-    share = middle ** (distribution.slope + 1)
-    return middle / preset.lens.mass.support[0], share / share.sum()
+    probability = middle ** (distribution.slope + 1)
+    return middle / preset.lens.mass.support[0], probability / probability.sum()
 
 
 def errors(
@@ -161,9 +161,9 @@ def errors(
     seed: int,
 ) -> dict[str, np.ndarray]:
     """Compute squared errors or their expectations of B images, (B,) each."""
-    grid, share = distribution
-    mean = float(grid @ share)
-    variance = float((grid - mean) ** 2 @ share)
+    grid, probability = distribution
+    mean = float(grid @ probability)
+    variance = float((grid - mean) ** 2 @ probability)
     most = max(len(f) for _, f in known)
     fisher, truth = np.zeros((len(known), most, most)), np.zeros((len(known), most))
     for k, (one, f) in enumerate(known):
@@ -196,8 +196,8 @@ def _gibbs(
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sample the masses of B images; return mean, variance and last draw of their sum (B,)."""
-    grid, share = (torch.from_numpy(one) for one in distribution)
-    log_share, half_square = share.log(), grid**2 / 2
+    grid, probability = (torch.from_numpy(values) for values in distribution)
+    log_probability, half_square = probability.log(), grid**2 / 2
     f, matrix, b = (torch.from_numpy(one.copy()) for one in (start, fisher, data))
     there, generator = f > 0, torch.Generator().manual_seed(seed)
     sums = torch.empty(sweeps, len(f), dtype=torch.float64)
@@ -207,7 +207,7 @@ def _gibbs(
                 which = torch.nonzero(there[:, i])[:, 0]
                 own = matrix[which, i, i]
                 pull = b[which, i] - (matrix[which, i] * f[which]).sum(dim=1) + own * f[which, i]
-                log = log_share + pull[:, None] * grid - own[:, None] * half_square
+                log = log_probability + pull[:, None] * grid - own[:, None] * half_square
                 chance = (log - log.amax(dim=1, keepdim=True)).float().exp_()
                 drawn = torch.multinomial(chance, 1, generator=generator)[:, 0]
                 f[which, i] = grid[drawn]

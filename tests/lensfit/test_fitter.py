@@ -56,9 +56,9 @@ def image(pixels: np.ndarray, path: str = "image.npy") -> Image:
     return Image(pixels[None].astype(np.float32), None, path)
 
 
-def truth(layout: Parametrization, k: int) -> Tensor:
+def truth(parametrization: Parametrization, k: int) -> Tensor:
     scene = draw_scenes(load_preset(PRESET), 5, k, 1)
-    return layout.coordinates(lambda name: getattr(scene, name))
+    return parametrization.coordinates(lambda name: getattr(scene, name))
 
 
 @pytest.mark.parametrize(("zero", "unit"), [(0.0, 1 / 900), (-3.2, 0.07), (1e-3, 5e4)])
@@ -96,8 +96,10 @@ def test_estimate_offset_has_documented_accuracy() -> None:
 
 def test_parametrization_inverts_coordinates(fitter: Fitter) -> None:
     scene = draw_scenes(fitter.preset, 5, 0, 8)
-    layout = Parametrization(tuple(PARAMETER_BLOCKS.values())[:8], fitter.parametrization.template)
-    again = layout.scene(layout.coordinates(lambda name: getattr(scene, name)))
+    parametrization = Parametrization(
+        tuple(PARAMETER_BLOCKS.values())[:8], fitter.parametrization.template
+    )
+    again = parametrization.scene(parametrization.coordinates(lambda name: getattr(scene, name)))
     for name in ("einstein_radius", "shear", "source_x", "source_axis_ratio", "source_index"):
         torch.testing.assert_close(getattr(again, name), getattr(scene, name))
     turn = (
@@ -116,10 +118,10 @@ def test_vortex_block_inverts_coordinates() -> None:
     }
     tensors = {k: torch.tensor([v], dtype=torch.float64) for k, v in values.items()}
     block = vortex_block()
-    told = block.derived_parameters(block.coordinates(tensors.__getitem__))
+    derived = block.derived_parameters(block.coordinates(tensors.__getitem__))
     for name, value in values.items():
-        assert float(told[name]) == pytest.approx(value, rel=1e-6)
-    assert float(told["vortex_density"]) == pytest.approx(0.03 / 1.5, rel=1e-6)
+        assert float(derived[name]) == pytest.approx(value, rel=1e-6)
+    assert float(derived["vortex_density"]) == pytest.approx(0.03 / 1.5, rel=1e-6)
 
 
 def test_model_expectation_equals_rendered_image(fitter: Fitter) -> None:
@@ -161,10 +163,10 @@ def test_substructure_derivatives_agree_with_finer_rendering(
     at = {"vortex": (-4.0, 0.1, 0.4, 0.9, -0.3)}.get(block.name, (-5.0, 0.62, 1.07))
     added = torch.tensor([at], dtype=torch.float64)
     theta = torch.cat([truth(fitter.parametrization, 0), added], dim=1)
-    layout = fitter.parametrization.with_blocks(block)
-    _, derivatives = Model(fitter.preset, layout).linearized(theta)
-    smooth = Model(with_larger_pixels(fitter.preset, 1, 8), layout)
-    for i in range(len(fitter.parametrization), len(layout)):
+    parametrization = fitter.parametrization.with_blocks(block)
+    _, derivatives = Model(fitter.preset, parametrization).linearized(theta)
+    smooth = Model(with_larger_pixels(fitter.preset, 1, 8), parametrization)
+    for i in range(len(fitter.parametrization), len(parametrization)):
         step = torch.zeros_like(theta)
         step[:, i] = 0.02
         expected = (smooth.expected(theta + step) - smooth.expected(theta - step))[0] / 0.04
@@ -229,8 +231,8 @@ def test_starts_match_brightness_of_image(open_exposure: bool) -> None:
     bright = Quantity(log_uniform=(50.0, 200.0), unit="counts/pixel")
     update: dict[str, object] = {"source": preset.source.model_copy(update={"brightness": bright})}
     if open_exposure:
-        law = Quantity(log_uniform=(0.2, 5.0), unit="s")
-        update["image"] = preset.image.model_copy(update={"exposure": law})
+        distribution = Quantity(log_uniform=(0.2, 5.0), unit="s")
+        update["image"] = preset.image.model_copy(update={"exposure": distribution})
     fitter = Fitter(preset.model_copy(update=update), draws=50)
     one = fitter.scenes.rows(slice(7, 8))
     other = replace(one, source_brightness=0.4 * one.source_brightness)
@@ -259,12 +261,15 @@ def test_maximize_likelihood_finds_truth_from_each_start(fitter: Fitter) -> None
 
 
 def test_detection_map_peaks_at_true_subhalo(fitter: Fitter) -> None:
-    layout, theta = fitter.parametrization, truth(fitter.parametrization, 0)
-    with_mass = Model(fitter.preset, layout.with_blocks(subhalo_block(1)))
+    parametrization, theta = fitter.parametrization, truth(fitter.parametrization, 0)
+    with_mass = Model(fitter.preset, parametrization.with_blocks(subhalo_block(1)))
     radius = float(theta[0, 0].exp())
     at = torch.tensor([[np.log(2e-3), radius, 0.3]], dtype=torch.float64)
     seen = with_mass.expected(torch.cat([theta, at], dim=1))[0]
-    model, data = Model(fitter.preset, layout), FitData(seen.view(48, 48), 0.0, None, 0, range(1))
+    model, data = (
+        Model(fitter.preset, parametrization),
+        FitData(seen.view(48, 48), 0.0, None, 0, range(1)),
+    )
     optimum = maximize_likelihood(model, data.likelihood(1), theta)
     scores = linearize_image(model, data, optimum)
     (peak,) = _peaks(scores, *scores.delta_2lnl_map(_subhalo_kernel(scores)), 1)
@@ -282,16 +287,16 @@ def test_robust_covariance_with_noise_that_varies_across_image() -> None:
     sigma = 0.1 + 3 * light  # but assumed to be the same everywhere
     fisher = fisher_information(derivatives[None], torch.ones(1, 1600, dtype=torch.float64))[0]
     steps = torch.ones(2, dtype=torch.float64)
-    found, told = [], []
+    found, errors = [], []
     for _ in range(300):
         noise = sigma * torch.randn(40, 40, dtype=torch.float64)
         theta = torch.linalg.solve(fisher, derivatives @ noise.flatten())
         scores = noise - (theta @ derivatives).view(40, 40)
         spread = robust_covariance(derivatives, scores, fisher, steps)
         found.append(theta)
-        told.append(spread.diagonal().sqrt())
+        errors.append(spread.diagonal().sqrt())
     scatter = torch.stack(found).std(dim=0)
-    torch.testing.assert_close(torch.stack(told).mean(dim=0), scatter, rtol=0.15, atol=0)
+    torch.testing.assert_close(torch.stack(errors).mean(dim=0), scatter, rtol=0.15, atol=0)
     plain = covariance(fisher, steps) * (sigma**2).mean()
     assert (plain.diagonal().sqrt() < 0.6 * scatter).all()
 

@@ -26,8 +26,10 @@ SEED = 11
 
 def solver_and_theta(preset: Preset, scene: Scene) -> tuple[MassMapSolver, Tensor]:
     """Return a solver, and the coordinates of the smooth lenses of scenes."""
-    layout = build_parametrization(preset, scene.rows(slice(0, 1)))
-    return MassMapSolver(preset, layout), layout.coordinates(lambda name: getattr(scene, name))
+    parametrization = build_parametrization(preset, scene.rows(slice(0, 1)))
+    return MassMapSolver(preset, parametrization), parametrization.coordinates(
+        lambda name: getattr(scene, name)
+    )
 
 
 def smooth_scenes(count: int) -> Scene:
@@ -65,13 +67,13 @@ def test_image_change_agrees_with_rendering() -> None:
         torch.full((1, 1), (k - (solver.side - 1) / 2) * solver.cell_size, dtype=torch.float64)
         for k in (column, row)
     )
-    share = torch.full_like(x, 1e-4)
+    fraction = torch.full_like(x, 1e-4)
     with_it, without = (
-        render(with_point_masses(scene, s, x, y), preset) for s in (share, 0 * share)
+        render(with_point_masses(scene, s, x, y), preset) for s in (fraction, 0 * fraction)
     )
     change = 4 * avg_pool2d(with_it - without, 2)[0, 0]
     mass = torch.zeros(1, solver.side, solver.side, dtype=torch.float64)
-    mass[0, row, column] = share
+    mass[0, row, column] = fraction
     at = solver.coarse_model.parametrization.index("source_position")
     slope = solver._derivatives(theta)[:, at : at + 2].view(1, 2, solver.side, solver.side)
     linear = solver._image_change(mass, slope * scene.einstein_radius**2, solver.kernel)[0]
@@ -83,8 +85,8 @@ def test_image_change_agrees_with_rendering() -> None:
 
 def test_mass_map_peaks_at_true_subhalo() -> None:
     preset, scene = load_preset(SMALL), smooth_scenes(1)
-    x, y, share = (torch.tensor([[v]], dtype=torch.float64) for v in (0.9, 0.5, 0.01))
-    lumpy = with_point_masses(scene, share, x, y)
+    x, y, fraction = (torch.tensor([[v]], dtype=torch.float64) for v in (0.9, 0.5, 0.01))
+    lumpy = with_point_masses(scene, fraction, x, y)
     solver, theta = solver_and_theta(preset, scene)
     mass = solver.solve_counts(theta, render(lumpy, preset)[:, 0]).mass[0]
     row, column = np.unravel_index(int(mass.argmax()), mass.shape)
