@@ -17,6 +17,7 @@ from halometry.datasets.readers import Image, read_image
 from halometry.errors import DataError, ReadError, StorageError, UsageError
 from halometry.lensfit import Fit, Fitter
 from halometry.lensfit.command import fit_lens
+from halometry.lensfit.tables import QUALITY_COLUMNS
 from halometry.simulation import Preset, Scene, load_preset, observe, render, sample
 from halometry.simulation.distributions import Quantity
 
@@ -231,6 +232,10 @@ def test_fit_lens_returns_fit_or_error_of_each_file_and_writes_tables(tmp_path: 
     assert "color" in errors[4]
     assert all(isinstance(result, ReadError) for result in results[1:])
     record = json.loads((tmp_path / "out/fits.json").read_text(encoding="utf-8"))
+    header = json.loads((tmp_path / "out/fits.csv.json").read_text(encoding="utf-8"))
+    assert record["format"] == header["format"] == "halometry-fits"
+    assert header["columns"] == [*rows[0]]
+    assert [*rows[0]][:9] == ["image", *QUALITY_COLUMNS, "einstein_radius"]
     assert len(record["fits"]) == 6
     assert record["fits"][0]["parameters"]["einstein_radius"]["unit"] == "arcsec"
 
