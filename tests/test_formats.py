@@ -21,10 +21,13 @@ import pytest
 import yaml
 from safetensors import safe_open
 
+from halometry.datasets.generate import simulate
+from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import Split, read_split, write_split
-from halometry.io import FORMATS, PREFIX
+from halometry.io import FORMATS, PREFIX, check_header
 from halometry.runs.config import DataRecord
 from halometry.runs.lineage import LineageEntry, read_lineage, write_lineage
+from halometry.simulation import load_preset
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -70,7 +73,24 @@ def _write_lineage(path: Path) -> None:
     write_lineage(path, [LineageEntry(_data(), _split())])
 
 
+def _write_dataset(path: Path) -> None:
+    """Write a simulated dataset of two images of 8 x 8 pixels."""
+    preset = load_preset("demo_classification")
+    image = preset.image.model_copy(update={"pixels": 8})
+    simulate(preset.model_copy(update={"image": image}), 2, out=path, progress=False)
+
+
+def _write_manifest(path: Path) -> None:
+    _write_dataset(path.parent.with_suffix(".h5"))
+
+
+def _read_manifest(path: Path) -> None:
+    check_header(yaml.safe_load(path.read_text(encoding="utf-8")), "manifest", path)
+
+
 GOLDEN: dict[str, Format] = {
+    "dataset": Format("dataset.h5", open_dataset, _write_dataset),
+    "manifest": Format("dataset.shards/manifest.yaml", _read_manifest, _write_manifest),
     "split": Format("split.json", read_split, _write_split),
     "lineage": Format("lineage.json", read_lineage, _write_lineage),
 }

@@ -1,4 +1,4 @@
-"""Runs on the Hub, with a local folder in its place: pushed, fetched, and refused."""
+"""Runs on the Hub, with a local folder in place of the Hub."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from halometry.runs.run import LINEAGE, load_run
 
 
 class Hub:
-    """Repositories as folders, behind the calls that are made of the Hub's client."""
+    """Repositories as local folders, with the methods of the Hub's client."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -58,10 +58,8 @@ class Hub:
             if file.name in allow_patterns:
                 shutil.copy(file, self.home / repo_id / file.name)
 
-    def snapshot_download(self, repo: str, local_files_only: bool, **options: Any) -> str:
+    def snapshot_download(self, repo: str, **options: Any) -> str:
         self.fail()
-        if local_files_only:
-            raise errors.LocalEntryNotFoundError("not in the cache")
         if options["revision"] not in (None, "main"):
             raise refusal(errors.RevisionNotFoundError, 404)
         if not (self.home / repo).is_dir():
@@ -70,98 +68,109 @@ class Hub:
 
 
 def refusal(kind: type[errors.HfHubHTTPError], status: int) -> errors.HfHubHTTPError:
-    """What the client raises, whichever library it speaks HTTP with."""
+    """Error of the Hub's client with an HTTP status."""
     error = kind.__new__(kind, "said no")
     error.response = SimpleNamespace(status_code=status)  # type: ignore[assignment]
     return error
 
 
 @pytest.fixture
-def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    made = Hub(tmp_path / "hub")
+def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    local_hub = Hub(tmp_path / "hub")
     for name in ("repo_exists", "list_repo_files", "create_repo", "upload_folder"):
-        call = getattr(made, name)
+        call = getattr(local_hub, name)
         monkeypatch.setattr(huggingface_hub.HfApi, name, lambda *a, call=call, **k: call(*a, **k))
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", made.snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", local_hub.snapshot_download)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_mine")
-    monkeypatch.setattr(hub, "connected", lambda: True)
-    return made
+    return local_hub
 
 
-def test_a_run_goes_to_the_hub_and_comes_back(at: Hub, published: Path, lenses: Path) -> None:
+def test_pushed_run_is_loaded_from_the_hub(fake_hub: Hub, published: Path, lenses: Path) -> None:
     run = published / "runs" / "demo_classification"
     for _ in range(2):  # the second is a new revision
-        made = publish_run(run, lenses, "hf://me/lenses")
-    assert made.location == "https://huggingface.co/me/lenses"
-    there = {file.name for file in (at.home / "me/lenses").iterdir()}
+        published_run = publish_run(run, lenses, "hf://me/lenses")
+    assert published_run.location == "https://huggingface.co/me/lenses"
+    files = {file.name for file in (fake_hub.home / "me/lenses").iterdir()}
     # The set is too small for a detector, and the run started from random weights.
-    assert there == set(hub.RUN_FILES) - {NOVELTY, LINEAGE}
-    back = load_run("hf://me/lenses@main")
-    assert back.source == "hf://me/lenses@main"
-    assert back.config.class_names == ("no", "sphere", "vort")
+    assert files == set(hub.RUN_FILES) - {NOVELTY, LINEAGE}
+    run_on_hub = load_run("hf://me/lenses@main")
+    assert run_on_hub.source == "hf://me/lenses@main"
+    assert run_on_hub.config.class_names == ("no", "sphere", "vort")
     assert len(predict("hf://me/lenses", lenses)) == 90
     assert "halometry predict hf://me/lenses image.npy" in read_card("hf://me/lenses")
 
 
-def test_what_an_earlier_run_had_there_and_this_one_has_not_goes(
-    at: Hub, published: Path, lenses: Path
-) -> None:
+def test_push_removes_files_of_an_earlier_run(fake_hub: Hub, published: Path, lenses: Path) -> None:
     run = published / "runs" / "demo_classification"
     publish_run(run, lenses, "hf://me/lenses")
     for name in (NOVELTY, LINEAGE, "notes.txt"):
-        (at.home / "me/lenses" / name).write_text("of another run")
+        (fake_hub.home / "me/lenses" / name).write_text("of another run")
     publish_run(run, lenses, "hf://me/lenses")
-    there = {file.name for file in (at.home / "me/lenses").iterdir()}
-    assert there == {*hub.RUN_FILES, "notes.txt"} - {NOVELTY, LINEAGE}
+    files = {file.name for file in (fake_hub.home / "me/lenses").iterdir()}
+    assert files == {*hub.RUN_FILES, "notes.txt"} - {NOVELTY, LINEAGE}
 
 
-def test_addresses_are_checked(at: Hub) -> None:
+def test_invalid_addresses_are_refused(fake_hub: Hub) -> None:
     with pytest.raises(UsageError, match="write it as hf://USER/REPO"):
         load_run("hf://lenses")
     with pytest.raises(UsageError, match="a push makes a new revision; give hf://me/lenses"):
         hub.check_push("hf://me/lenses@v1")
 
 
-def test_what_is_not_there_is_said(at: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_runs_and_revisions_are_reported(
+    fake_hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UnavailableError, match="the Hub has no such model, or it is private"):
         load_run("hf://me/gone")
     with pytest.raises(UnavailableError, match="me/gone has no revision 'v9'"):
         load_run("hf://me/gone@v9")
-    (at.home / "me/cats").mkdir(parents=True)
+    (fake_hub.home / "me/cats").mkdir(parents=True)
     with pytest.raises(RunError, match="hf://me/cats: is not a run folder"):
         load_run("hf://me/cats")
-    at.failure = refusal(errors.HfHubHTTPError, 500)
+    fake_hub.failure = refusal(errors.HfHubHTTPError, 500)
     with pytest.raises(UnavailableError, match="hf://me/cats: cannot be fetched"):
         load_run("hf://me/cats")
 
 
-def test_without_a_connection_nothing_is_tried_for_long(
-    at: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hub, "connected", lambda: False)
-    with pytest.raises(UnavailableError, match=r"is not on this machine, for .* cannot be reached"):
+def test_missing_connection_is_reported(fake_hub: Hub) -> None:
+    fake_hub.failure = errors.LocalEntryNotFoundError("not in the cache")
+    with pytest.raises(UnavailableError, match=r"is not on this machine, and .* cannot be reached"):
         load_run("hf://me/lenses")
-    with pytest.raises(UnavailableError, match=r"cannot be pushed to, for huggingface\.co"):
+    fake_hub.failure = OSError("no route")
+    with pytest.raises(UnavailableError, match=r"cannot be pushed to \(no route\)"):
         hub.check_push("hf://me/lenses")
 
 
-def test_an_offline_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert not hub.connected()
+def test_connection_check_reports_offline_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise errors.OfflineModeIsEnabled("offline mode")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
+    with pytest.raises(UnavailableError, match=r"cannot be reached \(offline mode\)"):
+        hub.check_connection()
 
 
-def test_pushing_is_refused_before_the_work(
-    at: Hub, published: Path, lenses: Path, monkeypatch: pytest.MonkeyPatch
+def test_cached_file_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(_: str, name: str) -> str | None:
+        return "/cache/b" if name == "b" else None
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", find)
+    assert hub.find_cached_file("me/lenses", ["a", "b"]) == "/cache/b"
+    assert hub.find_cached_file("me/lenses", ["a"]) is None
+
+
+def test_push_is_refused_before_the_work(
+    fake_hub: Hub, published: Path, lenses: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (at.home / "me/cats").mkdir(parents=True)
-    (at.home / "me/cats/model.bin").touch()
+    (fake_hub.home / "me/cats").mkdir(parents=True)
+    (fake_hub.home / "me/cats/model.bin").touch()
     run = published / "runs" / "demo_classification"
     with pytest.raises(UsageError, match="hf://me/cats: the name is taken by something else"):
         publish_run(run, lenses, "hf://me/cats")
-    at.failure = refusal(errors.HfHubHTTPError, 403)
+    fake_hub.failure = refusal(errors.HfHubHTTPError, 403)
     with pytest.raises(UnavailableError, match="the Hub refuses this token"):
         publish_run(run, lenses, "hf://you/lenses")
-    at.failure = OSError("broken pipe")
+    fake_hub.failure = OSError("broken pipe")
     with pytest.raises(UnavailableError, match=r"cannot be pushed to \(broken pipe\)"):
         publish_run(run, lenses, "hf://me/lenses")
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)

@@ -1,4 +1,4 @@
-"""What a user writes in YAML (a preset, a recipe), checked key by key before anything runs."""
+"""Configuration objects: presets and recipes from YAML, checked key by key."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from halometry.errors import ConfigError, did_you_mean
 
+Task = Literal["classification", "regression"]
+TASKS: tuple[Task, ...] = ("classification", "regression")
+
 
 class YamlLoader(yaml.SafeLoader):
-    """YAML 1.2 as to truth: `true` and `false` only, for `no` is a class of lenses."""
+    """YAML loader with the booleans of YAML 1.2, `true` and `false`: `no` is a class of lenses."""
 
 
 YamlLoader.yaml_implicit_resolvers = {
@@ -23,12 +26,12 @@ YamlLoader.yaml_implicit_resolvers = {
 
 
 class StrictModel(BaseModel):
-    """A configuration object: immutable, and without room for misspelt keys."""
+    """Configuration object: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def __getstate__(self) -> dict[Any, Any]:
-        """What is pickled: the fields, and not what was cached of the files they name."""
+        """State to pickle: the fields, without cached content of the files that they name."""
         state = super().__getstate__()
         fields = type(self).model_fields
         return state | {"__dict__": {k: v for k, v in state["__dict__"].items() if k in fields}}
@@ -38,10 +41,10 @@ Model = TypeVar("Model", bound=StrictModel)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """Read the mapping in a YAML file.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML, or holds no mapping.
+        ConfigError: the file cannot be read, is not YAML, or is not a mapping.
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), YamlLoader)
@@ -59,13 +62,12 @@ def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:
     """Build a configuration object from plain data.
 
     Args:
-        model: the kind of object.
+        model: class of the object.
         content: keys and values, as read from YAML.
-        where: the file or name the content came from, for messages.
+        where: the file or name that the content is from, for messages.
 
     Raises:
-        ConfigError: names each key that is wrong, its value, what is allowed, and the
-            nearest known key.
+        ConfigError: names each invalid key, its value, what is allowed, and the nearest known key.
     """
     try:
         return model.model_validate(content)
@@ -93,15 +95,15 @@ def _describe_problem(model: type[BaseModel], problem: Any) -> str:
 
 
 def _keys_at(model: type[BaseModel], location: list[Any]) -> list[str]:
-    """The keys known at a place inside a model; a discriminated union is entered by its tag."""
+    """Known keys at a location inside a model; a discriminated union is entered by its tag."""
     candidates: list[type[BaseModel]] = [model]
     for part in location:
-        below: list[type[BaseModel]] = []
+        inner: list[type[BaseModel]] = []
         for candidate in candidates:
             if str(part) in candidate.model_fields:
-                below += _models_in(candidate.model_fields[str(part)].annotation)
+                inner += _models_in(candidate.model_fields[str(part)].annotation)
         tagged = [c for c in candidates if str(part) in _tags(c)]
-        candidates = below or tagged or candidates
+        candidates = inner or tagged or candidates
     return sorted({key for candidate in candidates for key in candidate.model_fields})
 
 
@@ -113,10 +115,4 @@ def _tags(model: type[BaseModel]) -> set[str]:
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for arg in typing.get_args(annotation) for found in _models_in(arg)]
-
-
-Task = Literal["classification", "regression"]
-
-
-TASKS: tuple[Task, ...] = ("classification", "regression")
+    return [model for arg in typing.get_args(annotation) for model in _models_in(arg)]

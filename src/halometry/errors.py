@@ -1,4 +1,4 @@
-"""Exceptions: each message says what is wrong, where, and what to do about it."""
+"""Exceptions and warnings; each message says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from pathlib import Path
 
 
 class HalometryError(Exception):
-    """Something a user can mend; the command prints its message as one line, no traceback."""
+    """Error that a user can correct; the command prints its message without a traceback."""
 
     exit_code = 1
 
 
 class HalometryWarning(UserWarning):
-    """A result that is given, and the reason why it may not be what the user wants."""
+    """Reason why a result may be wrong or surprising."""
 
 
 class UsageError(HalometryError):
-    """An option, a name or a combination of them that cannot work."""
+    """Invalid option or name, or an invalid combination."""
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """A key or a value of a preset or recipe that is unknown or out of its range."""
+    """Unknown key, or invalid value, of a preset or recipe."""
 
 
 class DataError(HalometryError):
-    """A set of images that cannot be used as asked."""
+    """Dataset or image that cannot be used as asked."""
 
 
 class ReadError(DataError):
-    """One file that cannot be read.
+    """File that cannot be read as an image.
 
     Args:
         path: the file.
-        reason: why it cannot be read, without the path.
+        reason: the reason, without the path.
     """
 
     def __init__(self, path: str | Path, reason: str) -> None:
@@ -45,23 +45,23 @@ class ReadError(DataError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[ReadError], tuple[str, str]]:
-        return ReadError, (self.path, self.reason)  # from one process to another
+        return ReadError, (self.path, self.reason)  # to pickle it between processes
 
 
 class RunError(HalometryError):
-    """A run folder that is missing, incomplete, or made for something else."""
+    """Run folder that is missing, incomplete, or for another purpose."""
 
 
 class FormatError(HalometryError):
-    """A file that is not of the expected format, or of a version that is not read here."""
+    """File of another format, or of an unsupported version of it."""
 
 
 class StorageError(HalometryError):
-    """A file or folder that cannot be written."""
+    """File or folder that cannot be written."""
 
 
 class UnavailableError(HalometryError):
-    """Something that is not on this machine and cannot be fetched."""
+    """Something that is not available on this machine and cannot be fetched."""
 
 
 def did_you_mean(name: str, known: Iterable[str], fallback: str | None = None) -> str:

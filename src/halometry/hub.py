@@ -1,12 +1,9 @@
-"""Run folders on the Hugging Face Hub, as `hf://USER/REPO`: fetched, and pushed."""
+"""Run folders on the Hugging Face Hub, with addresses `hf://USER/REPO`."""
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from halometry.errors import UnavailableError, UsageError
 
 ADDRESS_PREFIX = "hf://"
 HOST = "huggingface.co"
+CONNECT_TIMEOUT_SECONDS = 3.0
 REQUIRED_FILES = ("config.yaml", "weights.safetensors", "metrics.json")
 RUN_FILES = (
     *REQUIRED_FILES,
@@ -30,15 +28,15 @@ _ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+)
 
 
 def is_address(name: str | Path) -> bool:
-    """Whether it is meant as a place on the Hub."""
+    """Whether a name is an address on the Hub."""
     return str(name).startswith(ADDRESS_PREFIX)
 
 
 def parse_address(address: str) -> tuple[str, str | None]:
-    """The repository of an address, and its branch, tag or commit.
+    """Split an address into a repository and a branch, tag or commit.
 
     Raises:
-        UsageError: it is no such address.
+        UsageError: it is not a valid address.
 
     Example:
         >>> parse("hf://someone/lenses@v1")
@@ -50,40 +48,60 @@ def parse_address(address: str) -> tuple[str, str | None]:
     return match["repo"], match["revision"]
 
 
-def connected() -> bool:
-    """Whether the Hub can be reached; without that its client retries for most of a minute."""
-    from huggingface_hub import constants
+def check_connection() -> None:
+    """Check that the Hub can be reached.
 
-    elsewhere = os.environ.get("HF_ENDPOINT") or urllib.request.getproxies().get("https")
-    return not constants.HF_HUB_OFFLINE and (bool(elsewhere) or answers())
+    Raises:
+        UnavailableError: it cannot, or the client of the Hub is set to work offline.
+    """
+    from huggingface_hub import HfApi, errors
 
-
-def answers(timeout: float = 3.0) -> bool:
-    """Whether the Hub's host takes a direct connection."""
     try:
-        socket.create_connection((HOST, 443), timeout=timeout).close()
-    except OSError:
-        return False
-    return True
+        HfApi().model_info("timm/resnet18.a1_in1k", timeout=CONNECT_TIMEOUT_SECONDS)
+    except errors.HfHubHTTPError:
+        pass  # the Hub answers
+    except _client_errors() as error:
+        raise UnavailableError(f"{HOST} cannot be reached ({_reason(error)})") from error
+
+
+def find_cached_file(repo: str, names: Sequence[str]) -> str | None:
+    """Path of a file of a repository in the cache of the Hub on this machine.
+
+    Args:
+        repo: the repository.
+        names: names of the file, the preferred one first.
+
+    Returns:
+        The path of the first file that is in the cache, or None.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = (try_to_load_from_cache(repo, name) for name in names)
+    return next((path for path in cached if isinstance(path, str)), None)
 
 
 def fetch(address: str) -> Path:
-    """The folder of a run on the Hub, from the Hub's cache on this machine where it is there.
+    """Fetch a run from the Hub; without a connection, its copy in the Hub's cache is used.
 
     Args:
         address: `hf://USER/REPO`, perhaps with `@` and a branch, tag or commit.
 
+    Returns:
+        The folder of the run in the cache.
+
     Raises:
-        UnavailableError: it is not there, or cannot be fetched.
-        UsageError: no such address.
+        UnavailableError: the Hub has no such run, or it cannot be fetched.
+        UsageError: the address is not valid.
     """
     from huggingface_hub import errors, snapshot_download
 
     repo, revision = parse_address(address)
-    online = connected()
     try:
         folder = snapshot_download(
-            repo, revision=revision, allow_patterns=list(RUN_FILES), local_files_only=not online
+            repo,
+            revision=revision,
+            allow_patterns=list(RUN_FILES),
+            etag_timeout=CONNECT_TIMEOUT_SECONDS,
         )
     except errors.RevisionNotFoundError as error:
         raise UnavailableError(f"{address}: {repo} has no revision '{revision}'") from error
@@ -93,19 +111,21 @@ def fetch(address: str) -> Path:
         ) from error
     except errors.HFValidationError as error:
         raise UsageError(f"{address}: is not a name that the Hub allows ({error})") from error
-    except _failures() as error:
-        if isinstance(error, errors.LocalEntryNotFoundError) or not online:
-            raise _unreachable(address, "is not on this machine") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise UnavailableError(
+            f"{address}: is not on this machine, and {HOST} cannot be reached; connect and repeat"
+        ) from error
+    except _client_errors() as error:
         raise UnavailableError(f"{address}: cannot be fetched ({_reason(error)})") from error
     return Path(folder)
 
 
 def check_push(address: str) -> None:
-    """Find out before the work whether a run can be pushed.
+    """Check that a run can be pushed, before the work that makes it.
 
     Raises:
-        UnavailableError: no token, no connection, or the token is refused.
-        UsageError: no such address, a revision, or a repository that holds something else.
+        UnavailableError: there is no token or no connection, or the token is refused.
+        UsageError: the address is not valid, has a revision, or its repository is not of a run.
     """
     from huggingface_hub import HfApi, get_token
 
@@ -114,22 +134,20 @@ def check_push(address: str) -> None:
         raise UsageError(f"{address}: a push makes a new revision; give {ADDRESS_PREFIX}{repo}")
     if get_token() is None:
         raise UnavailableError(f"{address}: the Hub asks who you are; {LOGIN_HINT}")
-    if not connected():
-        raise _unreachable(address, "cannot be pushed to")
-    with _refusals(address):
+    with _push_errors(address):
         api = HfApi()
-        there = set(api.list_repo_files(repo)) if api.repo_exists(repo) else set()
-    if there - {".gitattributes", "README.md"} and not there.issuperset(REQUIRED_FILES):
+        files = set(api.list_repo_files(repo)) if api.repo_exists(repo) else set()
+    if files - {".gitattributes", "README.md"} and not files.issuperset(REQUIRED_FILES):
         raise UsageError(f"{address}: the name is taken by something else; choose another")
 
 
 def push(folder: Path, address: str) -> str:
-    """Put a run folder on the Hub, as a new revision where there is one already.
+    """Push a run folder to the Hub, as a new revision if the repository exists.
 
-    What an earlier run had there and this one has not goes: it was not made of these weights.
+    Files of an earlier run that this one does not have are removed.
 
     Returns:
-        The page's address.
+        Address of the page of the run.
 
     Raises:
         UnavailableError: no permission, or the connection failed.
@@ -138,7 +156,7 @@ def push(folder: Path, address: str) -> str:
 
     repo, _ = parse_address(address)
     api = HfApi(library_name="halometry", library_version=__version__)
-    with _refusals(address):
+    with _push_errors(address):
         page = api.create_repo(repo, exist_ok=True)
         api.upload_folder(
             repo_id=repo,
@@ -151,15 +169,15 @@ def push(folder: Path, address: str) -> str:
 
 
 @contextmanager
-def _refusals(address: str) -> Iterator[None]:
-    """What the Hub answers to someone who wants to write there, as errors a user can mend."""
+def _push_errors(address: str) -> Iterator[None]:
+    """Context that converts errors of the Hub's client to errors that a user can correct."""
     from huggingface_hub import errors
 
     try:
         yield
     except errors.HFValidationError as error:
         raise UsageError(f"{address}: is not a name that the Hub allows ({error})") from error
-    except _failures() as error:
+    except _client_errors() as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
             raise UnavailableError(
@@ -168,15 +186,11 @@ def _refusals(address: str) -> Iterator[None]:
         raise UnavailableError(f"{address}: cannot be pushed to ({_reason(error)})") from error
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    """What the Hub's client raises when the network or the Hub fails, by whichever library."""
+def _client_errors() -> tuple[type[Exception], ...]:
+    """Errors that the client of the Hub raises if the network or the Hub fails."""
     from huggingface_hub import errors
 
     return OSError, errors.HTTPError  # type: ignore[attr-defined]
-
-
-def _unreachable(address: str, what: str) -> UnavailableError:
-    return UnavailableError(f"{address}: {what}, for {HOST} cannot be reached; connect and repeat")
 
 
 def _reason(error: Exception) -> str:

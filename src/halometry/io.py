@@ -1,4 +1,4 @@
-"""Writing and checking files: each is written completely or not at all, and says its format.
+"""Writing and reading of files: writes are atomic, and every file names its format.
 
 Every file that halometry writes carries the keys `format`, `format_version` and
 `halometry_version`; see `header`.
@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from halometry import __version__
 from halometry.errors import FormatError, StorageError
 
-FORMATS = {  # version of each format; a change that older code cannot read raises it
+FORMATS = {  # version of each format, raised by changes that older code cannot read
     "run": 1,
     "split": 1,
     "lineage": 1,
@@ -32,7 +32,6 @@ FORMATS = {  # version of each format; a change that older code cannot read rais
     "history": 1,
     "checkpoint": 1,
     "dataset": 1,
-    "shard": 1,
     "manifest": 1,
     "predictions": 1,
     "evaluation": 1,
@@ -49,10 +48,10 @@ PREFIX = "halometry-"
 
 
 def header(name: str) -> dict[str, Any]:
-    """The keys that say what a file is and what wrote it.
+    """Keys that name the format of a file and the version that wrote it.
 
     Args:
-        name: a format of `FORMATS`.
+        name: format, one of `FORMATS`.
 
     Example:
         >>> header("run")["format"], header("run")["format_version"]
@@ -66,15 +65,15 @@ def header(name: str) -> dict[str, Any]:
 
 
 def check_header(content: Mapping[str, Any], name: str, where: str | Path) -> None:
-    """Check that a file is of a format and of the version that this package reads.
+    """Check that a file has a format and the version of it that this package reads.
 
     Args:
-        content: its keys; values may be text, as in the metadata of safetensors files.
-        name: the expected format, one of `FORMATS`.
+        content: keys of the file; values may be text, as in the metadata of safetensors files.
+        name: expected format, one of `FORMATS`.
         where: the file, for the message.
 
     Raises:
-        FormatError: it is of another format or version.
+        FormatError: it has another format or version.
     """
     expected = header(name)
     if content.get("format") != expected["format"]:
@@ -89,10 +88,10 @@ def check_header(content: Mapping[str, Any], name: str, where: str | Path) -> No
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` only once all is written.
+    """Context with a temporary path that replaces `path` at its end, unless an error is raised.
 
     Raises:
-        StorageError: no room or no permission; `path` is as it was before.
+        StorageError: no room or no permission; `path` is unchanged.
     """
     partial = partial_path(path)
     try:
@@ -110,12 +109,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def partial_path(path: Path) -> Path:
-    """Where `path` is written until it is whole; another for each who writes."""
+    """Temporary path beside `path`, different in each call."""
     return path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a whole file or nothing.
+    """Write a text file, atomically.
 
     Raises:
         StorageError: no room or no permission.
@@ -129,8 +128,8 @@ def write_json(path: Path, name: str, content: Mapping[str, Any]) -> None:
 
     Args:
         path: the file.
-        name: its format, one of `FORMATS`.
-        content: its other keys.
+        name: format, one of `FORMATS`.
+        content: other keys.
 
     Raises:
         StorageError: no room or no permission.
@@ -142,7 +141,7 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     """Read a JSON file that `write_json` wrote.
 
     Raises:
-        FormatError: it cannot be read, or is of another format or version.
+        FormatError: it cannot be read, or has another format or version.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -160,13 +159,13 @@ def write_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[Any] | Mapping[str, Any]],
 ) -> None:
-    """Write a CSV file, and its `header` into a JSON file of the same name with `.json` added.
+    """Write a CSV file, and its `header` to a JSON file beside it: `NAME.csv` and `NAME.csv.json`.
 
     Args:
         path: the CSV file.
-        name: its format, one of `FORMATS`.
-        columns: their names, the first line of the file.
-        rows: cells in that order, or by column; what a row has nothing in stays empty.
+        name: format, one of `FORMATS`.
+        columns: names of the columns, the first line of the file.
+        rows: cells in the order of the columns, or by name; missing ones stay empty.
 
     Raises:
         StorageError: no room or no permission.
@@ -175,17 +174,17 @@ def write_table(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        cells = [row.get(name, "") for name in columns] if isinstance(row, Mapping) else row
+        cells = [row.get(column, "") for column in columns] if isinstance(row, Mapping) else row
         writer.writerow(cells)
     write_text(path, text.getvalue())
     write_json(path.with_name(f"{path.name}.json"), name, {"columns": list(columns)})
 
 
 def check_writable(path: Path) -> None:
-    """Find out before the work whether its result can be written to `path`.
+    """Check that a file can be written, before the work that makes its content.
 
     Raises:
-        StorageError: no permission, a folder where a file should be, or no room at all.
+        StorageError: no permission, no room, or the path is a folder.
     """
     if path.is_dir():
         raise StorageError(f"{path}: is a folder; give the name of a file")

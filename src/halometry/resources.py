@@ -1,4 +1,4 @@
-"""What comes with the package, by name: YAML files beside the user's own, and trained weights."""
+"""Files of the package by name: YAML files of presets and recipes, and bundled weights."""
 
 from __future__ import annotations
 
@@ -14,29 +14,33 @@ from pathlib import Path
 
 from halometry.errors import UsageError, did_you_mean
 
-USER_FILE_SUFFIXES = (".yaml", ".yml")  # how the name of a user's own file ends
+USER_FILE_SUFFIXES = (".yaml", ".yml")
 WEIGHTS = "runs/weights"
 
 
 def list_resources(folder: str) -> list[str]:
-    """The names of the files in a folder of the package, such as `runs/recipes`."""
+    """Names of the YAML files in a folder of the package, such as `runs/recipes`."""
     files = _folder(folder).iterdir()
     return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
 
 
 def is_user_file(name: str | Path) -> bool:
-    """Whether it is a file of the user's own."""
+    """Whether a name is the path of a YAML file of the user."""
     return Path(name).suffix in USER_FILE_SUFFIXES
 
 
 def resource_label(folder: str, name: str | Path) -> str:
-    """What messages call it: `recipe baseline`, or the path of the user's own file."""
+    """Name of a file for messages: `recipe baseline`, or the path of a user's file."""
     return str(name) if is_user_file(name) else f"{_resource_type(folder)} {name}"
 
 
 @contextmanager
 def resource_path(folder: str, name: str | Path) -> Iterator[Path]:
-    """The file of a name, or the user's own.
+    """Context with the path of a file of the package, or of a user's file.
+
+    Args:
+        folder: folder of the package.
+        name: name of a file in it, or the path of a user's YAML file.
 
     Raises:
         UsageError: unknown name.
@@ -55,34 +59,34 @@ def resource_path(folder: str, name: str | Path) -> Iterator[Path]:
 
 
 def list_weights() -> list[str]:
-    """The trained weights that come with the package, as `SET/NAME`; `load_run` takes these."""
-    home = _folder(WEIGHTS)
-    sets = [one for one in home.iterdir() if one.is_dir()] if home.is_dir() else []
+    """Names of the bundled weights, as `PRESET/NAME`; `load_run` takes them."""
+    root = _folder(WEIGHTS)
+    folders = [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
     return sorted(
-        f"{one.name}/{run.name}"
-        for one in sets
-        for run in one.iterdir()
+        f"{folder.name}/{run.name}"
+        for folder in folders
+        for run in folder.iterdir()
         if run.joinpath("config.yaml").is_file()
     )
 
 
 def weights_folder(name: str) -> Path:
-    """The run folder of one of `weights()`."""
-    there = _folder(f"{WEIGHTS}/{name}")
-    return there if isinstance(there, Path) else _unpacked(name)
+    """Run folder of bundled weights, by a name of `list_weights`."""
+    folder = _folder(f"{WEIGHTS}/{name}")
+    return folder if isinstance(folder, Path) else _unpacked(name)
 
 
 def weights_name(folder: Path) -> str:
-    """What a run folder is called: where it is one of the package's, its name there."""
-    home = _folder(WEIGHTS)
-    if isinstance(home, Path) and folder.resolve().is_relative_to(home.resolve()):
-        return folder.resolve().relative_to(home.resolve()).as_posix()
+    """Name of a run folder: that of bundled weights as in `list_weights`, else the folder's."""
+    root = _folder(WEIGHTS)
+    if isinstance(root, Path) and folder.resolve().is_relative_to(root.resolve()):
+        return folder.resolve().relative_to(root.resolve()).as_posix()
     return folder.name
 
 
 @cache
 def _unpacked(name: str) -> Path:
-    """The same where the package is in an archive: a copy that lasts as long as the process."""
+    """Copy of a run folder of a package in a zip archive; removed when the process ends."""
     copy = Path(tempfile.mkdtemp(prefix="halometry-"))
     atexit.register(shutil.rmtree, copy, ignore_errors=True)
     for file in _folder(f"{WEIGHTS}/{name}").iterdir():

@@ -1,4 +1,4 @@
-"""Labeled folders: the community's as they are, their cache, and what is wrong with others."""
+"""Datasets in folders: published layouts, the cache, errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from halometry.errors import DataError, StorageError, UsageError
 from helpers.folders import Tree, image, mass_files
 
 
-def test_the_published_classification_folders(tree: Tree) -> None:
+def test_published_classification_folders_are_read(tree: Tree) -> None:
     classes = ("no", "sphere", "vort")
     counts = {f"train/{c}": 10 for c in classes} | {f"val/{c}": 4 for c in classes}
     data = open_dataset(tree(counts))
@@ -30,18 +30,18 @@ def test_the_published_classification_folders(tree: Tree) -> None:
     assert data.images.shape == (42, 1, 20, 20)
     assert data.roles is not None
     assert (data.roles == "test").sum() == 12
-    assert "30 images in train/, 12 in val/ (the test set by custom)" in data.description
+    assert "30 images in train/, 12 in val/ (the test set)" in data.description
     assert data.names[0] == "train/no/1.npy"
     assert data.names[-1] == "val/vort/4.npy"
     np.testing.assert_array_equal(np.bincount(data.labels), [14, 14, 14])
 
 
-def test_class_folders_of_any_name_are_in_natural_order(tree: Tree) -> None:
+def test_class_folders_are_in_natural_order(tree: Tree) -> None:
     data = open_dataset(tree({"b": 5, "a10": 5, "a9": 5}))
     assert data.class_names == ("a9", "a10", "b")
 
 
-def test_the_published_mass_set(tmp_path: Path) -> None:
+def test_published_mass_dataset_is_read(tmp_path: Path) -> None:
     labels = [0.02, 0.04, np.float64(0.05)]
     data = open_dataset(mass_files(tmp_path / "lens_data", labels))
     assert data.task == "regression"
@@ -49,7 +49,9 @@ def test_the_published_mass_set(tmp_path: Path) -> None:
     assert open_dataset(tmp_path / "lens_data").labels.dtype == np.float64
 
 
-def test_files_are_read_once_while_unchanged(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unchanged_files_are_read_from_the_cache(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tree({"a": 6, "b": 6})
     first = open_dataset(root)
 
@@ -68,7 +70,7 @@ def test_files_are_read_once_while_unchanged(tree: Tree, monkeypatch: pytest.Mon
     assert not np.array_equal(changed.images[0], first.images[0])
 
 
-def test_a_damaged_cache_is_made_again(tree: Tree) -> None:
+def test_damaged_cache_is_rebuilt(tree: Tree) -> None:
     root = tree({"a": 6, "b": 6})
     first = open_dataset(root)
     (packed,) = cache.cache_folder().glob("packed-*.h5")
@@ -77,23 +79,23 @@ def test_a_damaged_cache_is_made_again(tree: Tree) -> None:
     assert cache.cache_info().bytes > 1000
 
 
-def test_a_missing_path_gets_the_nearest_name(tmp_path: Path) -> None:
+def test_missing_path_hints_at_the_nearest_name(tmp_path: Path) -> None:
     (tmp_path / "lenses.h5").touch()
     with pytest.raises(DataError, match=r"lense\.h5: no such file or folder; did you mean 'lenses"):
         open_dataset(tmp_path / "lense.h5")
 
 
-def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+def test_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no images found; a folder of class folders"):
         open_dataset(tmp_path)
 
 
-def test_one_class_only_is_refused(tree: Tree) -> None:
+def test_single_class_is_refused(tree: Tree) -> None:
     with pytest.raises(DataError, match="one class only \\(no\\); at least two class folders"):
         open_dataset(tree({"no": 5}))
 
 
-def test_of_val_and_test_the_latter_tests_and_the_other_is_said_to_be_unused(
+def test_folder_val_is_not_used_beside_folder_test(
     tree: Tree, caplog: pytest.LogCaptureFixture
 ) -> None:
     parts = {f"{part}/{name}": 4 for part in ("train", "val", "test") for name in ("a", "b")}
@@ -104,19 +106,19 @@ def test_of_val_and_test_the_latter_tests_and_the_other_is_said_to_be_unused(
     assert "test/ is the test set; val/ is not used" in caplog.text
 
 
-def test_a_link_to_nowhere_is_named(tree: Tree) -> None:
+def test_broken_link_is_reported(tree: Tree) -> None:
     folder = tree({"a": 3, "b": 3})
     (folder / "b" / "9.npy").symlink_to("gone.npy")
-    with pytest.raises(DataError, match=r"b/9\.npy: cannot be read .*; mend or remove it"):
+    with pytest.raises(DataError, match=r"b/9\.npy: cannot be read .*; correct or remove it"):
         open_dataset(folder)
 
 
-def test_a_name_may_have_digits_of_any_kind() -> None:
+def test_natural_order_with_unicode_digits() -> None:
     assert sorted(["10².npy", "2².npy"], key=natural_sort_key) == ["2².npy", "10².npy"]
 
 
 @pytest.mark.parametrize("held", ["val", "test"])
-def test_train_and_test_are_no_classes(tmp_path: Path, held: str) -> None:
+def test_train_and_test_folders_are_not_classes(tmp_path: Path, held: str) -> None:
     for part in ("train", held):
         (tmp_path / part).mkdir()
         for k in range(3):
@@ -125,12 +127,12 @@ def test_train_and_test_are_no_classes(tmp_path: Path, held: str) -> None:
         open_dataset(tmp_path)
 
 
-def test_classes_that_differ_between_parts_are_refused(tree: Tree) -> None:
+def test_different_classes_in_train_and_val_are_refused(tree: Tree) -> None:
     with pytest.raises(DataError, match=r"val: has classes a, .*train has a, b"):
         open_dataset(tree({"train/a": 3, "train/b": 3, "val/a": 3}))
 
 
-def test_mixed_shapes_are_refused_by_name(tree: Tree) -> None:
+def test_different_shapes_are_refused(tree: Tree) -> None:
     root = tree({"a": 3, "b": 3})
     np.save(root / "b" / "2.npy", image(24))
     message = r"b/2\.npy: has shape \(1, 24, 24\), but .*a/1\.npy has \(1, 20, 20\)"
@@ -139,7 +141,7 @@ def test_mixed_shapes_are_refused_by_name(tree: Tree) -> None:
     assert not list(cache.cache_folder().glob("*"))
 
 
-def test_bad_files_are_named_and_counted(tree: Tree) -> None:
+def test_unreadable_files_are_reported_and_counted(tree: Tree) -> None:
     root = tree({"a": 5, "b": 5})
     for name in ("a/2.npy", "b/3.npy", "b/4.npy"):
         (root / name).write_bytes(b"nonsense")
@@ -147,25 +149,25 @@ def test_bad_files_are_named_and_counted(tree: Tree) -> None:
         open_dataset(root)
 
 
-def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:
+def test_folder_without_labels_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "1.npy", image())
     with pytest.raises(DataError, match="its images have no labels; put them into class folders"):
         open_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("label", [1.7, -0.1, float("nan")])
-def test_a_label_outside_its_range_is_refused(tmp_path: Path, label: float) -> None:
+def test_label_outside_its_range_is_refused(tmp_path: Path, label: float) -> None:
     root = mass_files(tmp_path / "lens_data", [0.02, label, 0.03])
     with pytest.raises(DataError, match=r"1 labels are not mass fractions.*image_1\.npy"):
         open_dataset(root)
 
 
-def test_the_other_task_is_refused(tree: Tree, tmp_path: Path) -> None:
+def test_dataset_of_the_other_task_is_refused(tree: Tree, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds classes; use --task classification"):
         open_dataset(tree({"a": 3, "b": 3}), task="regression")
 
 
-def test_a_gray_picture_among_colors_has_them_all_alike(tmp_path: Path) -> None:
+def test_gray_image_in_color_dataset_has_equal_channels(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -180,7 +182,7 @@ def test_a_gray_picture_among_colors_has_them_all_alike(tmp_path: Path) -> None:
         np.testing.assert_array_equal(data.images[row], gray.astype(np.float32))
 
 
-def test_color_is_found_in_the_second_class_too(tmp_path: Path) -> None:
+def test_color_is_detected_in_the_second_class(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, channels in (("a", 1), ("b", 3)):
         (tmp_path / name).mkdir()
@@ -189,7 +191,7 @@ def test_color_is_found_in_the_second_class_too(tmp_path: Path) -> None:
     assert open_dataset(tmp_path).images.shape == (50, 3, 8, 8)
 
 
-def test_two_that_pack_the_same_folder_do_not_meet(tree: Tree) -> None:
+def test_two_processes_may_pack_the_same_folder(tree: Tree) -> None:
     root = tree({"a": 300, "b": 300})
     script = "import sys; from halometry import open_dataset; d = open_dataset(sys.argv[1]);"
     script += "print(float(d.images.sum()))"
@@ -201,7 +203,7 @@ def test_two_that_pack_the_same_folder_do_not_meet(tree: Tree) -> None:
     assert [p.suffix for p in cache_folder().iterdir()] == [".h5"]
 
 
-def test_a_cache_that_cannot_be_written_is_said(
+def test_unwritable_cache_is_reported(
     tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -210,7 +212,7 @@ def test_a_cache_that_cannot_be_written_is_said(
         open_dataset(tree({"a": 6, "b": 6}))
 
 
-def test_what_a_killed_process_left_in_the_cache_goes_after_a_day(tree: Tree) -> None:
+def test_stale_partial_files_in_the_cache_are_removed(tree: Tree) -> None:
     cache_folder().mkdir(parents=True, exist_ok=True)
     old, new = (cache_folder() / f"packed-{name}.h5.partial" for name in ("old", "new"))
     for path in (old, new):
@@ -220,13 +222,13 @@ def test_what_a_killed_process_left_in_the_cache_goes_after_a_day(tree: Tree) ->
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_a_single_picture_is_no_set(tmp_path: Path) -> None:
+def test_single_image_is_not_a_dataset(tmp_path: Path) -> None:
     np.save(tmp_path / "1.npy", image())
     with pytest.raises(DataError, match="is a single file; give a store or a folder"):
         open_dataset(tmp_path / "1.npy")
 
 
-def test_the_real_folders_are_read(shared_data: Path) -> None:
+def test_shared_datasets_are_read(shared_data: Path) -> None:
     data = open_dataset(shared_data / "common_test_1")
     assert data.class_names == ("no", "sphere", "vort")
     assert len(data) == 18
@@ -235,7 +237,7 @@ def test_the_real_folders_are_read(shared_data: Path) -> None:
     assert color.images.dtype == np.float32
 
 
-def test_a_copy_is_the_same_set_and_a_change_makes_another(tree: Tree, tmp_path: Path) -> None:
+def test_fingerprint_is_that_of_a_copy_and_changes_with_content(tree: Tree, tmp_path: Path) -> None:
     root = tree({"a": 6, "b": 6})
     first = open_dataset(root)
     shutil.copytree(root, tmp_path / "copy", copy_function=shutil.copyfile)
@@ -246,7 +248,7 @@ def test_a_copy_is_the_same_set_and_a_change_makes_another(tree: Tree, tmp_path:
     assert swapped.fingerprint != first.fingerprint
 
 
-def test_the_folder_says_the_class_whatever_a_file_carries(tmp_path: Path) -> None:
+def test_class_folder_overrides_label_in_file(tmp_path: Path) -> None:
     for k, name in enumerate(("a", "b")):
         (tmp_path / name).mkdir()
         for i in range(6):

@@ -1,4 +1,4 @@
-"""Pictures of presets, sets and folders, and what cannot be drawn."""
+"""Montages of presets, datasets and folders."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from halometry.errors import DataError, StorageError, UsageError
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
-def test_show_draws_a_preset(tmp_path: Path, suffix: str) -> None:
+def test_show_draws_preset(tmp_path: Path, suffix: str) -> None:
     path = show("demo_classification", tmp_path / f"m.{suffix}", count=3)
     assert path is not None
     assert path.stat().st_size > 1000
 
 
-def test_show_draws_a_set_and_a_folder(lenses: Path, shared_data: Path, tmp_path: Path) -> None:
+def test_show_draws_dataset_and_folder(lenses: Path, shared_data: Path, tmp_path: Path) -> None:
     for i, what in enumerate((lenses, shared_data / "common_test_1")):
         path = show(what, tmp_path / f"{i}.png", count=6)
         assert path is not None
@@ -28,7 +28,9 @@ def test_show_draws_a_set_and_a_folder(lenses: Path, shared_data: Path, tmp_path
             assert np.asarray(picture.convert("L")).std() > 10
 
 
-def test_show_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_show_logs_skipped_and_omitted_images(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", logger="halometry")
     (tmp_path / "0.npy").write_bytes(b"no image")
     for i, side in enumerate((20, 30, 30), start=1):
@@ -39,7 +41,7 @@ def test_show_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "the first 2 of 4 images; see --count" in caplog.text
 
 
-def test_show_knows_what_was_meant(tmp_path: Path) -> None:
+def test_show_refuses_invalid_arguments(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither a file or folder nor a preset; did you mean"):
         show("common_test1", tmp_path / "x.png")
     (tmp_path / "empty").mkdir()
@@ -49,7 +51,7 @@ def test_show_knows_what_was_meant(tmp_path: Path) -> None:
         show("model_1", tmp_path / "x.png", count=0)
 
 
-def test_a_picture_that_cannot_be_drawn_is_said(
+def test_show_reports_unknown_format_and_missing_screen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UsageError, match=r"m\.xyz: cannot draw a '\.xyz' file; use \.png, \.svg"):
@@ -60,9 +62,7 @@ def test_a_picture_that_cannot_be_drawn_is_said(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_figure_is_written_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_figure_is_written_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m.png"
     path.write_text("earlier")
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import socket
-
 import pytest
 import torch
 from torch import nn
@@ -64,7 +62,7 @@ def test_pretrained_weights_that_cannot_be_fetched_are_a_clear_error(
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no route")
 
-    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UnavailableError, match=r"ImageNet weights of 'resnet18'.*--no-pretrained"):
         create_backbone("resnet18", channels=1, pretrained=True)

@@ -17,11 +17,9 @@ from halometry.errors import (
     DataError,
     HalometryError,
     RunError,
-    StorageError,
     UsageError,
 )
 from halometry.evaluation.figures import learning_figure
-from halometry.io import atomic_write
 from halometry.runs.run import HISTORY, METRICS, WEIGHTS, load_run, read_config, write_config
 from halometry.training.module import Learner
 from halometry.training.train import train
@@ -291,16 +289,3 @@ def test_damaged_run_folders_are_refused(run: Path, tmp_path: Path) -> None:
     (copy / "config.yaml").write_text(config + "\nmistake: 1\n")
     with pytest.raises(RunError, match="unknown key 'mistake'"):
         load_run(copy)
-
-
-def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("earlier")
-    with (
-        pytest.raises(StorageError, match=r"a\.txt: cannot be written \(No space left"),
-        atomic_write(path) as partial,
-    ):
-        partial.write_text("half")
-        raise OSError(28, "No space left on device")
-    assert path.read_text() == "earlier"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

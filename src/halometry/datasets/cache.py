@@ -1,4 +1,4 @@
-"""Many small files packed once into a store beside the user's caches."""
+"""Cache of datasets in folders: their files, packed into one store."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from halometry.datasets.store import StoreWriter, open_store
 from halometry.errors import DataError, ReadError, StorageError
 from halometry.log import logger, track
 
-MAX_FILES_PROBED = 20  # files that may tell what a set is like
-IMAGES_PER_WRITE = 256  # images written at a time
-STALE_AFTER_SECONDS = 24 * 3600  # seconds
-CACHE_VERSION = "2"  # of the packing: a change makes old caches unused
+MAX_FILES_PROBED = 20  # to find the shape of the images
+IMAGES_PER_WRITE = 256
+STALE_AFTER_SECONDS = 24 * 3600
+CACHE_VERSION = "2"  # version of the packing; files of other versions are not used
 
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """Where the cache is and how much it holds, in bytes."""
+    """Path of the cache and its size in bytes."""
 
     path: str
     bytes: int
 
 
 def cache_folder() -> Path:
-    """`$HALOMETRY_CACHE`, or the user's cache folder."""
+    """Folder of the cache: `$HALOMETRY_CACHE`, or the user's cache folder."""
     return Path(os.environ.get("HALOMETRY_CACHE") or user_cache_dir("halometry"))
 
 
 def cache_info() -> CacheInfo:
-    """Where the cache is and how much it holds."""
+    """Return the path of the cache and its size."""
     folder = cache_folder()
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     return CacheInfo(str(folder), size)
 
 
 def _remove_stale_files() -> None:
-    """Remove what was left half-packed by a process that was killed, a day ago or more."""
+    """Remove partial files that are a day old; the processes that wrote them were killed."""
     for path in cache_folder().glob("packed-*.partial"):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > STALE_AFTER_SECONDS:
@@ -55,7 +55,14 @@ def _remove_stale_files() -> None:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file of a set: its path below the root, class index or -1, size and time of change."""
+    """File of a dataset in a folder.
+
+    Attributes:
+        name: path from the root of the dataset.
+        label: class index, or -1.
+        size: size in bytes.
+        changed: time of the last change, in nanoseconds.
+    """
 
     name: str
     label: int
@@ -64,7 +71,7 @@ class FileEntry:
 
 
 def cache_key(root: Path, entries: Sequence[FileEntry]) -> str:
-    """Changes when a file is added, removed, renamed or written anew."""
+    """Hash that changes when a file is added, removed, renamed or changed."""
     listing = hashlib.sha256(f"{CACHE_VERSION}\n{root.resolve()}\n".encode())
     for entry in entries:
         listing.update(f"{entry.name}\0{entry.label}\0{entry.size}\0{entry.changed}\n".encode())
@@ -72,15 +79,18 @@ def cache_key(root: Path, entries: Sequence[FileEntry]) -> str:
 
 
 def pack_files(root: Path, entries: Sequence[FileEntry], task: Task) -> Path:
-    """The store that holds the images of these files; they are read only if it is not there.
+    """Pack files into a store in the cache, unless it exists.
 
     Args:
-        root: folder of the set.
+        root: folder of the dataset.
         entries: its files.
-        task: `regression` takes the labels that the files carry.
+        task: type of the labels; for `regression` they are read from the files.
+
+    Returns:
+        Path of the store.
 
     Raises:
-        DataError: a bad file (named, with the reason, and how many more), or mixed shapes.
+        DataError: a file cannot be read, or the images have different shapes.
         StorageError: the cache cannot be written.
     """
     store = cache_folder() / f"packed-{cache_key(root, entries)}.h5"
@@ -89,7 +99,7 @@ def pack_files(root: Path, entries: Sequence[FileEntry], task: Task) -> Path:
             open_store(store).close()
             return store
         except DataError:
-            store.unlink()  # half-written by an older program, or damaged
+            store.unlink()  # damaged, or of an older format
     _remove_stale_files()
     try:
         _pack(store, root, entries, task)
@@ -101,13 +111,12 @@ def pack_files(root: Path, entries: Sequence[FileEntry], task: Task) -> Path:
 
 
 def _pack(store: Path, root: Path, entries: Sequence[FileEntry], task: Task) -> None:
-    first = _reference_image(root, entries)
+    reference = _reference_image(root, entries)
     bad: list[ReadError] = []
-    by_folder = task == "classification"
     writer = StoreWriter(
         store,
         count=len(entries),
-        shape=first.pixels.shape,
+        shape=reference.pixels.shape,
         dtype="float32",
         task=task,
         compress=False,
@@ -115,17 +124,18 @@ def _pack(store: Path, root: Path, entries: Sequence[FileEntry], task: Task) -> 
     with writer, track(f"packing {root}", len(entries)) as progress:
         for start in range(0, len(entries), IMAGES_PER_WRITE):
             part = entries[start : start + IMAGES_PER_WRITE]
-            images = np.zeros((len(part), *first.pixels.shape), np.float32)
+            images = np.zeros((len(part), *reference.pixels.shape), np.float32)
             labels = np.zeros(len(part), np.float64 if task == "regression" else np.int64)
             for i, entry in enumerate(part):
                 try:
                     image = read_image(root / entry.name)
-                    _check(image, first, task)
+                    _check_image(image, reference, task)
                 except ReadError as error:
                     bad.append(error)
                     continue
-                images[i] = image.pixels  # a gray one is repeated where the set has color
-                labels[i] = entry.label if image.label is None or by_folder else image.label
+                images[i] = image.pixels  # a gray image is repeated if the others have color
+                label = image.label if task == "regression" else entry.label
+                labels[i] = entry.label if label is None else label
             writer.write(start, images, labels)
             progress.advance(len(part))
         if bad:
@@ -137,13 +147,13 @@ def _pack(store: Path, root: Path, entries: Sequence[FileEntry], task: Task) -> 
 
 def _bad_files_message(bad: list[ReadError]) -> str:
     more = f" (and {len(bad) - 1} more bad files)" if len(bad) > 1 else ""
-    return f"{bad[0]}{more}; mend or remove it and try again"
+    return f"{bad[0]}{more}; correct or remove it and try again"
 
 
 def _reference_image(root: Path, entries: Sequence[FileEntry]) -> Image:
-    """The first image that can be read, one with color rather: the others must be like it."""
+    """Image whose shape the others must have: the first that is readable, if possible in color."""
     bad: list[ReadError] = []
-    found: Image | None = None
+    reference: Image | None = None
     everywhere = entries[
         :: max(1, len(entries) // MAX_FILES_PROBED)
     ]  # classes come one after the other
@@ -153,21 +163,21 @@ def _reference_image(root: Path, entries: Sequence[FileEntry]) -> Image:
         except ReadError as error:
             bad.append(error)
             continue
-        if found is None or len(image.pixels) > len(found.pixels):
-            found = image
-        if len(found.pixels) == 3:
+        if reference is None or len(image.pixels) > len(reference.pixels):
+            reference = image
+        if len(reference.pixels) == 3:
             break
-    if found is None:
+    if reference is None:
         raise DataError(_bad_files_message(bad))
-    return found
+    return reference
 
 
-def _check(image: Image, first: Image, task: Task) -> None:
-    channels, *size = first.pixels.shape
+def _check_image(image: Image, reference: Image, task: Task) -> None:
+    channels, *size = reference.pixels.shape
     if len(image.pixels) not in (1, channels) or list(image.pixels.shape[1:]) != size:
         raise ReadError(
             image.path,
-            f"has shape {image.pixels.shape}, but {first.path} has {first.pixels.shape};"
+            f"has shape {image.pixels.shape}, but {reference.path} has {reference.pixels.shape};"
             " all images of a set must have one shape",
         )
     if task == "regression" and image.label is None:

@@ -1,4 +1,4 @@
-"""A labeled set in memory: what every reader gives."""
+"""Labeled datasets: images with labels, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
@@ -22,14 +22,11 @@ from halometry.errors import ConfigError, DataError
 from halometry.log import logger
 from halometry.simulation import Preset
 
-if TYPE_CHECKING:
-    pass
-
-MAX_FINGERPRINT_IMAGES = 64  # images of a set that its fingerprint depends on
+MAX_FINGERPRINT_IMAGES = 64  # that the fingerprint of a dataset depends on
 
 
 class LazyImages:
-    """Images of a store that stay on disk; takes sorted integer arrays, slices, and numbers.
+    """Images of a store that are read when indexed, with a sorted integer array, slice or number.
 
     Args:
         path: the store.
@@ -49,7 +46,7 @@ class LazyImages:
         return to_native_byte_order(self._file["images"][rows])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return LazyImages, (self.path,)  # another process opens the file for itself
+        return LazyImages, (self.path,)  # another process opens the file again
 
     def close(self) -> None:
         self._file.close()
@@ -57,18 +54,18 @@ class LazyImages:
 
 @dataclass(frozen=True)
 class LabeledImages:
-    """Images with labels.
+    """Dataset of images with labels.
 
     Attributes:
-        images: (N, C, H, W), in memory, or on disk where they would not fit.
+        images: (N, C, H, W), in memory, or on disk if they are large.
         labels: class indices int64 (N,), or mass fractions float64 (N,).
-        task: what the labels are.
-        class_names: in the order of the indices; None for regression.
-        names: of the images.
-        source: the path they came from.
-        description: one line on what was found.
-        roles: `train` or `test` for each image where the layout says so, else None.
-        attributes: whatever else is known, such as the preset.
+        task: type of the labels.
+        class_names: in the order of the class indices; None for regression.
+        names: names of the images.
+        source: path of the dataset.
+        description: one line for the user.
+        roles: `train` or `test` for each image if the dataset defines them, else None.
+        attributes: attributes of the store, such as the preset.
     """
 
     images: np.ndarray | LazyImages
@@ -85,18 +82,17 @@ class LabeledImages:
         return len(self.labels)
 
     def display_image(self, row: int) -> np.ndarray:
-        """An image to be looked at (H, W): the mean of its channels, of a mapped set the first."""
+        """Image (H, W) to display: the mean of its channels; of mass maps the first channel."""
         image = np.asarray(self.images[np.array([row])])[0].astype(np.float32)
-        picture: np.ndarray = (
-            image[0] if "mass_map_preset" in self.attributes else image.mean(axis=0)
-        )
-        return picture
+        is_mapped = "mass_map_preset" in self.attributes
+        pixels: np.ndarray = image[0] if is_mapped else image.mean(axis=0)
+        return pixels
 
     @cached_property
     def fingerprint(self) -> str:
-        """The same for a copy of the set elsewhere, another where names, labels or images differ.
+        """Hash of names, labels and images; the same for a copy of the dataset in another place.
 
-        Of a large set, some of the images are looked at.
+        It depends on at most `MAX_FINGERPRINT_IMAGES` of the images.
         """
         digest = hashlib.sha256(repr((self.task, self.images.shape, self.class_names)).encode())
         digest.update("\0".join(self.names).encode())
@@ -107,13 +103,18 @@ class LabeledImages:
 
 
 def to_native_byte_order(values: Any) -> np.ndarray:
-    """An array in this machine's byte order, which files need not have."""
+    """Convert values to an array in the byte order of this machine."""
     array = np.asarray(values)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def read_images(path: Path, size: int) -> np.ndarray | LazyImages:
-    """The images of a store: in memory where they take less than half of what is free."""
+    """Read the images of a store, if they take less than half of the available memory.
+
+    Args:
+        path: the store.
+        size: size of the images in bytes.
+    """
     if size > psutil.virtual_memory().available // 2:
         return LazyImages(path)
     with open_store(path) as file:
@@ -124,22 +125,22 @@ def read_images(path: Path, size: int) -> np.ndarray | LazyImages:
 
 
 def has_parameters(data: LabeledImages, names: Iterable[str]) -> bool:
-    """Whether the store that a set came from tells these true parameters of each of its images.
+    """Whether the store of a dataset has these true parameters, row by row.
 
-    Row by row: so it is for the first images of a store, and not for any other part of it.
+    A dataset may be the first images of its store, but no other part of it.
     """
     if not is_store(data.source):
         return False
     with open_store(data.source) as file:
-        there, labels = file.get("parameters", {}), file["labels"][: len(data)]
-        return all(name in there for name in names) and np.array_equal(labels, data.labels)
+        stored, labels = file.get("parameters", {}), file["labels"][: len(data)]
+        return all(name in stored for name in names) and np.array_equal(labels, data.labels)
 
 
 def check_dataset(data: LabeledImages) -> None:
-    """Refuse a set that nothing can be learnt from.
+    """Check that a dataset can be used for training.
 
     Raises:
-        DataError: no images, a single class, or a label outside its range.
+        DataError: it has no images, a single class, or a label outside its range.
     """
     if len(data) == 0:
         raise DataError(f"{data.source}: holds no images")
@@ -165,19 +166,19 @@ def check_dataset(data: LabeledImages) -> None:
 
 
 def preset_from_dataset(data: LabeledImages) -> Preset | None:
-    """The preset a set was simulated from; None where it was not, or names files not here."""
+    """Preset of a simulated dataset; None for others, or if files of the preset are missing."""
     text = data.attributes.get("preset_yaml")
     if text is None:
         return None
     try:
         return validate(Preset, yaml.safe_load(text), f"the preset in {data.source}")
-    except ConfigError as error:  # one that names files which are not here
-        logger.info(f"no fresh images, nor maps of the mass: {error}")
+    except ConfigError as error:  # it names files that do not exist here
+        logger.info(f"no online images, nor mass maps: {error}")
         return None
 
 
 def take_rows(images: Any, rows: np.ndarray) -> Tensor:
-    """Images (B, C, H, W) at some rows (B,), sorted, of a tensor or of a set on disk."""
+    """Images (B, C, H, W) at sorted rows (B,) of a tensor, an array or `LazyImages`."""
     if isinstance(images, Tensor):
         return images[torch.from_numpy(rows).to(images.device)]
     return torch.from_numpy(np.ascontiguousarray(images[rows]))

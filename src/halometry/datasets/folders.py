@@ -1,8 +1,9 @@
-"""The layouts in which the community keeps its images, recognized as they are."""
+"""Datasets in folders, in the layouts of published datasets."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +18,26 @@ from halometry.errors import DataError, ReadError
 from halometry.log import logger
 
 PUBLISHED_CLASS_ORDERS = (("no", "sphere", "vort"), ("no_sub", "sub"))
-TEST_FOLDERS = ("test", "val")  # in the community's sets, val/ is the test set by custom
+TEST_FOLDERS = ("test", "val")  # val/ is the test set of published datasets
 
 
 def open_folder(path: Path) -> LabeledImages:
     """Open a folder of labeled images.
 
     Args:
-        path: `train/` and `val/` or `test/` with class folders in each; or class folders; or
-            `lens_data/` with, or itself a folder of, object arrays `[image, mass fraction]`.
+        path: a folder with `train/` and `val/` or `test/`, and class folders in each; a folder of
+            class folders; or a folder, perhaps with `lens_data/`, of object arrays
+            `[image, mass fraction]`.
 
     Raises:
-        DataError: no such layout, or files that cannot be used.
+        DataError: the folder has another layout, or a file cannot be used.
     """
     held_out = next((name for name in TEST_FOLDERS if (path / name).is_dir()), None)
     if (path / "train").is_dir() and held_out and _class_folders(path / "train"):
         if held_out == "test" and (path / "val").is_dir():
             logger.info(
-                f"{path}: test/ is the test set; val/ is not used, a tenth of train/ takes its part"
+                f"{path}: test/ is the test set; val/ is not used, and a tenth of train/ is for"
+                " validation"
             )
         return _classes(path, ("train", held_out))
     if (path / "lens_data").is_dir():
@@ -51,9 +54,9 @@ def open_folder(path: Path) -> LabeledImages:
 
 
 def _class_folders(path: Path) -> list[str]:
-    """Names of the folders with images in them, the published order first."""
-    with os.scandir(path) as found:
-        folders = [f.name for f in found if f.is_dir() and not f.name.startswith(".")]
+    """Names of the folders that contain images, in the published order if there is one."""
+    with os.scandir(path) as items:
+        folders = [f.name for f in items if f.is_dir() and not f.name.startswith(".")]
     classes = [name for name in folders if _has_image(path / name)]
     for order in PUBLISHED_CLASS_ORDERS:
         if set(classes) == set(order):
@@ -62,27 +65,33 @@ def _class_folders(path: Path) -> list[str]:
 
 
 def _has_image(path: Path) -> bool:
-    with os.scandir(path) as found:
-        return any(_is_image(f.name) for f in found)
+    with os.scandir(path) as items:
+        return any(_is_image(f.name) for f in items)
 
 
 def _is_image(name: str) -> bool:
     return is_readable(name) and not name.startswith(".")
 
 
-def _scan(root: Path, below: str, label: int) -> list[FileEntry]:
-    """The images directly in one folder, in natural order."""
+def _scan(root: Path, folder: str, label: int) -> list[FileEntry]:
+    """Images directly in one folder, in natural order.
+
+    Args:
+        root: folder of the dataset.
+        folder: path from there.
+        label: class index of the images.
+    """
     entries = []
-    with os.scandir(root / below) as found:
-        for file in found:
+    with os.scandir(root / folder) as files:
+        for file in files:
             if _is_image(file.name):
                 try:
                     status = file.stat()
-                except OSError as error:  # a link to nowhere
+                except OSError as error:  # a link without a target
                     raise DataError(
-                        f"{file.path}: cannot be read ({error.strerror}); mend or remove it"
+                        f"{file.path}: cannot be read ({error.strerror}); correct or remove it"
                     ) from error
-                name = str(Path(below) / file.name)
+                name = str(Path(folder) / file.name)
                 entries.append(FileEntry(name, label, status.st_size, status.st_mtime_ns))
     return sorted(entries, key=lambda entry: natural_sort_key(entry.name))
 
@@ -102,23 +111,24 @@ def _classes(root: Path, parts: tuple[str, ...]) -> LabeledImages:
     entries: list[FileEntry] = []
     roles: list[str] = []
     for part in parts:
-        there = _class_folders(root / part)
-        if set(there) != set(names):
+        part_names = _class_folders(root / part)
+        if set(part_names) != set(names):
             raise DataError(
-                f"{root / part}: has classes {', '.join(there) or 'none'},"
+                f"{root / part}: has classes {', '.join(part_names) or 'none'},"
                 f" {root / parts[0]} has {', '.join(names)}"
             )
         for label, name in enumerate(names):
-            found = _scan(root, str(Path(part) / name), label)
-            entries += found
-            roles += ["train" if part in ("", "train") else "test"] * len(found)
+            images = _scan(root, str(Path(part) / name), label)
+            entries += images
+            roles += ["train" if part in ("", "train") else "test"] * len(images)
     data = _load(root, entries, "classification", tuple(names))
     if len(parts) == 1:
         return _with_description(data, f"{len(entries):,} images in class folders", None)
-    for_training = roles.count("train")
-    where = f"{for_training:,} images in train/, {len(roles) - for_training:,} in {parts[1]}/"
-    custom = " (the test set by custom)" if parts[1] == "val" else " (the test set)"
-    return _with_description(data, where + custom, np.array(roles))
+    n_train = roles.count("train")
+    content = (
+        f"{n_train:,} images in train/, {len(roles) - n_train:,} in {parts[1]}/ (the test set)"
+    )
+    return _with_description(data, content, np.array(roles))
 
 
 def _masses(root: Path) -> LabeledImages:
@@ -128,11 +138,11 @@ def _masses(root: Path) -> LabeledImages:
     try:
         labeled = read_image(root / entries[0].name).label is not None
     except ReadError:
-        labeled = True  # packing says what is wrong with it
+        labeled = True  # packing reports the error
     if not labeled:
         raise DataError(
-            f"{root}: its images have no labels; put them into class folders to train or judge,"
-            " or use 'predict'"
+            f"{root}: its images have no labels; put them into class folders to train or"
+            " evaluate, or use 'predict'"
         )
     data = _load(root, entries, "regression", None)
     return _with_description(data, f"{len(entries):,} object arrays", None)
@@ -156,9 +166,9 @@ def _load(
     )
 
 
-def _with_description(data: LabeledImages, found: str, roles: np.ndarray | None) -> LabeledImages:
-    from dataclasses import replace
-
+def _with_description(data: LabeledImages, content: str, roles: np.ndarray | None) -> LabeledImages:
     _, channels, height, width = data.images.shape
-    of = f"classes {', '.join(data.class_names)}" if data.class_names else "mass fractions"
-    return replace(data, description=f"{found}, {channels} x {height} x {width}, {of}", roles=roles)
+    labels = f"classes {', '.join(data.class_names)}" if data.class_names else "mass fractions"
+    return replace(
+        data, description=f"{content}, {channels} x {height} x {width}, {labels}", roles=roles
+    )

@@ -1,4 +1,4 @@
-"""A user's own files, one after the other: what can be read and what cannot."""
+"""Images that a user gives: files, folders, stores and arrays, one after the other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ImageInput = str | Path | np.ndarray | Sequence[str | Path] | Sequence[np.ndarra
 
 
 def natural_sort_key(name: str) -> list[tuple[int, int, str]]:
-    """A key that sorts 2 before 10.
+    """Key that sorts names by the numbers in them, 2 before 10.
 
     Example:
         >>> sorted(["10.npy", "2.npy"], key=natural)
@@ -34,36 +34,40 @@ def natural_sort_key(name: str) -> list[tuple[int, int, str]]:
 
 
 def find_files(path: Path) -> list[Path]:
-    """The images and stores below a path, in natural order; a file is itself.
+    """Find the images and stores below a folder, in natural order; a file is returned as it is.
 
-    Shards are left to the index beside their folder, which has all their images.
+    Shards are left out if their index is beside their folder: it has all their images.
     """
     if not path.is_dir():
         return [path]
     visible = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-    below = (p for p in visible if p.parent == path or not _in_an_index(p))
-    found = [p for p in below if is_readable(p.name) or p.suffix in (".h5", ".hdf5")]
-    return sorted(found, key=lambda p: natural_sort_key(str(p)))
+    files = [
+        p
+        for p in visible
+        if (is_readable(p.name) or p.suffix in (".h5", ".hdf5"))
+        and (p.parent == path or not _is_indexed_shard(p))
+    ]
+    return sorted(files, key=lambda p: natural_sort_key(str(p)))
 
 
-def _in_an_index(file: Path) -> bool:
+def _is_indexed_shard(file: Path) -> bool:
     folder = file.parent
     indices = (folder.with_suffix(suffix) for suffix in (".h5", ".hdf5"))
     return folder.suffix == ".shards" and any(index.is_file() for index in indices)
 
 
 def count_images(paths: Sequence[str | Path]) -> int:
-    """How many images `iter_images` will give; a file that cannot be read counts as one."""
+    """Number of images that `iter_images` yields; a file that cannot be read counts as one."""
     return sum(_count_stored(file) if is_store(file) else 1 for file in _unique_files(paths))
 
 
 def _unique_files(paths: Sequence[str | Path]) -> list[Path]:
-    """The files below some paths, which may lie in each other."""
-    found: dict[str, Path] = {}
+    """Files below paths, each once; a path may be inside another."""
+    files: dict[str, Path] = {}
     for path in paths:
         for file in find_files(Path(path)):
-            found.setdefault(os.path.abspath(file), file)
-    return list(found.values())
+            files.setdefault(os.path.abspath(file), file)
+    return list(files.values())
 
 
 def _count_stored(file: Path) -> int:
@@ -74,33 +78,38 @@ def _count_stored(file: Path) -> int:
         return 1
 
 
-def read_inputs(given: ImageInput, channels: int) -> tuple[Iterator[Image | ReadError], int]:
-    """The images that a user gives, and how many there are; for a bad one the error instead.
+def read_inputs(inputs: ImageInput, channels: int) -> tuple[Iterator[Image | ReadError], int]:
+    """Read the images that a user gives.
 
     Args:
-        given: files, folders (searched through) and stores; or an array of one image, (H, W) or
-            (C, H, W) with C 1 or 3, of several, (B, H, W) or (B, C, H, W), or a list of such
-            images; PyTorch's arrays on the CPU do, too.
-        channels: that images are to have: of one, three maps are three images; of three, one.
+        inputs: files, folders (searched recursively) and stores; or an array of one image, (H, W)
+            or (C, H, W) with C 1 or 3, or of several images, (B, H, W) or (B, C, H, W); or a list
+            of such images. Tensors on the CPU are taken as arrays.
+        channels: number of channels of an image, which decides whether an array (3, H, W) is
+            three images or one.
+
+    Returns:
+        Iterator over the images, with an error instead of an image that cannot be read; and the
+        number of images.
 
     Raises:
-        DataError: there are none.
-        UsageError: what is given is something else.
+        DataError: there are no images.
+        UsageError: `inputs` is something else.
     """
-    if _is_array(given):
-        whole = np.asarray(given)
-        given = [*whole] if _holds_several(whole, channels) else [whole]
-        if not given:
+    if _is_array(inputs):
+        array = np.asarray(inputs)
+        inputs = [*array] if _has_several_images(array, channels) else [array]
+        if not inputs:
             raise DataError("the array holds no images")
-    if isinstance(given, str | Path):
-        given = [given]
-    if not isinstance(given, Iterable):
-        raise UsageError(f"give paths of images or an array, not {type(given).__name__}")
-    several = [*given]
-    if several and all(map(_is_array, several)):
-        return _from_arrays([np.asarray(array) for array in several]), len(several)
-    paths = [Path(item) for item in several if isinstance(item, str | Path)]
-    if len(paths) < len(several):
+    if isinstance(inputs, str | Path):
+        inputs = [inputs]
+    if not isinstance(inputs, Iterable):
+        raise UsageError(f"give paths of images or an array, not {type(inputs).__name__}")
+    items = [*inputs]
+    if items and all(map(_is_array, items)):
+        return _from_arrays([np.asarray(item) for item in items]), len(items)
+    paths = [Path(item) for item in items if isinstance(item, str | Path)]
+    if len(paths) < len(items):
         raise UsageError("give paths of images, or arrays, but nothing else and not both")
     total = count_images(paths)
     if total == 0:
@@ -109,16 +118,16 @@ def read_inputs(given: ImageInput, channels: int) -> tuple[Iterator[Image | Read
 
 
 def _is_array(item: object) -> bool:
-    """Whether it can become an array of numbers; a column of paths cannot."""
+    """Whether an object is an array of numbers, or can be converted to one."""
     if not hasattr(item, "__array__"):
         return False
     try:
         return np.asarray(item).dtype.kind in "biuf"
-    except (TypeError, RuntimeError) as error:  # of PyTorch's on a GPU, or with a gradient
+    except (TypeError, RuntimeError) as error:  # a tensor on a GPU, or with a gradient
         raise UsageError(f"cannot be read as an array of images: {error}") from error
 
 
-def _holds_several(array: np.ndarray, channels: int) -> bool:
+def _has_several_images(array: np.ndarray, channels: int) -> bool:
     if array.ndim != 3:
         return array.ndim == 4
     return array.shape[0] not in (1, channels) and array.shape[2] not in (1, 3)
@@ -133,10 +142,13 @@ def _from_arrays(arrays: list[np.ndarray]) -> Iterator[Image | ReadError]:
 
 
 def iter_images(paths: Sequence[str | Path]) -> Iterator[Image | ReadError]:
-    """Every image of files, folders and stores, once; for a bad file the error instead.
+    """Read the images of files, folders and stores, each once.
 
     Args:
-        paths: files, folders (searched through), stores.
+        paths: files, folders (searched recursively) and stores.
+
+    Yields:
+        Each image, or the error if it cannot be read.
     """
     for file in _unique_files(paths):
         if is_store(file):
@@ -155,8 +167,8 @@ def _from_store(file: Path) -> Iterator[Image | ReadError]:
                 images, labels = store["images"], store["labels"][:]
             except (OSError, RuntimeError) as error:
                 raise DataError(f"{file}: is damaged") from error
-            masses = store.attrs.get("task") == "regression"
-            mapped = store.attrs.get("mass_map_preset")
+            is_regression = store.attrs.get("task") == "regression"
+            mass_map_preset = store.attrs.get("mass_map_preset")
             for i, label in enumerate(labels):
                 name = f"{file}#{i}"
                 try:
@@ -164,9 +176,10 @@ def _from_store(file: Path) -> Iterator[Image | ReadError]:
                 except (OSError, RuntimeError):
                     yield ReadError(name, "is damaged")
                     continue
-                if (fault := pixel_problem(pixels)) is not None:
-                    yield ReadError(name, fault)
+                if (problem := pixel_problem(pixels)) is not None:
+                    yield ReadError(name, problem)
                 else:
-                    yield Image(pixels, float(label) if masses else None, name, mapped)
+                    mass_fraction = float(label) if is_regression else None
+                    yield Image(pixels, mass_fraction, name, mass_map_preset)
     except DataError as error:
         yield ReadError(file, str(error).removeprefix(f"{file}: "))

@@ -1,10 +1,9 @@
-"""NumPy files, object arrays among them, read without executing anything they hold.
+"""Reader of NumPy files and of object arrays, without executing their content.
 
-The published mass set keeps `[image, mass fraction]` as NumPy object arrays, which are pickles,
-and a pickle is a program. `numpy.load(..., allow_pickle=True)` would run it. Here the few
-operations that NumPy itself writes for arrays and numbers are interpreted over
-`pickletools.genops`; names in the file are compared with a short list and never looked up, and
-nothing else is admitted.
+The published mass dataset stores `[image, mass fraction]` as NumPy object arrays, which are
+pickles. A pickle is a program, and `numpy.load(..., allow_pickle=True)` would run it. This module
+interprets only the pickle operations that NumPy writes for arrays and numbers, read with
+`pickletools.genops`. Names in the file are compared with a short list and never imported.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ NUMBER_KINDS = "biuf"
 
 
 class UnreadableError(Exception):
-    """A file that holds something else than arrays and numbers, or is damaged; the reason."""
+    """Reason why a file cannot be read: it is damaged, or has content that is not allowed."""
 
 
 def read_npy(path: Path) -> np.ndarray | list[Any]:
-    """What a `.npy` file holds.
+    """Read a `.npy` file.
 
     Args:
         path: the file.
 
     Returns:
-        A numeric array, or for an object array its elements: arrays, numbers, or lists of these.
+        A numeric array; for an object array its elements: arrays, numbers, or lists of these.
 
     Raises:
-        Refused: damaged, too large, or holding anything else.
+        UnreadableError: the file is damaged, too large, or has other content.
         OSError: the file cannot be opened.
     """
     content = path.read_bytes()
@@ -53,7 +52,7 @@ def read_npy(path: Path) -> np.ndarray | list[Any]:
         shape, fortran, dtype = read(file)
     except UnreadableError:
         raise
-    except Exception as error:  # the header is parsed as a literal, which can fail in many ways
+    except Exception as error:  # parsing of the header can fail in many ways
         raise UnreadableError("is not a NumPy file, or its header is damaged") from error
     rest = content[file.tell() :]
     if dtype.hasobject:
@@ -64,7 +63,7 @@ def read_npy(path: Path) -> np.ndarray | list[Any]:
 def _array(
     data: bytes | bytearray, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]
 ) -> np.ndarray:
-    """An array from its bytes, whose number is checked before anything is allocated."""
+    """Array from its bytes; their number is checked before memory is allocated."""
     if dtype.kind not in NUMBER_KINDS or dtype.names:
         raise UnreadableError(f"holds values of type {dtype}, not numbers")
     count = _count(shape)
@@ -77,13 +76,13 @@ def _array(
 
 
 def _count(shape: tuple[int, ...]) -> int:
-    """How many values an array of a shape has, found without large numbers or allocations."""
+    """Number of values in an array of a shape; checked before any number gets large."""
     if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS:
-        raise UnreadableError("says its shape is one that no image has")
+        raise UnreadableError("has a shape that no image has")
     count = 1
     for n in shape:
         if type(n) is not int or n < 0:
-            raise UnreadableError("says its shape is one that cannot be")
+            raise UnreadableError("has an invalid shape")
         if n > MAX_PIXELS or count * n > MAX_PIXELS:
             raise UnreadableError(f"says it holds more than {MAX_PIXELS:,} values")
         count *= n
@@ -100,7 +99,7 @@ def _object_array(data: bytes, shape: tuple[int, ...]) -> list[Any]:
 
 
 class ArrayBuilder:
-    """An array under construction: made empty, then given its type, shape and content."""
+    """Array under construction: first empty, then with type, shape and content."""
 
     def __init__(self) -> None:
         self.items: list[Any] | None = None
@@ -108,14 +107,14 @@ class ArrayBuilder:
 
 
 class GlobalName:
-    """The name of something in Python, as text."""
+    """Name of a Python object, as text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
 
 class DTypeBuilder:
-    """A NumPy type under construction."""
+    """NumPy type under construction."""
 
     def __init__(self, code: str) -> None:
         if not isinstance(code, str) or len(code) > 4 or code[:1] not in (*NUMBER_KINDS, "O"):
@@ -140,7 +139,7 @@ ALLOWED_NAMES |= {"_codecs encode", "__builtin__ bytes", "builtins bytes"}
 
 
 class PickleInterpreter:
-    """A machine for the few pickle operations that arrays and numbers need.
+    """Interpreter of the pickle operations that arrays and numbers need.
 
     Args:
         data: the pickle.
@@ -150,14 +149,14 @@ class PickleInterpreter:
         self.data = data
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.made = 0  # bytes; a pickle could ask for the same ones again and again
+        self.decoded_bytes = 0  # limited, because a pickle could decode the same text repeatedly
 
     def run(self) -> Any:
-        """The value the pickle describes.
+        """Return the value that the pickle describes.
 
         Raises:
-            Refused: it describes anything but arrays, numbers, lists and tuples of these, or
-                is damaged.
+            UnreadableError: it describes something other than arrays, numbers, and lists and
+                tuples of these, or it is damaged.
         """
         try:
             for count, (operation, argument, _) in enumerate(pickletools.genops(self.data)):
@@ -168,7 +167,7 @@ class PickleInterpreter:
                 self._do(operation.name, argument)
         except UnreadableError:
             raise
-        except Exception as error:  # genops and a wrong stack fail in many ways
+        except Exception as error:  # genops and stack operations can fail in many ways
             raise UnreadableError("is truncated or damaged") from error
         raise UnreadableError("is truncated or damaged")
 
@@ -188,7 +187,7 @@ class PickleInterpreter:
             attribute, module = stack.pop(), stack.pop()
             stack.append(self._name(f"{module} {attribute}"))
         elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            self.memo[argument] = stack[-1]  # a dict: an absurd index costs nothing
+            self.memo[argument] = stack[-1]  # a dict: a huge index needs no memory
         elif name == "MEMOIZE":
             self.memo[len(self.memo)] = stack[-1]
         elif name in ("GET", "BINGET", "LONG_BINGET"):
@@ -228,22 +227,22 @@ class PickleInterpreter:
         target.extend(items)
 
     def reduce(self) -> None:
-        arguments, called = self.stack.pop(), self.stack.pop()
-        if not isinstance(called, GlobalName):
+        arguments, function = self.stack.pop(), self.stack.pop()
+        if not isinstance(function, GlobalName):
             raise UnreadableError("is damaged")
-        self.stack.append(self._call(called.text, arguments))
+        self.stack.append(self._call(function.text, arguments))
 
     def _call(self, name: str, arguments: tuple[Any, ...]) -> Any:
         if name == "dtype":
             return DTypeBuilder(arguments[0])
         if name == "_reconstruct":
             return ArrayBuilder()
-        if name == "encode":  # how protocol 2 writes bytes
+        if name == "encode":  # bytes in protocol 2
             text, encoding = arguments
             if encoding != "latin1" or not isinstance(text, str):
                 raise UnreadableError("is damaged")
-            self.made += len(text)
-            if self.made > len(self.data):
+            self.decoded_bytes += len(text)
+            if self.decoded_bytes > len(self.data):
                 raise UnreadableError("asks for more bytes than it has")
             return text.encode("latin1")
         if name == "bytes" and arguments == ():
@@ -257,9 +256,9 @@ class PickleInterpreter:
             raw, kind, shape, order = arguments
             if not isinstance(raw, bytes | bytearray):
                 raise UnreadableError("is damaged")
-            made = ArrayBuilder()
-            made.array = _array(raw, shape, order == "F", kind.dtype)
-            return made
+            builder = ArrayBuilder()
+            builder.array = _array(raw, shape, order == "F", kind.dtype)
+            return builder
         raise UnreadableError(f"holds a call to {name:.60}; only arrays and numbers are read")
 
     def build(self) -> None:
@@ -279,7 +278,7 @@ class PickleInterpreter:
             raise UnreadableError("is damaged")
 
     def _finished(self, value: Any, keep: bool = False) -> Any:
-        """A value that may leave the machine: a number, an array, or the outer object array."""
+        """Check a result: it must be a number, an array, or the outer object array."""
         if isinstance(value, ArrayBuilder):
             if value.array is not None:
                 return value.array
@@ -299,19 +298,11 @@ CONSTANT_OPERATIONS: dict[str, Any] = {
     "NEWFALSE": False,
     "EMPTY_TUPLE": (),
 }
-VALUE_OPERATIONS = {
-    "INT",
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "LONG",
-    "LONG1",
-    "LONG4",
-    "FLOAT",
-    "BINFLOAT",
-}
-VALUE_OPERATIONS |= {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8", "STRING", "BINSTRING"}
-VALUE_OPERATIONS |= {"SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+NUMBERS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
+BYTES = {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"}
+STRINGS = {"STRING", "BINSTRING", "SHORT_BINSTRING"}
+UNICODE = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+VALUE_OPERATIONS = NUMBERS | BYTES | STRINGS | UNICODE
 STACK_OPERATIONS = {
     "EMPTY_LIST": lambda m: m.stack.append([]),
     "LIST": lambda m: m.stack.append(m.since_mark()),

@@ -1,4 +1,4 @@
-"""Open a labeled set, from a store or from folders of images."""
+"""Opening of labeled datasets, from stores or folders of images."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from halometry.datasets.store import is_store, open_store, read_attributes
 from halometry.errors import DataError, UsageError, did_you_mean
 from halometry.log import with_progress
 
-IMAGES_PER_CHECK = 1024  # images looked at together
+IMAGES_PER_CHECK = 1024
 
 
 @with_progress
 def open_dataset(
     path: str | Path, task: Task | None = None, *, progress: bool = True
 ) -> LabeledImages:
-    """Open a labeled set.
+    """Open a labeled dataset.
 
     Args:
-        path: a store, or a folder in one of the layouts of the documentation's page on formats:
-            class folders, perhaps under `train` and `val` or `test`, or object arrays with a
-            mass fraction each.
-        task: raise if the labels are of the other kind.
+        path: a store, or a folder in a layout of the documentation's page on formats: class
+            folders, perhaps in `train` and `val` or `test`, or object arrays with a mass fraction.
+        task: expected type of the labels.
         progress: whether to show progress bars.
 
     Raises:
-        DataError: there is no such set, or it cannot be used; one line names the file and reason.
-        UsageError: labels of the other task.
+        DataError: there is no such dataset, or it cannot be used.
+        UsageError: the labels are of the other task.
     """
     path = Path(path)
     if not path.exists():
@@ -46,8 +45,8 @@ def open_dataset(
         raise DataError(f"{path}: is a single file; give a store or a folder of labeled images")
     check_dataset(data)
     if task is not None and data.task != task:
-        other = "mass fractions" if data.task == "regression" else "classes"
-        raise UsageError(f"{path}: holds {other}; use --task {data.task}")
+        labels = "mass fractions" if data.task == "regression" else "classes"
+        raise UsageError(f"{path}: holds {labels}; use --task {data.task}")
     return data
 
 
@@ -59,20 +58,20 @@ def _from_store(path: Path) -> LabeledImages:
         except (OSError, RuntimeError) as error:
             raise DataError(f"{path}: is damaged; make or copy it again") from error
         count, channels, height, width = file["images"].shape
-        kept = file["images"].size * file["images"].dtype.itemsize
-    labels = _labels(path, labels, attributes["task"])
+        size = file["images"].size * file["images"].dtype.itemsize
+    labels = _convert_labels(path, labels, attributes["task"])
     class_names = tuple(attributes["class_names"]) if "class_names" in attributes else None
-    of = f", classes {', '.join(class_names)}" if class_names else ", mass fractions"
+    content = f", classes {', '.join(class_names)}" if class_names else ", mass fractions"
     preset = f" of {attributes['preset']}," if "preset" in attributes else ""
     if "seed" in attributes:
         preset += f" seed {attributes['seed']},"
     if "mass_map_preset" in attributes:
         preset += " mapped,"
-    images = read_images(path, kept)
+    images = read_images(path, size)
     _check_pixels(path, images)
     test_from = int(attributes.get("test_from", count))
     if test_from < count:
-        of += f", the last {count - test_from:,} for testing"
+        content += f", the last {count - test_from:,} for testing"
     return LabeledImages(
         images=images,
         labels=labels,
@@ -80,17 +79,17 @@ def _from_store(path: Path) -> LabeledImages:
         class_names=class_names,
         names=[f"images[{i}]" for i in range(count)],
         source=str(path),
-        description=f"{count:,} images{preset} {channels} x {height} x {width}{of}",
+        description=f"{count:,} images{preset} {channels} x {height} x {width}{content}",
         roles=np.where(np.arange(count) < test_from, "train", "test"),
         attributes=attributes,
     )
 
 
-def _labels(path: Path, labels: np.ndarray, task: Task) -> np.ndarray:
-    """Labels as they are used, of whatever kind a store has them.
+def _convert_labels(path: Path, labels: np.ndarray, task: Task) -> np.ndarray:
+    """Convert the labels of a store to int64 classes or float64 mass fractions.
 
     Raises:
-        DataError: classes that are no whole numbers.
+        DataError: class indices are not whole numbers.
     """
     if task == "regression":
         return labels.astype(np.float64)
@@ -101,7 +100,7 @@ def _labels(path: Path, labels: np.ndarray, task: Task) -> np.ndarray:
 
 
 def _check_pixels(path: Path, images: np.ndarray | LazyImages) -> None:
-    """Refuse a store with pixels that are not finite; counts cannot be."""
+    """Check that the pixels of a store are finite."""
     if images.dtype.kind != "f":
         return
     for start in range(0, len(images), IMAGES_PER_CHECK):

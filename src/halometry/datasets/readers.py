@@ -1,4 +1,4 @@
-"""One image from any file: NumPy, FITS, or a picture; or one typed error that says why not."""
+"""Reading of one image from a NumPy, FITS or picture file."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ READABLE_SUFFIXES = NPY_SUFFIXES + FITS_SUFFIXES + PICTURE_SUFFIXES
 
 @dataclass(frozen=True)
 class Image:
-    """An image as it was read.
+    """Image as read from a file, a store or an array.
 
     Attributes:
-        pixels: (C, H, W) float32, C 1 or 3, values as in the file.
-        label: the mass fraction that the file carries, or None.
-        path: of the file; within a store with `#` and the image's number; `array[0]` and so on
-            where there is no file.
-        mapped: the YAML of the preset by which mass was mapped in it, see `map_set`.
+        pixels: (C, H, W) float32 with C 1 or 3, values as in the file.
+        label: mass fraction in the file, or None.
+        path: path of the file, with `#` and the number of the image if it is in a store; `array[0]`
+            and so on for arrays.
+        mass_map_preset: for mass maps, the YAML text of the preset that they were made with; see
+            `map_mass`.
     """
 
     pixels: np.ndarray
@@ -39,7 +40,7 @@ class Image:
 
 
 def is_readable(name: str) -> bool:
-    """Whether a file's name has an ending that is read."""
+    """Whether the name of a file has a suffix of a format that is read."""
     return name.lower().endswith(READABLE_SUFFIXES)
 
 
@@ -47,21 +48,21 @@ def read_image(path: str | Path) -> Image:
     """Read one image.
 
     Args:
-        path: `.npy` (H, W), (1, H, W) or (3, H, W), or an object array `[image, mass fraction]`;
-            FITS, of which the extension `SCI`, or else the first with an image, is taken; PNG,
-            JPEG, TIFF or BMP.
+        path: `.npy` with (H, W), (1, H, W) or (3, H, W), or an object array
+            `[image, mass fraction]`; FITS, from which the extension `SCI` or else the first image
+            is read; PNG, JPEG, TIFF or BMP.
 
     Returns:
-        The image; color pictures whose channels are equal have one channel, alpha is dropped.
+        The image. A color picture with equal channels has one channel; alpha is dropped.
 
     Raises:
-        ReadError: names the file and the reason, whatever its bytes are.
+        ReadError: the file cannot be read, for any reason.
     """
     path = Path(path)
     try:
         raw, label = _read(path)
-    except UnreadableError as refused:
-        raise ReadError(path, str(refused)) from refused
+    except UnreadableError as error:
+        raise ReadError(path, str(error)) from error
     except FileNotFoundError:
         raise ReadError(path, "no such file") from None
     except OSError as error:
@@ -70,20 +71,20 @@ def read_image(path: str | Path) -> Image:
 
 
 def image_from_array(raw: np.ndarray, name: str, label: float | None = None) -> Image:
-    """An image from an array that `read_image` would take from a file.
+    """Make an image from an array.
 
     Args:
         raw: (H, W), (1, H, W) or (3, H, W), or with the channels last.
-        name: stands for a path.
-        label: the mass fraction, if known.
+        name: name of the array, in place of a path.
+        label: mass fraction, if known.
 
     Raises:
-        ReadError: names the array and the reason.
+        ReadError: the array is not an image.
     """
     try:
         return Image(_pixels(raw), label, name)
-    except UnreadableError as refused:
-        raise ReadError(name, str(refused)) from refused
+    except UnreadableError as error:
+        raise ReadError(name, str(error)) from error
 
 
 def _read(path: Path) -> tuple[np.ndarray, float | None]:
@@ -119,14 +120,14 @@ def _from_npy(path: Path) -> tuple[np.ndarray, float | None]:
     try:
         return image, float(label)
     except OverflowError:
-        raise UnreadableError("carries a mass fraction that is no number of this world") from None
+        raise UnreadableError("has a mass fraction that is too large a number") from None
 
 
 def _from_fits(path: Path) -> np.ndarray:
     from astropy.io import fits
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what they would say comes as a reason below
+        warnings.simplefilter("ignore")  # errors below name the reason
         try:
             with path.open("rb") as file, fits.open(file, lazy_load_hdus=False) as hdus:
                 images = [hdu for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS", 0) >= 2]
@@ -135,7 +136,7 @@ def _from_fits(path: Path) -> np.ndarray:
                 hdu = next((hdu for hdu in images if hdu.name == "SCI"), images[0])
                 axes = [int(hdu.header[f"NAXIS{i + 1}"]) for i in range(hdu.header["NAXIS"])]
                 if np.prod([float(n) for n in axes]) > MAX_PIXELS:
-                    raise UnreadableError(f"says it holds {axes} values, too many")
+                    raise UnreadableError(f"has {axes} values, too many")
                 data = np.asarray(hdu.data)
                 return data.astype(data.dtype.newbyteorder("="), copy=False)
         except UnreadableError:
@@ -170,7 +171,7 @@ def _from_picture(path: Path) -> np.ndarray:
 
 
 def _pixels(raw: np.ndarray) -> np.ndarray:
-    """(C, H, W) float32 from what a file held."""
+    """Convert the array of a file to pixels (C, H, W) float32."""
     if raw.dtype.kind not in "biuf":
         raise UnreadableError(f"holds values of type {raw.dtype}, not numbers")
     if raw.ndim == 2:
@@ -186,23 +187,23 @@ def _pixels(raw: np.ndarray) -> np.ndarray:
     if image.size > MAX_PIXELS:
         raise UnreadableError(f"has {image.size:,} values, more than {MAX_PIXELS:,}")
     pixels = _to_float32(image)
-    if (fault := pixel_problem(pixels)) is not None:
-        raise UnreadableError(fault)
+    if (problem := pixel_problem(pixels)) is not None:
+        raise UnreadableError(problem)
     if len(pixels) == 3 and (pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all():
         pixels = pixels[:1]
     return pixels
 
 
 def pixel_problem(pixels: np.ndarray) -> str | None:
-    """Why an image says nothing: pixels that are not finite, or all the same; or None."""
-    bad = int(np.size(pixels) - np.isfinite(pixels).sum())
-    if bad:
-        return f"has {bad} of {pixels.size} pixels that are not finite (NaN or infinite)"
+    """Problem of an image whose pixels are not finite, or all the same; None if there is none."""
+    n_invalid = int(np.size(pixels) - np.isfinite(pixels).sum())
+    if n_invalid:
+        return f"has {n_invalid} of {pixels.size} pixels that are not finite (NaN or infinite)"
     if pixels.min() == pixels.max():
         return f"is constant: every pixel is {pixels.flat[0]:g}"
     return None
 
 
 def _to_float32(image: Any) -> np.ndarray:
-    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused for it
+    with np.errstate(over="ignore"):  # overflows become infinite, which is an error later
         return np.ascontiguousarray(image, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""A montage with labels: of a set, of a folder of images, or of what a preset makes."""
+"""Montage of images with labels: of a dataset, a folder of images, or a preset."""
 
 from __future__ import annotations
 
@@ -27,30 +27,29 @@ def show(
     seed: int = 0,
     progress: bool = True,
 ) -> Path | None:
-    """Draw some images of a set, of a folder, or of a preset.
+    """Draw a montage of images of a dataset, a folder, or a preset.
 
     Args:
-        what: the path of a store, of a folder, of an image, of a preset's YAML file, or the
-            name of a preset.
-        out: a PNG, JPEG, SVG or PDF file; None shows a window.
-        count: how many images.
-        seed: of the choice among labeled images, or of the simulated scenes.
+        what: path of a store, a folder, an image, or a preset's YAML file; or name of a preset.
+        out: the PNG, JPEG, SVG or PDF file to write; None shows a window.
+        count: number of images.
+        seed: seed of the choice of images, or of the simulated scenes.
         progress: whether to show progress bars.
 
     Returns:
-        The file that was written.
+        `out`.
 
     Raises:
-        UsageError: neither a path nor a preset; no screen to show a window on.
+        UsageError: `what` is neither a path nor a preset, or there is no screen for a window.
         DataError: no image could be read.
     """
     if count < 1:
         raise UsageError(f"--count {count}: must be at least 1")
-    drawn = _montage(what, count, seed)
+    figure = _montage(what, count, seed)
     if out is None:
-        _window(drawn)
+        _show_window(figure)
         return None
-    save_figure(drawn, Path(out))
+    save_figure(figure, Path(out))
     return Path(out)
 
 
@@ -70,12 +69,12 @@ def _montage(what: str | Path, count: int, seed: int) -> Figure:
 
 
 def _columns(count: int) -> int:
-    """Images a row, so that the last row lacks few."""
+    """Number of columns with which the last row is nearly full."""
     return count if count < 4 else min((6, 5, 4), key=lambda columns: -count % columns)
 
 
 def _of_preset(what: str | Path, count: int, seed: int) -> Figure:
-    """Scenes, each above what its substructure adds to the convergence."""
+    """Montage of simulated images, each above the convergence of its substructure."""
     preset = load_preset(what)
     images, scene = sample(preset, seed, 0, count)
     titles = [
@@ -93,18 +92,19 @@ def _of_preset(what: str | Path, count: int, seed: int) -> Figure:
 def _from_set(
     path: Path, count: int, seed: int
 ) -> tuple[list[np.ndarray], list[str], LowerMaps | None]:
-    """Images, titles, and of a mapped set the maps of mass."""
+    """Images and titles of a dataset, and its mass maps if it has them."""
     data = open_dataset(path)
     names = data.class_names
     rng = np.random.default_rng(seed)
     if names is None:
         rows = rng.permutation(len(data))[:count]
         rows = rows[np.argsort(data.labels[rows])]
-    else:  # as many of each class, side by side
-        each = -(-count // len(names))
+    else:  # the same number of each class, side by side
+        per_class = -(-count // len(names))
         by_class = [np.flatnonzero(data.labels == k) for k in range(len(names))]
-        picked = [rng.permutation(of)[:each] for of in by_class]
-        rows = np.concatenate([rows[i : i + 1] for i in range(each) for rows in picked])[:count]
+        chosen = [rng.permutation(of_class)[:per_class] for of_class in by_class]
+        rows = np.concatenate([part[i : i + 1] for i in range(per_class) for part in chosen])
+        rows = rows[:count]
     images = [data.display_image(i) for i in rows]
     titles = [names[int(k)] if names else f"f_sub {k:.3f}" for k in data.labels[rows]]
     if "mass_map_preset" not in data.attributes:
@@ -113,7 +113,7 @@ def _from_set(
     return (
         images,
         titles,
-        ("mass that explains what a smooth lens leaves, 0.1 % of the halo's", maps),
+        ("mass that explains the residual of a smooth lens, in 0.1 % of the halo mass", maps),
     )
 
 
@@ -137,7 +137,7 @@ def _from_files(path: Path, count: int) -> tuple[list[np.ndarray], list[str]]:
     return [item.pixels.mean(axis=0) for item in good], [Path(item.path).name for item in good]
 
 
-def _window(figure: Figure) -> None:
+def _show_window(figure: Figure) -> None:
     import matplotlib
     from matplotlib import pyplot
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -147,7 +147,7 @@ def _window(figure: Figure) -> None:
     window = pyplot.figure(figsize=figure.get_size_inches())
     canvas = window.add_axes((0, 0, 1, 1))
     canvas.axis("off")
-    drawn = FigureCanvasAgg(figure)
-    drawn.draw()
-    canvas.imshow(np.asarray(drawn.buffer_rgba()))
+    renderer = FigureCanvasAgg(figure)
+    renderer.draw()
+    canvas.imshow(np.asarray(renderer.buffer_rgba()))
     pyplot.show()

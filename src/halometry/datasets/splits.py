@@ -1,4 +1,4 @@
-"""Which images train, which choose the checkpoint, and which judge: seeded, and written down."""
+"""Splits of a dataset into training, validation, calibration and test images."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from halometry.errors import DataError, FormatError
 from halometry.io import read_json, write_json
 from halometry.simulation.rng import SPLIT_ENTROPY
 
-SMALLEST = 10  # images, below which no split makes sense
-# An image's part, as it is written down.
-LETTERS = {"train": "t", "validation": "v", "calibration": "c", "test": "x"}
+MIN_IMAGES = 10  # of a dataset that is split
+PART_LETTERS = {"train": "t", "validation": "v", "calibration": "c", "test": "x"}
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of a set by what they are for; each an int64 array.
+    """Rows of the training, validation, calibration and test images of a dataset.
 
     Attributes:
-        train, validation, calibration, test: rows in ascending order.
-        seed: the split was made with.
+        train, validation, calibration, test: rows in ascending order, int64.
+        seed: seed of the split.
     """
 
     train: np.ndarray
@@ -35,24 +34,24 @@ class Split:
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The seed, and the part of each image as one letter of `LETTERS` (`-` for none)."""
-        rows = np.concatenate([getattr(self, name) for name in LETTERS])
+        """Return the seed, and a letter of `PART_LETTERS` for each image (`-` for none)."""
+        rows = np.concatenate([getattr(self, name) for name in PART_LETTERS])
         letters = np.full(rows.max(initial=-1) + 1, "-")
-        for name, letter in LETTERS.items():
+        for name, letter in PART_LETTERS.items():
             letters[getattr(self, name)] = letter
         return {"seed": self.seed, "parts": "".join(letters)}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Split:
-        """A split from the keys that `to_dict` gives.
+        """Make a split from the keys that `to_dict` returns.
 
         Raises:
-            ValueError, KeyError, TypeError: a key is missing or wrong.
+            ValueError, KeyError, TypeError: a key is missing or invalid.
         """
         letters = np.array(list(content["parts"]))
         rows = {
             name: np.flatnonzero(letters == letter).astype(np.int64)
-            for name, letter in LETTERS.items()
+            for name, letter in PART_LETTERS.items()
         }
         return cls(**rows, seed=int(content["seed"]))
 
@@ -79,58 +78,64 @@ def read_split(path: Path) -> Split:
 
 
 def split_dataset(
-    data: LabeledImages, seed: int, test: float = 0.1, validation: float = 0.1
+    data: LabeledImages,
+    seed: int,
+    *,
+    test_fraction: float = 0.1,
+    validation_fraction: float = 0.1,
 ) -> Split:
-    """Split a labeled set at random, each class in proportion.
+    """Split a labeled dataset at random, each class in proportion.
 
     Args:
-        data: the set. Where its layout says which images are for testing, they are, and only
-            the validation set is carved from the others.
-        seed: of the split.
-        test: share of all images.
-        validation: share of the rest, half of it for choosing the checkpoint, half for
-            calibration.
+        data: the dataset. If its roles define a test set, only the other images are split.
+        seed: seed of the split.
+        test_fraction: fraction of all images for the test set.
+        validation_fraction: fraction of the others for validation and calibration, half each.
 
     Raises:
         DataError: too few images.
     """
     rng = np.random.default_rng([seed, SPLIT_ENTROPY])
     rows = np.arange(len(data))
-    fewest = 1 if data.task == "classification" else 2  # of which something can be said
-    fixed = data.roles is not None and bool((data.roles == "test").any())
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in LETTERS}
+    min_count = 1 if data.task == "classification" else 2  # images of each part
+    has_test_set = data.roles is not None and bool((data.roles == "test").any())
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in PART_LETTERS}
     groups = (
         [rows[data.labels == k] for k in np.unique(data.labels)]
         if data.task == "classification"
         else [rows]
     )
     for group in groups:
-        if fixed:
+        if has_test_set:
             assert data.roles is not None
-            held = group[data.roles[group] == "test"]
+            test = group[data.roles[group] == "test"]
             rest = rng.permutation(group[data.roles[group] != "test"])
         else:
-            mixed = rng.permutation(group)
-            held, rest = np.split(mixed, [max(fewest, round(test * len(mixed)))])
-        chosen, train = np.split(rest, [max(fewest, round(validation * len(rest)))])
-        parts["test"].append(held)
-        half = max(fewest, -(-len(chosen) // 2))
-        parts["validation"].append(chosen[:half])
-        parts["calibration"].append(chosen[half:])
+            shuffled = rng.permutation(group)
+            n_test = max(min_count, round(test_fraction * len(shuffled)))
+            test, rest = np.split(shuffled, [n_test])
+        n_held_out = max(min_count, round(validation_fraction * len(rest)))
+        held_out, train = np.split(rest, [n_held_out])
+        n_validation = max(min_count, -(-len(held_out) // 2))
+        parts["test"].append(test)
+        parts["validation"].append(held_out[:n_validation])
+        parts["calibration"].append(held_out[n_validation:])
         parts["train"].append(train)
-        if min(len(held), len(chosen), len(train)) < fewest:
+        if min(len(test), len(held_out), len(train)) < min_count:
             raise DataError(_too_few(data, group))
-    joined = {name: np.sort(np.concatenate(of)).astype(np.int64) for name, of in parts.items()}
-    if len(rows) < SMALLEST:
+    if len(rows) < MIN_IMAGES:
         raise DataError(_too_few(data, rows))
+    joined = {
+        name: np.sort(np.concatenate(groups)).astype(np.int64) for name, groups in parts.items()
+    }
     return Split(**joined, seed=seed)
 
 
 def _too_few(data: LabeledImages, rows: np.ndarray) -> str:
-    of = ""
+    of_class = ""
     if data.class_names and len(rows) < len(data):
-        of = f" of class '{data.class_names[int(data.labels[rows[0]])]}'"
+        of_class = f" of class '{data.class_names[int(data.labels[rows[0]])]}'"
     return (
-        f"{data.source}: {len(rows)} images{of} are too few to train, select and test;"
-        f" at least {SMALLEST} are needed, and three of every class"
+        f"{data.source}: {len(rows)} images{of_class} are too few to train, validate and test;"
+        f" at least {MIN_IMAGES} are needed, and three of every class"
     )

@@ -25,6 +25,8 @@ OURS = {"d4net": DEPTHS, "d4net_deep": DEEP}
 SHALLOWER = {"d4net_deep": "d4net"}
 PLAIN_NAMES = (*PUBLISHED, *OURS)
 
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # of timm, in repositories of the Hub
+
 
 @dataclass(frozen=True)
 class BackboneInfo:
@@ -128,24 +130,32 @@ def check_pretrained(name: str) -> None:
 
 
 def _pretrained(full_name: str, channels: int) -> nn.Module:
-    import huggingface_hub
+    import timm
 
     check_pretrained(full_name)
-    # Without a connection the hub's client retries for most of a minute; its own cache may do.
-    offline = not hub.connected()
-    before = huggingface_hub.constants.HF_HUB_OFFLINE
+    config = timm.get_pretrained_cfg(full_name)
+    overlay = {}
     level = logging.getLogger("timm").level
-    huggingface_hub.constants.HF_HUB_OFFLINE = offline or before
     logging.getLogger("timm").setLevel(logging.ERROR)
     try:
-        return _create(full_name, in_chans=channels, num_classes=0, pretrained=True)
-    except (OSError, RuntimeError) as error:
+        if config.hf_hub_id and not config.custom_load:
+            if cached := hub.find_cached_file(config.hf_hub_id, WEIGHT_FILES):
+                overlay["file"] = cached
+            else:
+                hub.check_connection()  # without one, downloads are retried for half a minute
+        return _create(
+            full_name,
+            in_chans=channels,
+            num_classes=0,
+            pretrained=True,
+            pretrained_cfg_overlay=overlay,
+        )
+    except (OSError, RuntimeError, UnavailableError) as error:
         raise UnavailableError(
             f"ImageNet weights of '{full_name}' are not on this machine and could not be fetched"
             f" from {hub.HOST}; connect once, or begin from random weights with --no-pretrained"
         ) from error
     finally:
-        huggingface_hub.constants.HF_HUB_OFFLINE = before
         logging.getLogger("timm").setLevel(level)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from halometry import hub
 from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.open import open_dataset
-from halometry.datasets.splits import LETTERS, write_split
+from halometry.datasets.splits import PART_LETTERS, write_split
 from halometry.errors import StorageError
 from halometry.evaluation.evaluate import Evaluation, evaluate, evaluation_record, predict_points
 from halometry.io import check_writable, partial_path, write_text
@@ -160,7 +160,7 @@ def _record(
         "precision_of_weights": "float32" if change is None else "float16",
         "largest_change_by_precision": change,
         "license": license,
-        "split": {part: len(getattr(split, part)) for part in LETTERS},
+        "split": {part: len(getattr(split, part)) for part in PART_LETTERS},
         "calibrated_on": None if conformal is None else conformal.images,
         "test": test | {key: judged[key] for key in kept if key in judged},
     }
