@@ -127,7 +127,7 @@ def ceiling(name: str, folder: Path, seconds: float) -> Round:
         net = config.build_network().to(memory_format=execution.memory_format).train()
         order = Order(len(images), len(images), SEED)
         batches = Batches(images, labels, np.arange(len(images)), order)
-        learner = Learner(config.predictor(net), config, batches)
+        learner = Learner(config.build_predictor(net), config, batches)
         optimizer = learner.configure_optimizers()["optimizer"]
 
         def step() -> int:

@@ -71,7 +71,7 @@ def main() -> None:
 def _measured(name: str, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
     one, whole = evaluations[name], evaluations[WHOLE]
     assert isinstance(one.run, Run)
-    training = one.run.record()
+    training = one.run.training_metrics()
     found: dict[str, Any] = {
         "left_out": WITHOUT[name],
         "metrics": {key: value.to_dict() for key, value in one.metrics.items()},

@@ -39,8 +39,8 @@ from halometry.lensfit.linear import project_out
 from halometry.lensfit.parametrization import build_parametrization
 from halometry.log import track
 from halometry.provenance import command, provenance
-from halometry.runs.mapped_inputs import for_plain_images
-from halometry.runs.predict_rows import points_of
+from halometry.runs.mapped_inputs import mapping_images
+from halometry.runs.predict_rows import point_predictions
 from halometry.sensitivity.ideal_observer import variance_of_sum
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
 from halometry.simulation.distributions import PowerLaw
@@ -220,14 +220,14 @@ def predict_scenes(name: str, scene: Scene, preset: Preset, seed: int) -> np.nda
     """Return the mass fractions (B,) that a network predicts from the images of scenes."""
     run = halometry.load_run(name, "regression")
     found = []
-    with for_plain_images(run, run.answerer("cpu"), len(scene), 1) as answerer:
+    with mapping_images(run, run.predict_fn("cpu"), len(scene), 1) as answerer:
         for first in range(0, len(scene), 32):
             some = scene.rows(slice(first, first + 32))
             with torch.no_grad():
                 expected = render(some.to("cpu", torch.float32), preset)
             counts = observe(expected, preset, seed, first, some.background_rms)
             found.append(answerer(counts.numpy()).astype(np.float64))
-    return points_of(run, np.concatenate(found))
+    return point_predictions(run, np.concatenate(found))
 
 
 def summary(result: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import halometry
 from halometry.evaluation.bootstrap import Interval, bootstrap
 from halometry.evaluation.metrics import area_under_roc
 from halometry.evaluation.predict import predict
-from halometry.ood.detector import Novelty
+from halometry.ood.detector import OODResult
 from halometry.plotting import (
     IMAGE_COLORMAP,
     create_figure,
@@ -32,7 +32,7 @@ from halometry.plotting import (
     with_style,
 )
 from halometry.provenance import provenance
-from halometry.runs.ood import watched
+from halometry.runs.ood import predict_with_ood, read_detector
 from halometry.simulation import load_preset
 
 BATCH = 50  # images at a time
@@ -42,16 +42,16 @@ BATCH = 50  # images at a time
 class Judged:
     """What a run says of a set: of each image how new it is, and the first image."""
 
-    novelty: list[Novelty]
+    novelty: list[OODResult]
     example: np.ndarray
 
     @property
     def strangeness(self) -> np.ndarray:
-        return np.array([one.strangeness for one in self.novelty])
+        return np.array([one.score for one in self.novelty])
 
     @property
     def flagged(self) -> int:
-        return sum(one.unusual is not None for one in self.novelty)
+        return sum(one.reason is not None for one in self.novelty)
 
 
 def main() -> None:
@@ -65,14 +65,13 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=Path("docs/images/ood.jpg"))
     options = parser.parse_args()
     run = halometry.load_run(options.run)
-    answerer, watch = watched(run, "cpu")
-    assert watch is not None, "the run does not know what is unusual"
+    detector, predict_fn = read_detector(run.path), predict_with_ood(run, "cpu")
+    assert detector is not None, "the run has no OOD detector"
 
     def judged(images: Tensor) -> Judged:
-        novelty = []
+        novelty: list[OODResult] = []
         for part in images.split(BATCH):
-            answerer(part.numpy())
-            novelty += watch.judge()
+            novelty += predict_fn(part.numpy())[1] or []
         return Judged(novelty, images[0, 0].numpy())
 
     preset = load_preset(str(run.config.data.preset))
@@ -92,8 +91,8 @@ def main() -> None:
         "run": options.run,
         "trained_on": run.config.data.description,
         "seed": options.seed,
-        "rate": watch.known.rate,
-        "compared_with": len(watch.known.compared),
+        "rate": detector.false_positive_rate,
+        "compared_with": len(detector.reference_scores),
         "familiar": described(known),
         "sets": {
             name: described(one) | {"auroc": area(known, one).to_dict()}
@@ -129,7 +128,7 @@ def described(judged: Judged) -> dict[str, Any]:
         "count": len(judged.novelty),
         "flagged": {"value": judged.flagged / len(judged.novelty), "low": low, "high": high},
         "median_strangeness": float(np.median(judged.strangeness)),
-        "for": Counter(one.unusual for one in judged.novelty if one.unusual),
+        "for": Counter(one.reason for one in judged.novelty if one.reason),
     }
 
 
@@ -148,7 +147,7 @@ def area(known: Judged, other: Judged) -> Interval:
 
 def line(known: Judged, other: Judged) -> list[str]:
     """A row of the table, without its name."""
-    reason = Counter(one.unusual for one in other.novelty if one.unusual).most_common(1)
+    reason = Counter(one.reason for one in other.novelty if one.reason).most_common(1)
     return [str(len(other.novelty)), str(area(known, other)), share(other), *(r for r, _ in reason)]
 
 
@@ -172,9 +171,9 @@ def examples(sets: dict[str, Judged], columns: int = 7) -> Figure:
         ax.imshow(stretch(one.example), cmap=IMAGE_COLORMAP)
         ax.set_title(name, fontsize=5.7)
         ax.set_xlabel(
-            f"{new.strangeness:.2g}" + (f", {new.unusual}" if new.unusual else ""),
+            f"{new.score:.2g}" + (f", {new.reason}" if new.reason else ""),
             fontsize=7.5,
-            color="tab:red" if new.unusual else "black",
+            color="tab:red" if new.reason else "black",
         )
     return drawn
 

@@ -27,7 +27,7 @@ from scipy.special import ndtr
 from scipy.stats import beta, gamma
 
 import halometry
-from halometry.calibration.posterior import LEVELS
+from halometry.calibration.posterior import CREDIBLE_LEVELS
 from halometry.datasets.store import open_store
 from halometry.evaluation.bootstrap import binomial_interval
 from halometry.evaluation.predictions import (
@@ -180,7 +180,7 @@ def class_trials(
 def _certain_widths(numbers: np.ndarray) -> list[float]:
     """Widths of the 68 % intervals if the class of each lens is certain."""
     posteriors = beta(numbers + 1, numbers.sum() - numbers + len(numbers) - 1)
-    low, high = posteriors.interval(LEVELS["68"])
+    low, high = posteriors.interval(CREDIBLE_LEVELS["68"])
     return list((high - low).tolist())
 
 
@@ -252,7 +252,7 @@ def _coverage(trials: list[Trial]) -> dict[str, Any]:
     widths = [trial.summary.hi68 - trial.summary.lo68 for trial in trials]
     certain = [trial.certain_width for trial in trials if trial.certain_width is not None]
     coverage: dict[str, Any] = {}
-    for level in LEVELS:
+    for level in CREDIBLE_LEVELS:
         ends = [(*trial.summary.interval(level), trial.true) for trial in trials]
         inside = sum(low <= true <= high for low, high, true in ends)
         coverage[level] = binomial_interval(inside, len(trials)).to_dict()
@@ -271,7 +271,7 @@ def _rows(parts: dict[str, Trials]) -> list[list[str]]:
             for size in SIZES:
                 coverage = part[str(size)][name]
                 certain = coverage["width_68_certain"]
-                cells = [_format_interval(coverage[level]) for level in LEVELS]
+                cells = [_format_interval(coverage[level]) for level in CREDIBLE_LEVELS]
                 cells += [f"{coverage['width_68']:.2g}", f"{certain:.2g}" if certain else ""]
                 rows.append([what, name, f"{size:,}", *cells])
     return rows

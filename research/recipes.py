@@ -87,7 +87,7 @@ def compared(task: Task, backbone: str, judged: dict[str, Evaluation]) -> dict[s
     images = {}
     for recipe, one in judged.items():
         assert isinstance(one.run, Run)
-        images[recipe] = one.run.record()["images"]
+        images[recipe] = one.run.training_metrics()["images"]
     return {
         "backbone": backbone,
         "task": task,

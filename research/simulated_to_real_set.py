@@ -56,7 +56,7 @@ def main() -> None:
         "versions": versions(),
         "network": options.backbone,
         "seed": options.seed,
-        "training": run.record()["images"],
+        "training": run.training_metrics()["images"],
         "judged": {name: described(one) for name, one in judged.items()},
         "rows": [
             ["images", "number", "AUC", "accuracy", "loss", "calibration error"],

@@ -33,7 +33,7 @@ def test_weights_answer_for_images_made_now(
     assert [model["name"] for model in record["models"]] == ["tiny"]
     estimate = record["models"][0]["metrics"][metric]
     assert estimate["low"] <= estimate["value"] <= estimate["high"]
-    published = load_run(f"{preset}/tiny").record()["test"]["metrics"]
+    published = load_run(f"{preset}/tiny").training_metrics()["test"]["metrics"]
     assert record["models"][0]["card"] == published[metric]
     console = Console(width=100, record=True)
     print_bundled_weights(record, console)

@@ -16,7 +16,7 @@ from halometry.errors import RunError, UnavailableError, UsageError
 from halometry.evaluation.predict import predict
 from halometry.publish.card import read_card
 from halometry.publish.publish import publish_run
-from halometry.runs.ood import NOVELTY
+from halometry.runs.ood import DETECTOR
 from halometry.runs.run import LINEAGE, load_run
 
 
@@ -92,7 +92,7 @@ def test_pushed_run_is_loaded_from_the_hub(fake_hub: Hub, published: Path, lense
     assert published_run.location == "https://huggingface.co/me/lenses"
     files = {file.name for file in (fake_hub.home / "me/lenses").iterdir()}
     # The set is too small for a detector, and the run started from random weights.
-    assert files == set(hub.RUN_FILES) - {NOVELTY, LINEAGE}
+    assert files == set(hub.RUN_FILES) - {DETECTOR, LINEAGE}
     run_on_hub = load_run("hf://me/lenses@main")
     assert run_on_hub.source == "hf://me/lenses@main"
     assert run_on_hub.config.class_names == ("no", "sphere", "vort")
@@ -103,11 +103,11 @@ def test_pushed_run_is_loaded_from_the_hub(fake_hub: Hub, published: Path, lense
 def test_push_removes_files_of_an_earlier_run(fake_hub: Hub, published: Path, lenses: Path) -> None:
     run = published / "runs" / "demo_classification"
     publish_run(run, lenses, "hf://me/lenses")
-    for name in (NOVELTY, LINEAGE, "notes.txt"):
+    for name in (DETECTOR, LINEAGE, "notes.txt"):
         (fake_hub.home / "me/lenses" / name).write_text("of another run")
     publish_run(run, lenses, "hf://me/lenses")
     files = {file.name for file in (fake_hub.home / "me/lenses").iterdir()}
-    assert files == {*hub.RUN_FILES, "notes.txt"} - {NOVELTY, LINEAGE}
+    assert files == {*hub.RUN_FILES, "notes.txt"} - {DETECTOR, LINEAGE}
 
 
 def test_invalid_addresses_are_refused(fake_hub: Hub) -> None:

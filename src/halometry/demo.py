@@ -22,14 +22,14 @@ from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import METRIC_TITLES, key_metric
 from halometry.log import duration, logger
 from halometry.massmaps.dataset import map_mass
-from halometry.models.backbones import PUBLISHED
+from halometry.models.backbones import TIMM_NAMES
 from halometry.resources import list_weights, weights_folder
 from halometry.runs.recipe import RecipeFile, load_recipe
 from halometry.runs.run import Run, load_run
 from halometry.simulation.rng import DEMO_SEED_OFFSET
 
 PRESETS: dict[Task, str] = {"classification": "demo_classification", "regression": "demo_mass"}
-NETWORKS = (*PUBLISHED, "d4net")
+NETWORKS = (*TIMM_NAMES, "d4net")
 SHOWN = ("common_test_1", "halo_mass")  # presets whose trained weights are shown at work
 INTRO = (
     "Both entrance experiments of the field in small: images of 48 x 48 pixels with substructure"
@@ -171,12 +171,12 @@ def evaluate_bundled_weights(
 
 def _model(name: str, evaluation: Evaluation) -> dict[str, Any]:
     assert isinstance(evaluation.run, Run)
-    config, published = evaluation.run.config, evaluation.run.record()
+    config, published = evaluation.run.config, evaluation.run.training_metrics()
     confusion = evaluation.confusion
     key = key_metric({"task": config.task})
     return {
         "name": name,
-        "start": config.start,
+        "start": config.initial_weights,
         "parameters": f"{published['parameters'] / 1e6:.2f} M",
         "card": published["test"]["metrics"][key],
         "metrics": {key: value.to_dict() for key, value in evaluation.metrics.items()},

@@ -19,7 +19,7 @@ RUN_FILES = (
     "split.json",
     "lineage.json",
     "conformal.json",
-    "novelty.safetensors",
+    "ood.safetensors",
     "README.md",
 )
 LOGIN_HINT = "log in with 'hf auth login', or set HF_TOKEN"

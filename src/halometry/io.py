@@ -45,6 +45,7 @@ FORMATS = {  # version of each format, raised by changes that older code cannot 
     "measurement": 1,
 }
 PREFIX = "halometry-"
+HEADER_KEYS = ("format", "format_version", "halometry_version")
 
 
 def header(name: str) -> dict[str, Any]:

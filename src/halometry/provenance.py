@@ -74,12 +74,12 @@ def _processor_name() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of halometry, and of the packages that results depend on."""
+    """Versions of Python and of the packages that results depend on."""
     packages = {name: version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), "halometry": __version__, **packages}
+    return {"python": platform.python_version(), **packages}
 
 
 def simulation_versions() -> dict[str, str]:
     """Versions of the packages that simulated images depend on, as attributes of a store."""
-    installed = versions()
+    installed = versions() | {"halometry": __version__}
     return {f"{name}_version": installed[name] for name in SIMULATION_PACKAGES}

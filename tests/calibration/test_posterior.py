@@ -47,7 +47,9 @@ def test_all_that_is_asked_of_a_normal_posterior_is_the_closed_form(
     assert posterior.crps(truth)[0] == pytest.approx(score, abs=2e-3 * std)
     # The densest region that ends at the truth is symmetric about the mean.
     densest = 2 * norm.cdf(abs(offset)) - 1
-    assert posterior.credibility(truth)[0] == pytest.approx(densest, abs=1.5 * GRID.width / std)
+    assert posterior.highest_density_credibility(truth)[0] == pytest.approx(
+        densest, abs=1.5 * GRID.width / std
+    )
 
 
 @settings(deadline=None, max_examples=40)
@@ -75,7 +77,12 @@ def test_rows_do_not_depend_on_each_other() -> None:
     for k in range(3):
         one = together[k : k + 1]
         assert len(one) == 1
-        for ask in (Posterior.pit, Posterior.crps, Posterior.log_density, Posterior.credibility):
+        for ask in (
+            Posterior.pit,
+            Posterior.crps,
+            Posterior.log_density,
+            Posterior.highest_density_credibility,
+        ):
             assert ask(one, truth[k : k + 1])[0] == ask(together, truth)[k]
 
 
@@ -88,7 +95,7 @@ def test_a_truth_outside_the_grid_is_as_unlikely_as_can_be() -> None:
 
 def test_another_grid_keeps_a_posterior() -> None:
     grid = Grid(low=-0.5, high=1.5, cells=700)
-    moved, same = normal(0.4, 0.1).on(grid), normal(0.4, 0.1, grid)
+    moved, same = normal(0.4, 0.1).on_grid(grid), normal(0.4, 0.1, grid)
     assert np.abs(moved.density - same.density).max() < 0.01 * same.density.max()
 
 
@@ -99,7 +106,7 @@ def test_a_common_grid_is_as_wide_and_as_fine_as_any() -> None:
 
 
 def test_a_grid_reaches_beyond_the_labels_but_not_below_nothing() -> None:
-    grid = Grid.around(np.array([0.01, 0.05, 0.09]))
+    grid = Grid.from_labels(np.array([0.01, 0.05, 0.09]))
     assert grid.low == 0
     assert grid.high == pytest.approx(0.13)
-    assert Grid.around(np.array([-1.0, 1.0])).low == -2
+    assert Grid.from_labels(np.array([-1.0, 1.0])).low == -2

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from halometry.calibration.temperature import fit_temperature, tempered, untempered
+from halometry.calibration.temperature import apply_temperature, fit_temperature, undo_temperature
 from halometry.models import Predictor, Preprocessing, PreprocessingConfig
 
 
@@ -34,7 +34,7 @@ def test_the_temperature_that_classes_were_drawn_with_is_found(temperature: floa
 
 def test_the_bias_that_classes_were_drawn_with_is_found() -> None:
     _, shown = answers(1.0, 20_000)
-    meant = tempered(shown, 1.4, (0.5, -0.1, -0.4))
+    meant = apply_temperature(shown, 1.4, (0.5, -0.1, -0.4))
     draws = np.random.default_rng(5).random((len(meant), 1))
     truth = (meant.cumsum(axis=1) < draws).sum(axis=1).clip(max=2)
     temperature, bias = fit_temperature(truth, shown)
@@ -43,14 +43,16 @@ def test_the_bias_that_classes_were_drawn_with_is_found() -> None:
     assert sum(bias) == pytest.approx(0, abs=1e-12)
     # Then each class is as frequent as the answers say, on which populations rest.
     frequent = np.bincount(truth) / len(truth)
-    assert tempered(shown, temperature, bias).mean(axis=0) == pytest.approx(frequent, abs=1e-3)
+    assert apply_temperature(shown, temperature, bias).mean(axis=0) == pytest.approx(
+        frequent, abs=1e-3
+    )
 
 
 def test_no_other_temperature_has_a_smaller_cross_entropy() -> None:
     truth, shown = answers(1.8, 2000)
 
     def loss(temperature: float, bias: tuple[float, ...]) -> float:
-        answers = tempered(shown, temperature, bias)
+        answers = apply_temperature(shown, temperature, bias)
         return -float(np.log(answers[np.arange(2000), truth]).mean())
 
     best, bias = fit_temperature(truth, shown)
@@ -80,20 +82,20 @@ def test_few_images_of_one_class_do_not_make_it_the_only_one() -> None:
 )
 def test_of_one_network_it_divides_the_outputs(outputs: list[float], temperature: float) -> None:
     outputs_ = torch.tensor(outputs, dtype=torch.float64)
-    found = tempered(torch.softmax(outputs_, 0), temperature)
+    found = apply_temperature(torch.softmax(outputs_, 0), temperature)
     torch.testing.assert_close(found, torch.softmax(outputs_ / temperature, 0))
-    torch.testing.assert_close(untempered(found, temperature), torch.softmax(outputs_, 0))
+    torch.testing.assert_close(undo_temperature(found, temperature), torch.softmax(outputs_, 0))
 
 
 @given(st.lists(st.floats(-4, 4), min_size=3, max_size=3), st.floats(0.5, 3))
 def test_a_bias_is_added_to_the_outputs(outputs: list[float], temperature: float) -> None:
     outputs_, bias = torch.tensor(outputs, dtype=torch.float64), [0.7, -0.2, -0.5]
     plain = torch.softmax(outputs_, 0)
-    found = tempered(plain, temperature, bias)
+    found = apply_temperature(plain, temperature, bias)
     expected = torch.softmax(outputs_ / temperature + outputs_.new_tensor(bias), 0)
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(untempered(found, temperature, bias), plain)
-    np.testing.assert_allclose(tempered(plain.numpy(), temperature, bias), found.numpy())
+    torch.testing.assert_close(undo_temperature(found, temperature, bias), plain)
+    np.testing.assert_allclose(apply_temperature(plain.numpy(), temperature, bias), found.numpy())
 
 
 class Outputs(nn.Module):
@@ -111,15 +113,16 @@ def test_a_predictor_tempers_the_answer_that_it_gives(average: bool) -> None:
             Preprocessing(config),
             Outputs(),
             "classification",
-            None,
-            average,
+            tta=average,
             temperature=temperature,
             bias=bias,
         )
         for temperature, bias in ((1.0, ()), (2.0, (0.1, 0.2, -0.3)))
     )
     images = torch.randn(5, 1, 4, 4)
-    torch.testing.assert_close(warm(images), tempered(plain(images), 2.0, (0.1, 0.2, -0.3)))
+    torch.testing.assert_close(
+        warm(images), apply_temperature(plain(images), 2.0, (0.1, 0.2, -0.3))
+    )
     assert not torch.allclose(warm(images), plain(images))
 
 

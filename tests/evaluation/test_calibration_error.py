@@ -9,8 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from halometry.calibration.conformal import conformal_of
-from halometry.calibration.temperature import tempered
+from halometry.calibration.conformal import Conformal
+from halometry.calibration.temperature import apply_temperature
 from halometry.evaluation.calibration_error import (
     calibration_record,
     coverage_record,
@@ -54,7 +54,7 @@ def test_a_known_error_is_found(too_sure: float, share: float, error: float) -> 
 
 def test_too_little_sure_is_an_error_too() -> None:
     truth, probabilities = answers(40_000, 2)
-    cool = tempered(probabilities, 3.0)
+    cool = apply_temperature(probabilities, 3.0)
     expected = (probabilities.max(axis=1) - cool.max(axis=1)).mean()
     found = expected_calibration_error(truth, cool, resamples=50)
     assert found.value == pytest.approx(expected, abs=0.008)
@@ -105,7 +105,7 @@ def test_fewer_images_than_bins_are_a_bin_each() -> None:
 
 def test_before_and_after_a_temperature() -> None:
     truth, probabilities = answers(5000, 4)
-    record = calibration_record(truth, probabilities, tempered(probabilities, 0.3), 50)
+    record = calibration_record(truth, probabilities, apply_temperature(probabilities, 0.3), 50)
     assert record["after"]["ece"]["value"] < 0.03 < record["before"]["ece"]["value"]
     assert record["after"]["accuracy"] == record["before"]["accuracy"]
     assert sum(record["after"]["reliability"]["counts"]) == 5000
@@ -116,7 +116,7 @@ def test_before_and_after_a_temperature() -> None:
 
 
 def test_coverage_of_sets_is_told_for_each_class() -> None:
-    conformal = conformal_of(*answers(3000, 5), "images", "", True)
+    conformal = Conformal.fit(*answers(3000, 5), images="images", fingerprint="", held_out=True)
     truth, probabilities = answers(2000, 6)
     record = coverage_record(truth, probabilities, conformal, ("no", "sphere", "vort"), 50)
     assert [one["level"] for one in record["levels"]] == [0.68, 0.9, 0.95]
@@ -134,7 +134,9 @@ def test_coverage_of_intervals() -> None:
     rng = np.random.default_rng(7)
     truth = rng.uniform(0.3, 0.6, 4000)
     said = truth + 0.02 * rng.normal(size=4000)
-    conformal = conformal_of(truth[:2000], said[:2000], "images", "", False)
+    conformal = Conformal.fit(
+        truth[:2000], said[:2000], images="images", fingerprint="", held_out=False
+    )
     record = coverage_record(truth[2000:], said[2000:], conformal, None, 50)
     assert record["untouched"] is False
     for one, width in zip(record["levels"], (1.989, 3.290, 3.920), strict=True):
@@ -145,7 +147,7 @@ def test_coverage_of_intervals() -> None:
 
 def test_the_diagram_has_a_column_a_network() -> None:
     truth, probabilities = answers(500, 8)
-    one = (truth, probabilities, tempered(probabilities, 0.5))
+    one = (truth, probabilities, apply_temperature(probabilities, 0.5))
     drawn = reliability_figure({"a": one, "b": (truth, probabilities, probabilities)})
     assert isinstance(drawn, Figure)
     first, second = drawn.axes[:2]

@@ -118,11 +118,11 @@ def test_a_damaged_split_is_named(lenses: Path, tmp_path: Path) -> None:
 
 def test_every_answer_is_the_same_for_every_batch_size(classes: Comparison, lenses: Path) -> None:
     from halometry.datasets.open import open_dataset
-    from halometry.evaluation.evaluate import predict_points
+    from halometry.runs.predict_rows import predict_rows
 
     data = open_dataset(lenses)
     run = classes.evaluations[0].run
-    one, many = (predict_points(run, data, np.arange(9), batch_size=n) for n in (1, 64))
+    one, many = (predict_rows(run, data, np.arange(9), batch_size=n, point=True) for n in (1, 64))
     np.testing.assert_allclose(one, many, atol=1e-5)
 
 

@@ -21,7 +21,7 @@ from halometry.massmaps.mapper import MassMapper
 from halometry.massmaps.pool import MassMapPool
 from halometry.robustness.command import measure_robustness
 from halometry.robustness.shifts import SHIFTS, shift_preset
-from halometry.runs.mapped_inputs import for_plain_images
+from halometry.runs.mapped_inputs import mapping_images
 from halometry.runs.run import Run
 from halometry.sensitivity.command import measure_sensitivity
 from halometry.sensitivity.lenses import smooth_scenes
@@ -85,13 +85,13 @@ def test_training_on_maps_standardizes_each_channel(run: Run) -> None:
     assert isinstance(seen.mean, tuple)
     assert isinstance(seen.std, tuple)
     assert seen.mean[0] > 2 > abs(seen.mean[1])
-    assert run.record()["online_images"] == 0
+    assert run.training_metrics()["online_images"] == 0
 
 
 def test_predict_maps_plain_images(run: Run, small: MassMapper) -> None:
     counts, _ = sample(small.preset, SEED, 0, 4)
     channels = np.stack([small.map_image(Image(one, None, "image")) for one in counts.numpy()])
-    wanted = run.answerer("cpu")(channels)
+    wanted = run.predict_fn("cpu")(channels)
     found = [[*answer.probabilities.values()] for answer in predict(run, counts[:, 0].numpy())]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     assert np.ptp(wanted, axis=0).max() > 1e-3  # it does not say the same of all
@@ -130,10 +130,10 @@ def test_mapped_images_and_errors_pass_the_pool_unchanged(mapped: Path, workers:
 
 def test_worker_processes_map_batch_after_batch_and_end(run: Run, small: MassMapper) -> None:
     counts, _ = sample(small.preset, SEED, 0, 5)
-    answerer = run.answerer("cpu")
-    with for_plain_images(run, answerer, 5, workers=1) as plain:
+    answerer = run.predict_fn("cpu")
+    with mapping_images(run, answerer, 5, workers=1) as plain:
         wanted = plain(counts.numpy())
-    with for_plain_images(run, answerer, 5, workers=2) as plain:
+    with mapping_images(run, answerer, 5, workers=2) as plain:
         np.testing.assert_array_equal(plain(counts.numpy()), wanted)
         np.testing.assert_allclose(plain(counts[3:].numpy()), wanted[3:], rtol=1e-5)
         assert len(multiprocessing.active_children()) == 2
@@ -170,7 +170,7 @@ def test_robustness_of_runs_on_maps(
     assert [step.factor for step in found.steps] == [2.0]
     counts, scene = sample(small.preset, ROBUSTNESS_SEED_OFFSET, 0, 30)
     channels = np.stack([small.map_image(Image(one, None, "image")) for one in counts.numpy()])
-    right = run.answerer("cpu")(channels).argmax(axis=1) == scene.labels.numpy()
+    right = run.predict_fn("cpu")(channels).argmax(axis=1) == scene.labels.numpy()
     assert found.unshifted.metrics["accuracy"].value == pytest.approx(right.mean())
     with pytest.raises(RunError, match="150 x 150; to be mapped it must be 1 x 48 x 48"):
         measure_robustness(run, preset=LARGE)
@@ -185,7 +185,7 @@ def test_sensitivity_of_runs_on_maps(
     expected = render(scene.to("cpu", torch.float32), small.preset)
     counts = observe(expected, small.preset, TRIED_WITH, 0, scene.background_rms)
     channels = np.stack([small.map_image(Image(one, None, "image")) for one in counts.numpy()])
-    smooth = run.answerer("cpu")(channels)[:, 0].astype(float)
+    smooth = run.predict_fn("cpu")(channels)[:, 0].astype(float)
     found = seen.outcomes["on the ring"]
     assert found.scores.shape == (3, 2)
     np.testing.assert_allclose(found.smooth_scores[:2], np.log((1 - smooth) / smooth), rtol=1e-3)

@@ -7,7 +7,7 @@ from torch import nn
 from halometry.errors import UnavailableError, UsageError
 from halometry.models import Network, create_backbone, list_backbones
 from halometry.models import list_backbones as listing
-from halometry.models.backbones import PUBLISHED, feature_width, pretraining_note, timm_name
+from halometry.models.backbones import TIMM_NAMES, feature_width, pretraining_note, timm_name
 from halometry.models.network import switch_off_residuals
 
 
@@ -27,7 +27,7 @@ def test_a_name_like_nothing_gets_the_published_ones() -> None:
 
 
 def test_widths_are_those_of_the_published_heads() -> None:
-    widths = {info.name: info.features for info in list_backbones([*PUBLISHED])}
+    widths = {info.name: info.features for info in list_backbones([*TIMM_NAMES])}
     assert widths == {"mobilenetv3_small": 1024, "resnet18": 512, "efficientnet_b5": 2048}
 
 

@@ -9,11 +9,11 @@ from scipy.stats import norm
 from torch import Tensor, nn
 
 from halometry.calibration.posterior import Grid, Posterior
-from halometry.models.heads import FAMILIES, Density
+from halometry.models.heads import DENSITIES, Density
 from halometry.models.predictor import Predictor, TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
 
-families = pytest.mark.parametrize("family", list(FAMILIES))
+families = pytest.mark.parametrize("family", list(DENSITIES))
 TARGET = TargetConfig(mean=0.05, std=0.02)
 GRID = Grid(low=0.0, high=0.15, cells=256)
 
@@ -38,7 +38,7 @@ class Mean(nn.Module):
 @families
 def test_a_density_adds_up_to_one(family: str) -> None:
     torch.manual_seed(0)
-    density = FAMILIES[family]
+    density = DENSITIES[family]
     outputs = 2 * torch.randn(6, density.parameters)
     values = torch.linspace(-80, 80, 160_001)[None]
     logarithms = density.log_density(outputs.double(), values.double())
@@ -47,7 +47,7 @@ def test_a_density_adds_up_to_one(family: str) -> None:
 
 @families
 def test_wild_outputs_give_finite_gradients(family: str) -> None:
-    density = FAMILIES[family]
+    density = DENSITIES[family]
     outputs = torch.full((2, density.parameters), 50.0, requires_grad=True)
     density.log_density(outputs, torch.tensor([[0.1], [-3.0]])).sum().backward()
     assert outputs.grad is not None
@@ -55,12 +55,12 @@ def test_wild_outputs_give_finite_gradients(family: str) -> None:
 
 
 def test_a_flow_with_a_straight_spline_is_a_gaussian() -> None:
-    outputs = torch.zeros(3, FAMILIES["flow"].parameters)
+    outputs = torch.zeros(3, DENSITIES["flow"].parameters)
     outputs[:, :2] = torch.randn(3, 2)
     values = torch.linspace(-7, 7, 30)[None]
     torch.testing.assert_close(
-        FAMILIES["flow"].log_density(outputs, values),
-        FAMILIES["gaussian"].log_density(outputs[:, :2], values),
+        DENSITIES["flow"].log_density(outputs, values),
+        DENSITIES["gaussian"].log_density(outputs[:, :2], values),
         rtol=1e-5,
         atol=1e-5,
     )
@@ -72,12 +72,12 @@ def test_the_grid_holds_the_density_of_the_mass_itself(family: str, transform: s
     target = TargetConfig(transform=transform, mean=0.05, std=0.2)  # type: ignore[arg-type]
     if transform == "log":
         target = TargetConfig(transform="log", mean=-3.0, std=0.4)
-    outputs = 0.3 * torch.randn(4, FAMILIES[family].parameters)
-    found = predictor(nn.Identity(), family, target).answer(outputs).double()
+    outputs = 0.3 * torch.randn(4, DENSITIES[family].parameters)
+    found = predictor(nn.Identity(), family, target).decode(outputs).double()
     masses = torch.from_numpy(GRID.centers).float().requires_grad_()
     encoded = target.encode(masses)
     (slope,) = torch.autograd.grad(encoded.sum(), masses)
-    expected = FAMILIES[family].log_density(outputs, encoded[None]).exp() * slope.abs()
+    expected = DENSITIES[family].log_density(outputs, encoded[None]).exp() * slope.abs()
     expected = expected / (expected.sum(dim=1, keepdim=True) * GRID.width)
     np.testing.assert_allclose(found, expected.detach(), rtol=2e-3, atol=1e-3)
 
@@ -103,7 +103,7 @@ def test_the_posterior_of_a_normal_prior_and_normal_noise_is_learnt(family: str)
     noise = 0.8  # of the mean of an image, in units of the prior's width
     labels = torch.from_numpy(rng.normal(0.05, 0.02, 3000)).float()
     seen = TARGET.encode(labels) + noise * torch.from_numpy(rng.normal(size=3000)).float()
-    network = learn(FAMILIES[family], seen.reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2), labels, 200)
+    network = learn(DENSITIES[family], seen.reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2), labels, 200)
     asked = torch.tensor([-1.0, 0.0, 0.7])
     answers = predictor(network, family)(asked.reshape(-1, 1, 1, 1))
     posterior = Posterior(GRID, answers.detach().numpy())
@@ -112,9 +112,9 @@ def test_the_posterior_of_a_normal_prior_and_normal_noise_is_learnt(family: str)
     expected = 0.05 + 0.02 * shrinkage * asked.numpy()
     np.testing.assert_allclose(posterior.mean, expected, atol=0.1 * std)
     np.testing.assert_allclose(posterior.std, std, rtol=0.07)
-    assert Predictor.points(predictor(network, family), answers).detach().numpy() == pytest.approx(
-        posterior.mean, rel=1e-4
-    )
+    assert Predictor.point_predictions(
+        predictor(network, family), answers
+    ).detach().numpy() == pytest.approx(posterior.mean, rel=1e-4)
 
 
 def test_a_flow_learns_a_posterior_that_no_gaussian_can_be() -> None:
@@ -131,7 +131,7 @@ def test_a_flow_learns_a_posterior_that_no_gaussian_can_be() -> None:
     images = torch.from_numpy((seen - 0.05) / 0.02).float().reshape(-1, 1, 1, 1)
     masses = torch.from_numpy(labels).float()
     losses = {}
-    for family, density in FAMILIES.items():
+    for family, density in DENSITIES.items():
         network = learn(density, images[:3000], masses[:3000], 250)
         with torch.inference_mode():
             answers = predictor(network, family)(images[3000:]).numpy()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halometry.models import Preprocessing, PreprocessingConfig, TargetConfig
-from halometry.models.preprocessing import bilinear_shares, resize
+from halometry.models.preprocessing import bilinear_weights, resize
 
 
 def test_minmax_is_by_image() -> None:
@@ -69,7 +69,7 @@ def test_a_size_out_of_range_is_refused() -> None:
 @pytest.mark.parametrize(("height", "width"), [(150, 150), (97, 160), (300, 31), (224, 20)])
 def test_shares_resize_as_torch_does(height: int, width: int) -> None:
     raw = torch.rand(2, 3, height, width, dtype=torch.float64)
-    rows, columns = bilinear_shares(224, height), bilinear_shares(224, width)
+    rows, columns = bilinear_weights(224, height), bilinear_weights(224, width)
     torch.testing.assert_close(rows @ raw @ columns.T, resize(raw, 224), atol=1e-12, rtol=0)
 
 

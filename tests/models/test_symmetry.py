@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from halometry.models import Network, Predictor, Preprocessing, PreprocessingConfig
-from halometry.models.d4net import DEEP, D4Net
-from halometry.models.predictor import symmetric_forms
+from halometry.models.d4net import DEEP_DEPTHS, D4Net
+from halometry.models.predictor import symmetric_copies
 from halometry.models.symmetry import (
-    ORDER,
+    GROUP_ORDER,
     GroupBatchNormalization,
     GroupConvolution,
-    Lift,
-    filter_forms,
-    form_products,
-    inverse_forms,
-    mean_over_forms,
+    LiftingConvolution,
+    filter_transforms,
+    inverse_elements,
+    mean_over_group,
+    multiplication_table,
 )
 
 SYMMETRIES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -45,14 +45,14 @@ def settled(net: nn.Module, example: Tensor) -> nn.Module:
 
 
 def test_the_forms_are_the_group_of_the_square() -> None:
-    assert len({tuple(form) for form in filter_forms(3)}) == ORDER
-    products, inverse = form_products(), inverse_forms()
+    assert len({tuple(form) for form in filter_transforms(3)}) == GROUP_ORDER
+    products, inverse = multiplication_table(), inverse_elements()
     for table in (products, products.T):
-        assert all(sorted(row) == list(range(ORDER)) for row in table)
-    assert np.array_equal(products[0], np.arange(ORDER))
-    assert all(products[g, inverse[g]] == 0 for g in range(ORDER))
-    for a in range(ORDER):
-        for b in range(ORDER):
+        assert all(sorted(row) == list(range(GROUP_ORDER)) for row in table)
+    assert np.array_equal(products[0], np.arange(GROUP_ORDER))
+    assert all(products[g, inverse[g]] == 0 for g in range(GROUP_ORDER))
+    for a in range(GROUP_ORDER):
+        for b in range(GROUP_ORDER):
             assert np.array_equal(products[products[a, b]], products[a][products[b]])
 
 
@@ -63,13 +63,13 @@ def test_convolutions_turn_their_maps_with_the_image(
     symmetry: Callable[[Tensor], Tensor], stride: int, side: int
 ) -> None:
     torch.manual_seed(0)
-    lift, then = Lift(2, 3, 5), GroupConvolution(3, 4, 3, stride=stride)
+    lift, then = LiftingConvolution(2, 3, 5), GroupConvolution(3, 4, 3, stride=stride)
     images = torch.rand(2, 2, side, side)
     with torch.no_grad():
-        expected = symmetry(mean_over_forms(then(lift(images)).relu()))
-        maps = mean_over_forms(then(lift(symmetry(images))).relu())
+        expected = symmetry(mean_over_group(then(lift(images)).relu()))
+        maps = mean_over_group(then(lift(symmetry(images))).relu())
     torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(expected, mean_over_forms(then(lift(images)).relu())) or (
+    assert not torch.allclose(expected, mean_over_group(then(lift(images)).relu())) or (
         symmetry is SYMMETRIES["turned 0"]
     )
 
@@ -112,7 +112,7 @@ def test_a_deeper_d4net_begins_as_the_shallower_one(
     torch.manual_seed(0)
     images = torch.rand(3, 1, 48, 48)
     net = settled(D4Net(channels=1), images)
-    deeper = D4Net(channels=1, depths=DEEP).eval()
+    deeper = D4Net(channels=1, depths=DEEP_DEPTHS).eval()
     assert not deeper.load_state_dict(net.state_dict(), strict=False).unexpected_keys
     with torch.inference_mode():
         torch.testing.assert_close(deeper(images), net(images))
@@ -124,7 +124,7 @@ def test_a_deeper_d4net_begins_as_the_shallower_one(
 
 def test_statistics_are_pooled_over_the_forms() -> None:
     norm = GroupBatchNormalization(2, momentum=1.0).train()
-    features = torch.randn(4, 2 * ORDER, 6, 6) * torch.rand(2 * ORDER, 1, 1) + 3
+    features = torch.randn(4, 2 * GROUP_ORDER, 6, 6) * torch.rand(2 * GROUP_ORDER, 1, 1) + 3
     norm(features)
     by_feature = features.view(4, 2, -1).transpose(0, 1).reshape(2, -1)
     normalized = norm.eval()(features).view(4, 2, -1).transpose(0, 1).reshape(2, -1)
@@ -135,7 +135,7 @@ def test_statistics_are_pooled_over_the_forms() -> None:
 @pytest.mark.parametrize(("sides", "count"), [((6, 6), 8), ((6, 9), 4)])
 def test_symmetric_forms_are_all_there_are(sides: tuple[int, int], count: int) -> None:
     image = torch.arange(float(np.prod(sides))).view(1, 1, *sides)
-    forms = symmetric_forms(image)
+    forms = symmetric_copies(image)
     assert len({tuple(form.flatten().tolist()) for form in forms}) == count
     assert all(form.shape == image.shape for form in forms)
 

@@ -1,8 +1,9 @@
-"""What is unlike familiar images: known answers of Gaussian toys, and of plain images."""
+"""OOD detector and image statistics, on Gaussian vectors and on simple images."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,24 +11,37 @@ import torch
 from scipy.stats import binom, kstest
 from torch import Tensor
 
-from halometry.ood.detector import FEATURES, KEPT, Cloud, Directions, Familiar, Sides, View
-from halometry.ood.image_statistics import FREQUENCIES, RINGS, brightness_levels, looks
+from halometry.ood.detector import (
+    FEATURES,
+    MAX_COMPONENTS,
+    GaussianModel,
+    Groups,
+    ImageScaling,
+    OODDetector,
+    PrincipalSubspace,
+)
+from halometry.ood.image_statistics import (
+    FREQUENCY_EDGES,
+    N_RINGS,
+    brightness_levels,
+    image_statistics,
+)
 
-SIDES = ("features", "light", "spectrum", "noise")
-LOOKS = ("light", "center", "spectrum", "noise")
+GROUPS = ("features", "light", "spectrum", "noise")
+STATISTICS = ("light", "center", "spectrum", "noise")
 
 
-def toy(count: int, seed: int, shift: float = 0.0) -> Sides:
-    """Vectors of a correlated Gaussian in each side; one may be so many sigma away."""
+def gaussian_groups(count: int, seed: int, shift: float = 0.0) -> Groups:
+    """Correlated Gaussian vectors for each group; `spectrum` is shifted by some sigma."""
     rng = np.random.default_rng(seed)
     mixing = np.random.default_rng(99).normal(size=(6, 6)) * [100, 10, 1, 1, 1, 0.1]
-    sides = {side: torch.from_numpy(rng.normal(size=(count, 6)) @ mixing) for side in SIDES}
-    return sides | {"spectrum": sides["spectrum"] + shift * torch.from_numpy(mixing[2])}
+    groups = {name: torch.from_numpy(rng.normal(size=(count, 6)) @ mixing) for name in GROUPS}
+    return groups | {"spectrum": groups["spectrum"] + shift * torch.from_numpy(mixing[2])}
 
 
-def known_of(count: int) -> Familiar:
-    view = View(torch.ones(()), torch.zeros(1), 1)
-    return Familiar.of(view, toy(count, 1), toy(count, 2))
+def gaussian_detector(count: int) -> OODDetector:
+    scaling = ImageScaling(torch.ones(()), torch.zeros(1), 1)
+    return OODDetector.fit(scaling, gaussian_groups(count, 1), gaussian_groups(count, 2))
 
 
 def noise_images(count: int, seed: int = 0, sigma: float = 1.0, side: int = 32) -> Tensor:
@@ -35,158 +49,166 @@ def noise_images(count: int, seed: int = 0, sigma: float = 1.0, side: int = 32) 
     return sigma * torch.randn(count, 1, side, side, generator=generator)
 
 
-def test_familiarity_is_uniform_for_images_of_the_same_kind() -> None:
-    novelty = known_of(2000).judge(toy(2000, 3))
-    familiarity = [one.familiarity for one in novelty]
-    assert kstest(familiarity, "uniform").pvalue > 0.01
-    flagged = sum(one.unusual is not None for one in novelty)
+def groups_of(scaling: ImageScaling, images: Tensor) -> Groups:
+    """Groups of images whose features are their means."""
+    return scaling.groups(images, images.mean(dim=(2, 3)))
+
+
+def test_p_values_of_in_distribution_images_are_uniform() -> None:
+    results = gaussian_detector(2000).evaluate(gaussian_groups(2000, 3))
+    assert kstest([result.p_value for result in results], "uniform").pvalue > 0.01
+    flagged = sum(result.reason is not None for result in results)
     assert binom.ppf(1e-4, 2000, 0.007) <= flagged <= binom.ppf(1 - 1e-4, 2000, 0.013)
 
 
-def test_what_is_shifted_is_unusual_and_says_where() -> None:
-    novelty = known_of(1000).judge(toy(200, 3, shift=15.0))
-    assert [one.unusual for one in novelty] == ["spectrum"] * 200
-    assert max(one.familiarity for one in novelty) == pytest.approx(1 / 1001)
+def test_shifted_group_is_the_reason() -> None:
+    results = gaussian_detector(1000).evaluate(gaussian_groups(200, 3, shift=15.0))
+    assert [result.reason for result in results] == ["spectrum"] * 200
+    assert max(result.p_value for result in results) == pytest.approx(1 / 1001)
 
 
-def test_the_flag_is_a_familiarity_below_the_rate_and_a_strangeness_above_one() -> None:
-    for count in (20, 99, 100, 777):
-        known = known_of(count)
-        assert known.rate == max(0.01, 1 / (count + 1))
-        for one in known.judge(toy(300, 4, shift=2.5)):
-            assert (one.unusual is not None) == (one.strangeness > 1)
-            assert (one.unusual is not None) == (one.familiarity <= known.rate + 1e-12)
+@pytest.mark.parametrize("count", [20, 99, 100, 777])
+def test_flag_agrees_with_score_and_p_value(count: int) -> None:
+    detector = gaussian_detector(count)
+    assert detector.false_positive_rate == max(0.01, 1 / (count + 1))
+    for result in detector.evaluate(gaussian_groups(300, 4, shift=2.5)):
+        flagged = result.reason is not None
+        assert flagged == (result.score > 1)
+        assert flagged == (result.p_value <= detector.false_positive_rate + 1e-12)
 
 
-def test_distances_are_those_of_mahalanobis() -> None:
-    vectors = toy(50_000, 5)["light"]
-    cloud = Cloud.of(vectors)
+def test_distances_are_mahalanobis_distances() -> None:
+    vectors = gaussian_groups(50_000, 5)["light"]
+    model = GaussianModel.fit(vectors)
     covariance = np.cov(vectors.numpy().T)
-    away = (vectors[:20] - vectors.mean(dim=0)).numpy()
-    expected = np.sqrt(np.einsum("ni,ij,nj->n", away, np.linalg.inv(covariance), away))
-    np.testing.assert_allclose(cloud.distances(vectors[:20]).numpy(), expected, rtol=0.02)
+    centered = (vectors[:20] - vectors.mean(dim=0)).numpy()
+    inverse = np.linalg.inv(covariance)
+    expected = np.sqrt(np.einsum("ni,ij,nj->n", centered, inverse, centered))
+    np.testing.assert_allclose(model.distances(vectors[:20]).numpy(), expected, rtol=0.02)
 
 
-def test_what_is_no_number_is_as_strange_as_can_be() -> None:
-    sides = toy(3, 6)
-    sides["light"][1, 0] = math.nan
-    (one, other, _) = known_of(200).judge(sides)
-    assert other.unusual == "light"
-    assert other.familiarity == pytest.approx(1 / 201)
-    assert one.familiarity > other.familiarity
+def test_nan_has_the_smallest_p_value() -> None:
+    groups = gaussian_groups(3, 6)
+    groups["light"][1, 0] = math.nan
+    (finite, nan, _) = gaussian_detector(200).evaluate(groups)
+    assert nan.reason == "light"
+    assert nan.p_value == pytest.approx(1 / 201)
+    assert finite.p_value > nan.p_value
 
 
-def test_many_features_become_their_main_directions_and_what_is_left() -> None:
+def test_principal_subspace_separates_components_and_distance() -> None:
     rng = np.random.default_rng(0)
-    basis = np.linalg.qr(rng.normal(size=(200, KEPT)))[0]
-    features = torch.from_numpy(5 * rng.normal(size=(400, KEPT)) @ basis.T + 3)
+    basis = np.linalg.qr(rng.normal(size=(200, MAX_COMPONENTS)))[0]
+    features = torch.from_numpy(5 * rng.normal(size=(400, MAX_COMPONENTS)) @ basis.T + 3)
     features += torch.from_numpy(0.01 * rng.normal(size=(400, 200)))
-    directions = Directions.of(features)
-    assert directions(features).shape == (400, KEPT + 1)
+    subspace = PrincipalSubspace.fit(features)
+    assert subspace.project(features).shape == (400, MAX_COMPONENTS + 1)
     outside = rng.normal(size=200)
     outside -= basis @ (basis.T @ outside)
     outside *= 7 / np.linalg.norm(outside)
-    moved = directions(features[:1] + torch.from_numpy(outside))
+    moved = subspace.project(features[:1] + torch.from_numpy(outside))
     assert float(moved[0, -1].exp()) == pytest.approx(7, rel=0.02)
-    torch.testing.assert_close(moved[0, :-1], directions(features[:1])[0, :-1], atol=0.05, rtol=0)
+    expected = subspace.project(features[:1])[0, :-1]
+    torch.testing.assert_close(moved[0, :-1], expected, atol=0.05, rtol=0)
 
 
-def test_looks_do_not_change_when_an_image_is_flipped_or_turned() -> None:
+@pytest.mark.parametrize(("height", "width"), [(33, 33), (32, 32), (32, 41)])
+def test_statistics_are_invariant_under_flips_and_rotations(height: int, width: int) -> None:
     levels = torch.tensor([-0.2, 0.1])
-    for height, width in ((33, 33), (32, 32), (32, 41)):
-        images = noise_images(2, side=64)[:, :, :height, :width].cumsum(-1) / 5
-        turns = range(4) if height == width else (0, 2)
-        forms = [form.rot90(k, (2, 3)) for form in (images, images.flip(-1)) for k in turns]
-        for form in forms[1:]:
-            for side, numbers in looks(images, levels).items():
-                torch.testing.assert_close(looks(form, levels)[side], numbers, atol=1e-4, rtol=1e-4)
+    images = noise_images(2, side=64)[:, :, :height, :width].cumsum(-1) / 5
+    turns = range(4) if height == width else (0, 2)
+    expected = image_statistics(images, levels)
+    for mirrored in (images, images.flip(-1)):
+        for turn in turns:
+            statistics = image_statistics(mirrored.rot90(turn, (2, 3)), levels)
+            for name, numbers in expected.items():
+                torch.testing.assert_close(statistics[name], numbers, atol=1e-4, rtol=1e-4)
 
 
-def test_white_noise_has_the_same_power_and_roughness_everywhere() -> None:
+def test_statistics_of_white_noise() -> None:
     sigma = 0.3
     images = noise_images(64, sigma=sigma, side=96)
-    seen = looks(images, torch.tensor([0.0]))
-    light, spectrum, noise = (seen[side].mean(dim=0) for side in ("light", "spectrum", "noise"))
-    torch.testing.assert_close(light[:RINGS], torch.zeros(RINGS), atol=0.02, rtol=0)
-    wanted = torch.full((RINGS,), math.log(sigma))
-    torch.testing.assert_close(light[RINGS:], wanted, atol=0.02, rtol=0)
-    held = torch.arange(len(FREQUENCIES) - 1) >= 2  # on 96 pixels the coarsest hold few waves
-    torch.testing.assert_close(
-        spectrum[held], torch.full((int(held.sum()),), math.log(sigma)), atol=0.05, rtol=0
+    statistics = image_statistics(images, torch.tensor([0.0]))
+    light, spectrum, noise = (
+        statistics[name].mean(dim=0) for name in ("light", "spectrum", "noise")
     )
-    for share, rms, extreme in noise.reshape(2, 3):
-        assert float(share.exp()) == pytest.approx(0.5, abs=0.02)
+    torch.testing.assert_close(light[:N_RINGS], torch.zeros(N_RINGS), atol=0.02, rtol=0)
+    expected = torch.full((N_RINGS,), math.log(sigma))
+    torch.testing.assert_close(light[N_RINGS:], expected, atol=0.02, rtol=0)
+    fine = torch.arange(len(FREQUENCY_EDGES) - 1) >= 2  # few waves are in the coarsest bins
+    torch.testing.assert_close(
+        spectrum[fine], torch.full((int(fine.sum()),), math.log(sigma)), atol=0.05, rtol=0
+    )
+    for fraction, rms, maximum in noise.reshape(2, 3):
+        assert float(fraction.exp()) == pytest.approx(0.5, abs=0.02)
         assert float(rms.exp()) == pytest.approx(sigma, rel=0.05)
-        assert 3 * sigma < float(extreme.exp()) < 6 * sigma
+        assert 3 * sigma < float(maximum.exp()) < 6 * sigma
 
 
-def test_a_shining_center_is_unusual_however_faint() -> None:
-    view = View.of(noise_images(100, side=48), 1)
-
-    def sides(images: Tensor) -> Sides:
-        return view.sides(images, images.mean(dim=(2, 3)))
-
-    quiet = [sides(noise_images(300, seed, side=48)) for seed in (1, 2)]
-    known = Familiar.of(view, *quiet)
-    lit = noise_images(50, 4, side=48)
-    at = (torch.arange(48) - 23.5) / 2
-    lit = lit + 2 * torch.exp(-0.5 * (at[:, None] ** 2 + at[None] ** 2))
-    assert sum(one.unusual == "center" for one in known.judge(sides(lit))) > 40
+def test_faint_light_in_the_center_is_flagged() -> None:
+    scaling = ImageScaling.fit(noise_images(100, side=48), 1)
+    groups = [groups_of(scaling, noise_images(300, seed, side=48)) for seed in (1, 2)]
+    detector = OODDetector.fit(scaling, *groups)
+    axis = (torch.arange(48) - 23.5) / 2
+    light = 2 * torch.exp(-0.5 * (axis[:, None] ** 2 + axis[None] ** 2))
+    results = detector.evaluate(groups_of(scaling, noise_images(50, 4, side=48) + light))
+    assert sum(result.reason == "center" for result in results) > 40
 
 
-def test_what_runs_of_before_did_not_look_at_is_no_matter() -> None:
-    view = View.of(noise_images(100), 1)
-    full = [view.sides(noise_images(100, k), torch.zeros(100, 4)) for k in range(3)]
-    old = [{side: of for side, of in one.items() if side != "center"} for one in full]
-    known = Familiar.of(view, *old[:2])
-    assert known.judge(full[2]) == known.judge(old[2])
-
-
-def test_colors_are_described_one_by_one() -> None:
+def test_statistics_of_colors_are_those_of_each_channel() -> None:
     images = noise_images(3).expand(-1, 3, -1, -1) * torch.tensor([1.0, 2.0, 3.0])[:, None, None]
     levels = brightness_levels(images)
-    for side, numbers in looks(images, levels).items():
-        alone = [looks(images[:, k : k + 1], levels)[side] for k in range(3)]
-        torch.testing.assert_close(numbers, torch.cat(alone, dim=1))
+    for name, numbers in image_statistics(images, levels).items():
+        channels = [image_statistics(images[:, k : k + 1], levels)[name] for k in range(3)]
+        torch.testing.assert_close(numbers, torch.cat(channels, dim=1))
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    "change",
     [
-        (lambda x: x * 1.5, None),
-        (lambda x: x + 0.5 * (torch.arange(32.0) - 16) / 8, None),
-        (lambda x: torch.nn.functional.avg_pool2d(x, 3, stride=1, padding=1), None),
-        (lambda x: torch.where(torch.arange(32) == 7, 30.0, x), None),
-        (lambda x: x * 0 + torch.arange(32.0), None),
+        lambda x: x * 1.5,
+        lambda x: x + 0.5 * (torch.arange(32.0) - 16) / 8,
+        lambda x: torch.nn.functional.avg_pool2d(x, 3, stride=1, padding=1),
+        lambda x: torch.where(torch.arange(32) == 7, 30.0, x),
+        lambda x: x * 0 + torch.arange(32.0),
     ],
-    ids=["louder", "sloping", "smooth", "a bad column", "no noise at all"],
+    ids=["stronger", "with a gradient", "smoothed", "with a bad column", "without noise"],
 )
-def test_changed_noise_is_unusual(change, reason) -> None:  # type: ignore[no-untyped-def]
-    view = View.of(noise_images(100), 1)
-
-    def sides(images: Tensor) -> Sides:
-        return view.sides(images, images.mean(dim=(2, 3)))
-
-    known = Familiar.of(view, sides(noise_images(300, 1)), sides(noise_images(300, 2)))
-    same = known.judge(sides(noise_images(300, 3)))
-    assert sum(one.unusual is not None for one in same) <= binom.ppf(1 - 1e-4, 300, 0.02)
-    other = known.judge(sides(change(noise_images(20, 4))))
-    assert all(one.unusual for one in other)
+def test_changed_noise_is_flagged(change: Callable[[Tensor], Tensor]) -> None:
+    scaling = ImageScaling.fit(noise_images(100), 1)
+    groups = [groups_of(scaling, noise_images(300, seed)) for seed in (1, 2, 3)]
+    detector = OODDetector.fit(scaling, *groups[:2])
+    unchanged = detector.evaluate(groups[2])
+    assert sum(r.reason is not None for r in unchanged) <= binom.ppf(1 - 1e-4, 300, 0.02)
+    changed = detector.evaluate(groups_of(scaling, change(noise_images(20, 4))))
+    assert all(result.reason for result in changed)
 
 
-def test_images_without_any_scatter_can_be_learnt_from() -> None:
+def test_identical_images_can_be_fitted() -> None:
     flat = torch.zeros(30, 1, 16, 16)
     flat[:, :, 4:8, 4:8] = 1.0
-    view = View.of(flat, 1)
-    sides = view.sides(flat, torch.zeros(30, 5))
-    known = Familiar.of(view, sides, sides)
-    assert [one.unusual for one in known.judge(sides)] == [None] * 30
-    moved = flat.clone()
-    moved[:, :, 8, 8] = 0.5
-    assert all(one.unusual for one in known.judge(view.sides(moved, torch.zeros(30, 5))))
+    scaling = ImageScaling.fit(flat, 1)
+    groups = scaling.groups(flat, torch.zeros(30, 5))
+    detector = OODDetector.fit(scaling, groups, groups)
+    assert [result.reason for result in detector.evaluate(groups)] == [None] * 30
+    changed = flat.clone()
+    changed[:, :, 8, 8] = 0.5
+    assert all(result.reason for result in detector.detect(changed, torch.zeros(30, 5)))
 
 
-def test_the_sides_are_those_that_are_told() -> None:
+def test_unit_is_checked_on_request() -> None:
+    images = noise_images(300, 1)
+    scaling = ImageScaling.fit(images, 1)
+    groups = groups_of(scaling, images)
+    detector = OODDetector.fit(scaling, groups, groups_of(scaling, noise_images(300, 2)))
+    brighter = 10 * noise_images(5, 3)
+    features = brighter.mean(dim=(2, 3))
+    checked = detector.detect(brighter, features, check_unit=True)
+    assert [result.reason for result in checked] == ["unit"] * 5
+    assert "unit" not in [result.reason for result in detector.detect(brighter, features)]
+
+
+def test_groups_are_features_and_statistics() -> None:
     images = noise_images(2)
-    view = View.of(images, 1)
-    assert set(view.sides(images, torch.zeros(2, 4))) == {FEATURES, *LOOKS}
+    scaling = ImageScaling.fit(images, 1)
+    assert set(scaling.groups(images, torch.zeros(2, 4))) == {FEATURES, *STATISTICS}

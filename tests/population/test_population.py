@@ -8,7 +8,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.special import ndtri
 from scipy.stats import beta, binomtest, lognorm, norm
 
-from halometry.calibration.posterior import LEVELS
+from halometry.calibration.posterior import CREDIBLE_LEVELS
 from halometry.errors import DataError, HalometryWarning
 from halometry.population import fraction_posterior, mass_posterior
 from halometry.population.density import density_from_quantiles, label_quantiles
@@ -47,7 +47,7 @@ def contains(summary: PosteriorSummary, true: float, level: str) -> bool:
 
 def assert_nominal_coverage(inside: dict[str, int], count: int) -> None:
     """Assert that coverage agrees with the nominal one, at a significance of 0.001."""
-    for level, coverage in LEVELS.items():
+    for level, coverage in CREDIBLE_LEVELS.items():
         assert binomtest(inside[level], count, coverage).pvalue > 1e-3, (level, inside[level])
 
 
@@ -165,12 +165,12 @@ def test_fractions_do_not_depend_on_the_training_set() -> None:
 @pytest.mark.filterwarnings("ignore:the effective sample size")
 def test_intervals_of_fractions_have_nominal_coverage() -> None:
     rng = np.random.default_rng(3)
-    inside = dict.fromkeys(LEVELS, 0)
+    inside = dict.fromkeys(CREDIBLE_LEVELS, 0)
     for trial in range(200):
         fractions = rng.dirichlet(np.ones(3))
         probabilities = toy_probabilities(fractions, 30, rng, separation=3.0)
         posterior = fraction_posterior(probabilities, EQUAL, draws=600, burn_in=50, seed=trial)
-        for level in LEVELS:
+        for level in CREDIBLE_LEVELS:
             inside[level] += contains(posterior.summaries()[trial % 3], fractions[trial % 3], level)
     assert_nominal_coverage(inside, 200)
 
@@ -237,14 +237,14 @@ def test_posterior_of_a_normal_population_has_its_closed_form(
 
 def test_intervals_of_mean_and_std_have_nominal_coverage() -> None:
     rng = np.random.default_rng(7)
-    inside = {name: dict.fromkeys(LEVELS, 0) for name in ("mean", "std")}
+    inside = {name: dict.fromkeys(CREDIBLE_LEVELS, 0) for name in ("mean", "std")}
     for _ in range(200):
         true = {"mean": rng.uniform(0.42, 0.58), "std": rng.uniform(0, 2 * STD)}
         shape = (true["mean"] / true["std"]) ** 2
         masses = rng.gamma(shape, true["mean"] / shape, 30)
         posterior = mass_posterior(toy_quantiles(masses, 0.03, rng), LABELS, "set")
         for (name, value), summary in zip(true.items(), posterior.summaries(), strict=True):
-            for level in LEVELS:
+            for level in CREDIBLE_LEVELS:
                 inside[name][level] += contains(summary, value, level)
     for counts in inside.values():
         assert_nominal_coverage(counts, 200)

@@ -48,7 +48,7 @@ def test_published_weights_are_half_the_size_and_answer_the_same(
     ]
     assert not np.array_equal(answers[0], answers[1])
     np.testing.assert_allclose(answers[0], answers[1], atol=1e-3)
-    assert 0 < after.record()["largest_change_by_precision"] < 1e-3
+    assert 0 < after.training_metrics()["max_change_half_precision"] < 1e-3
 
 
 def test_nothing_of_this_machine_is_published(shipped: Path, lenses: Path) -> None:
@@ -67,7 +67,7 @@ def test_nothing_of_this_machine_is_published(shipped: Path, lenses: Path) -> No
 def test_a_start_is_called_by_what_others_know(shipped: Path, start: str, said: str) -> None:
     config = load_run(KINDS).config
     begun = config.model_copy(update={"start": f"weights of the run {start} on demo_mass"})
-    assert without_paths(begun).start == f"weights of the run {said} on demo_mass"
+    assert without_paths(begun).initial_weights == f"weights of the run {said} on demo_mass"
 
 
 @pytest.mark.parametrize("name", [KINDS, MASSES])
@@ -106,7 +106,7 @@ def test_training_begins_from_a_name(shipped: Path, lenses: Path, tmp_path: Path
                      start=KINDS)  # fmt: skip
 
     run = begin(0, tmp_path / "run")
-    assert run.config.start == f"weights of the run {KINDS} on demo_classification"
+    assert run.config.initial_weights == f"weights of the run {KINDS} on demo_classification"
     with pytest.raises(UsageError, match=rf"{KINDS}: it has learnt from \d+ of the 18 images"):
         begin(1, tmp_path / "other")
 
@@ -201,7 +201,7 @@ def test_a_damaged_record_is_named(published: Path, tmp_path: Path) -> None:
     shutil.copytree(published / "weights" / MASSES, tmp_path / "copy")
     (tmp_path / "copy" / "metrics.json").write_text("{")
     with pytest.raises(RunError, match=r"metrics\.json: cannot be read"):
-        load_run(tmp_path / "copy").record()
+        load_run(tmp_path / "copy").training_metrics()
 
 
 def test_the_record_is_plain_json(published: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from halometry.errors import RunError, UsageError
 from halometry.evaluation.bootstrap import Interval
-from halometry.ood.detector import Novelty
+from halometry.ood.detector import OODResult
 from halometry.robustness.command import measure_robustness
 from halometry.robustness.core import ShiftStep
 from halometry.robustness.figure import robustness_figure
@@ -30,7 +30,7 @@ class FunctionRun(Run):
 
     predict: Callable[[np.ndarray], np.ndarray] = np.asarray
 
-    def answerer(self, *_: Any, **__: Any) -> Callable[[np.ndarray], np.ndarray]:
+    def predict_fn(self, *_: Any, **__: Any) -> Callable[[np.ndarray], np.ndarray]:
         return self.predict
 
 
@@ -54,15 +54,10 @@ class Oracle:
         return np.where(np.arange(3) == true[:, None], 0.9, 0.05)
 
 
-class BrightSkyDetector:
-    """Flags images whose sky is brighter than 20 counts as out of distribution."""
-
-    def see(self, images: np.ndarray) -> None:
-        self.images = images
-
-    def judge(self) -> list[Novelty]:
-        is_bright = np.quantile(self.images, 0.1, axis=(1, 2, 3)) > 20
-        return [Novelty(0, 2, "light") if bright else Novelty(1, 0, None) for bright in is_bright]
+def flag_bright_sky(images: np.ndarray) -> list[OODResult]:
+    """Flag images whose sky is brighter than 20 counts as out of distribution."""
+    is_bright = np.quantile(images, 0.1, axis=(1, 2, 3)) > 20
+    return [OODResult(0, 2, "light") if bright else OODResult(1, 0, None) for bright in is_bright]
 
 
 def by_sky(images: np.ndarray) -> np.ndarray:
@@ -124,10 +119,9 @@ def test_images_are_not_those_of_a_training_set() -> None:
 
 def test_result_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     oracle = Oracle(30)
-    detector = BrightSkyDetector()
     monkeypatch.setattr(
-        "halometry.robustness.command.watched",
-        lambda *_: (lambda images: detector.see(images) or oracle(images), detector),
+        "halometry.robustness.command.predict_with_ood",
+        lambda *_: lambda images: (oracle(images), flag_bright_sky(images)),
     )
     result = measure_robustness(
         function_run(Oracle(30)), out=tmp_path, count=30, shifts=["sky", "shear"], resamples=20

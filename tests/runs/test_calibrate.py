@@ -1,4 +1,4 @@
-"""A run is calibrated at the end of its training, or later, and takes that with it everywhere."""
+"""Calibration of runs: at the end of training, later, and after publishing and exporting."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ import torch
 import yaml
 
 from halometry import cli
-from halometry.calibration.temperature import fit_temperature, tempered
+from halometry.calibration.temperature import apply_temperature, fit_temperature
 from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.generate import simulate
 from halometry.datasets.open import open_dataset
-from halometry.errors import DataError, RunError, UsageError
-from halometry.evaluation.evaluate import evaluate, predict_points
+from halometry.errors import DataError, HalometryWarning, RunError, UsageError
+from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.predict import predict
 from halometry.publish.export import export
 from halometry.publish.publish import without_paths
-from halometry.runs.calibrate import calibrate
-from halometry.runs.calibration_fit import halves, reserved
+from halometry.runs.calibrate import calibrate, calibration_rows, split_in_half
 from halometry.runs.exported import load_exported
 from halometry.runs.ood import fit_ood_detector
+from halometry.runs.predict_rows import predict_rows
 from halometry.runs.run import CONFORMAL, Run, load_run, write_config
 from halometry.training.train import train
 
@@ -46,132 +46,124 @@ def mass_run(published: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(published / "runs" / "demo_mass", tmp_path / "run"))
 
 
-def untempered(run: Run, data: LabeledImages, rows: np.ndarray) -> np.ndarray:
+def uncalibrated(run: Run, data: LabeledImages, rows: np.ndarray) -> np.ndarray:
+    """Point predictions of a run without temperature and biases, for sorted rows."""
     plain = run.config.model_copy(update={"temperature": 1.0, "bias": ()})
-    return predict_points(replace(run, config=plain), data, np.sort(rows))
+    return predict_rows(replace(run, config=plain), data, np.sort(rows), point=True)
 
 
-def as_of_before(run: Path) -> None:
-    """Make a run folder such as earlier versions wrote."""
+def remove_calibration(run: Path) -> None:
     (run / CONFORMAL).unlink()
-    text = (run / "config.yaml").read_text()
-    content = yaml.safe_load(text)
-    del content["temperature"], content["bias"]
+    content = yaml.safe_load((run / "config.yaml").read_text())
+    content |= {"temperature": 1.0, "bias": []}
     (run / "config.yaml").write_text(yaml.safe_dump(content))
-    split = (run / "split.json").read_text().replace("c", "s")
-    (run / "split.json").write_text(split)
 
 
-def test_training_ends_with_a_calibration(run: Path, lenses: Path) -> None:
+def test_training_ends_with_calibration(run: Path, lenses: Path) -> None:
     found, data = load_run(run), open_dataset(lenses)
     split = found.split()
     assert (len(split.validation), len(split.calibration)) == (6, 3)
-    answers = untempered(found, data, split.validation)
+    answers = uncalibrated(found, data, split.validation)
     temperature, bias = fit_temperature(data.labels[split.validation], answers)
     assert found.config.temperature == pytest.approx(temperature, abs=1e-3)
     assert found.config.bias == pytest.approx(bias, abs=1e-3)
     conformal = found.conformal()
     assert conformal is not None
-    assert conformal.untouched
+    assert conformal.held_out
     assert conformal.images == "3 images of the training set, kept aside for this"
-    answers = predict_points(found, data, np.sort(split.calibration))
+    answers = predict_rows(found, data, np.sort(split.calibration), point=True)
     truth = data.labels[np.sort(split.calibration)]
     for k, scores in enumerate(conformal.scores):
         np.testing.assert_allclose(scores, np.sort(1 - answers[truth == k, k]), atol=1e-6)
 
 
-def test_with_symmetries_the_mean_is_what_is_calibrated(lenses: Path, tmp_path: Path) -> None:
+def test_calibration_with_tta_is_of_the_mean(lenses: Path, tmp_path: Path) -> None:
     options = QUICK | {"tta": True}
     found = train("classification", lenses, "test_resnet", tmp_path / "run", overrides=options)
     data = open_dataset(lenses)
     rows = found.split().validation
-    temperature, bias = fit_temperature(data.labels[rows], untempered(found, data, rows))
+    temperature, bias = fit_temperature(data.labels[rows], uncalibrated(found, data, rows))
     assert found.config.temperature == pytest.approx(temperature, abs=1e-3)
     assert found.config.bias == pytest.approx(bias, abs=1e-3)
     images = torch.from_numpy(data.images[:3]).float()
     predictor = found.predictor()
-    forms = predictor(images.flip(-1))
-    torch.testing.assert_close(predictor(images), forms, atol=1e-5, rtol=1e-4)
+    flipped = predictor(images.flip(-1))
+    torch.testing.assert_close(predictor(images), flipped, atol=1e-5, rtol=1e-4)
 
 
-def test_masses_have_intervals_and_no_temperature(mass_run: Path, masses: Path) -> None:
+def test_masses_have_conformal_scores_and_no_temperature(mass_run: Path, masses: Path) -> None:
     found, data = load_run(mass_run), open_dataset(masses)
     conformal = found.conformal()
     assert conformal is not None
     assert (found.config.temperature, found.config.bias) == (1, ())
     rows = found.split().calibration
-    errors = np.abs(predict_points(found, data, rows) - data.labels[rows])
+    errors = np.abs(predict_rows(found, data, rows, point=True) - data.labels[rows])
     np.testing.assert_allclose(conformal.scores[0], np.sort(errors), rtol=1e-5)
 
 
-def test_a_run_of_before_answers_as_it_did_and_can_be_calibrated(
-    run: Path, lenses: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    before = load_run(run)
-    data = open_dataset(lenses)
-    expected = untempered(before, data, np.arange(5))
-    as_of_before(run)
-    old = load_run(run)
-    assert old.conformal() is None
-    np.testing.assert_allclose(predict_points(old, data, np.arange(5)), expected, atol=1e-6)
-    answers = predict(old, lenses)
-    assert all(answer.conformal is None for answer in answers)
-    with pytest.raises(RunError, match="has nothing to make sets or intervals from; leave --level"):
-        predict(old, lenses, coverage=0.9)
-    assert "conformal" not in evaluate(old, lenses, resamples=20).trust
-    made = calibrate(old, lenses, "cpu")
-    assert made.conformal.images == "4 images of the training set, which also chose the checkpoint"
-    assert not made.conformal.untouched
-    assert load_run(run).config.temperature == made.temperature != 1
-    assert load_run(run).conformal() == made.conformal
+def test_run_without_calibration_predicts_and_can_be_calibrated(run: Path, lenses: Path) -> None:
+    calibrated, data = load_run(run), open_dataset(lenses)
+    expected = uncalibrated(calibrated, data, np.arange(5))
+    remove_calibration(run)
+    plain = load_run(run)
+    assert plain.conformal() is None
+    np.testing.assert_allclose(
+        predict_rows(plain, data, np.arange(5), point=True), expected, atol=1e-6
+    )
+    assert all(prediction.conformal is None for prediction in predict(plain, lenses))
+    with pytest.raises(RunError, match="has no conformal scores .*; leave --coverage out"):
+        predict(plain, lenses, coverage=0.9)
+    calibration = calibrate(plain, lenses, device="cpu")
+    assert calibration.temperature == calibrated.config.temperature
+    assert calibration.bias == calibrated.config.bias
+    assert calibration.conformal == calibrated.conformal() == load_run(run).conformal()
     assert predict(run, lenses)[0].conformal is not None
 
 
-def test_images_for_calibration_are_those_that_nothing_else_was_done_with(
-    run: Path, lenses: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_calibration_uses_only_images_that_serve_nothing_else(
+    run: Path, lenses: Path, tmp_path: Path
 ) -> None:
-    again = calibrate(run, lenses, "cpu")
+    again = calibrate(run, lenses, device="cpu")
     assert again.temperature == load_run(run).config.temperature
-    assert again.conformal.untouched
+    assert again.conformal.held_out
     more = simulate("demo_classification", 130, seed=1, out=tmp_path / "more.h5", n_test=10)
-    made = calibrate(run, more, "cpu")  # of 130, 90 began as the training set, 10 are for testing
+    made = calibrate(run, more, device="cpu")  # 90 of 130 are the training set's, 10 test images
     assert made.conformal.images == "15 images of demo_classification, seed 1"
     assert sum(map(len, made.conformal.scores)) == 15
     other = simulate("demo_classification", 24, seed=5, out=tmp_path / "other.h5")
-    made = calibrate(run, other, "cpu")
+    made = calibrate(run, other, device="cpu")
     assert made.conformal.images == "12 images of demo_classification, seed 5"
-    capfd.readouterr()
-    evaluate(run, other, resamples=20)
-    assert "was calibrated on images of" in capfd.readouterr().err
+    with pytest.warns(HalometryWarning, match="was calibrated on images of"):
+        evaluate(run, other, resamples=20)
     fewer = simulate("demo_classification", 60, seed=1, out=tmp_path / "fewer.h5")
-    with pytest.raises(DataError, match="has 0 images to calibrate with, once those that"):
-        calibrate(run, fewer, "cpu")
+    with pytest.raises(DataError, match="has 0 images to calibrate with, without test images"):
+        calibrate(run, fewer, device="cpu")
 
 
-def test_what_cannot_be_calibrated_is_refused(run: Path, masses: Path) -> None:
+def test_calibrating_another_task_or_an_exported_file_is_refused(run: Path, masses: Path) -> None:
     with pytest.raises(RunError, match="is a run for classification"):
         calibrate(run, masses)
     with pytest.raises(UsageError, match=r"a\.onnx: calibrate the run that it was made of"):
         calibrate("a.onnx", masses)
 
 
-def test_halves_are_all_of_it_once() -> None:
-    first, second = halves(np.arange(100, 201))
+def test_split_in_half_contains_each_row_once() -> None:
+    first, second = split_in_half(np.arange(100, 201))
     assert (len(first), len(second)) == (51, 50)
     np.testing.assert_array_equal(np.sort(np.concatenate([first, second])), np.arange(100, 201))
     assert 120 < np.mean(first) < 180
 
 
-def test_few_images_are_answered_however_large_the_set(
+def test_number_of_calibration_images_is_limited(
     run: Path, lenses: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("halometry.runs.calibration_fit.MOST", 2)
-    made = calibrate(run, lenses, "cpu")
+    monkeypatch.setattr("halometry.runs.calibrate.MAX_IMAGES", 2)
+    made = calibrate(run, lenses, device="cpu")
     assert made.conformal.images.startswith("2 images")
-    assert len(reserved(load_run(run).split()).fitted) == 2
+    assert len(calibration_rows(load_run(run).split()).temperature_rows) == 2
 
 
-def test_a_published_and_an_exported_run_are_calibrated_as_it_was(
+def test_published_and_exported_runs_keep_the_calibration(
     published: Path, lenses: Path, tmp_path: Path
 ) -> None:
     run = load_run(published / "runs" / "demo_classification")
@@ -179,7 +171,7 @@ def test_a_published_and_an_exported_run_are_calibrated_as_it_was(
     assert weights.config.temperature == run.config.temperature
     assert weights.conformal() == run.conformal()
     assert "have not been calibrated" not in (weights.path / "README.md").read_text()
-    # As far from 1 as could be: the file must have it.
+    # Far from 1, so that a file without it would differ.
     update = {"temperature": 4.0, "bias": (0.5, 0.0, -0.5)}
     hot = without_paths(run.config).model_copy(update=update)
     copy = Path(shutil.copytree(run.path, tmp_path / "hot"))
@@ -190,27 +182,31 @@ def test_a_published_and_an_exported_run_are_calibrated_as_it_was(
     assert (exported.config.temperature, exported.config.bias) == (4.0, (0.5, 0.0, -0.5))
     assert exported.conformal() == run.conformal()
     data = open_dataset(lenses)
-    expected = tempered(untempered(run, data, np.arange(6)), 4.0, (0.5, 0.0, -0.5))
-    np.testing.assert_allclose(predict_points(exported, data, np.arange(6)), expected, atol=1e-5)
+    expected = apply_temperature(uncalibrated(run, data, np.arange(6)), 4.0, (0.5, 0.0, -0.5))
+    np.testing.assert_allclose(
+        predict_rows(exported, data, np.arange(6), point=True), expected, atol=1e-5
+    )
 
 
-def test_a_bias_that_is_not_one_for_each_class_is_refused(run: Path) -> None:
+def test_config_with_wrong_number_of_biases_is_refused(run: Path) -> None:
     text = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(yaml.safe_dump(text | {"bias": [0.1, -0.1]}))
     with pytest.raises(RunError, match="'bias' has 2 numbers, not one for each class"):
         load_run(run)
 
 
-def test_predictions_have_sets_at_a_level(run: Path, lenses: Path, tmp_path: Path) -> None:
+def test_prediction_table_has_sets_for_the_coverage(
+    run: Path, lenses: Path, tmp_path: Path
+) -> None:
     other = simulate("demo_classification", 60, seed=5, out=tmp_path / "other.h5")
-    conformal = calibrate(run, other, "cpu").conformal
+    conformal = calibrate(run, other, device="cpu").conformal
     probabilities = [f"prob_{name}" for name in NAMES]
-    for level, column in ((None, "conformal_set_90"), (0.68, "conformal_set_68")):
-        answers = predict(run, lenses, out=tmp_path / "p.csv", coverage=level)
+    for coverage, column in ((None, "conformal_set_90"), (0.68, "conformal_set_68")):
+        answers = predict(run, lenses, out=tmp_path / "p.csv", coverage=coverage)
         with (tmp_path / "p.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert list(rows[0]) == ["image", "prediction", *probabilities, column, "error"]
-        limits = conformal.thresholds(level or 0.9)
+        limits = conformal.thresholds(coverage or 0.9)
         for answer, row in zip(answers, rows, strict=True):
             assert answer.conformal is not None
             classes = answer.conformal.classes
@@ -221,11 +217,11 @@ def test_predictions_have_sets_at_a_level(run: Path, lenses: Path, tmp_path: Pat
             assert list(classes or ()) == sorted(inside, key=lambda n: -answer.probabilities[n])
 
 
-def test_predictions_have_intervals_at_a_level(
+def test_prediction_table_has_intervals_for_the_coverage(
     mass_run: Path, masses: Path, tmp_path: Path
 ) -> None:
     other = simulate("demo_mass", 60, seed=5, out=tmp_path / "other.h5")
-    conformal = calibrate(mass_run, other, "cpu").conformal
+    conformal = calibrate(mass_run, other, device="cpu").conformal
     (tmp_path / "bad.npy").write_bytes(b"")
     answers = predict(
         mass_run, [tmp_path / "bad.npy", masses], out=tmp_path / "p.csv", coverage=0.8
@@ -244,7 +240,7 @@ def test_predictions_have_intervals_at_a_level(
         )
 
 
-def test_an_evaluation_says_how_far_it_can_be_trusted(
+def test_evaluation_reports_calibration_and_coverage(
     run: Path, lenses: Path, tmp_path: Path
 ) -> None:
     found = evaluate(run, lenses, tmp_path / "out", resamples=20)
@@ -254,12 +250,12 @@ def test_an_evaluation_says_how_far_it_can_be_trusted(
     assert record["calibration"]["bias"] == list(found.run.config.bias)
     assert [one["level"] for one in record["conformal"]["levels"]] == [0.68, 0.9, 0.95]
     data = open_dataset(lenses)
-    plain = untempered(load_run(run), data, found.rows)
+    plain = uncalibrated(load_run(run), data, found.rows)
     np.testing.assert_allclose(found.untempered, plain, atol=1e-6)
     assert (tmp_path / "out" / "reliability.png").stat().st_size > 5000
 
 
-def test_the_command_calibrates_and_asks_for_a_level(
+def test_command_calibrates_and_predicts_with_coverage(
     run: Path, lenses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -276,17 +272,17 @@ def test_the_command_calibrates_and_asks_for_a_level(
     assert "sets and intervals from 3 images of the training set, kept aside for this" in said
     out = tmp_path / "p.csv"
     with pytest.raises(SystemExit, match="0"):
-        command("predict", run, lenses, "--out", out, "--level", "0.5")
+        command("predict", run, lenses, "--out", out, "--coverage", "0.5")
     assert "set_50" in out.read_text().splitlines()[0]
     with pytest.raises(SystemExit, match="2"):
-        command("predict", run, lenses, "--out", out, "--level", "50")
-    assert "level 50: must lie between 0 and 1, such as 0.9" in capsys.readouterr().err
+        command("predict", run, lenses, "--out", out, "--coverage", "50")
+    assert "coverage 50: must lie between 0 and 1, such as 0.9" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", [calibrate, fit_ood_detector])
-def test_what_came_with_the_package_stays_as_it_came(
+def test_weights_of_the_package_cannot_be_changed(
     change: Callable[..., object], tmp_path: Path
 ) -> None:
     lenses = simulate("demo_classification", 30, seed=5, out=tmp_path / "lenses.h5")
-    with pytest.raises(UsageError, match=r"d4net: stays as it came; copy .*weights.*d4net to a"):
+    with pytest.raises(UsageError, match=r"d4net: cannot be changed; copy .*weights.*d4net to a"):
         change("common_test_1/d4net", lenses)

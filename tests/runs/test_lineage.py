@@ -16,8 +16,7 @@ from halometry.errors import DataError, HalometryWarning, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate
 from halometry.publish.export import export
 from halometry.publish.publish import publish_run
-from halometry.runs.calibrate import calibrate
-from halometry.runs.calibration_fit import halves
+from halometry.runs.calibrate import calibrate, split_in_half
 from halometry.runs.exported import load_exported
 from halometry.runs.run import LINEAGE, Run, load_run
 from halometry.training.train import train
@@ -112,7 +111,7 @@ def test_a_run_is_not_calibrated_with_what_its_start_learnt_from(
     made = calibrate(copy, longer, device="cpu")
     free = np.concatenate([np.setdiff1d(np.arange(90), known(first)), np.arange(90, 120)])
     assert len(made.conformal.scores) == 3
-    assert sum(map(len, made.conformal.scores)) == len(halves(free)[1])
+    assert sum(map(len, made.conformal.scores)) == len(split_in_half(free)[1])
 
 
 def test_where_nothing_is_left_it_says_so(second: Run, fixed: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a run remembers of its images: written with it, carried on, used by `predict`."""
+"""OOD detector of a run: fitted by `train`, kept by `publish_run`, used by `predict`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from halometry.errors import DataError, RunError
 from halometry.evaluation.predict import predict
 from halometry.publish.publish import publish_run
 from halometry.runs.exported import ExportedRun
-from halometry.runs.ood import NOVELTY, Watch, fit_ood_detector, read_familiar, watched
-from halometry.runs.run import Run, load_run
+from halometry.runs.ood import DETECTOR, fit_ood_detector, predict_with_ood, read_detector
+from halometry.runs.run import Run, load_run, write_tensors
 from halometry.training.train import train
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
@@ -49,96 +49,100 @@ def run(whole: Run, tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def strange(tmp_path: Path) -> Path:
-    noise = np.random.default_rng(0).poisson(10, (48, 48)).astype(np.float32)
-    np.save(tmp_path / "noise.npy", noise)
+def noise(tmp_path: Path) -> Path:
+    """An image of noise only."""
+    image = np.random.default_rng(0).poisson(10, (48, 48)).astype(np.float32)
+    np.save(tmp_path / "noise.npy", image)
     return tmp_path / "noise.npy"
 
 
-def test_a_run_tells_familiar_images_from_others(whole: Run, strange: Path, tmp_path: Path) -> None:
-    assert (whole.path / NOVELTY).stat().st_size < 100_000
-    known = read_familiar(whole.path)
-    assert known is not None
-    fresh = simulate("demo_classification", 300, seed=2, out=tmp_path / "fresh.h5")
-    answers = predict(whole, [fresh, strange], out=tmp_path / "p.csv")
-    novelty = [answer.ood for answer in answers]
-    assert novelty[-1] is not None
-    assert novelty[-1].familiarity == pytest.approx(1 / (len(known.compared) + 1))
-    flagged = sum(one is not None and one.unusual is not None for one in novelty[:-1])
-    # Of the images compared with there are 21, so that the true rate is uncertain itself.
+def test_predict_flags_noise_and_few_images_of_the_training_preset(
+    whole: Run, noise: Path, tmp_path: Path
+) -> None:
+    assert (whole.path / DETECTOR).stat().st_size < 100_000
+    detector = read_detector(whole.path)
+    assert detector is not None
+    lenses = simulate("demo_classification", 300, seed=2, out=tmp_path / "lenses.h5")
+    predictions = predict(whole, [lenses, noise], out=tmp_path / "p.csv")
+    results = [prediction.ood for prediction in predictions]
+    first, last = results[0], results[-1]
+    assert first is not None
+    assert last is not None
+    assert last.p_value == pytest.approx(1 / (len(detector.reference_scores) + 1))
+    flagged = sum(result is not None and result.reason is not None for result in results[:-1])
+    # There are 21 reference images, so that the true rate is uncertain itself.
     assert flagged <= binom.ppf(1 - 1e-4, 300, 0.15)
     with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    columns = "file,class,no,sphere,vort,set_90,familiarity,unusual,error"
-    assert ",".join(rows[0]) == columns
     assert sum(bool(row["ood_reason"]) for row in rows) == flagged + 1
-    assert rows[-1]["ood_reason"] == novelty[-1].unusual
-    assert float(rows[0]["ood_p_value"]) == pytest.approx(novelty[0].familiarity, rel=0.01)
+    assert rows[-1]["ood_reason"] == last.reason
+    assert float(rows[0]["ood_p_value"]) == pytest.approx(first.p_value, rel=0.01)
 
 
-def test_answers_are_the_same_whether_or_not_anyone_watches(
-    run: Run, lenses: Path, capsys: pytest.CaptureFixture[str]
+def test_predictions_are_the_same_with_and_without_detector(
+    run: Run, lenses: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    watching = predict(run, lenses)
-    (run.path / NOVELTY).unlink()
-    capsys.readouterr()
+    caplog.set_level("INFO", logger="halometry")
+    detected = predict(run, lenses)
+    assert "no OOD detector" not in caplog.text
+    (run.path / DETECTOR).unlink()
     alone = predict(run, lenses)
-    assert capsys.readouterr().err.count("cannot tell which images are unusual; write it anew") == 1
-    assert [a.values for a in watching] == [a.values for a in alone]
+    assert caplog.text.count("has no OOD detector; fit it with halometry.fit_ood_detector") == 1
+    assert [a.probabilities for a in detected] == [a.probabilities for a in alone]
     assert all(a.ood is None for a in alone)
 
 
-def test_what_is_learnt_later_is_what_training_would_have_written(run: Run, images: Path) -> None:
-    before = load_file(run.path / NOVELTY)
-    (run.path / NOVELTY).unlink()
+def test_detector_fitted_later_equals_that_of_training(run: Run, images: Path) -> None:
+    before = load_file(run.path / DETECTOR)
+    (run.path / DETECTOR).unlink()
     assert fit_ood_detector(run, images) is not None
-    after = load_file(run.path / NOVELTY)
+    after = load_file(run.path / DETECTOR)
     assert before.keys() == after.keys()
     for key, tensor in before.items():
         torch.testing.assert_close(after[key], tensor, rtol=1e-3, atol=1e-5)
 
 
-def test_a_larger_set_of_the_same_seed_will_do_and_no_other(
+def test_detector_is_fitted_to_the_training_dataset_or_a_larger_one(
     run: Run, images: Path, tmp_path: Path
 ) -> None:
     larger = simulate("demo_classification", 500, seed=1, out=tmp_path / "larger.h5")
-    before = load_file(run.path / NOVELTY)
+    before = load_file(run.path / DETECTOR)
     halometry.fit_ood_detector(run.path, larger)
-    assert torch.equal(before["levels"], load_file(run.path / NOVELTY)["levels"])
+    assert torch.equal(before["scaling.levels"], load_file(run.path / DETECTOR)["scaling.levels"])
     smaller = simulate("demo_classification", 60, seed=1, out=tmp_path / "smaller.h5")
     other = simulate("demo_classification", 60, seed=3, out=tmp_path / "other.h5")
     for wrong in (smaller, other):
-        with pytest.raises(DataError, match=r"is not the set that .*run was trained on \(480 im"):
+        with pytest.raises(DataError, match=r"is not the dataset that .*run was trained on \(480"):
             fit_ood_detector(run, wrong)
 
 
-def test_too_few_images_are_said_to_be(
-    lenses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_too_few_images_give_no_detector(
+    lenses: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="halometry")
     run = train("classification", lenses, "test_resnet", tmp_path / "run", overrides=QUICK)
-    said = capsys.readouterr().err
-    assert "9 images that it has not learnt from are too few to know; 40 are needed" in said
-    assert not (run.path / NOVELTY).exists()
+    assert "9 validation and calibration images are too few to fit one; 40 are" in caplog.text
+    assert not (run.path / DETECTOR).exists()
     assert fit_ood_detector(run, lenses) is None
 
 
-def test_masses_are_told_with_how_familiar_their_images_are(strange: Path, tmp_path: Path) -> None:
+def test_regression_run_has_a_detector(noise: Path, tmp_path: Path) -> None:
     masses = simulate("demo_mass", 480, seed=1, out=tmp_path / "m.h5")
     options = QUICK | {"channels": 3}
     run = train("regression", masses, "test_resnet", tmp_path / "run", overrides=options)
-    predict(run, strange, out=tmp_path / "p.csv")
-    lines = (tmp_path / "p.csv").read_text().splitlines()
-    assert lines[0] == "image,f_sub,conformal_lo_90,conformal_hi_90,ood_p_value,ood_reason,error"
-    assert lines[1].split(",")[-2] in ("features", "light", "center", "spectrum", "noise", "unit")
+    (prediction,) = predict(run, noise)
+    assert prediction.ood is not None
+    reasons = ("features", "light", "center", "spectrum", "noise", "unit")
+    assert prediction.ood.reason in reasons
 
 
-def test_masses_of_images_in_another_unit_are_flagged_for_it(tmp_path: Path) -> None:
+def test_images_in_another_unit_are_flagged(tmp_path: Path) -> None:
     lenses = halometry.open_dataset(simulate("halo_mass", 8, seed=2, out=tmp_path / "m.h5"))
     counts = np.asarray(lenses.images)
     kinds = {"scaled": counts / counts.max(), "brighter": 10 * counts, "hot": counts.copy()}
     kinds["hot"][..., 70, :] = 65535  # a row of the detector
     reasons = {
-        kind: {a.ood.unusual for a in predict("halo_mass/d4net", images) if a.ood}
+        kind: {a.ood.reason for a in predict("halo_mass/d4net", images) if a.ood}
         for kind, images in kinds.items()
     }
     assert reasons["scaled"] == reasons["brighter"] == {"unit"}
@@ -146,80 +150,84 @@ def test_masses_of_images_in_another_unit_are_flagged_for_it(tmp_path: Path) -> 
     assert "unit" not in reasons["hot"]
 
 
-def test_of_an_average_over_symmetries_the_image_as_it_is_counts(run: Run, lenses: Path) -> None:
-    def averaging(over: bool) -> Run:
-        recipe = run.config.recipe.model_copy(update={"tta": over})
+def test_ood_score_with_tta_is_that_of_the_image_as_it_is(run: Run, lenses: Path) -> None:
+    def with_tta(tta: bool) -> Run:
+        recipe = run.config.recipe.model_copy(update={"tta": tta})
         return replace(run, config=run.config.model_copy(update={"recipe": recipe}))
 
-    alone, mean = (predict(averaging(over), lenses) for over in (False, True))
-    assert [a.values for a in alone] != [a.values for a in mean]
+    alone, mean = (predict(with_tta(tta), lenses) for tta in (False, True))
+    assert [a.probabilities for a in alone] != [a.probabilities for a in mean]
     for one, other in zip(alone, mean, strict=True):
         assert one.ood is not None
         assert other.ood is not None
-        assert one.ood.strangeness == pytest.approx(other.ood.strangeness, rel=1e-3)
+        assert one.ood.score == pytest.approx(other.ood.score, rel=1e-3)
 
 
-def test_the_weights_in_the_package_tell_lenses_from_noise(tmp_path: Path) -> None:
+def test_weights_of_the_package_flag_noise_and_few_lenses(tmp_path: Path) -> None:
     lenses = simulate("common_test_1", 48, seed=2, out=tmp_path / "lenses.h5")
     novelty = [answer.ood for answer in predict("common_test_1/d4net", lenses)]
-    flagged = sum(one is not None and one.unusual is not None for one in novelty)
+    flagged = sum(one is not None and one.reason is not None for one in novelty)
     assert flagged <= binom.ppf(1 - 1e-4, 48, 0.015)
     for k, sky in enumerate((1, 10, 1000)):
         noise = np.random.default_rng(k).poisson(sky, (150, 150)).astype(np.float32)
         np.save(tmp_path / f"{sky}.npy", noise)
     others = predict("common_test_1/d4net", [tmp_path / f"{sky}.npy" for sky in (1, 10, 1000)])
-    assert all(one.ood is not None and one.ood.unusual for one in others)
+    assert all(one.ood is not None and one.ood.reason for one in others)
 
 
-def test_published_weights_know_what_the_run_knew(run: Run, lenses: Path, tmp_path: Path) -> None:
+def test_published_weights_keep_the_detector(run: Run, lenses: Path, tmp_path: Path) -> None:
     other = simulate("demo_classification", 30, seed=3, out=tmp_path / "other.h5")
     publish_run(run, other, tmp_path / "published", device="cpu")
-    assert (tmp_path / "published" / NOVELTY).read_bytes() == (run.path / NOVELTY).read_bytes()
-    assert NOVELTY in hub.RUN_FILES
+    assert (tmp_path / "published" / DETECTOR).read_bytes() == (run.path / DETECTOR).read_bytes()
+    assert DETECTOR in hub.RUN_FILES
     before, after = predict(run, lenses), predict(tmp_path / "published", lenses)
     pairs = [(a.ood, b.ood) for a, b in zip(before, after, strict=True)]
     for one, other in pairs:
         assert one is not None
         assert other is not None
-        assert one.strangeness == pytest.approx(other.strangeness, rel=0.05)
+        assert one.score == pytest.approx(other.score, rel=0.05)
 
 
-def test_an_exported_file_cannot_tell_and_says_so(
-    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_exported_file_has_no_detector(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(ExportedRun, "answerer", lambda self, device: len)
+    caplog.set_level("INFO", logger="halometry")
+    monkeypatch.setattr(ExportedRun, "predict_fn", lambda self, device: lambda images: images + 1)
     exported = ExportedRun(Path("model.onnx"), run.config, {})
-    assert watched(exported) == (len, None)
-    assert capsys.readouterr().err == (
-        "model.onnx: an exported file cannot tell which images are unusual; a single run can\n"
-    )
+    predictions, results = predict_with_ood(exported)(np.zeros(3))
+    assert (predictions.tolist(), results) == ([1, 1, 1], None)
+    assert "model.onnx: an exported file has no OOD detector; a single run has one" in caplog.text
 
 
-def test_a_damaged_file_is_named(run: Run, strange: Path) -> None:
-    (run.path / NOVELTY).write_bytes(b"\x08")
-    with pytest.raises(RunError, match=rf"{NOVELTY}: is damaged .*remove it, or write it anew"):
-        predict(run, strange)
-    save_file({"unit": torch.ones(())}, run.path / NOVELTY, {"version": "1"})
-    with pytest.raises(RunError, match="is damaged .'levels'"):
-        predict(run, strange)
+def test_damaged_detector_is_named(run: Run, noise: Path) -> None:
+    (run.path / DETECTOR).write_bytes(b"\x08")
+    with pytest.raises(RunError, match=rf"{DETECTOR}: is damaged .*remove it, or fit it with"):
+        predict(run, noise)
+    write_tensors(run.path / DETECTOR, {"scaling.unit": torch.ones(())}, "ood")
+    with pytest.raises(RunError, match="is damaged .'scaling.levels'"):
+        predict(run, noise)
 
 
-def test_a_file_of_another_version_is_left_alone(run: Run) -> None:
-    save_file(load_file(run.path / NOVELTY), run.path / NOVELTY, {"version": "99"})
-    assert read_familiar(run.path) is None
+def test_detector_of_another_format_version_is_refused(run: Run) -> None:
+    metadata = {"format": "halometry-ood", "format_version": "99"}
+    save_file(load_file(run.path / DETECTOR), run.path / DETECTOR, metadata)
+    with pytest.raises(RunError, match=rf"{DETECTOR}: has format version 99.*or fit it with"):
+        read_detector(run.path)
 
 
-def test_a_watch_follows_the_last_batch(run: Run) -> None:
-    known = read_familiar(run.path)
-    assert known is not None
-    watch = Watch(known)
-    answerer = run.answerer("cpu", watch.over)
-    for count in (3, 1):
-        answerer(np.random.default_rng(count).poisson(10, (count, 1, 48, 48)).astype(np.float32))
-        assert len(watch.judge()) == count
+def test_each_batch_has_its_own_results(run: Run) -> None:
+    predict_fn = predict_with_ood(run, "cpu")
+    rng = np.random.default_rng(0)
+    images = rng.poisson(10, (4, 1, 48, 48)).astype(np.float32)
+    together = predict_fn(images)[1]
+    apart = [*(predict_fn(images[:3])[1] or []), *(predict_fn(images[3:])[1] or [])]
+    assert together is not None
+    assert len(apart) == len(together) == 4
+    for one, other in zip(apart, together, strict=True):
+        assert one.score == pytest.approx(other.score, rel=1e-4)
 
 
-def test_the_python_of_the_page_runs(
+def test_python_code_of_the_docs_page_runs(
     whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(whole.path, tmp_path / "runs" / "classes")
@@ -233,7 +241,7 @@ def test_the_python_of_the_page_runs(
     assert len(blocks) == 2
     for block in blocks:
         exec(block, {})
-    assert "Novelty(familiarity=0.000" in capsys.readouterr().out
+    assert "OODResult(p_value=0.000" in capsys.readouterr().out
 
 
 @pytest.fixture(autouse=True)

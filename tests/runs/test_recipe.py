@@ -10,7 +10,7 @@ from halometry.config import TASKS
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import split_dataset
 from halometry.errors import ConfigError, UsageError
-from halometry.models.backbones import OURS
+from halometry.models.backbones import D4NET_DEPTHS
 from halometry.runs.recipe import RecipeFile, list_recipes, load_recipe, parse_overrides
 from halometry.runs.run import HISTORY
 from halometry.training.configure import configure
@@ -97,7 +97,7 @@ def test_overrides_are_read_as_numbers_and_words() -> None:
 
 def test_ours_begin_without_weights_of_imagenet_by_every_recipe() -> None:
     for name in list_recipes():
-        for backbone in OURS:
+        for backbone in D4NET_DEPTHS:
             for task in TASKS:
                 assert not load_recipe(name).resolve(task, backbone).pretrained
 
@@ -116,7 +116,7 @@ def test_the_checkpoint_is_the_best_of_what_the_recipe_says(
     assert len(rows) == 15  # after every second of five steps a pass
     sign = -1 if monitor == "val_loss" else 1
     best = max(rows, key=lambda row: sign * float(row[monitor]))
-    assert run.record()["best_step"] == int(best["step"])
+    assert run.training_metrics()["best_step"] == int(best["step"])
     assert any(isinstance(m, nn.Dropout) for m in run.predictor("cpu").modules())
 
 
@@ -137,7 +137,7 @@ def test_schedules_rise_and_fall(
     config = configure(
         "classification", data, split_dataset(data, 0), "test_resnet", recipe, 0, "cpu", None
     ).model_copy(update={"steps": 10})
-    learner = Learner(config.predictor(config.build_network()), config, batches=None)  # type: ignore[arg-type]
+    learner = Learner(config.build_predictor(config.build_network()), config, batches=None)  # type: ignore[arg-type]
     optimizer = learner.configure_optimizers()
     found = []
     for _ in rates:

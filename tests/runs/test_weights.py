@@ -24,7 +24,7 @@ def test_they_are_there_and_small() -> None:
 @pytest.mark.parametrize("name", halometry.list_weights())
 def test_each_answers_and_its_card_is_true(name: str) -> None:
     run = load_run(name)
-    record = run.record()
+    record = run.training_metrics()
     assert run.config.data.preset == name.split("/")[0]
     assert len(run.split().train) == record["split"]["train"]
     answers = run.predictor()(100 * torch.rand(2, *run.config.data.shape))

@@ -186,7 +186,7 @@ def test_a_transformer_is_trained_without_a_map(
         "online_fraction": 0,
     }
     run = train("classification", lenses, "test_vit", tmp_path / "run", overrides=options)
-    assert run.record()["steps"] > 0
+    assert run.training_metrics()["steps"] > 0
     assert "it learns no map of the mass" in capsys.readouterr().err
 
 

@@ -16,11 +16,11 @@ import psutil
 import pytest
 import torch
 
-from halometry.calibration.temperature import untempered
+from halometry.calibration.temperature import undo_temperature
 from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, HalometryError, RunError, UnavailableError, UsageError
-from halometry.evaluation.evaluate import predict_points
 from halometry.parallel import check_devices
+from halometry.runs.predict_rows import predict_rows
 from halometry.runs.run import RESUME
 from halometry.training.distributed import LostError
 from halometry.training.launch import _complain
@@ -161,7 +161,9 @@ def test_batch_normalization_is_judged_as_it_is_kept(lenses: Path, tmp_path: Pat
     run = train("classification", lenses, "test_resnet", tmp_path / "run", overrides=options,
                 device="cpu", devices=2)  # fmt: skip
     data, rows = open_dataset(lenses), run.split().validation
-    answers = untempered(predict_points(run, data, rows), run.config.temperature, run.config.bias)
+    answers = undo_temperature(
+        predict_rows(run, data, rows, point=True), run.config.temperature, run.config.bias
+    )
     loss = -np.log(answers[np.arange(len(rows)), data.labels[rows]]).mean()
     assert np.isclose(loss, history(run.path)[:, 3].min(), rtol=1e-4)
 

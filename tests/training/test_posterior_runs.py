@@ -21,13 +21,14 @@ from halometry.compare.compare import compare_networks
 from halometry.datasets.generate import simulate
 from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, RunError, UsageError
-from halometry.evaluation.evaluate import evaluate, predict_points
+from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.predict import predict
 from halometry.publish.export import export
 from halometry.publish.publish import publish_run
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.lineage import without_paths
 from halometry.runs.open import open_run
+from halometry.runs.predict_rows import predict_rows
 from halometry.runs.run import WEIGHTS, Run, load_run
 from halometry.runs.training_data import labels_of_run
 from halometry.training.train import train
@@ -76,7 +77,7 @@ def test_answers_are_densities_on_the_grid_that_the_run_keeps(
         assert grid is not None
         assert grid.low == 0
         images = np.random.default_rng(0).poisson(20, (3, 1, 48, 48)).astype(np.float32)
-        answers = run.answerer("cpu")(images)
+        answers = run.predict_fn("cpu")(images)
         assert answers.shape == (3, grid.cells)
         np.testing.assert_allclose(answers.sum(axis=1) * grid.width, 1, rtol=1e-4)
 
@@ -166,8 +167,13 @@ def test_a_flow_begins_from_a_plain_run_with_a_new_head(
         "regression", masses, NETWORK, tmp_path / "run", start=plain.path,
         overrides=QUICK | {"posterior": "flow", "freeze_backbone": True},
     )  # fmt: skip
-    assert run.config.start == f"weights of the run {plain.path} on demo_mass, with a new head"
-    assert without_paths(run.config).start.startswith("weights of the run plain on demo_mass,")
+    assert (
+        run.config.initial_weights
+        == f"weights of the run {plain.path} on demo_mass, with a new head"
+    )
+    assert without_paths(run.config).initial_weights.startswith(
+        "weights of the run plain on demo_mass,"
+    )
     before, after = load_file(plain.path / WEIGHTS), load_file(run.path / WEIGHTS)
     backbone = [key for key in before if key.startswith("backbone.")]
     assert len(backbone) > 10
@@ -225,7 +231,7 @@ def test_an_ensemble_of_posteriors_answers_with_the_mean_density(
     )
     grid = found.posterior.grid
     assert (grid.high, grid.cells) == (parts[0].grid.high, 720)
-    mixture = Posterior(grid, parts[0].on(grid).density + parts[1].on(grid).density)
+    mixture = Posterior(grid, parts[0].on_grid(grid).density + parts[1].on_grid(grid).density)
     np.testing.assert_allclose(found.posterior.density, mixture.density, atol=1e-6)
     assert json.loads((tmp_path / "metrics.json").read_text())["backbone"] == f"2 x {NETWORK}"
     answers = predict(both, others, device="cpu")
@@ -239,7 +245,7 @@ def test_an_ensemble_of_masses_answers_with_their_mean(
     rows = np.arange(10)
     data = open_dataset(others)
     both, one, other = (
-        predict_points(open_run(name), data, rows)
+        predict_rows(open_run(name), data, rows, point=True)
         for name in (f"{plain.path}, {again.path}", plain.path, again.path)
     )
     np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-6)

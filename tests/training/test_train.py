@@ -63,7 +63,7 @@ def test_every_published_network_trains_for_both_tasks(
     data = lenses if task == "classification" else masses
     overrides = QUICK | {"batch_size": 36, "size": 32}
     run = train(task, data, backbone, tmp_path / "run", overrides=overrides)
-    assert run.config.outputs == (3 if task == "classification" else 1)
+    assert run.config.n_outputs == (3 if task == "classification" else 1)
     history = (run.path / "history.csv").read_text().splitlines()
     assert len(history) == 2
     assert (run.path / WEIGHTS).stat().st_size > 1_000_000
@@ -166,7 +166,7 @@ def test_weights_of_another_run_are_where_training_begins(
     assert "has learnt with stretch=sqrt; here it is otherwise" in capsys.readouterr().err
     first = load_file(run / WEIGHTS)["head.0.weight"]
     torch.testing.assert_close(load_file(second.path / WEIGHTS)["head.0.weight"], first)
-    assert "weights of the run" in second.config.start
+    assert "weights of the run" in second.config.initial_weights
     with pytest.raises(RunError, match="is a mobilenetv3_small, not a resnet18"):
         train("classification", lenses, "resnet18", tmp_path / "c", start=run)
 
@@ -180,7 +180,7 @@ def test_a_deeper_network_begins_from_a_shallower_one(lenses: Path, tmp_path: Pa
     before, after = load_file(start.path / WEIGHTS), load_file(deep.path / WEIGHTS)
     assert {key.split(".")[3] for key in after.keys() - before.keys()} == {"blocks"}
     torch.testing.assert_close(after["head.0.weight"], before["head.0.weight"])
-    assert deep.config.start.endswith(", with further blocks")
+    assert deep.config.initial_weights.endswith(", with further blocks")
     with pytest.raises(RunError, match="does not fit this network"):
         train(
             "classification", lenses, "d4net_deep", tmp_path / "dropout",
@@ -218,7 +218,7 @@ def test_stopped_early_it_stays_stopped_where_it_is_repeated(
     before = (tmp_path / "run" / HISTORY).read_text()
     run = train("classification", lenses, SMALL, tmp_path / "run", overrides=options)
     assert (run.path / HISTORY).read_text() == before
-    assert run.record()["stopped"] == "early"
+    assert run.training_metrics()["stopped"] == "early"
 
 
 def test_a_loss_without_bounds_is_not_the_end_of_patience(
@@ -238,7 +238,7 @@ def test_a_loss_without_bounds_is_not_the_end_of_patience(
     with (run.path / HISTORY).open(newline="") as file:
         lines = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
     assert [math.isinf(line["val_loss"]) for line in lines] == [False, True, False, False]
-    assert run.record()["stopped"] != "early"
+    assert run.training_metrics()["stopped"] != "early"
     assert learning_figure({"a": lines}, "AUC").axes[0].get_ylim()[1] < math.inf
 
 

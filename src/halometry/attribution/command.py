@@ -17,7 +17,7 @@ from halometry.errors import DataError, ReadError, UsageError
 from halometry.io import check_writable
 from halometry.log import logger, track, with_progress
 from halometry.parallel import Workers
-from halometry.runs.mapped_inputs import mapped_for
+from halometry.runs.mapped_inputs import mapped_images
 from halometry.runs.open import AnyRun, open_run
 from halometry.runs.training_data import preset_for
 from halometry.simulation import Preset, Scene, draw_scenes, sample
@@ -105,7 +105,7 @@ def _explain_files(
     total, run = count_images(files), explainer.run
     n_explained = 0
     with (
-        mapped_for(run, iter_images(files), total, workers) as images,
+        mapped_images(run, iter_images(files), total, workers) as images,
         track(f"explaining {run.name}", total) as tracker,
     ):
         for item in images:
@@ -132,7 +132,7 @@ def _explain_simulated(
     scenes = draw_scenes(preset, image_seed, 0, count)
     simulated = _simulate(preset, image_seed, count)
     with (
-        mapped_for(run, simulated, count, workers) as images,
+        mapped_images(run, simulated, count, workers) as images,
         track(f"explaining {run.name}", count) as tracker,
     ):
         for k, image in enumerate(images):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from halometry.lensfit.likelihood import with_larger_pixels
 from halometry.lensfit.mass_map import map_grid
 from halometry.massmaps.pool import preset_from_yaml
 from halometry.models.predictor import Predictor
-from halometry.models.preprocessing import extremes
+from halometry.models.preprocessing import Limits, pixel_limits
 from halometry.parallel import find_device
 from halometry.plotting import shorten
 from halometry.runs.ensemble import Ensemble
@@ -91,11 +92,10 @@ class Explainer:
             scene: its scene (1), if it is known.
         """
         raw = torch.tensor(pixels, dtype=torch.float32, device=self.device)
-        for predictor in self.predictors:
-            predictor.preprocessing.limits = extremes(raw[None])
+        predict = partial(self.predict, limits=pixel_limits(raw[None]))
         with torch.no_grad():
-            prediction = self.predict(raw[None])[0].cpu().numpy()
-        map_ = attribution_maps(self.predict, raw[None], self.method)[:, None].cpu()
+            prediction = predict(raw[None])[0].cpu().numpy()
+        map_ = attribution_maps(predict, raw[None], self.method)[:, None].cpu()
         preset = self.preset
         if preset is not None and pixels.shape[1:] != preset.image.shape[1:]:
             preset = None
@@ -110,9 +110,16 @@ class Explainer:
         image = pixels[0] if self.run.config.data.mass_map_preset else pixels.mean(axis=0)
         return Attribution(name, self._format(prediction), image, positive, substructure)
 
-    def predict(self, raw: Tensor) -> Tensor:
-        """Predict raw images (B, c, H, W): probabilities (B, K) or mass fractions (B,)."""
-        predictions = [predictor.points(predictor(raw)) for predictor in self.predictors]
+    def predict(self, raw: Tensor, limits: Limits | None = None) -> Tensor:
+        """Predict raw images: probabilities (B, K) or mass fractions (B,).
+
+        Args:
+            raw: (B, c, H, W).
+            limits: limits of min-max scaling, see `Preprocessing.forward`.
+        """
+        predictions = [
+            predictor.point_predictions(predictor(raw, limits)) for predictor in self.predictors
+        ]
         return torch.stack(predictions).mean(dim=0)
 
     def _format(self, prediction: np.ndarray) -> str:

@@ -1,1 +1,1 @@
-"""Calibration of predictions: temperature, conformal scores, prediction sets."""
+"""Calibration: temperature, posteriors, conformal scores and prediction sets, as array code."""

@@ -1,9 +1,4 @@
-"""What an image says of its mass: the probability density of each mass fraction, on a grid.
-
-Whatever made it, a Gaussian, a normalizing flow, the mean over an image's symmetric forms or over
-the runs of an ensemble, a posterior here is one row of numbers, and all that is asked of it is a
-plain function of that row.
-"""
+"""Posteriors of the mass fraction: probability densities on a grid, and functions of these."""
 
 from __future__ import annotations
 
@@ -15,18 +10,18 @@ from pydantic import Field
 
 from halometry.config import StrictModel
 
-CELLS = 512
-MARGIN = 0.5  # of the labels' range, on either side
-SMALLEST_DENSITY = float(np.finfo(np.float32).tiny)  # below it a density counts as this
-LEVELS = {"68": 0.68, "95": 0.95}  # of the intervals that are told
+DEFAULT_CELLS = 512
+GRID_MARGIN = 0.5  # margin of the grid on either side, relative to the range of the labels
+MIN_DENSITY = float(np.finfo(np.float32).tiny)  # smaller densities count as this
+CREDIBLE_LEVELS = {"68": 0.68, "95": 0.95}  # credible intervals that are reported
 
 
 class Grid(StrictModel):
-    """Cells of equal width, on each of which a density is constant.
+    """Grid of cells of equal width, in each of which a density is constant.
 
     Attributes:
-        low, high: the outer edges, mass fractions.
-        cells: G.
+        low, high: outer edges, mass fractions.
+        cells: number of cells G.
 
     Example:
         >>> Grid(low=0.0, high=0.1, cells=4).centers
@@ -35,39 +30,39 @@ class Grid(StrictModel):
 
     low: float
     high: float
-    cells: int = Field(default=CELLS, ge=2, le=65536)
+    cells: int = Field(default=DEFAULT_CELLS, ge=2, le=65536)
 
     @classmethod
-    def around(cls, labels: np.ndarray) -> Grid:
-        """A grid that reaches beyond some labels (N,), but below zero only if one of them does."""
+    def from_labels(cls, labels: np.ndarray) -> Grid:
+        """Return a grid wider than the range of labels (N,), below zero only if a label is."""
         low, high = float(labels.min()), float(labels.max())
-        margin = MARGIN * (high - low)
+        margin = GRID_MARGIN * (high - low)
         return cls(low=low - margin if low < 0 else max(0.0, low - margin), high=high + margin)
 
     @property
     def width(self) -> float:
-        """Of a cell."""
+        """Width of a cell."""
         return (self.high - self.low) / self.cells
 
     @property
     def edges(self) -> np.ndarray:
-        """Of the cells (G + 1,)."""
+        """Edges of the cells (G + 1,)."""
         return np.linspace(self.low, self.high, self.cells + 1)
 
     @property
     def centers(self) -> np.ndarray:
-        """Of the cells (G,)."""
+        """Centers of the cells (G,)."""
         edges = self.edges
         return (edges[1:] + edges[:-1]) / 2
 
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """Posteriors of the masses in B images.
+    """Posteriors of the mass fractions of B images.
 
     Attributes:
-        grid: of mass fractions.
-        density: (B, G), for a mass fraction of one; each row is divided by its integral.
+        grid: grid of mass fractions.
+        density: probability density in each cell (B, G); rows are normalized on creation.
 
     Example:
         >>> grid = Grid(low=0.0, high=0.1, cells=1000)
@@ -82,8 +77,8 @@ class Posterior:
 
     def __post_init__(self) -> None:
         density = np.asarray(self.density, dtype=np.float64)
-        whole = density.sum(axis=1, keepdims=True) * self.grid.width
-        object.__setattr__(self, "density", density / whole)
+        integral = density.sum(axis=1, keepdims=True) * self.grid.width
+        object.__setattr__(self, "density", density / integral)
 
     def __len__(self) -> int:
         return len(self.density)
@@ -93,13 +88,13 @@ class Posterior:
 
     @cached_property
     def cumulative(self) -> np.ndarray:
-        """The probability of a mass below each edge (B, G + 1); straight between edges."""
+        """Cumulative probability at each edge (B, G + 1), linear between edges."""
         sums = np.cumsum(self.density, axis=1) * self.grid.width
         return np.pad(sums / sums[:, -1:], ((0, 0), (1, 0)))
 
     @property
     def mean(self) -> np.ndarray:
-        """(B,), the answer with the smallest expected squared error."""
+        """Mean (B,), which minimizes the expected squared error."""
         mean: np.ndarray = self.density @ self.grid.centers * self.grid.width
         return mean
 
@@ -111,99 +106,100 @@ class Posterior:
 
     @property
     def median(self) -> np.ndarray:
-        """(B,)."""
+        """Median (B,)."""
         return self.quantiles([0.5])[:, 0]
 
     def quantiles(self, levels: list[float]) -> np.ndarray:
-        """The masses below which the probability is as given, (B, L)."""
+        """Quantiles at L levels, (B, L)."""
         edges = self.grid.edges
         return np.stack([np.interp(levels, row, edges) for row in self.cumulative])
 
     def interval(self, level: float) -> np.ndarray:
-        """The ends (B, 2) between which the mass lies with a probability, as likely beyond each."""
+        """Ends (B, 2) of the central credible interval of a level."""
         return self.quantiles([(1 - level) / 2, (1 + level) / 2])
 
     def pit(self, truth: np.ndarray) -> np.ndarray:
-        """The probability of a mass below the true one (B,): uniform if posteriors are right.
+        """Probability integral transform (B,): the cumulative probability at the true mass.
 
-        It is the probability integral transform: Gneiting, Balabdaoui & Raftery (2007), J. R.
+        It is uniform if the posteriors are calibrated. Gneiting, Balabdaoui & Raftery (2007), J. R.
         Stat. Soc. B 69, 243, section 3.1.
         """
-        cell, share = self._located(truth)
+        cell, position = self._cells_of(truth)
         rows = np.arange(len(self))
         below, above = self.cumulative[rows, cell], self.cumulative[rows, cell + 1]
-        return below + share * (above - below)
+        return below + position * (above - below)
 
-    def centrality(self, truth: np.ndarray) -> np.ndarray:
-        """The credibility of the central interval that ends at the true mass (B,).
+    def central_credibility(self, truth: np.ndarray) -> np.ndarray:
+        """Credibility of the central interval that ends at the true mass (B,).
 
-        `interval` of any level above it holds the truth: uniform if posteriors are right.
+        The `interval` of every higher level contains the truth. It is uniform if the posteriors are
+        calibrated.
         """
-        off: np.ndarray = np.abs(2 * self.pit(truth) - 1)
-        return off
+        credibility: np.ndarray = np.abs(2 * self.pit(truth) - 1)
+        return credibility
 
     def log_density(self, truth: np.ndarray) -> np.ndarray:
-        """The logarithm of the density at the true masses (B,), straight between cells' centers.
+        """Logarithm of the density at the true masses (B,), linear between centers of cells.
 
-        It has no end but that of single precision: a truth outside the grid counts as that.
+        Outside the grid it is the logarithm of the smallest number in single precision.
         """
         place = (truth - self.grid.low) / self.grid.width - 0.5
         left = np.clip(np.floor(place), 0, self.grid.cells - 2).astype(int)
-        share, rows = np.clip(place - left, 0, 1), np.arange(len(self))
-        density = (1 - share) * self.density[rows, left] + share * self.density[rows, left + 1]
+        weight, rows = np.clip(place - left, 0, 1), np.arange(len(self))
+        density = (1 - weight) * self.density[rows, left] + weight * self.density[rows, left + 1]
         outside = (truth < self.grid.low) | (truth > self.grid.high)
-        return np.log(np.maximum(np.where(outside, 0, density), SMALLEST_DENSITY))
+        return np.log(np.maximum(np.where(outside, 0, density), MIN_DENSITY))
 
-    def credibility(self, truth: np.ndarray) -> np.ndarray:
-        """The probability of masses likelier than the true one (B,).
+    def highest_density_credibility(self, truth: np.ndarray) -> np.ndarray:
+        """Credibility of the highest-density region that ends at the true mass (B,).
 
-        The truth lies in the region of highest density of any level above it: uniform if
-        posteriors are right, Hermans et al. (2022), https://arxiv.org/abs/2110.06581, section 2.
+        It is the probability of masses with a higher density, and uniform if the posteriors are
+        calibrated: Hermans et al. (2022), https://arxiv.org/abs/2110.06581, section 2.
         """
-        likelier = self.density > np.exp(self.log_density(truth))[:, None]
-        share: np.ndarray = (self.density * likelier).sum(axis=1) * self.grid.width
-        return share
+        denser = self.density > np.exp(self.log_density(truth))[:, None]
+        credibility: np.ndarray = (self.density * denser).sum(axis=1) * self.grid.width
+        return credibility
 
     def crps(self, truth: np.ndarray) -> np.ndarray:
-        """The continuous ranked probability score (B,), in mass fractions; lower is better.
+        """Continuous ranked probability score (B,), in mass fractions; lower is better.
 
-        The integral of the squared difference between the cumulative probability and a step at
-        the true mass, exact on the grid: Gneiting & Raftery (2007), JASA 102, 359, equation 20.
+        It is the integral of the squared difference between the cumulative probability and a step
+        at the true mass, exact on the grid: Gneiting & Raftery (2007), JASA 102, 359, equation 20.
         """
-        width, (cell, share) = self.grid.width, self._located(truth)
+        width, (cell, position) = self.grid.width, self._cells_of(truth)
         rows = np.arange(len(self))
         low, high = self.cumulative[:, :-1], self.cumulative[:, 1:]
-        before = np.pad(np.cumsum(_square(low, high), axis=1), ((0, 0), (1, 0)))
-        after = np.pad(np.cumsum(_square(1 - low, 1 - high), axis=1), ((0, 0), (1, 0)))
+        before = np.pad(np.cumsum(_mean_square(low, high), axis=1), ((0, 0), (1, 0)))
+        after = np.pad(np.cumsum(_mean_square(1 - low, 1 - high), axis=1), ((0, 0), (1, 0)))
         first, last = low[rows, cell], high[rows, cell]
-        there = first + share * (last - first)
-        below = before[rows, cell] + share * _square(first, there)
-        beyond = after[:, -1] - after[rows, cell] - share * _square(1 - first, 1 - there)
+        middle = first + position * (last - first)
+        below = before[rows, cell] + position * _mean_square(first, middle)
+        above = after[:, -1] - after[rows, cell] - position * _mean_square(1 - first, 1 - middle)
         nearest = np.clip(truth, self.grid.low, self.grid.high)
-        return width * (below + beyond) + np.abs(truth - nearest)
+        return width * (below + above) + np.abs(truth - nearest)
 
-    def on(self, grid: Grid) -> Posterior:
-        """The same posteriors on another grid; what lies beyond its ends is left out."""
+    def on_grid(self, grid: Grid) -> Posterior:
+        """Return the posteriors on another grid, normalized within its ends."""
         if grid == self.grid:
             return self
         edges, wanted = self.grid.edges, grid.edges
         cumulative = np.stack([np.interp(wanted, edges, row) for row in self.cumulative])
         return Posterior(grid, np.diff(cumulative, axis=1) / grid.width)
 
-    def _located(self, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The cells that true masses lie in (B,), and which share of them lies below."""
+    def _cells_of(self, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Cell of each true mass (B,), and its position in the cell from 0 to 1 (B,)."""
         place = np.clip((truth - self.grid.low) / self.grid.width, 0, self.grid.cells)
         cell = np.minimum(place.astype(int), self.grid.cells - 1)
         return cell, place - cell
 
 
-def _square(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The mean of the square of what goes straight from one value to another."""
+def _mean_square(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Mean of the square of a linear function between two values."""
     return (low * low + low * high + high * high) / 3
 
 
 def common_grid(grids: list[Grid]) -> Grid:
-    """A grid as wide as the widest of some and as fine as the finest."""
+    """Return a grid that covers all given grids and is as fine as the finest."""
     if all(grid == grids[0] for grid in grids):
         return grids[0]
     low, high = min(g.low for g in grids), max(g.high for g in grids)

@@ -1,4 +1,4 @@
-"""Sets of classes and intervals of masses beside a run's answers, at a stated level."""
+"""Prediction sets: sets of class names and intervals of masses with a stated coverage."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from halometry.calibration.posterior import Posterior
 
 
 @dataclass(frozen=True)
-class Region:
-    """What holds the truth of an image as often as its level says; see `Conformal`.
+class PredictionSet:
+    """Prediction set of one image; see `Conformal`.
 
     Attributes:
-        classes: those in the set, most probable first; None for masses.
-        interval: of the mass fraction; None for classes.
+        classes: classes in the set, most probable first; None for masses.
+        interval: ends of the interval of the mass fraction; None for classes.
     """
 
     classes: tuple[str, ...] | None = None
@@ -24,26 +24,26 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Regions:
-    """Makes regions of a run's answers.
+class PredictionSets:
+    """Maker of the prediction sets of a run.
 
     Args:
-        conformal: of the run.
-        names: of its classes, if it has any.
-        level: of the regions.
+        conformal: conformal scores of the run.
+        class_names: names of the classes; None for masses.
+        coverage: probability that a set contains the truth.
     """
 
     conformal: Conformal
-    names: tuple[str, ...] | None
-    level: float
+    class_names: tuple[str, ...] | None
+    coverage: float
 
-    def of(self, outputs: np.ndarray | Posterior) -> list[Region]:
-        """The regions of some answers: probabilities (N, K), mass fractions (N,) or posteriors."""
-        found = self.conformal.regions(outputs, self.level)
-        if isinstance(outputs, Posterior) or self.names is None:
-            return [Region(interval=(low, high)) for low, high in found.tolist()]
-        ranks = np.argsort(-outputs, axis=1)
+    def predict(self, predictions: np.ndarray | Posterior) -> list[PredictionSet]:
+        """Return the sets of probabilities (N, K), mass fractions (N,) or N posteriors."""
+        sets = self.conformal.predict(predictions, self.coverage)
+        if isinstance(predictions, Posterior) or self.class_names is None:
+            return [PredictionSet(interval=(low, high)) for low, high in sets.tolist()]
+        orders = np.argsort(-predictions, axis=1)
         return [
-            Region(classes=tuple(self.names[k] for k in order if inside[k]))
-            for order, inside in zip(ranks, found, strict=True)
+            PredictionSet(classes=tuple(self.class_names[k] for k in order if inside[k]))
+            for order, inside in zip(orders, sets, strict=True)
         ]

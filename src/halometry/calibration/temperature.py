@@ -1,4 +1,4 @@
-"""Temperature scaling: a few numbers that make a network's probabilities mean what they say."""
+"""Temperature scaling: calibration of probabilities by a temperature and class biases."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from torch import Tensor
 
-SMALLEST = 1e-30  # below it a probability counts as this in the fit
-WIDEST = 4.0  # of the logarithm of a temperature, either way
-PRIOR = 0.3  # width of that on the biases
+MIN_PROBABILITY = 1e-30  # smaller probabilities count as this in the fit
+MAX_ABS_PARAMETER = 4.0  # bound of the logarithm of the temperature and of the biases
+BIAS_PRIOR_STD = 0.3
 
 Array = TypeVar("Array", Tensor, np.ndarray)
 
 
-def tempered(probabilities: Array, temperature: float, bias: Sequence[float] = ()) -> Array:
-    """Probabilities at a temperature: above one less sure, below one surer; and a bias a class.
+def apply_temperature(
+    probabilities: Array, temperature: float, bias: Sequence[float] = ()
+) -> Array:
+    """Apply a temperature and class biases to probabilities: p^(1/T) exp(b), normalized.
 
-    Of one network's probabilities this is the softmax of its outputs over the temperature plus the
-    biases; of a mean over several forms of an image or several networks it is applied to the mean,
-    which calibrates what is given as the answer.
+    For one network this is the softmax of its logits divided by T plus b. For a mean over copies
+    of an image or over networks it is applied to the mean, which calibrates the prediction itself.
 
     Args:
         probabilities: (..., K).
-        temperature: T; at 1 and without a bias they come back as they are.
-        bias: b (K,), of the logarithms; none if empty.
+        temperature: T. Above 1 probabilities become less confident, below 1 more.
+        bias: b (K,); empty for none.
 
     Returns:
-        (..., K), proportional to p^(1/T) exp(b).
+        (..., K).
 
-    Reference:
+    References:
         Guo et al. (2017), https://arxiv.org/abs/1706.04599, section 4.2; with biases Alexandari
-        et al. (2020), https://arxiv.org/abs/1901.06852, section 3; that a mean is to be
-        calibrated, and not what it is taken of: Rahaman & Thiery (2021),
-        https://arxiv.org/abs/2007.08792.
+        et al. (2020), https://arxiv.org/abs/1901.06852, section 3; for the calibration of a mean
+        Rahaman & Thiery (2021), https://arxiv.org/abs/2007.08792.
 
     Example:
-        >>> tempered(np.array([0.8, 0.2]), 2.0).round(3)
+        >>> apply_temperature(np.array([0.8, 0.2]), 2.0).round(3)
         array([0.667, 0.333])
-        >>> tempered(np.array([0.8, 0.2]), 1.0, [0.0, np.log(4)]).round(3)
+        >>> apply_temperature(np.array([0.8, 0.2]), 1.0, [0.0, np.log(4)]).round(3)
         array([0.5, 0.5])
     """
     if temperature == 1 and not any(bias):
@@ -56,45 +56,48 @@ def tempered(probabilities: Array, temperature: float, bias: Sequence[float] = (
     return powers / powers.sum(-1)[..., None]
 
 
-def untempered(answers: Array, temperature: float, bias: Sequence[float] = ()) -> Array:
-    """What `tempered` made such answers of.
+def undo_temperature(probabilities: Array, temperature: float, bias: Sequence[float] = ()) -> Array:
+    """Invert `apply_temperature`.
 
     Example:
-        >>> untempered(tempered(np.array([0.8, 0.2]), 2.0, [0.3, -0.3]), 2.0, [0.3, -0.3]).round(3)
+        >>> calibrated = apply_temperature(np.array([0.8, 0.2]), 2.0, [0.3, -0.3])
+        >>> undo_temperature(calibrated, 2.0, [0.3, -0.3]).round(3)
         array([0.8, 0.2])
     """
-    return tempered(answers, 1 / temperature, [-temperature * one for one in bias])
+    return apply_temperature(probabilities, 1 / temperature, [-temperature * b for b in bias])
 
 
 def fit_temperature(
     truth: np.ndarray, probabilities: np.ndarray
 ) -> tuple[float, tuple[float, ...]]:
-    """The temperature and the biases at which the cross-entropy of some answers is least.
+    """Fit temperature and class biases by minimizing the cross-entropy.
 
-    Weak priors, Gaussians around none, of width 1 on the temperature's logarithm and of 0.3 on the
-    biases, keep them finite where no answer is wrong; from a thousand images on they count little.
+    Gaussian priors around zero, with a standard deviation of 1 for the logarithm of the temperature
+    and of 0.3 for the biases, keep the result finite where no prediction is wrong. From a thousand
+    images on their effect is small.
 
     Args:
-        truth: class indices (N,).
-        probabilities: at temperature 1 (N, K).
+        truth: true class indices (N,).
+        probabilities: uncalibrated probabilities (N, K).
 
     Returns:
-        T, and b (K,), which add up to zero.
+        T, and b (K,), whose sum is zero.
     """
-    logs = np.log(np.maximum(probabilities.astype(np.float64), SMALLEST))
+    logs = np.log(np.maximum(probabilities.astype(np.float64), MIN_PROBABILITY))
     classes = logs.shape[1]
     is_true = np.eye(classes)[truth]
 
     def cost(values: np.ndarray) -> tuple[float, np.ndarray]:
-        share, bias = np.exp(-values[0]), values[1:]
-        scaled = share * logs + bias
+        scale, bias = np.exp(-values[0]), values[1:]
+        scaled = scale * logs + bias
         normalized = scaled - logsumexp(scaled, axis=1, keepdims=True)
-        wrong = np.exp(normalized) - is_true
-        loss = -(is_true * normalized).sum() + values[0] ** 2 / 2 + (bias**2).sum() / (2 * PRIOR**2)
-        along = values[0] - share * (wrong * logs).sum()
-        return float(loss), np.append(along, wrong.sum(axis=0) + bias / PRIOR**2)
+        residual = np.exp(normalized) - is_true
+        prior = (bias**2).sum() / (2 * BIAS_PRIOR_STD**2)
+        loss = -(is_true * normalized).sum() + values[0] ** 2 / 2 + prior
+        slope = values[0] - scale * (residual * logs).sum()
+        return float(loss), np.append(slope, residual.sum(axis=0) + bias / BIAS_PRIOR_STD**2)
 
-    limits = [(-WIDEST, WIDEST), *[(-WIDEST, WIDEST)] * classes]
-    found = minimize(cost, np.zeros(1 + classes), jac=True, bounds=limits, method="L-BFGS-B").x
-    bias = found[1:] - found[1:].mean()
-    return float(np.exp(found[0])), tuple(bias.tolist())
+    limits = [(-MAX_ABS_PARAMETER, MAX_ABS_PARAMETER)] * (1 + classes)
+    best = minimize(cost, np.zeros(1 + classes), jac=True, bounds=limits, method="L-BFGS-B").x
+    bias = best[1:] - best[1:].mean()
+    return float(np.exp(best[0])), tuple(bias.tolist())

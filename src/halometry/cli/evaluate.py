@@ -121,7 +121,7 @@ def publish(
 
 
 def _is_ood(prediction: Prediction) -> bool:
-    return bool(prediction.ood and prediction.ood.unusual)
+    return bool(prediction.ood and prediction.ood.reason)
 
 
 def _print_predictions(predictions: Sequence[Prediction]) -> None:
@@ -142,7 +142,7 @@ def _print_predictions(predictions: Sequence[Prediction]) -> None:
             ends = [f"{low:.4f} to {high:.4f}" for low, high in prediction.intervals.values()]
             cells = [f"{prediction.f_sub:.4f}", *ends]
         if with_ood:
-            cells.append((prediction.ood and prediction.ood.unusual) or "")
+            cells.append((prediction.ood and prediction.ood.reason) or "")
         table.add_row(escape("/".join(path.parts[-n_parts:])), *cells)
     out_console.print(table)
     if len(valid) > MAX_PRINTED_PREDICTIONS:

@@ -129,7 +129,7 @@ def calibrate(
     """Calibrate a finished run again: its probabilities, sets and intervals."""
     from halometry.runs.calibrate import calibrate as calibrate_run
 
-    calibration = calibrate_run(run, data, device)
+    calibration = calibrate_run(run, data, device=device)
     if names := calibration.run.config.class_names:
         biases = ", ".join(
             f"{name} {bias:+.3f}" for name, bias in zip(names, calibration.bias, strict=True)

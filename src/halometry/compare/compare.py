@@ -28,7 +28,7 @@ from halometry.evaluation.differences import differences, find_difference
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import key_metric, roc_curves
 from halometry.evaluation.posterior_checks import posterior_record
-from halometry.io import write_text
+from halometry.io import header, write_text
 from halometry.log import logger
 from halometry.models.backbones import check_pretrained, timm_name
 from halometry.models.predictor import Predictor
@@ -164,8 +164,7 @@ def _record(
     where = find_device(device)
     costs = _costs(evaluations, data, where)
     record: dict[str, Any] = {
-        "format": "halometry-comparison",
-        "version": 1,
+        **header("comparison"),
         "task": task,
         "data": {
             "path": data.source,
@@ -226,14 +225,14 @@ def _model(evaluation: Evaluation, cost: dict[str, Any], out: Path) -> dict[str,
     return {
         "name": run.name,
         "run": str(run.path.relative_to(out)) if run.path.is_relative_to(out) else str(run.path),
-        "start": config.start,
+        "start": config.initial_weights,
         "metrics": {key: value.to_dict() for key, value in evaluation.metrics.items()},
         "trust": evaluation.trust,
         "confusion": confusion.tolist() if confusion is not None else None,
         "roc": roc,
         "posterior": posterior,
         "cost": cost,
-        "training": run.record(),
+        "training": run.training_metrics(),
         "history": read_history(run),
     }
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image as Picture
 
 from halometry.attribution.explain import Attribution, attribution_figure
-from halometry.calibration.temperature import untempered
+from halometry.calibration.temperature import undo_temperature
 from halometry.compare.figures import pareto_figure
 from halometry.compare.ranking import above_chance, best_model, latency, pareto_front, quality
 from halometry.compare.tables import best_values, cost_cells, metric_keys
@@ -161,7 +161,7 @@ def _reliability(record: dict[str, Any], gallery: ExampleImages) -> Figure:
         drawn[model["name"]] = (
             gallery.truth,
             after,
-            untempered(after, calibration["temperature"], calibration["bias"]),
+            undo_temperature(after, calibration["temperature"], calibration["bias"]),
         )
     return reliability_figure(drawn)
 

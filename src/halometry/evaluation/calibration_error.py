@@ -185,7 +185,7 @@ def coverage_record(
     """
     levels = []
     for level in NOMINAL_COVERAGES:
-        regions = conformal.regions(answers, level)
+        regions = conformal.predict(answers, level)
         if class_names is None:
             held = (regions[:, 0] <= truth) & (truth <= regions[:, 1])
             sizes, more = regions[:, 1] - regions[:, 0], {}
@@ -207,7 +207,7 @@ def coverage_record(
         )
     return {
         "from": conformal.images,
-        "untouched": conformal.untouched,
+        "untouched": conformal.held_out,
         "interval": "95 %, Clopper-Pearson; of sizes, bootstrap over images",
         "levels": levels,
     }

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from halometry.calibration.posterior import Posterior
-from halometry.calibration.temperature import untempered
+from halometry.calibration.temperature import undo_temperature
 from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.open import open_dataset
 from halometry.evaluation import figures
@@ -32,8 +32,8 @@ from halometry.io import check_writable, write_text
 from halometry.log import logger
 from halometry.runs.checks import check_compatible
 from halometry.runs.open import AnyRun, open_run
-from halometry.runs.predict_rows import answers_to, points_of, posterior_of
-from halometry.runs.prediction_sets import regions_of
+from halometry.runs.predict_rows import point_predictions, posterior_of, predict_rows
+from halometry.runs.prediction_sets import prediction_sets_for
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Evaluation:
     def untempered(self) -> np.ndarray:
         """Probabilities before temperature and biases (N, K)."""
         config = self.run.config
-        return untempered(self.outputs, config.temperature, config.bias)
+        return undo_temperature(self.outputs, config.temperature, config.bias)
 
     @property
     def confusion(self) -> np.ndarray | None:
@@ -108,8 +108,11 @@ def evaluate(
     rows, description = rows_to_evaluate(run, labeled)
     if out is not None:
         check_writable(Path(out) / "metrics.json")
-    answers = predict_outputs(run, labeled, rows, device)
-    outputs, posterior = points_of(run, answers), posterior_of(run, answers)
+    predictions = predict_rows(
+        run, labeled, rows, device=device, description=f"evaluating {run.name}"
+    )
+    outputs = point_predictions(run, predictions)
+    posterior = posterior_of(run, predictions)
     truth = labeled.labels[rows]
     names = run.config.class_names
     metrics = (
@@ -143,38 +146,6 @@ def _trust(evaluation: Evaluation, resamples: int) -> dict[str, Any]:
         answers = outputs if posterior is None else posterior
         trust["conformal"] = coverage_record(truth, answers, conformal, names, resamples)
     return trust
-
-
-def predict_points(
-    run: AnyRun, data: LabeledImages, rows: np.ndarray, device: str = "cpu", batch_size: int = 64
-) -> np.ndarray:
-    """What a run says of some images, of posteriors their mean.
-
-    Args:
-        run, data, rows, device, batch_size: as `answers_of`.
-
-    Returns:
-        Probabilities (N, K) or mass fractions (N,), float64.
-    """
-    return points_of(run, predict_outputs(run, data, rows, device, batch_size))
-
-
-def predict_outputs(
-    run: AnyRun, data: LabeledImages, rows: np.ndarray, device: str = "cpu", batch_size: int = 64
-) -> np.ndarray:
-    """A run's answers for some images, as they are.
-
-    Args:
-        run: the run.
-        data: the set.
-        rows: positions of the images (N,).
-        device: where to run.
-        batch_size: images at a time.
-
-    Returns:
-        Probabilities (N, K), mass fractions (N,) or their densities (N, G), float64.
-    """
-    return answers_to(run.answerer(device), data, rows, f"judging {run.name}", batch_size)
 
 
 def write_evaluation(evaluation: Evaluation, out: Path, data: LabeledImages) -> None:
@@ -242,7 +213,7 @@ def roc_of(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _write_predictions(path: Path, evaluation: Evaluation) -> None:
-    names, regions = evaluation.run.config.class_names, regions_of(evaluation.run, None)
+    names, regions = evaluation.run.config.class_names, prediction_sets_for(evaluation.run, None)
     true = [names[int(label)] if names else float(label) for label in evaluation.truth]
     predictions = make_predictions(
         evaluation.run,
@@ -251,5 +222,5 @@ def _write_predictions(path: Path, evaluation: Evaluation) -> None:
         regions=regions,
         true=true,
     )
-    coverage = regions.level if regions else None
+    coverage = regions.coverage if regions else None
     write_predictions(path, evaluation.run, predictions, coverage=coverage)

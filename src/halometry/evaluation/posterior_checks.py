@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from halometry.calibration.posterior import LEVELS, Posterior
+from halometry.calibration.posterior import CREDIBLE_LEVELS, Posterior
 from halometry.evaluation.bootstrap import Interval, binomial_interval, bootstrap
 
 PIT_BINS = 20
@@ -53,8 +53,8 @@ def _mean_of(losses: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 def interval_contains(truth: np.ndarray, posterior: Posterior) -> dict[str, np.ndarray]:
     """Whether the truth lies in the intervals of 68 and 95 %, boolean (N,) each."""
-    reached = posterior.centrality(truth)
-    return {name: reached <= level for name, level in LEVELS.items()}
+    reached = posterior.central_credibility(truth)
+    return {name: reached <= level for name, level in CREDIBLE_LEVELS.items()}
 
 
 def coverage_rows(truth: np.ndarray, posterior: Posterior) -> list[dict[str, Any]]:
@@ -93,7 +93,7 @@ def posterior_record(truth: np.ndarray, posterior: Posterior) -> dict[str, Any]:
         the region of highest density; and `coverage`, see `coverage_rows`.
     """
     pit, _ = np.histogram(posterior.pit(truth), PIT_BINS, (0, 1))
-    credibility = np.sort(posterior.credibility(truth))
+    credibility = np.sort(posterior.highest_density_credibility(truth))
     held = np.searchsorted(credibility, CREDIBILITY_LEVELS, side="right") / len(truth)
     return {
         "count": len(truth),

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binom
 
-from halometry.calibration.posterior import LEVELS
+from halometry.calibration.posterior import CREDIBLE_LEVELS
 from halometry.evaluation.posterior_checks import THIRD_NAMES
 from halometry.plotting import (
     GRID_COLOR,
@@ -87,7 +87,7 @@ def _expected(
 
 
 def _thirds(panel: Axes, models: Mapping[str, Mapping[str, Any]], color: dict[str, str]) -> None:
-    for level in LEVELS.values():
+    for level in CREDIBLE_LEVELS.values():
         panel.axhline(level, color=MUTED_COLOR, lw=1, ls=":")
     offsets = np.linspace(-0.12, 0.12, len(models)) if len(models) > 1 else [0.0]
     places = {"all": 0.0} | {f"truth {t}": 1.3 + i for i, t in enumerate(THIRD_NAMES)}
@@ -95,7 +95,7 @@ def _thirds(panel: Axes, models: Mapping[str, Mapping[str, Any]], color: dict[st
     for offset, (name, record) in zip(offsets, models.items(), strict=True):
         for row in record["coverage"]:
             key = row["by"] if row["by"] == "all" else f"{row['by']} {row['third']}"
-            for which in LEVELS:
+            for which in CREDIBLE_LEVELS:
                 value, low, high = (row[which][end] for end in ("value", "low", "high"))
                 panel.errorbar(
                     places[key] + offset, value, [[value - low], [high - value]],
@@ -114,7 +114,10 @@ def _thirds(panel: Axes, models: Mapping[str, Mapping[str, Any]], color: dict[st
             transform=panel.get_xaxis_transform(),
         )  # fmt: skip
     lowest = min(
-        row[level]["low"] for m in models.values() for row in m["coverage"] for level in LEVELS
+        row[level]["low"]
+        for m in models.values()
+        for row in m["coverage"]
+        for level in CREDIBLE_LEVELS
     )
     panel.set_ylim(max(0.0, min(0.5, lowest)) - 0.08, 1.01)
     panel.set_title("68 and 95 % intervals, by thirds")

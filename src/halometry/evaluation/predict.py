@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from halometry.calibration.prediction_sets import Regions
+from halometry.calibration.prediction_sets import PredictionSets
 from halometry.datasets.inputs import ImageInput, read_inputs
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError
@@ -16,10 +16,9 @@ from halometry.evaluation.predictions import Prediction, make_predictions, write
 from halometry.io import check_writable
 from halometry.log import track, with_progress
 from halometry.parallel import Workers, check_workers
-from halometry.runs.ood import Watch, watched
+from halometry.runs.ood import PredictWithOOD, predict_with_ood
 from halometry.runs.open import AnyRun, open_run
-from halometry.runs.prediction_sets import regions_of
-from halometry.runs.run import Answerer
+from halometry.runs.prediction_sets import prediction_sets_for
 
 
 @with_progress
@@ -60,32 +59,32 @@ def predict(
     """
     run = open_run(run)
     check_workers(workers)
-    regions = regions_of(run, coverage)
+    sets = prediction_sets_for(run, coverage)
     mapped = run.config.data.mass_map_preset is not None
     images, total = read_inputs(files, 1 if mapped else run.config.data.shape[0])
     if out is not None:
         check_writable(Path(out))
-    answerer, watch = watched(run, device)
+    predict_fn = predict_with_ood(run, device)
     predictions: list[Prediction] = []
     with ExitStack() as stack, track(f"predicting with {run.name}", total) as tracker:
         if mapped:
-            from halometry.runs.mapped_inputs import mapped_for
+            from halometry.runs.mapped_inputs import mapped_images
 
-            images = stack.enter_context(mapped_for(run, images, total, workers))
+            images = stack.enter_context(mapped_images(run, images, total, workers))
         while batch := list(islice(images, batch_size)):
-            predictions += _predict_batch(run, answerer, watch, regions, batch)
+            predictions += _predict_batch(run, predict_fn, sets, batch)
             tracker.advance(len(batch))
     if out is not None:
-        set_coverage = regions.level if regions else None
-        write_predictions(Path(out), run, predictions, coverage=set_coverage, ood=watch is not None)
+        set_coverage = sets.coverage if sets else None
+        has_ood = any(prediction.ood is not None for prediction in predictions)
+        write_predictions(Path(out), run, predictions, coverage=set_coverage, ood=has_ood)
     return predictions
 
 
 def _predict_batch(
     run: AnyRun,
-    answerer: Answerer,
-    watch: Watch | None,
-    regions: Regions | None,
+    predict_fn: PredictWithOOD,
+    sets: PredictionSets | None,
     batch: list[Image | ReadError],
 ) -> list[Prediction]:
     """Predictions for one batch of files, in order; images of one shape are evaluated together."""
@@ -101,9 +100,8 @@ def _predict_batch(
         else:
             by_shape.setdefault(item.pixels.shape, {})[i] = item
     for group in by_shape.values():
-        outputs = answerer(np.stack([image.pixels for image in group.values()]))
-        ood = watch.judge() if watch else None
+        outputs, ood = predict_fn(np.stack([image.pixels for image in group.values()]))
         paths = [str(image.path) for image in group.values()]
-        made = make_predictions(run, paths, outputs, regions=regions, ood=ood)
+        made = make_predictions(run, paths, outputs, regions=sets, ood=ood)
         predictions |= dict(zip(group, made, strict=True))
     return [predictions[i] for i in range(len(batch))]

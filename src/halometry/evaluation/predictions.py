@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from halometry.calibration.posterior import Posterior
-from halometry.calibration.prediction_sets import Region, Regions
+from halometry.calibration.prediction_sets import PredictionSet, PredictionSets
 from halometry.errors import DataError, FormatError
 from halometry.io import read_json, write_table
-from halometry.ood.detector import Novelty
+from halometry.ood.detector import OODResult
 from halometry.runs.open import AnyRun
 
 COLUMNS = {
@@ -67,9 +67,9 @@ class Prediction:
     probabilities: dict[str, float] = field(default_factory=dict)
     f_sub: float | None = None
     error: str | None = None
-    conformal: Region | None = None
+    conformal: PredictionSet | None = None
     posterior: Posterior | None = field(default=None, compare=False, repr=False)
-    ood: Novelty | None = None
+    ood: OODResult | None = None
     true: str | float | None = None
 
     @property
@@ -111,8 +111,8 @@ class Prediction:
         elif self.conformal is not None:
             cells[f"conformal_set_{coverage}"] = "|".join(self.conformal.classes or ())
         if self.ood is not None:
-            cells["ood_p_value"] = f"{self.ood.familiarity:.3g}"
-            cells["ood_reason"] = self.ood.unusual or ""
+            cells["ood_p_value"] = f"{self.ood.p_value:.3g}"
+            cells["ood_reason"] = self.ood.reason or ""
         return cells
 
 
@@ -121,8 +121,8 @@ def make_predictions(
     images: Sequence[str],
     outputs: np.ndarray,
     *,
-    regions: Regions | None,
-    ood: Sequence[Novelty] | None = None,
+    regions: PredictionSets | None,
+    ood: Sequence[OODResult] | None = None,
     true: Sequence[str | float] | None = None,
 ) -> list[Prediction]:
     """Predictions of a run from the output of its network.
@@ -137,7 +137,7 @@ def make_predictions(
     """
     class_names, grid = run.config.class_names, run.config.grid
     posterior = None if grid is None else Posterior(grid, outputs)
-    conformal = regions.of(outputs if posterior is None else posterior) if regions else None
+    conformal = regions.predict(outputs if posterior is None else posterior) if regions else None
     predictions = []
     for i, image in enumerate(images):
         probabilities, f_sub, density = {}, None, None

@@ -13,17 +13,17 @@ from torch import nn
 
 from halometry import hub
 from halometry.errors import UnavailableError, UsageError, did_you_mean
-from halometry.models.d4net import DEEP, DEPTHS, D4Net
+from halometry.models.d4net import DEEP_DEPTHS, DEPTHS, D4Net
 
-PUBLISHED = {
+TIMM_NAMES = {
     "mobilenetv3_small": "mobilenetv3_small_100",
     "resnet18": "resnet18",
     "efficientnet_b5": "efficientnet_b5",
 }
-OURS = {"d4net": DEPTHS, "d4net_deep": DEEP}
+D4NET_DEPTHS = {"d4net": DEPTHS, "d4net_deep": DEEP_DEPTHS}
 # What a deeper network can begin from: its further blocks begin as the identity.
 SHALLOWER = {"d4net_deep": "d4net"}
-PLAIN_NAMES = (*PUBLISHED, *OURS)
+PLAIN_NAMES = (*TIMM_NAMES, *D4NET_DEPTHS)
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # of timm, in repositories of the Hub
 
@@ -54,7 +54,7 @@ def timm_name(name: str) -> str:
         UsageError: neither one of the plain names nor known to timm.
     """
     if name in PLAIN_NAMES:
-        return PUBLISHED.get(name, name)
+        return TIMM_NAMES.get(name, name)
     import timm
 
     if not timm.is_model(name):
@@ -64,14 +64,14 @@ def timm_name(name: str) -> str:
     return name
 
 
-FirstConvolution = Literal["summed", "random"]
+StemInit = Literal["summed", "random"]
 
 
 def create_backbone(
     name: str,
     channels: int,
     pretrained: bool = False,
-    stem_init: FirstConvolution = "summed",
+    stem_init: StemInit = "summed",
 ) -> nn.Module:
     """A backbone that maps images to features.
 
@@ -91,8 +91,8 @@ def create_backbone(
         UnavailableError: the weights are not on this machine and cannot be fetched.
     """
     full_name = timm_name(name)
-    if name in OURS and not pretrained:
-        return D4Net(channels, depths=OURS[name])
+    if name in D4NET_DEPTHS and not pretrained:
+        return D4Net(channels, depths=D4NET_DEPTHS[name])
     if not pretrained:
         return _create(full_name, in_chans=channels, num_classes=0)
     net = _pretrained(full_name, channels)
@@ -165,7 +165,7 @@ def feature_width(backbone: nn.Module) -> int:
     return int(width)
 
 
-def pretraining_note(name: str, channels: int, stem_init: FirstConvolution) -> str:
+def pretraining_note(name: str, channels: int, stem_init: StemInit) -> str:
     """Which weights timm has for a network, and what becomes of the first convolution."""
     import timm
 
@@ -187,7 +187,7 @@ def list_backbones(names: list[str] | None = None) -> list[BackboneInfo]:
         infos.append(
             BackboneInfo(
                 name=name,
-                timm_name="" if name in OURS else timm_name(name),
+                timm_name="" if name in D4NET_DEPTHS else timm_name(name),
                 parameters=sum(p.numel() for p in net.parameters()),
                 features=feature_width(net),
                 stride=max(reductions, default=1),

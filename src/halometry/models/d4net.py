@@ -13,16 +13,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from halometry.models.symmetry import (
-    ORDER,
+    GROUP_ORDER,
     GroupBatchNormalization,
     GroupConvolution,
-    Lift,
-    mean_over_forms,
+    LiftingConvolution,
+    mean_over_group,
 )
 
-DEPTHS, DEEP = (0, 1, 1, 1), (0, 2, 3, 3)  # residual blocks of the network and the deeper one
-FURTHER = re.compile(r"stages\.\d+\.blocks\.")  # weights that a shallower one may lack
-BINNED = 96  # pixels; the sides of larger images are halved before all else
+DEPTHS, DEEP_DEPTHS = (
+    (0, 1, 1, 1),
+    (0, 2, 3, 3),
+)  # residual blocks of the network and the deeper one
+RESIDUAL_BLOCKS = re.compile(r"stages\.\d+\.blocks\.")  # weights that a shallower one may lack
+MAX_UNBINNED_SIDE = 96  # pixels; the sides of larger images are halved before all else
 
 
 class D4Net(nn.Module):
@@ -53,7 +56,7 @@ class D4Net(nn.Module):
     ) -> None:
         super().__init__()
         self.num_features = num_features
-        self.lift = Lift(channels, widths[0], 5)
+        self.lift = LiftingConvolution(channels, widths[0], 5)
         self.norm = GroupBatchNormalization(widths[0])
         self.stages = nn.ModuleList(
             Stage(before, after, depth)
@@ -63,17 +66,17 @@ class D4Net(nn.Module):
         self.last_norm = GroupBatchNormalization(num_features)
         # As timm describes its networks: where maps of which size are to be had.
         self.feature_info = [
-            {"num_chs": ORDER * width, "reduction": 2 ** (i + 1), "module": f"stages.{i}"}
+            {"num_chs": GROUP_ORDER * width, "reduction": 2 ** (i + 1), "module": f"stages.{i}"}
             for i, width in enumerate(widths)
         ]
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, F)."""
-        features = self.norm(self.lift(binned(images))).relu()
+        features = self.norm(self.lift(bin_large_images(images))).relu()
         for stage in self.stages:
             features = stage(features)
         features = self.last_norm(self.last(features)).relu()
-        return mean_over_forms(features).mean(dim=(2, 3))
+        return mean_over_group(features).mean(dim=(2, 3))
 
 
 class Stage(nn.Module):
@@ -116,9 +119,9 @@ class Block(nn.Module):
         return (features + self.norm_second(self.second(branch))).relu()
 
 
-def binned(images: Tensor) -> Tensor:
+def bin_large_images(images: Tensor) -> Tensor:
     """Images (B, C, H, W), their sides halved where they are long; the grid stays symmetric."""
-    if min(images.shape[-2:]) <= BINNED:
+    if min(images.shape[-2:]) <= MAX_UNBINNED_SIDE:
         return images
     odd = [side % 2 for side in images.shape[-2:]]
     kernel = [2 + one for one in odd]

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 from zuko.transforms import MonotonicRQSTransform
 
-Family = Literal["none", "gaussian", "flow"]
+DensityFamily = Literal["none", "gaussian", "flow"]
 
-LARGEST_LOG_SCALE = 5.0  # of a density's width, in standard deviations of the labels
-BOUND = 4.0  # of the spline, in widths
-BINS = 8
+MAX_LOG_SCALE = 5.0  # of a density's width, in standard deviations of the labels
+SPLINE_BOUND = 4.0  # of the spline, in widths
+SPLINE_BINS = 8
 
 
 class Density(ABC):
@@ -61,8 +61,8 @@ class Gaussian(Density):
     parameters = 2
 
     def log_density(self, outputs: Tensor, values: Tensor) -> Tensor:
-        scaled, log_scale = standardized(outputs, values)
-        return log_normal(scaled) - log_scale
+        scaled, log_scale = standardize(outputs, values)
+        return log_standard_normal(scaled) - log_scale
 
 
 class Flow(Density):
@@ -81,25 +81,25 @@ class Flow(Density):
         tensor([[-0.9189]])
     """
 
-    parameters = 2 + 3 * BINS - 1
+    parameters = 2 + 3 * SPLINE_BINS - 1
 
     def log_density(self, outputs: Tensor, values: Tensor) -> Tensor:
-        scaled, log_scale = standardized(outputs, values)
+        scaled, log_scale = standardize(outputs, values)
         bins = outputs[:, None, 2:]
         widths, heights, slopes = (
-            bins[..., :BINS],
-            bins[..., BINS : 2 * BINS],
-            bins[..., 2 * BINS :],
+            bins[..., :SPLINE_BINS],
+            bins[..., SPLINE_BINS : 2 * SPLINE_BINS],
+            bins[..., 2 * SPLINE_BINS :],
         )
-        spline = MonotonicRQSTransform(widths, heights, slopes, bound=BOUND)
+        spline = MonotonicRQSTransform(widths, heights, slopes, bound=SPLINE_BOUND)
         normal, log_slope = spline.call_and_ladj(scaled)
-        return log_normal(normal) + log_slope - log_scale
+        return log_standard_normal(normal) + log_slope - log_scale
 
 
-FAMILIES: dict[str, Density] = {"gaussian": Gaussian(), "flow": Flow()}
+DENSITIES: dict[str, Density] = {"gaussian": Gaussian(), "flow": Flow()}
 
 
-def standardized(outputs: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+def standardize(outputs: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Values (B, V) less a mean and over a scale, and the logarithm of the scale (B, 1).
 
     Args:
@@ -108,15 +108,15 @@ def standardized(outputs: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         values: (B, V) or (1, V).
     """
     mean, log_variance = outputs[:, :1], outputs[:, 1:2]
-    log_scale = LARGEST_LOG_SCALE * torch.tanh(log_variance / 2 / LARGEST_LOG_SCALE)
+    log_scale = MAX_LOG_SCALE * torch.tanh(log_variance / 2 / MAX_LOG_SCALE)
     return (values - mean) * torch.exp(-log_scale), log_scale
 
 
-def log_normal(values: Tensor) -> Tensor:
+def log_standard_normal(values: Tensor) -> Tensor:
     """The logarithm of the standard normal density."""
     return -0.5 * values.square() - 0.5 * math.log(2 * math.pi)
 
 
-def on_cells(log_density: Tensor, width: float) -> Tensor:
+def density_on_grid(log_density: Tensor, width: float) -> Tensor:
     """Densities on a grid that add up to one, from their logarithms (B, G) at its centers."""
     return functional.softmax(log_density, dim=-1) / width

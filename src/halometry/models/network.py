@@ -8,7 +8,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from halometry.models.backbones import FirstConvolution, create_backbone, feature_width
+from halometry.models.backbones import StemInit, create_backbone, feature_width
 
 
 class Network(nn.Module):
@@ -42,7 +42,7 @@ class Network(nn.Module):
         activation: Literal["none", "relu"] = "none",
         dropout: float = 0.0,
         pretrained: bool = False,
-        stem_init: FirstConvolution = "summed",
+        stem_init: StemInit = "summed",
         zero_init_residual: bool = False,
         freeze_backbone: bool = False,
     ) -> None:

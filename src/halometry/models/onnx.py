@@ -15,7 +15,7 @@ from halometry.errors import RunError, UnavailableError, UsageError
 
 INPUT, OUTPUT = "images", "answers"
 INSTALL = "pip install 'halometry[onnx]'"
-AT_ONCE = 4  # images on a CPU, whose caches do not hold more: 32 at once take twice the time
+CPU_BATCH_SIZE = 4  # images on a CPU, whose caches do not hold more: 32 at once take twice the time
 
 
 class OnnxPredictor:
@@ -35,7 +35,7 @@ class OnnxPredictor:
     """
 
     def __init__(
-        self, source: Path | bytes, name: str, device: str = "auto", at_once: int = AT_ONCE
+        self, source: Path | bytes, name: str, device: str = "auto", at_once: int = CPU_BATCH_SIZE
     ) -> None:
         runtime = _runtime()
         self.name = name
@@ -115,7 +115,9 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-LARGEST = 2**31 - 2**24  # bytes of weights: Protocol Buffers, which ONNX is kept in, end at 2 GiB
+MAX_WEIGHT_BYTES = (
+    2**31 - 2**24
+)  # bytes of weights: Protocol Buffers, which ONNX is kept in, end at 2 GiB
 
 
 def to_onnx(predictor: nn.Module, shape: tuple[int, int, int], any_size: bool, name: str) -> Any:
@@ -134,7 +136,7 @@ def to_onnx(predictor: nn.Module, shape: tuple[int, int, int], any_size: bool, n
         RunError: it cannot be expressed, or is too large.
     """
     weights = sum(t.nbytes for t in predictor.state_dict().values())
-    if weights > LARGEST:
+    if weights > MAX_WEIGHT_BYTES:
         raise RunError(f"{name}: has {weights / 2**30:.1f} GiB of weights, ONNX ends at 2 GiB")
     example = torch.rand(2, *shape)  # an axis of length one would be taken for a constant
     axes = {0: "batch"} | ({2: "height", 3: "width"} if any_size else {})

@@ -1,26 +1,27 @@
-"""Preprocessing, network and the meaning of its output in one: raw pixels in, answers out."""
+"""Predictor: preprocessing, network and decoding of its output in one module."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from halometry.calibration.posterior import Grid
-from halometry.calibration.temperature import tempered
+from halometry.calibration.temperature import apply_temperature
 from halometry.config import StrictModel, Task
-from halometry.models.heads import FAMILIES, Family, on_cells
-from halometry.models.preprocessing import Preprocessing
+from halometry.models.heads import DENSITIES, DensityFamily, density_on_grid
+from halometry.models.preprocessing import Limits, Preprocessing
 
 
 class TargetConfig(StrictModel):
-    """How a label becomes what the network is trained to put out.
+    """Encoding of labels for the network.
 
     Attributes:
-        transform: `log` takes the natural logarithm of the mass fraction first.
-        mean, std: of the transformed training labels; the network's output is standardized.
+        transform: `log` takes the natural logarithm of the mass fraction; `linear` keeps it.
+        mean, std: mean and standard deviation of the transformed training labels, by which they
+            are standardized.
     """
 
     transform: Literal["linear", "log"] = "linear"
@@ -28,33 +29,51 @@ class TargetConfig(StrictModel):
     std: float = Field(default=1.0, gt=0)
 
     def encode(self, labels: Tensor) -> Tensor:
-        """Labels (B,) to what the network should put out (B,)."""
+        """Map labels (B,) to targets of the network (B,)."""
         values = labels.log() if self.transform == "log" else labels
         return (values - self.mean) / self.std
 
     def decode(self, outputs: Tensor) -> Tensor:
-        """What the network puts out (B,) to labels (B,)."""
+        """Map outputs of the network (B,) to labels (B,)."""
         values = outputs * self.std + self.mean
         return values.exp() if self.transform == "log" else values
 
-    def log_slope(self, labels: Tensor) -> Tensor:
-        """The logarithm of what is encoded's change with the label, for labels (B,)."""
+    def log_jacobian(self, labels: Tensor) -> Tensor:
+        """Logarithm of the derivative of `encode` at labels (B,).
+
+        A density of targets times this derivative is the density of the labels.
+        """
         return -torch.log(labels * self.std if self.transform == "log" else self.std + 0 * labels)
 
 
+class PredictorOutput(NamedTuple):
+    """Predictions and what they were computed from; see `Predictor.forward_features`.
+
+    Attributes:
+        predictions: as `Predictor.forward` returns them.
+        inputs: preprocessed images (B, C, H, W).
+        features: features of the backbone for these (B, F).
+    """
+
+    predictions: Tensor
+    inputs: Tensor
+    features: Tensor
+
+
 class Predictor(nn.Module):
-    """From raw images to class probabilities, mass fractions, or posteriors of these.
+    """Map raw images to class probabilities, mass fractions, or posteriors of mass fractions.
 
     Args:
-        preprocessing: of the raw pixel values.
-        network: from preprocessed images (B, C, H, W) to (B, outputs).
+        preprocessing: maps raw pixel values to inputs of the network.
+        network: maps preprocessed images (B, C, H, W) to outputs (B, K).
         task: classification or regression.
-        target: the meaning of a regression network's output.
-        tta: answer with the mean over the image's flips and quarter turns.
-        family: of the densities whose parameters a regression network puts out; `none` where it
-            puts out the mass itself.
-        grid: of mass fractions (G cells), on which such densities are given.
-        temperature, bias: of the probabilities as they are given, see `tempered`.
+        target: encoding of the labels of a regression.
+        tta: test-time augmentation: predict the mean over the flips and 90-degree rotations of
+            the image.
+        family: family of posterior densities whose parameters the network predicts; `none` where
+            it predicts the mass fraction itself.
+        grid: grid of mass fractions (G cells) on which posteriors are given.
+        temperature, bias: calibration of the probabilities, see `apply_temperature`.
     """
 
     def __init__(
@@ -63,8 +82,9 @@ class Predictor(nn.Module):
         network: nn.Module,
         task: Task,
         target: TargetConfig | None = None,
+        *,
         tta: bool = False,
-        family: Family = "none",
+        family: DensityFamily = "none",
         grid: Grid | None = None,
         temperature: float = 1.0,
         bias: tuple[float, ...] = (),
@@ -74,62 +94,90 @@ class Predictor(nn.Module):
         self.network = network
         self.task = task
         self.target = target or TargetConfig()
-        self.average_symmetries = tta
-        self.density = None if grid is None else FAMILIES[family]
+        self.tta = tta
+        self.density = None if grid is None else DENSITIES[family]
         self.grid = grid
         self.temperature, self.bias = temperature, bias
 
-    def forward(self, raw: Tensor) -> Tensor:
-        """Map raw images (B, c, H, W) to probabilities (B, K) or mass fractions (B,).
+    def forward(self, raw: Tensor, limits: Limits | None = None) -> Tensor:
+        """Map raw images to predictions.
 
-        With a grid, to the density of the mass fraction in each of its cells (B, G).
+        Args:
+            raw: (B, c, H, W).
+            limits: see `Preprocessing.forward`.
+
+        Returns:
+            Probabilities (B, K), mass fractions (B,), or with a grid the density of the mass
+            fraction in each cell (B, G).
         """
-        answers = self._untempered(raw)
-        if self.task == "classification":
-            return tempered(answers, self.temperature, self.bias)
-        return answers
+        images = self.preprocessing(raw, limits)
+        if not self.tta:
+            return self._calibrated(self.decode(self.network(images).float()))
+        copies = symmetric_copies(images)
+        if torch.compiler.is_exporting():  # one copy of the network for all copies of the images
+            predictions = self.decode(self.network(torch.cat(copies)).float())
+            predictions = predictions.reshape(len(copies), -1, *predictions.shape[1:])
+            return self._calibrated(predictions.mean(dim=0))
+        # One copy after the other, so that no more memory is needed than for one.
+        return self._averaged([self.network(copy) for copy in copies])
 
-    def _untempered(self, raw: Tensor) -> Tensor:
+    def forward_features(self, raw: Tensor) -> PredictorOutput:
+        """Map raw images to predictions, and return the inputs and features as well.
+
+        With test-time augmentation the features are those of the image as it is.
+
+        Args:
+            raw: (B, c, H, W).
+        """
         images = self.preprocessing(raw)
-        if not self.average_symmetries:
-            return self.answer(self.network(images).float())
-        forms = symmetric_forms(images)
-        if torch.compiler.is_exporting():  # one copy of the network, for all forms at once
-            whole = self.answer(self.network(torch.cat(forms)).float())
-            return whole.reshape(len(forms), -1, *whole.shape[1:]).mean(dim=0)
-        # One form after the other: the memory stays that of one.
-        answers = [self.answer(self.network(form).float()) for form in forms]
-        return torch.stack(answers).mean(dim=0)
+        features = self.network.get_submodule("backbone")(images)
+        outputs = [self.network.get_submodule("head")(features)]
+        if self.tta:
+            outputs += [self.network(copy) for copy in symmetric_copies(images)[1:]]
+        return PredictorOutput(self._averaged(outputs), images, features)
 
-    def answer(self, outputs: Tensor) -> Tensor:
-        """What the network's outputs (B, K) mean: see `forward`."""
+    def decode(self, outputs: Tensor) -> Tensor:
+        """Map the network's outputs (B, K) to predictions without temperature; see `forward`."""
         if self.task == "classification":
             return torch.softmax(outputs, dim=1)
         if self.density is None or self.grid is None:
             return self.target.decode(outputs[:, 0])
         masses = self._masses(self.grid).to(outputs)
         values = self.target.encode(masses)[None]
-        density = self.density.log_density(outputs, values) + self.target.log_slope(masses)
-        return on_cells(density, self.grid.width)
+        density = self.density.log_density(outputs, values) + self.target.log_jacobian(masses)
+        return density_on_grid(density, self.grid.width)
 
-    def points(self, answers: Tensor) -> Tensor:
-        """Answers with each posterior (B, G) replaced by its mean (B,); others as they are."""
+    def point_predictions(self, predictions: Tensor) -> Tensor:
+        """Replace posteriors (B, G) by their means (B,); return other predictions as they are."""
         if self.grid is None:
-            return answers
-        return answers @ self._masses(self.grid).to(answers) * self.grid.width
+            return predictions
+        return predictions @ self._masses(self.grid).to(predictions) * self.grid.width
+
+    def _averaged(self, outputs: list[Tensor]) -> Tensor:
+        """Mean of the predictions for the network's outputs, each (B, K)."""
+        predictions = [self.decode(output.float()) for output in outputs]
+        if len(predictions) == 1:
+            return self._calibrated(predictions[0])
+        return self._calibrated(torch.stack(predictions).mean(dim=0))
+
+    def _calibrated(self, predictions: Tensor) -> Tensor:
+        """Apply the temperature to probabilities."""
+        if self.task == "classification":
+            return apply_temperature(predictions, self.temperature, self.bias)
+        return predictions
 
     @staticmethod
     def _masses(grid: Grid) -> Tensor:
-        """The centers of the cells, by operations that can be exported."""
+        """Centers of the cells (G,), by operations that can be exported."""
         return grid.low + grid.width * (torch.arange(grid.cells) + 0.5)
 
 
-def symmetric_forms(images: Tensor) -> list[Tensor]:
-    """The forms of a batch (B, C, H, W) under flips and quarter turns.
+def symmetric_copies(images: Tensor) -> list[Tensor]:
+    """Flip and rotate a batch of images (B, C, H, W) in all ways that keep their shape.
 
     Returns:
-        Eight tensors of that shape; four where the images are not square.
+        Eight tensors, four where the images are not square; the first is the batch itself.
     """
     mirrored = [images, images.flip(-1)]
     turns = (0, 1, 2, 3) if images.shape[-1] == images.shape[-2] else (0, 2)
-    return [form.rot90(turn, (-2, -1)) for form in mirrored for turn in turns]
+    return [image.rot90(turn, (-2, -1)) for image in mirrored for turn in turns]

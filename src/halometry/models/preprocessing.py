@@ -1,4 +1,4 @@
-"""What happens to raw pixel values before a network sees them; it belongs to the weights."""
+"""Preprocessing of raw pixel values into the input of a network."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ Stretch = Literal["none", "sqrt", "log"]
 
 Positive = Annotated[float, Field(gt=0)]
 
-LOG_SOFTENING = 0.01  # of the range: below it the logarithmic stretch is nearly linear
+LOG_SOFTENING = 0.01  # pixel value below which the logarithmic stretch is nearly linear
+
+Limits = tuple[Tensor, Tensor]  # smallest and largest pixel of each image, each (B, 1, 1, 1)
 
 
 class PreprocessingConfig(StrictModel):
-    """How raw pixel values become a network's input.
+    """Steps that map raw pixel values to the input of a network, in this order.
 
     Attributes:
-        scale: `minmax` maps each image's darkest pixel to 0 and its brightest to 1.
-        stretch: `sqrt` makes the noise of counts nearly uniform, `log` lifts faint arcs.
+        scale: `minmax` maps the smallest pixel of each image to 0 and its largest to 1.
+        stretch: `sqrt` makes Poisson noise nearly uniform, `log` raises faint arcs.
         size: side in pixels after bilinear resizing without antialiasing; None keeps the size.
-        channels: of the network's input; one gray image is repeated.
-        mean, std: subtracted and divided by at the end, in units of the stretched values; one
-            number, or one for each channel.
+        mean, std: mean that is subtracted and standard deviation that is divided by; one number,
+            or one for each channel.
+        channels: channels of the network's input; an image of one channel is repeated.
     """
 
     scale: Scale = "none"
@@ -51,15 +53,23 @@ class Preprocessing(nn.Module):
     def __init__(self, config: PreprocessingConfig) -> None:
         super().__init__()
         self.config = config
-        # Of `minmax`, where not each image's own: what a pixel does is then not what it scales.
-        self.limits: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, raw: Tensor) -> Tensor:
-        """Map raw pixel values (B, c, H, W), c = 1 or as configured, to (B, C, size, size)."""
+    def forward(self, raw: Tensor, limits: Limits | None = None) -> Tensor:
+        """Preprocess a batch of images.
+
+        Args:
+            raw: pixel values (B, c, H, W); c is 1 or as configured.
+            limits: pixel values that `minmax` maps to 0 and 1; None takes the smallest and largest
+                pixel of each image. Fixed limits keep a change of one pixel from changing the
+                scale of all others.
+
+        Returns:
+            (B, C, size, size).
+        """
         config = self.config
         images = raw.float()
         if config.scale == "minmax":
-            low, high = self.limits or extremes(images)
+            low, high = pixel_limits(images) if limits is None else limits
             images = (images - low) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)
         if config.stretch == "sqrt":
             images = images.clamp_min(0).sqrt()
@@ -74,37 +84,37 @@ class Preprocessing(nn.Module):
 
 
 def _like(images: Tensor, values: float | tuple[float, ...]) -> float | Tensor:
-    """A number, or one for each channel (C, 1, 1), to broadcast against images."""
+    """Shape a number, or one number for each channel, to broadcast against images."""
     if isinstance(values, float):
         return values
     return torch.tensor(values, dtype=images.dtype, device=images.device)[:, None, None]
 
 
-def extremes(images: Tensor) -> tuple[Tensor, Tensor]:
-    """The darkest and the brightest pixel of images (B, C, H, W), each (B, 1, 1, 1)."""
+def pixel_limits(images: Tensor) -> Limits:
+    """Smallest and largest pixel of each image (B, C, H, W), each (B, 1, 1, 1)."""
     return images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Images (B, C, H, W) to (B, C, size, size), bilinear without antialiasing.
+    """Resize images (B, C, H, W) to (B, C, size, size), bilinear without antialiasing.
 
     Example:
         >>> resize(torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]]), 4)[0, 0, 0]
         tensor([0.0000, 0.2500, 0.7500, 1.0000])
     """
     if torch.compiler.is_exporting():
-        # What others call bilinear rounds positions otherwise, and a deep network makes much of
-        # it: answers of an EfficientNet-B5 differed by 1e-4.
-        rows, columns = (bilinear_shares(size, side).to(images) for side in images.shape[-2:])
+        # Bilinear resizing of ONNX rounds positions in another way; it changed predictions of an
+        # EfficientNet-B5 by 1e-4.
+        rows, columns = (bilinear_weights(size, side).to(images) for side in images.shape[-2:])
         return rows @ images @ columns.T
     return functional.interpolate(images, (size, size), mode="bilinear", align_corners=False)
 
 
-def bilinear_shares(size: int, side: int) -> Tensor:
-    """How much of each of `side` pixels is in each of `size`, (size, side).
+def bilinear_weights(size: int, side: int) -> Tensor:
+    """Weights of `side` pixels in each of `size` resized pixels, (size, side).
 
     Example:
-        >>> bilinear_shares(4, 2) @ torch.tensor([0.0, 1.0], dtype=torch.float64)
+        >>> bilinear_weights(4, 2) @ torch.tensor([0.0, 1.0], dtype=torch.float64)
         tensor([0.0000, 0.2500, 0.7500, 1.0000], dtype=torch.float64)
     """
     at = (torch.arange(size, dtype=torch.float64) + 0.5) * (side / size) - 0.5

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-ORDER = 8  # of the group
+GROUP_ORDER = 8  # of the group
 
 
 @lru_cache(maxsize=16)
-def filter_forms(size: int) -> np.ndarray:
+def filter_transforms(size: int) -> np.ndarray:
     """Where each form of a filter takes its pixels from.
 
     Args:
@@ -35,19 +35,19 @@ def filter_forms(size: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def form_products() -> np.ndarray:
+def multiplication_table() -> np.ndarray:
     """The group's table (8, 8): which form h followed by g makes, at `[g, h]`."""
-    forms = filter_forms(3)
+    forms = filter_transforms(3)
     number = {tuple(form): g for g, form in enumerate(forms)}
     return np.array([[number[tuple(h[g])] for h in forms] for g in forms])
 
 
-def inverse_forms() -> np.ndarray:
+def inverse_elements() -> np.ndarray:
     """The form that undoes each (8,)."""
-    return (form_products() == 0).argmax(axis=1)
+    return (multiplication_table() == 0).argmax(axis=1)
 
 
-class Lift(nn.Module):
+class LiftingConvolution(nn.Module):
     """From an image to features in eight forms.
 
     Args:
@@ -64,7 +64,7 @@ class Lift(nn.Module):
         self.weight = nn.Parameter(torch.empty(features, channels, size * size))
         nn.init.normal_(self.weight, std=math.sqrt(2 / (channels * size * size)))
         offsets = np.arange(channels)[:, None] * size * size
-        forms = offsets + filter_forms(size)[:, None, :]
+        forms = offsets + filter_transforms(size)[:, None, :]
         self.register_buffer("forms", torch.from_numpy(forms.reshape(-1)), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -92,22 +92,26 @@ class GroupConvolution(nn.Module):
     ) -> None:
         super().__init__()
         self.before, self.size, self.stride = before, size, stride
-        fan_in = before * ORDER * size * size
-        self.weight = nn.Parameter(torch.empty(after, before, ORDER * size * size))
+        fan_in = before * GROUP_ORDER * size * size
+        self.weight = nn.Parameter(torch.empty(after, before, GROUP_ORDER * size * size))
         nn.init.normal_(self.weight, std=math.sqrt(gain / fan_in))
-        products, inverse, forms = form_products(), inverse_forms(), filter_forms(size)
+        products, inverse, forms = (
+            multiplication_table(),
+            inverse_elements(),
+            filter_transforms(size),
+        )
         # Form g of the output sees form h of the input with the filter for g^-1 h, in form g.
         relative = products[inverse]
         sources = relative[:, :, None] * size * size + forms[:, None, :]
         # In the order in which a plain convolution wants them, feature by feature.
-        offsets = np.arange(before)[:, None, None] * ORDER * size * size
+        offsets = np.arange(before)[:, None, None] * GROUP_ORDER * size * size
         flat = torch.from_numpy((offsets + sources[:, None]).reshape(-1))
         self.register_buffer("sources", flat, persistent=False)
 
     def filters(self) -> Tensor:
         """The filters of a plain convolution (8 K', 8 K, k, k)."""
         chosen = self.weight.flatten(1).index_select(1, self.sources)
-        return chosen.view(-1, ORDER * self.before, self.size, self.size)
+        return chosen.view(-1, GROUP_ORDER * self.before, self.size, self.size)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, 8 K, H, W) to (B, 8 K', H', W')."""
@@ -141,24 +145,24 @@ class GroupBatchNormalization(nn.Module):
         self.momentum = momentum
         self.scale = nn.Parameter(torch.full((features,), scale))
         self.shift = nn.Parameter(torch.zeros(features))
-        self.register_buffer("running_mean", torch.zeros(ORDER * features))
-        self.register_buffer("running_var", torch.ones(ORDER * features))
+        self.register_buffer("running_mean", torch.zeros(GROUP_ORDER * features))
+        self.register_buffer("running_var", torch.ones(GROUP_ORDER * features))
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, 8 K, H, W) to the same shape."""
         mean, var = self.running_mean, self.running_var
         if not self.training:
-            forms = mean.view(-1, ORDER)
-            within = var.view(-1, ORDER).mean(dim=1)
-            var = (within + forms.var(dim=1, correction=0)).repeat_interleave(ORDER)
-            mean = forms.mean(dim=1).repeat_interleave(ORDER)
-        scale, shift = (p.repeat_interleave(ORDER) for p in (self.scale, self.shift))
+            forms = mean.view(-1, GROUP_ORDER)
+            within = var.view(-1, GROUP_ORDER).mean(dim=1)
+            var = (within + forms.var(dim=1, correction=0)).repeat_interleave(GROUP_ORDER)
+            mean = forms.mean(dim=1).repeat_interleave(GROUP_ORDER)
+        scale, shift = (p.repeat_interleave(GROUP_ORDER) for p in (self.scale, self.shift))
         return functional.batch_norm(
             features, mean, var, scale, shift, self.training, self.momentum
         )
 
 
-def mean_over_forms(features: Tensor) -> Tensor:
+def mean_over_group(features: Tensor) -> Tensor:
     """Features (B, 8 K, H, W) to maps (B, K, H, W) that turn and flip as the image does."""
     batch, channels, *sides = features.shape
-    return features.reshape(batch, channels // ORDER, ORDER, *sides).mean(dim=2)
+    return features.reshape(batch, channels // GROUP_ORDER, GROUP_ORDER, *sides).mean(dim=2)

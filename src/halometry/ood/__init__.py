@@ -1,1 +1,1 @@
-"""Out-of-distribution detection: how unlike its training images an image is."""
+"""Out-of-distribution (OOD) detection: the detector and the image statistics that it uses."""

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammainc, gammaln, ndtr, ndtri
 
-from halometry.calibration.posterior import LEVELS
+from halometry.calibration.posterior import CREDIBLE_LEVELS
 from halometry.errors import DataError
 from halometry.population.density import density_from_quantiles, label_quantiles
 from halometry.population.summary import PosteriorSummary, summarize
 
 # Normal scores of the quantiles of a posterior: both lower ends, the median, both upper ends.
-QUANTILE_SCORES = ndtri([(1 - LEVELS["95"]) / 2, (1 - LEVELS["68"]) / 2, 0.5,
-                         (1 + LEVELS["68"]) / 2, (1 + LEVELS["95"]) / 2])  # fmt: skip
+_L68, _L95 = CREDIBLE_LEVELS["68"], CREDIBLE_LEVELS["95"]
+QUANTILE_SCORES = ndtri([(1 - _L95) / 2, (1 - _L68) / 2, 0.5, (1 + _L68) / 2, (1 + _L95) / 2])
 COARSE_GRID, FINE_GRID = 24, 32  # values of mean and of std on the first grid, and on later ones
 MAX_ZOOMS = 6
 NEGLIGIBLE = 1e-7  # of the maximum of a marginal; the next grid excludes it

@@ -14,10 +14,10 @@ from halometry.datasets.store import is_store, open_store, read_attributes
 from halometry.errors import DataError, UsageError, did_you_mean
 from halometry.resources import is_user_file, list_weights
 from halometry.runs.ensemble import SEPARATOR
-from halometry.runs.exported import SUFFIX
+from halometry.runs.exported import ONNX_SUFFIX
 from halometry.runs.open import open_run
 from halometry.runs.run import is_run_folder
-from halometry.runs.training_data import DRAWN, labels_of_preset, labels_of_run
+from halometry.runs.training_data import MAX_DRAWN_LABELS, labels_of_preset, labels_of_run
 from halometry.simulation import list_presets, load_preset
 
 MASS_COLUMNS = ("true", "f_sub")  # of a CSV file of masses; the first that it has
@@ -93,7 +93,7 @@ def training_labels(prior: str | Path) -> Labels:
         return labels_of_run(run), run.config.class_names
     if name in list_presets() or is_user_file(path):
         preset = load_preset(prior)
-        return labels_of_preset(preset, 0, DRAWN), preset.class_names
+        return labels_of_preset(preset, 0, MAX_DRAWN_LABELS), preset.class_names
     if is_store(path):
         with open_store(path) as file:
             class_names = read_attributes(file).get("class_names")
@@ -108,7 +108,7 @@ def training_labels(prior: str | Path) -> Labels:
 def _is_run(name: str) -> bool:
     """Whether this looks like a run: an address, an ONNX file, a run folder, or a known name."""
     name, path = name.strip(), Path(name.strip())
-    is_file = path.suffix == SUFFIX or is_run_folder(path)
+    is_file = path.suffix == ONNX_SUFFIX or is_run_folder(path)
     return is_file or hub.is_address(name) or name in list_weights()
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from halometry.calibration.posterior import LEVELS
+from halometry.calibration.posterior import CREDIBLE_LEVELS
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def summarize(values: np.ndarray, weights: np.ndarray) -> PosteriorSummary:
         50.0
     """
     probabilities = [0.5] + [
-        (1 + sign * level) / 2 for level in LEVELS.values() for sign in (-1, 1)
+        (1 + sign * level) / 2 for level in CREDIBLE_LEVELS.values() for sign in (-1, 1)
     ]
     order = np.argsort(values)
     values, weights = values[order], weights[order]

@@ -71,7 +71,7 @@ def read_card(run: str | Path) -> str:
 def summarize_weights(run: str | Path) -> tuple[str, str, str]:
     """Task, parameters, and the metric that counts with its interval, as text."""
     found = load_run(run)
-    record, task = found.record(), found.config.task
+    record, task = found.training_metrics(), found.config.task
     key = key_metric({"task": task})
     estimate = Interval(**record["test"]["metrics"][key])
     parameters = f"{record['parameters'] / 1e6:.2f} M"

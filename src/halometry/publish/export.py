@@ -21,11 +21,11 @@ from halometry.errors import (
     UsageError,
     did_you_mean,
 )
-from halometry.io import atomic_write, check_writable
+from halometry.io import atomic_write, check_writable, header
 from halometry.log import logger
 from halometry.models.onnx import INPUT, INSTALL, OUTPUT, OnnxPredictor, to_onnx
 from halometry.runs.config import RunConfig
-from halometry.runs.exported import FORMAT, FORMAT_VERSION, SUFFIX
+from halometry.runs.exported import ONNX_SUFFIX
 from halometry.runs.lineage import lineage_to_dict, without_path, without_paths
 from halometry.runs.run import Run, load_run
 from halometry.simulation import OnlineImages, list_presets
@@ -82,8 +82,8 @@ def export(
     out = Path(out)
     if format not in FORMATS:
         raise UsageError(f"unknown format '{format}', {did_you_mean(format, FORMATS)}")
-    if out.suffix != SUFFIX:
-        raise UsageError(f"{out}: must end in {SUFFIX}, by which 'halometry predict' knows it")
+    if out.suffix != ONNX_SUFFIX:
+        raise UsageError(f"{out}: must end in {ONNX_SUFFIX}, by which 'halometry predict' knows it")
     _need_packages()
     run = run if isinstance(run, Run) else load_run(run)
     check_writable(out)
@@ -124,7 +124,7 @@ def _content(run: Run) -> bytes:
     model = to_onnx(run.predictor("cpu"), config.data.shape, any_size, name)
     metadata = _metadata(config, json.dumps(run.split().to_dict()))
     if (conformal := run.conformal()) is not None:
-        metadata["conformal"] = conformal.to_json()
+        metadata["conformal"] = conformal.model_dump_json()
     if lineage := [without_path(entry) for entry in run.lineage()]:
         metadata["lineage"] = json.dumps(lineage_to_dict(lineage))
     onnx.helper.set_model_props(model, metadata)
@@ -140,9 +140,7 @@ def _metadata(config: RunConfig, split: str) -> dict[str, str]:
     any_size = config.preprocessing.size is not None
     config = without_paths(config)  # others read it
     return {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "halometry_version": __version__,
+        **{key: str(value) for key, value in header("onnx").items()},
         "task": config.task,
         "backbone": config.backbone,
         "class_names": json.dumps(config.class_names),
@@ -169,7 +167,7 @@ def _difference(run: Run, content: bytes, images: list[np.ndarray], name: str) -
     Probabilities as they are, mass fractions in units of the largest. Not a number where an
     answer is none.
     """
-    mine, theirs = OnnxPredictor(content, name, "cpu"), run.answerer("cpu")
+    mine, theirs = OnnxPredictor(content, name, "cpu"), run.predict_fn("cpu")
     by_shape: dict[tuple[int, ...], list[np.ndarray]] = defaultdict(list)
     for image in images:
         by_shape[image.shape].append(image)

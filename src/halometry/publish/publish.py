@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -16,17 +15,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from halometry import hub
+from halometry.calibration.conformal import write_conformal
 from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import PART_LETTERS, write_split
 from halometry.errors import StorageError
-from halometry.evaluation.evaluate import Evaluation, evaluate, evaluation_record, predict_points
-from halometry.io import check_writable, partial_path, write_text
+from halometry.evaluation.evaluate import Evaluation, evaluate, evaluation_record
+from halometry.io import check_writable, partial_path, write_json, write_text
 from halometry.log import logger
 from halometry.publish.card import CARD, model_card
 from halometry.resources import weights_name
 from halometry.runs.lineage import dataset_label, without_path, without_paths, write_lineage
-from halometry.runs.ood import NOVELTY
+from halometry.runs.ood import DETECTOR
+from halometry.runs.predict_rows import predict_rows
 from halometry.runs.run import (
     CONFORMAL,
     LINEAGE,
@@ -96,26 +97,26 @@ def publish_run(
         write_config(folder, without_paths(run.config))
         write_split(folder / SPLIT, split)
         if (conformal := run.conformal()) is not None:
-            write_text(folder / CONFORMAL, conformal.to_json())
+            write_conformal(folder / CONFORMAL, conformal)
         if lineage := [without_path(entry) for entry in run.lineage()]:
             write_lineage(folder / LINEAGE, lineage)
-        write_text(folder / METRICS, "{}")
-        if (run.path / NOVELTY).is_file():
-            shutil.copyfile(run.path / NOVELTY, folder / NOVELTY)
+        write_json(folder / METRICS, "training", {})
+        if (run.path / DETECTOR).is_file():
+            shutil.copyfile(run.path / DETECTOR, folder / DETECTOR)
         tensors = load_file(run.path / WEIGHTS)
-        write_tensors(folder / WEIGHTS, to_half_precision(tensors))
+        write_tensors(folder / WEIGHTS, to_half_precision(tensors), "weights")
         after = evaluate(load_run(folder), labeled, device=device)
-        before = predict_points(run, labeled, after.rows, device)
+        before = predict_rows(run, labeled, after.rows, device=device, point=True)
         change: float | None = _change(before, after)
         if not (change is not None and change <= MAX_CHANGE):  # nor where it is no number
             logger.info(
                 f"half precision would change an answer by {change:.2g}: weights stay as they are"
             )
-            write_tensors(folder / WEIGHTS, tensors)
+            write_tensors(folder / WEIGHTS, tensors, "weights")
             after, change = evaluate(load_run(folder), labeled, device=device), None
         name = str(out) if hub.is_address(out) else weights_name(Path(out))
         record = _record(run, after, labeled, change, license)
-        write_text(folder / METRICS, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        write_json(folder / METRICS, "training", record)
         write_text(folder / CARD, model_card(name, after.run.config, record))
         where = hub.push(folder, str(out)) if hub.is_address(out) else _put(folder, Path(out))
     return PublishResult(where, after, change)
@@ -155,10 +156,10 @@ def _record(
     images = evaluation.description.replace(data.source, name_of_set)
     test = {"data": name_of_set, "preset": preset, "images": images}
     kept = ("count", "interval", "metrics", "class_names", "confusion", "date")
-    return run.record() | {
+    return run.training_metrics() | {
         "parameters": sum(p.numel() for p in network.parameters()),
-        "precision_of_weights": "float32" if change is None else "float16",
-        "largest_change_by_precision": change,
+        "weights_precision": "float32" if change is None else "float16",
+        "max_change_half_precision": change,
         "license": license,
         "split": {part: len(getattr(split, part)) for part in PART_LETTERS},
         "calibrated_on": None if conformal is None else conformal.images,

@@ -13,8 +13,8 @@ from halometry.parallel import Workers, find_device
 from halometry.robustness.core import Robustness, ShiftStep, compute_metrics, predict_preset
 from halometry.robustness.shifts import SHIFTS, shift_preset
 from halometry.robustness.tables import write_robustness
-from halometry.runs.mapped_inputs import for_plain_images
-from halometry.runs.ood import watched
+from halometry.runs.mapped_inputs import mapping_images
+from halometry.runs.ood import predict_with_ood
 from halometry.runs.open import AnyRun, open_run
 from halometry.runs.training_data import preset_for
 from halometry.simulation import Preset
@@ -76,16 +76,13 @@ def measure_robustness(
         check_writable(Path(out) / "robustness.json")
     image_seed = ROBUSTNESS_SEED_OFFSET + seed
     device = find_device(device)
-    predict_fn, detector = watched(run, device)
     total = count * (len(plan) + 1)
     with (
-        for_plain_images(run, predict_fn, total, workers) as predict_fn,
+        mapping_images(run, predict_with_ood(run, device), total, workers) as predict_fn,
         track(f"evaluating {run.name}", total) as tracker,
     ):
         unshifted, *shifted = (
-            predict_preset(
-                run, predict_fn, detector, each, seed=image_seed, count=count, progress=tracker
-            )
+            predict_preset(run, predict_fn, each, seed=image_seed, count=count, progress=tracker)
             for each in (base, *(moved for *_, moved in plan))
         )
     steps = []

@@ -10,10 +10,9 @@ from halometry.evaluation.bootstrap import Interval, binomial_interval
 from halometry.evaluation.calibration_error import expected_calibration_error
 from halometry.evaluation.metrics import classification_metrics, regression_metrics
 from halometry.log import Tracker
-from halometry.runs.ood import Watch
+from halometry.runs.ood import PredictWithOOD
 from halometry.runs.open import AnyRun
-from halometry.runs.predict_rows import points_of
-from halometry.runs.run import Answerer
+from halometry.runs.predict_rows import point_predictions
 from halometry.simulation import Preset, sample
 
 BATCH_SIZE = 32
@@ -81,8 +80,7 @@ class PresetPredictions:
 
 def predict_preset(
     run: AnyRun,
-    predict_fn: Answerer,
-    detector: Watch | None,
+    predict_fn: PredictWithOOD,
     preset: Preset,
     *,
     seed: int,
@@ -96,12 +94,12 @@ def predict_preset(
         size = min(BATCH_SIZE, count - first)
         images, scene = sample(preset, seed, first, size)
         true.append(scene.labels.numpy())
-        outputs.append(predict_fn(images.numpy()).astype(np.float64))
-        if detector is not None:
-            is_ood += [result.unusual is not None for result in detector.judge()]
+        predictions, results = predict_fn(images.numpy())
+        outputs.append(predictions.astype(np.float64))
+        is_ood += [result.reason is not None for result in results or []]
         progress.advance(size)
-    points = points_of(run, np.concatenate(outputs))
-    flags = np.array(is_ood) if detector is not None else None
+    points = point_predictions(run, np.concatenate(outputs))
+    flags = np.array(is_ood) if is_ood else None
     return PresetPredictions(np.concatenate(true), points, flags)
 
 

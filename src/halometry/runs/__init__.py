@@ -1,1 +1,1 @@
-"""Trained runs as artifacts: recipe, configuration, weights, lineage, calibration, OOD detector."""
+"""A trained run as an artifact: its configuration, weights, calibration and OOD detector."""

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Checks that a dataset fits a run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from halometry.runs.open import AnyRun
 
 
 def check_compatible(run: AnyRun, data: LabeledImages) -> None:
-    """Refuse images that a run cannot answer for.
+    """Check that a run can predict the images of a dataset.
 
     Raises:
-        RunError: they are for the other task.
-        DataError: they have other classes, or another shape.
+        RunError: the dataset is for the other task.
+        DataError: it has other classes, or images of another shape.
     """
     config = run.config
     if data.task != config.task:
@@ -20,11 +20,11 @@ def check_compatible(run: AnyRun, data: LabeledImages) -> None:
             f"{run.source}: is a run for {config.task}, {data.source} is for {data.task}"
         )
     if config.class_names is not None and data.class_names != config.class_names:
-        there, here = ", ".join(data.class_names or ()), ", ".join(config.class_names)
-        raise DataError(f"{data.source}: has classes {there}; {run.source} was trained on {here}")
-    if (
-        reason := config.incompatibility(
-            data.images.shape[1:], data.attributes.get("mass_map_preset")
+        given, expected = ", ".join(data.class_names or ()), ", ".join(config.class_names)
+        raise DataError(
+            f"{data.source}: has classes {given}; {run.source} was trained on {expected}"
         )
-    ) is not None:
+    mass_map_preset = data.attributes.get("mass_map_preset")
+    reason = config.incompatibility(data.images.shape[1:], mass_map_preset)
+    if reason is not None:
         raise DataError(f"{data.source}: each image {reason}")

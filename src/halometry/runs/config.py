@@ -1,6 +1,8 @@
-"""What a run says of itself: how it was made, and what belongs to its weights."""
+"""Configuration of a run: how it was trained, and what belongs to its weights."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from pydantic import Field, model_validator
 from torch import nn
@@ -8,20 +10,29 @@ from torch import nn
 from halometry.calibration.posterior import Grid
 from halometry.config import StrictModel, Task
 from halometry.datasets.dataset import LabeledImages
-from halometry.models.heads import FAMILIES
+from halometry.io import header
+from halometry.models.heads import DENSITIES
 from halometry.models.network import Network
 from halometry.models.predictor import Predictor, TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
 from halometry.runs.execution import Execution
 from halometry.runs.recipe import Recipe
 
-FORMAT = "halometry-run"
+HEADER: dict[str, Any] = header("run")
 
 
 class DataRecord(StrictModel):
-    """Where the training images came from, as a run folder remembers it.
+    """Dataset that a run was trained on.
 
-    `mapped` is the YAML of the preset by which mass was mapped in them, see `map_set`.
+    Attributes:
+        path: path of the dataset.
+        description: number, shape and classes of the images, in words.
+        fingerprint: see `LabeledImages.fingerprint`.
+        images: number of images.
+        shape: shape of an image (C, H, W).
+        preset, seed: preset and seed that the images were simulated with; None for other images.
+        mass_map_preset: YAML of the preset by which mass was mapped in the images; None for plain
+            images.
     """
 
     path: str
@@ -34,32 +45,38 @@ class DataRecord(StrictModel):
     mass_map_preset: str | None = None
 
     def shares_images_with(self, data: LabeledImages) -> bool:
-        """Whether image k here is image k there: the same set, or the same preset and seed."""
-        made = data.attributes.get("preset"), data.attributes.get("seed")
-        same_stream = None not in made and made == (self.preset, self.seed)
-        return same_stream or data.fingerprint == self.fingerprint
+        """Whether both have the same image k: the same dataset, or the same preset and seed."""
+        simulated = data.attributes.get("preset"), data.attributes.get("seed")
+        same_simulation = None not in simulated and simulated == (self.preset, self.seed)
+        return same_simulation or data.fingerprint == self.fingerprint
 
 
 class RunConfig(StrictModel):
-    """What `config.yaml` holds.
+    """Content of `config.yaml`.
 
     Attributes:
-        task, backbone, class_names: what the network answers, and what it is.
-        recipe: resolved for this task and backbone, overrides included.
-        preprocessing, target: what belongs to the weights.
-        grid: of mass fractions, on which posteriors are given; None where answers are masses.
-        temperature, bias: of the probabilities, see `halometry.runs.calibration_fit`.
-        data: the set it was trained on.
-        execution: how it was run.
-        steps: of training in all.
-        stretch: steps between the points that a stopped run can go on from, at most.
-        seed: of weights, order, augmentation and split.
-        start: `random weights`, what became of ImageNet's, or which run's weights it began from.
-        versions: of the packages that matter.
+        format, format_version, halometry_version: see `halometry.io.header`.
+        task: classification or regression.
+        backbone: name of the backbone.
+        class_names: names of the classes; None for a regression.
+        recipe: recipe for this task and backbone, with overrides.
+        preprocessing: preprocessing of the images.
+        target: encoding of the labels.
+        grid: grid of mass fractions for posteriors; None where the run predicts mass fractions.
+        temperature, bias: calibration of the probabilities, see `halometry.runs.calibrate`.
+        data: dataset that the run was trained on.
+        execution: device, precision, memory format and threads.
+        steps: number of training steps.
+        checkpoint_every_n_steps: largest number of steps between checkpoints.
+        seed: seed of weights, order of images, augmentation and split.
+        initial_weights: `random weights`, ImageNet weights, or the run that the weights are from.
+        versions: versions of Python and of the packages that matter.
+        date: when training began.
     """
 
-    format: str = FORMAT
-    format_version: int = 1
+    format: str = HEADER["format"]
+    format_version: int = HEADER["format_version"]
+    halometry_version: str = HEADER["halometry_version"]
     task: Task
     backbone: str
     class_names: tuple[str, ...] | None = None
@@ -74,33 +91,34 @@ class RunConfig(StrictModel):
     steps: int = Field(ge=1)
     checkpoint_every_n_steps: int = Field(default=200, ge=1)
     seed: int
-    start: str
+    initial_weights: str
     versions: dict[str, str]
     date: str
 
     @model_validator(mode="after")
-    def _one_bias_a_class(self) -> RunConfig:
+    def _check_bias(self) -> RunConfig:
         if self.bias and len(self.bias) != len(self.class_names or ()):
             raise ValueError(f"'bias' has {len(self.bias)} numbers, not one for each class")
         return self
 
     @property
-    def outputs(self) -> int:
+    def n_outputs(self) -> int:
+        """Number of outputs of the network."""
         if self.grid is not None:
-            return FAMILIES[self.recipe.posterior].parameters
+            return DENSITIES[self.recipe.posterior].parameters
         return len(self.class_names) if self.class_names else 1
 
     def build_network(self, pretrained: bool = False) -> Network:
-        """The network of this run, with fresh weights."""
+        """Return the network of this run with initial weights."""
         recipe = self.recipe
-        density = FAMILIES.get(recipe.posterior)
+        density = DENSITIES.get(recipe.posterior)
         hidden, activation = recipe.head_hidden, recipe.head_activation
         if density is not None and not hidden:
             hidden, activation = density.hidden, "relu"
         return Network(
             self.backbone,
             channels=self.preprocessing.channels,
-            outputs=self.outputs,
+            outputs=self.n_outputs,
             hidden=hidden,
             activation=activation,
             dropout=recipe.head_dropout,
@@ -110,33 +128,35 @@ class RunConfig(StrictModel):
             freeze_backbone=recipe.freeze_backbone,
         )
 
-    def predictor(self, network: nn.Module) -> Predictor:
-        """The network joined to what belongs to its weights."""
+    def build_predictor(self, network: nn.Module) -> Predictor:
+        """Return the predictor with a network of this run."""
         return Predictor(
             Preprocessing(self.preprocessing),
             network,
             self.task,
             self.target,
-            self.recipe.tta,
-            self.recipe.posterior,
-            self.grid,
-            self.temperature,
-            self.bias,
+            tta=self.recipe.tta,
+            family=self.recipe.posterior,
+            grid=self.grid,
+            temperature=self.temperature,
+            bias=self.bias,
         )
 
-    def incompatibility(self, shape: tuple[int, ...], mapped: str | None = None) -> str | None:
-        """Why images cannot be given to this network, or None.
+    def incompatibility(
+        self, shape: tuple[int, ...], mass_map_preset: str | None = None
+    ) -> str | None:
+        """Reason why the network cannot predict images; None where it can.
 
         Args:
             shape: (C, H, W).
-            mapped: the YAML of the preset by which mass was mapped in them, if it was.
+            mass_map_preset: YAML of the preset by which mass was mapped in the images, if it was.
         """
         channels, height, width = self.data.shape
-        if self.data.mass_map_preset is not None and mapped != self.data.mass_map_preset:
-            if mapped is None:
+        if self.data.mass_map_preset is not None and mass_map_preset != self.data.mass_map_preset:
+            if mass_map_preset is None:
                 return "was not mapped, as the run's images were; see 'halometry map'"
             return "was mapped by another preset than the run's images"
-        if self.data.mass_map_preset is None and mapped is not None:
+        if self.data.mass_map_preset is None and mass_map_preset is not None:
             return "was mapped, and the run was trained on images that were not"
         if shape[0] not in (1, channels):
             return f"has {shape[0]} channels, the run was trained on {channels}"

@@ -1,4 +1,4 @@
-"""Several runs as one predictor, whose answer is the mean of theirs."""
+"""Ensemble: several runs as one predictor, which predicts their mean."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from halometry.calibration.posterior import Posterior, common_grid
 from halometry.errors import RunError
 from halometry.runs.config import RunConfig
 from halometry.runs.exported import ExportedRun
-from halometry.runs.run import Answerer, Run
+from halometry.runs.run import PredictFn, Run
 
 SEPARATOR = ","
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Runs that answer together; made by `open_trained` from names with commas between them.
+    """Several runs whose predictions are averaged.
 
-    The mean of probabilities, or of posteriors' densities, is the mixture that says of each
-    network that it may be the right one: Lakshminarayanan et al. (2017),
-    https://arxiv.org/abs/1612.01474. Of masses it is their mean.
+    `open_run` makes one from names with commas between them. Probabilities, densities of
+    posteriors, or mass fractions are averaged: Lakshminarayanan et al. (2017),
+    https://arxiv.org/abs/1612.01474.
 
     Attributes:
-        members: two runs or more, that answer the same question for the same images.
-        config: what they have in common, from the one that takes the fewest sizes of images.
+        members: two runs or more of one task, for images of one kind.
 
     Raises:
-        RunError: they do not fit together.
+        RunError: the runs do not fit together.
     """
 
     members: tuple[Run | ExportedRun, ...]
@@ -40,72 +39,77 @@ class Ensemble:
     def __post_init__(self) -> None:
         first = self.members[0]
         for other in self.members[1:]:
-            for what, mine, its in (
+            for name, a, b in (
                 ("task", first.config.task, other.config.task),
                 ("classes", first.config.class_names, other.config.class_names),
                 ("images", first.config.data.shape, other.config.data.shape),
-                ("maps of mass", *(_maps(one) for one in (first, other))),
+                ("mass maps", _mass_map_label(first), _mass_map_label(other)),
             ):
-                if mine != its:
+                if a != b:
                     raise RunError(
-                        f"{self.source}: cannot answer together, for their {what} differ"
-                        f" ({mine} and {its})"
+                        f"{self.source}: cannot form an ensemble, since their {name} differ"
+                        f" ({a} and {b})"
                     )
             if (first.config.grid is None) != (other.config.grid is None):
                 raise RunError(
-                    f"{self.source}: cannot answer together, for some give posteriors and others"
-                    " only masses"
+                    f"{self.source}: cannot form an ensemble, since some predict posteriors and"
+                    " others masses"
                 )
 
     @property
     def config(self) -> RunConfig:
+        """Configuration of `strictest_member`, with a common grid and without temperature."""
         grids = [one.config.grid for one in self.members if one.config.grid is not None]
         grid = common_grid(grids) if grids else None
         update = {"grid": grid, "temperature": 1.0, "bias": ()}
-        return self.strictest.config.model_copy(update=update)
+        return self.strictest_member.config.model_copy(update=update)
 
     @property
-    def strictest(self) -> Run | ExportedRun:
-        """The member that speaks for all: the first that takes images of one size only."""
+    def strictest_member(self) -> Run | ExportedRun:
+        """First member that accepts images of one size only; the first one if none does."""
         return min(self.members, key=lambda one: one.config.preprocessing.size is not None)
 
     @property
     def name(self) -> str:
+        """Names of the backbones."""
         counts = Counter(member.name for member in self.members)
         return " + ".join(f"{n} x {name}" if n > 1 else name for name, n in counts.items())
 
     @property
     def source(self) -> str:
+        """Sources of the members, separated by commas."""
         return SEPARATOR.join(member.source for member in self.members)
 
     def conformal(self) -> Conformal | None:
-        """None: the members' scores are not those of their mean."""
+        """Return None, since the scores of the members are not those of their mean."""
         return None
 
-    def answerer(self, device: str = "auto") -> Answerer:
-        """What maps raw images to the mean of the members' answers.
+    def predict_fn(self, device: str = "auto") -> PredictFn:
+        """Return a function that maps raw images to the mean prediction of the members.
 
         Raises:
             RunError, UsageError: as the members'.
         """
-        answerers = [member.answerer(device) for member in self.members]
+        functions = [member.predict_fn(device) for member in self.members]
         grids, grid = [member.config.grid for member in self.members], self.config.grid
 
-        def answer(images: np.ndarray) -> np.ndarray:
-            answers = [one(images) for one in answerers]
+        def predict(images: np.ndarray) -> np.ndarray:
+            predictions = [function(images) for function in functions]
             if grid is not None:
-                pairs = zip(grids, answers, strict=True)
-                answers = [Posterior(g, a).on(grid).density for g, a in pairs if g is not None]
-            mean: np.ndarray = np.mean(answers, axis=0)
+                pairs = zip(grids, predictions, strict=True)
+                predictions = [
+                    Posterior(g, p).on_grid(grid).density for g, p in pairs if g is not None
+                ]
+            mean: np.ndarray = np.mean(predictions, axis=0)
             return mean
 
-        return answer
+        return predict
 
 
-def _maps(run: Run | ExportedRun) -> str:
-    """By which preset mass was mapped in the images that a run takes."""
-    mapped = run.config.data.mass_map_preset
-    if mapped is None:
+def _mass_map_label(run: Run | ExportedRun) -> str:
+    """Label of the preset by which mass was mapped in a run's images."""
+    text = run.config.data.mass_map_preset
+    if text is None:
         return "none"
-    digest = hashlib.sha256(mapped.encode()).hexdigest()[:6]  # presets may share a name
-    return f"by {yaml.safe_load(mapped)['name']} ({digest})"
+    digest = hashlib.sha256(text.encode()).hexdigest()[:6]  # presets may share a name
+    return f"by {yaml.safe_load(text)['name']} ({digest})"

@@ -1,4 +1,4 @@
-"""A run in one ONNX file, which predicts and is judged like the folder it was made from."""
+"""Exported run: a run in one ONNX file, which predicts like the folder it was made from."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from halometry.calibration.conformal import Conformal, parse_conformal
+from halometry.calibration.conformal import Conformal, validate_conformal
 from halometry.config import validate
 from halometry.datasets.splits import Split
-from halometry.errors import ConfigError, RunError
-from halometry.models.onnx import AT_ONCE, OnnxPredictor
+from halometry.errors import ConfigError, FormatError, RunError
+from halometry.io import check_header
+from halometry.models.onnx import CPU_BATCH_SIZE, OnnxPredictor
 from halometry.runs.config import RunConfig
 from halometry.runs.lineage import LineageEntry, lineage_from_dict
-from halometry.runs.run import Answerer
+from halometry.runs.run import PredictFn
 
-SUFFIX = ".onnx"
-FORMAT, FORMAT_VERSION = "halometry-onnx", 1
+ONNX_SUFFIX = ".onnx"
 
 
 @dataclass(frozen=True)
 class ExportedRun:
-    """What `export` made of a run; see `load_exported`.
+    """Run in an ONNX file that `export` wrote; see `load_exported`.
 
     Attributes:
         path: the file.
-        config: of the run it was made from.
-        metadata: all that the file says of itself.
+        config: configuration of the run that it was made from.
+        metadata: metadata of the file.
     """
 
     path: Path
@@ -35,25 +35,27 @@ class ExportedRun:
 
     @property
     def name(self) -> str:
+        """Name of the backbone."""
         return self.config.backbone
 
     @property
     def source(self) -> str:
+        """Path of the file."""
         return str(self.path)
 
     def split(self) -> Split:
-        """Which images of its set trained the run, chose its checkpoint, and were kept aside.
+        """Rows of the dataset for training, validation, calibration and test.
 
         Raises:
-            RunError: the file does not say.
+            RunError: the metadata have none.
         """
         try:
             return Split.from_dict(json.loads(self.metadata["split"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{self.path}: does not say how its images were split") from error
+            raise RunError(f"{self.path}: its split cannot be read ({error!r})") from error
 
     def lineage(self) -> list[LineageEntry]:
-        """What the runs that it was begun from had learnt from.
+        """Datasets that the run's initial weights were trained on.
 
         Raises:
             RunError: it is damaged.
@@ -65,22 +67,25 @@ class ExportedRun:
             raise RunError(f"{self.path}: its lineage cannot be read ({error!r})") from error
 
     def conformal(self) -> Conformal | None:
-        """What sets and intervals with a guarantee are made from, if the run had it.
+        """Conformal scores of the run; None where it is not calibrated.
 
         Raises:
-            RunError: it is damaged.
+            RunError: they are damaged.
         """
         text = self.metadata.get("conformal")
-        return None if text is None else parse_conformal(text, self.path)
+        try:
+            return None if text is None else validate_conformal(json.loads(text), self.path)
+        except (ValueError, AttributeError) as error:
+            raise RunError(f"{self.path}: its conformal scores cannot be read") from error
 
-    def answerer(self, device: str = "auto") -> Answerer:
-        """What maps raw images to answers, by ONNX Runtime.
+    def predict_fn(self, device: str = "auto") -> PredictFn:
+        """Return a function that maps raw images to predictions, by ONNX Runtime.
 
         Raises:
             UsageError: the device does not exist here, or not for ONNX Runtime.
         """
-        at_once = 1 if self.config.recipe.tta else AT_ONCE  # in eight forms each
-        return OnnxPredictor(self.path, str(self.path), device, at_once)
+        batch_size = 1 if self.config.recipe.tta else CPU_BATCH_SIZE  # tta takes eight copies
+        return OnnxPredictor(self.path, str(self.path), device, batch_size)
 
 
 def load_exported(path: str | Path) -> ExportedRun:
@@ -94,11 +99,10 @@ def load_exported(path: str | Path) -> ExportedRun:
     if not path.is_file():
         raise RunError(f"{path}: no such file; give one that 'halometry export' wrote")
     metadata = dict(OnnxPredictor(path, str(path), "cpu").metadata)
-    if metadata.get("format") != FORMAT:
-        raise RunError(
-            f"{path}: is an ONNX file, but not one that 'halometry export' wrote (it does not say"
-            " what its answers mean)"
-        )
+    try:
+        check_header(metadata, "onnx", path)
+    except FormatError as error:
+        raise RunError(f"{error}; give one that 'halometry export' wrote") from error
     try:
         config = validate(RunConfig, json.loads(metadata["run"]), str(path))
     except (ConfigError, ValueError, KeyError) as error:

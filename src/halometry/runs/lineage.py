@@ -1,4 +1,4 @@
-"""The sets that weights learnt from before their own: those of the runs they were begun from."""
+"""Lineage of weights: the datasets that their initial weights were trained on."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from halometry.runs.config import DataRecord, RunConfig
 
 @dataclass(frozen=True)
 class LineageEntry:
-    """A set that weights learnt from.
+    """Dataset that weights were trained on.
 
     Attributes:
-        data: which.
-        split: what its images were for.
+        data: the dataset.
+        split: its rows for training, validation, calibration and test.
     """
 
     data: DataRecord
@@ -33,7 +33,7 @@ class LineageEntry:
 
     @property
     def seen_rows(self) -> np.ndarray:
-        """Rows that weights were fitted to or chosen by."""
+        """Rows for training and validation."""
         return np.concatenate([self.split.train, self.split.validation])
 
 
@@ -81,40 +81,38 @@ def read_lineage(path: Path) -> list[LineageEntry]:
 
 
 def exclude_seen_rows(
-    lessons: Iterable[LineageEntry], data: LabeledImages, rows: np.ndarray
+    lineage: Iterable[LineageEntry], data: LabeledImages, rows: np.ndarray
 ) -> np.ndarray:
-    """The rows of a set that no lesson fitted or chose weights by."""
-    for one in lessons:
-        if one.data.shares_images_with(data):
-            rows = np.setdiff1d(rows, one.seen_rows)
+    """Remove the rows of a dataset that weights were trained or selected with."""
+    for entry in lineage:
+        if entry.data.shares_images_with(data):
+            rows = np.setdiff1d(rows, entry.seen_rows)
     return rows
 
 
-START = "weights of the run {} on {}"
-
-
-_FROM_A_RUN = re.compile(START.format("(?P<run>.+)", "(?P<images>.+)"))
+WEIGHTS_OF_RUN = "weights of the run {} on {}"  # text of `RunConfig.initial_weights`
+_WEIGHTS_OF_RUN = re.compile(WEIGHTS_OF_RUN.format("(?P<run>.+)", "(?P<images>.+)"))
 
 
 def without_paths(config: RunConfig) -> RunConfig:
-    """A configuration for others, without paths of this machine: what images and start were."""
-    changed: dict[str, Any] = {"data": _nameless(config.data)}
-    start = _FROM_A_RUN.fullmatch(config.start)
-    if start is not None and not (hub.is_address(start["run"]) or start["run"] in list_weights()):
-        run = Path(start["run"]).name
-        changed["start"] = START.format(run, start["images"])
+    """Replace the paths of a configuration by labels, for use on other machines."""
+    changed: dict[str, Any] = {"data": _without_path(config.data)}
+    match = _WEIGHTS_OF_RUN.fullmatch(config.initial_weights)
+    if match is not None and not (hub.is_address(match["run"]) or match["run"] in list_weights()):
+        label = WEIGHTS_OF_RUN.format(Path(match["run"]).name, match["images"])
+        changed["initial_weights"] = label
     return config.model_copy(update=changed)
 
 
-def without_path(lesson: LineageEntry) -> LineageEntry:
-    """A lesson for others, without the path of its set."""
-    return replace(lesson, data=_nameless(lesson.data))
+def without_path(entry: LineageEntry) -> LineageEntry:
+    """Replace the path of a dataset by its label, for use on other machines."""
+    return replace(entry, data=_without_path(entry.data))
 
 
-def _nameless(data: DataRecord) -> DataRecord:
+def _without_path(data: DataRecord) -> DataRecord:
     return data.model_copy(update={"path": dataset_label(data.path, data.preset, data.seed)})
 
 
 def dataset_label(path: str, preset: Any, seed: Any) -> str:
-    """What a set is called where its path says nothing."""
+    """Label of a dataset without its path: preset and seed, or the name of the file."""
     return f"{preset}, seed {seed}" if preset else Path(path).name

@@ -1,48 +1,59 @@
-"""TODO docstring."""
+"""Mass maps as inputs of a run that was trained on these."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
 
 from halometry.datasets.readers import Image
 from halometry.errors import ReadError
 from halometry.massmaps.pool import MassMapPool
 from halometry.parallel import Workers, check_workers
 from halometry.runs.open import AnyRun
-from halometry.runs.run import Answerer
+
+Result = TypeVar("Result")
 
 
 @contextmanager
-def mapped_for(
+def mapped_images(
     run: AnyRun, images: Iterable[Image | ReadError], count: int, workers: Workers
 ) -> Iterator[Iterator[Image | ReadError]]:
-    """So many images as a run takes them: as they are, or mapped."""
+    """Images as a run takes them: as they are, or with their mass mapped.
+
+    Args:
+        run: the run.
+        images: the images.
+        count: number of images.
+        workers: processes that map images; `auto` takes one a core.
+    """
     check_workers(workers)
-    told = run.config.data.mass_map_preset
-    if told is None:
+    preset = run.config.data.mass_map_preset
+    if preset is None:
         yield iter(images)
         return
-    with MassMapPool(told, count, workers) as mapping:
-        yield mapping.map_images(images)
+    with MassMapPool(preset, count, workers) as pool:
+        yield pool.map_images(images)
 
 
 @contextmanager
-def for_plain_images(
-    run: AnyRun, answerer: Answerer, count: int, workers: Workers
-) -> Iterator[Answerer]:
-    """What maps plain images to answers, whether a run takes these or their maps.
+def mapping_images(
+    run: AnyRun, predict: Callable[[np.ndarray], Result], count: int, workers: Workers
+) -> Iterator[Callable[[np.ndarray], Result]]:
+    """Function that predicts plain images, whether a run takes these or their mass maps.
 
     Args:
-        run: whose answers they are.
-        answerer: of the images that it takes.
-        count: how many images there will be.
-        workers: as `Mapping`.
+        run: the run.
+        predict: function of the images that the run takes.
+        count: number of images there will be in all.
+        workers: processes that map images; `auto` takes one a core.
     """
     check_workers(workers)
-    told = run.config.data.mass_map_preset
-    if told is None:
-        yield answerer
+    preset = run.config.data.mass_map_preset
+    if preset is None:
+        yield predict
         return
-    with MassMapPool(told, count, workers) as mapping:
-        yield lambda counts: answerer(mapping.map_counts(counts))
+    with MassMapPool(preset, count, workers) as pool:
+        yield lambda counts: predict(pool.map_counts(counts))

@@ -1,4 +1,4 @@
-"""Whatever answers: a run, what was exported from one, or several of these together."""
+"""Open any run: a run folder, an exported file, or an ensemble of these."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from pathlib import Path
 
 from halometry.errors import UsageError
 from halometry.runs.ensemble import SEPARATOR, Ensemble
-from halometry.runs.exported import SUFFIX, ExportedRun, load_exported
+from halometry.runs.exported import ONNX_SUFFIX, ExportedRun, load_exported
 from halometry.runs.run import Run, load_run
 
 AnyRun = Run | ExportedRun | Ensemble
 
 
 def open_run(run: str | Path | AnyRun) -> AnyRun:
-    """A run folder, what was exported from one, or several of these with commas between them.
+    """Open a run folder, an exported file, or several of these separated by commas.
 
     Raises:
         RunError: it is none of these, or cannot be used.
-        UsageError: there is a comma with nothing before or after it.
+        UsageError: a name is missing before or after a comma.
     """
     if isinstance(run, Run | ExportedRun | Ensemble):
         return run
@@ -30,4 +30,4 @@ def open_run(run: str | Path | AnyRun) -> AnyRun:
 
 
 def _open_one(run: str | Path) -> Run | ExportedRun:
-    return load_exported(run) if Path(run).suffix == SUFFIX else load_run(run)
+    return load_exported(run) if Path(run).suffix == ONNX_SUFFIX else load_run(run)

@@ -1,4 +1,4 @@
-"""A run's answers for the images in some rows of a set."""
+"""Predictions of a run for rows of a dataset."""
 
 from __future__ import annotations
 
@@ -8,43 +8,55 @@ from halometry.calibration.posterior import Posterior
 from halometry.datasets.dataset import LabeledImages
 from halometry.log import track
 from halometry.runs.open import AnyRun
-from halometry.runs.run import Answerer
 
 
-def answers_to(
-    answerer: Answerer, data: LabeledImages, rows: np.ndarray, doing: str, batch_size: int = 64
+def predict_rows(
+    run: AnyRun,
+    data: LabeledImages,
+    rows: np.ndarray,
+    *,
+    device: str = "auto",
+    batch_size: int = 64,
+    point: bool = False,
+    description: str | None = None,
 ) -> np.ndarray:
-    """What a network says of some images, as it is.
+    """Predict some images of a dataset.
 
     Args:
-        answerer: maps raw images to answers.
-        data: the set.
-        rows: positions of the images (N,), in any order, at least one.
-        doing: what the progress bar says.
-        batch_size: images at a time.
+        run: the run.
+        data: dataset whose images fit the run.
+        rows: rows of the images (N,), in any order, at least one.
+        device: `auto`, `cpu`, or as PyTorch names it.
+        batch_size: images in a batch.
+        point: replace each posterior by its mean.
+        description: text of the progress bar; `predicting with NAME` if None.
 
     Returns:
-        Probabilities (N, K), mass fractions (N,) or their densities (N, G), float64, in the
-        order of the rows.
+        Probabilities (N, K), mass fractions (N,) or densities of these (N, G), float64, in the
+        order of `rows`.
+
+    Raises:
+        RunError, UsageError: see `Run.predict_fn`.
     """
+    predict = run.predict_fn(device)
     order = np.argsort(rows, kind="stable")  # files are read in order
-    answers = []
-    with track(doing, len(rows)) as progress:
+    batches = []
+    with track(description or f"predicting with {run.name}", len(rows)) as progress:
         for part in np.array_split(rows[order], -(-len(rows) // batch_size)):
             images = np.ascontiguousarray(data.images[part])
-            answers.append(answerer(images).astype(np.float64))
+            batches.append(predict(images).astype(np.float64))
             progress.advance(len(part))
-    back = np.argsort(order)
-    return np.concatenate(answers)[back]
+    predictions = np.concatenate(batches)[np.argsort(order)]
+    return point_predictions(run, predictions) if point else predictions
 
 
-def posterior_of(run: AnyRun, answers: np.ndarray) -> Posterior | None:
-    """A run's answers (N, G) as posteriors; None where its answers are something else."""
+def posterior_of(run: AnyRun, predictions: np.ndarray) -> Posterior | None:
+    """Return a run's predictions (N, G) as posteriors; None where the run predicts none."""
     grid = run.config.grid
-    return None if grid is None else Posterior(grid, answers)
+    return None if grid is None else Posterior(grid, predictions)
 
 
-def points_of(run: AnyRun, answers: np.ndarray) -> np.ndarray:
-    """A run's answers with each posterior replaced by its mean (N,); others as they are."""
-    posterior = posterior_of(run, answers)
-    return answers if posterior is None else posterior.mean
+def point_predictions(run: AnyRun, predictions: np.ndarray) -> np.ndarray:
+    """Replace posteriors (N, G) by their means (N,); return other predictions as they are."""
+    posterior = posterior_of(run, predictions)
+    return predictions if posterior is None else posterior.mean

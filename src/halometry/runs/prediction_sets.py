@@ -1,29 +1,40 @@
-"""TODO docstring."""
+"""Prediction sets of a run."""
 
 from __future__ import annotations
 
-from halometry.calibration.conformal import LEVEL
-from halometry.calibration.prediction_sets import Regions
+from halometry.calibration.conformal import DEFAULT_COVERAGE
+from halometry.calibration.prediction_sets import PredictionSets
 from halometry.errors import RunError
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.open import AnyRun
 
 
-def regions_of(run: AnyRun, level: float | None) -> Regions | None:
-    """What makes a run's regions; None of a run without scores, where no level is asked for.
+def prediction_sets_for(run: AnyRun, coverage: float | None) -> PredictionSets | None:
+    """Return the maker of a run's prediction sets.
+
+    Args:
+        run: the run.
+        coverage: probability that a set contains the truth; None takes 0.9.
+
+    Returns:
+        None where the run is not calibrated and no coverage is asked for.
 
     Raises:
-        RunError: a level is asked for and the run has no scores.
-        UsageError: the level is not between 0 and 1.
+        RunError: a coverage is asked for and the run is not calibrated.
+        UsageError: the coverage is not between 0 and 1.
     """
     conformal = run.conformal()
     if conformal is None:
-        if level is None:
+        if coverage is None:
             return None
-        why = "leave --level out, or see 'halometry calibrate'"
+        hint = "leave --coverage out, or see 'halometry calibrate'"
         if isinstance(run, Ensemble):
-            why = "several runs together have no calibration; leave --level out"
-        raise RunError(f"{run.source}: has nothing to make sets or intervals from; {why}")
-    made = Regions(conformal, run.config.class_names, LEVEL if level is None else level)
-    conformal.thresholds(made.level)  # a wrong level is refused before the work
-    return made
+            hint = "an ensemble has no calibration; leave --coverage out"
+        raise RunError(f"{run.source}: has no conformal scores for prediction sets; {hint}")
+    sets = PredictionSets(
+        conformal,
+        run.config.class_names,
+        DEFAULT_COVERAGE if coverage is None else coverage,
+    )
+    conformal.thresholds(sets.coverage)  # a wrong coverage is refused before the work
+    return sets

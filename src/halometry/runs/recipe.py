@@ -10,8 +10,8 @@ from pydantic import Field
 
 from halometry.config import TASKS, StrictModel, Task, read_yaml, validate
 from halometry.errors import ConfigError, UsageError, did_you_mean
-from halometry.models.backbones import PLAIN_NAMES, FirstConvolution, timm_name
-from halometry.models.heads import Family
+from halometry.models.backbones import PLAIN_NAMES, StemInit, timm_name
+from halometry.models.heads import DensityFamily
 from halometry.models.preprocessing import Scale, Stretch
 from halometry.resources import list_resources, resource_label, resource_path
 
@@ -77,7 +77,7 @@ class Recipe(StrictModel):
     flip_probability: float = Field(default=0.0, ge=0, le=1)
     rot90: bool = False
     pretrained: bool = False
-    stem_init: FirstConvolution = "summed"
+    stem_init: StemInit = "summed"
     zero_init_residual: bool = False
     head_hidden: tuple[int, ...] = ()
     head_activation: Literal["none", "relu"] = "none"
@@ -89,7 +89,7 @@ class Recipe(StrictModel):
     aux_loss_weight: float = Field(default=0.0, ge=0)
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
     target: Literal["linear", "log"] = "linear"
-    posterior: Family = "none"
+    posterior: DensityFamily = "none"
     freeze_backbone: bool = False
     huber_delta: float | None = Field(default=None, gt=0)
     standardize_target: bool = False

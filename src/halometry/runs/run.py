@@ -1,10 +1,9 @@
-"""The run folder: all that is needed to predict with a trained network, judge it, or go on."""
+"""The run folder: configuration, weights and all else that a trained network needs."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,34 +16,35 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from halometry import hub
-from halometry.calibration.conformal import Conformal, parse_conformal
+from halometry.calibration.conformal import Conformal, read_conformal
 from halometry.config import Task, read_yaml, validate
 from halometry.datasets.splits import Split, read_split
 from halometry.errors import ConfigError, FormatError, RunError, UsageError, did_you_mean
-from halometry.io import atomic_write, write_text
+from halometry.io import atomic_write, check_header, header, read_json, write_text
 from halometry.log import logger
 from halometry.models.predictor import Predictor
 from halometry.parallel import find_device
 from halometry.resources import list_weights, weights_folder
-from halometry.runs.config import FORMAT, RunConfig
+from halometry.runs.config import RunConfig
 from halometry.runs.lineage import LineageEntry, read_lineage
 
 CONFIG, WEIGHTS, SPLIT, HISTORY = "config.yaml", "weights.safetensors", "split.json", "history.csv"
 METRICS, RESUME, CONFORMAL = "metrics.json", "resume.ckpt", "conformal.json"
 LINEAGE = "lineage.json"
 
-# Raw images (B, c, H, W) to probabilities (B, K), mass fractions (B,), or their densities (B, G).
-Answerer = Callable[[np.ndarray], np.ndarray]
+# Maps raw images (B, c, H, W) to probabilities (B, K), mass fractions (B,) or densities of mass
+# fractions (B, G).
+PredictFn = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, read from its folder; see `load_run`.
+    """A finished training run in its folder; see `load_run`.
 
     Attributes:
         path: the folder.
-        config: what it says of itself.
-        source: what it was asked for by: the folder, a name, or an address on the Hub.
+        config: content of its `config.yaml`.
+        source: the folder, name, or address on the Hub that it was opened by.
     """
 
     path: Path
@@ -53,22 +53,23 @@ class Run:
 
     @property
     def name(self) -> str:
+        """Name of the backbone."""
         return self.config.backbone
 
-    def check_own(self) -> None:
-        """Refuse to change a run that came with the package or from the Hub.
+    def check_writable(self) -> None:
+        """Check that the run may be changed.
 
         Raises:
-            UsageError: it did; a copy of its folder may be changed.
+            UsageError: the run came with the package or from the Hub.
         """
         if Path(self.source).resolve() != self.path.resolve():
             raise UsageError(
-                f"{self.source}: stays as it came; copy {self.path} to a folder of your own, and"
+                f"{self.source}: cannot be changed; copy {self.path} to a folder of your own, and"
                 " give that"
             )
 
     def split(self) -> Split:
-        """Which images of its set trained it, chose its checkpoint, and were kept for the test.
+        """Rows of the dataset for training, validation, calibration and test.
 
         Raises:
             RunError: `split.json` is missing or damaged.
@@ -79,7 +80,7 @@ class Run:
             raise RunError(f"{error}; train again") from error
 
     def lineage(self) -> list[LineageEntry]:
-        """What the runs that it was begun from had learnt from; nothing of those of old versions.
+        """Datasets that the run's initial weights were trained on.
 
         Raises:
             RunError: `lineage.json` is damaged.
@@ -91,32 +92,31 @@ class Run:
             raise RunError(f"{error}; train again") from error
 
     def lineage_with_own_data(self) -> list[LineageEntry]:
-        """The lineage of a run that starts from this run's weights."""
+        """Datasets that the run's weights were trained on: its lineage and its own dataset."""
         return [*self.lineage(), LineageEntry(self.config.data, self.split())]
 
     def conformal(self) -> Conformal | None:
-        """What sets and intervals with a guarantee are made from; None of runs without it.
+        """Conformal scores of the run; None where it is not calibrated.
 
         Raises:
             RunError: `conformal.json` is damaged.
         """
         path = self.path / CONFORMAL
-        return parse_conformal(path.read_text("utf-8"), path) if path.is_file() else None
+        return read_conformal(path) if path.is_file() else None
 
-    def record(self) -> dict[str, Any]:
-        """What training was like; of published weights also how good they are.
+    def training_metrics(self) -> dict[str, Any]:
+        """Content of `metrics.json`: metrics of training; for published weights also of the test.
 
         Raises:
             RunError: `metrics.json` is damaged.
         """
         try:
-            record: dict[str, Any] = json.loads((self.path / METRICS).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path / METRICS}: cannot be read ({error})") from error
-        return record
+            return read_json(self.path / METRICS, "training")
+        except FormatError as error:
+            raise RunError(str(error)) from error
 
     def predictor(self, device: str = "cpu") -> Predictor:
-        """The trained network, ready to answer, in evaluation mode.
+        """Return the trained predictor in evaluation mode.
 
         Raises:
             RunError: the weights are missing, damaged, or of another network.
@@ -124,17 +124,14 @@ class Run:
         network = self.config.build_network()
         load_weights(self.path, network)
         memory_format = self.config.execution.memory_format
-        predictor = self.config.predictor(network).to(device)
+        predictor = self.config.build_predictor(network).to(device)
         return predictor.to(memory_format=memory_format).eval()
 
-    def answerer(
-        self, device: str = "auto", watch: Callable[[Predictor], None] | None = None
-    ) -> Answerer:
-        """What maps raw images to answers, both NumPy arrays.
+    def predict_fn(self, device: str = "auto") -> PredictFn:
+        """Return a function that maps raw images to predictions, both NumPy arrays.
 
         Args:
             device: `auto`, `cpu`, or as PyTorch names it.
-            watch: is given the predictor first, such as `Watch.over`.
 
         Raises:
             RunError: the weights are missing, damaged, or of another network.
@@ -142,47 +139,45 @@ class Run:
         """
         where = find_device(device)
         predictor = self.predictor(where)
-        if watch is not None:
-            watch(predictor)
 
-        def answer(images: np.ndarray) -> np.ndarray:
+        def predict(images: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
-                answers: Tensor = predictor(torch.from_numpy(images).to(where))
-                return answers.cpu().numpy()
+                predictions: Tensor = predictor(torch.from_numpy(images).to(where))
+                return predictions.cpu().numpy()
 
-        return answer
+        return predict
 
 
 def load_weights(
-    path: Path, network: nn.Module, part: str = "", further: re.Pattern[str] | None = None
+    path: Path, network: nn.Module, *, part: str = "", optional: re.Pattern[str] | None = None
 ) -> None:
-    """Put the weights of a run folder into a network.
+    """Load the weights of a run folder into a network.
 
     Args:
         path: the folder.
-        network: the network; or a part of it, such as its backbone.
-        part: what that part is called in the network.
-        further: which weights of the network may be missing there, and stay as they are.
+        network: the network, or a part of it, such as its backbone.
+        part: name of that part in the network; empty for the whole network.
+        optional: pattern of weights that may be missing in the folder, and then stay as they are.
 
     Raises:
-        RunError: they are missing, damaged, or of another network.
+        RunError: the weights are missing, damaged, or of another network.
     """
-    weights, prefix = path / WEIGHTS, f"{part}." if part else ""
+    file, prefix = path / WEIGHTS, f"{part}." if part else ""
     try:
-        tensors = load_file(weights).items()
-        found = network.load_state_dict(
+        tensors = load_file(file).items()
+        keys = network.load_state_dict(
             {key.removeprefix(prefix): value for key, value in tensors if key.startswith(prefix)},
-            strict=further is None,
+            strict=optional is None,
         )
-        if further is not None:  # else it has looked itself
-            odd = [key for key in found.missing_keys if not further.search(key)]
-            if odd or found.unexpected_keys:
-                raise RuntimeError(f"{odd} missing, {found.unexpected_keys} unexpected")
+        if optional is not None:  # otherwise `strict` has checked this
+            missing = [key for key in keys.missing_keys if not optional.search(key)]
+            if missing or keys.unexpected_keys:
+                raise RuntimeError(f"{missing} missing, {keys.unexpected_keys} unexpected")
     except (OSError, SafetensorError) as error:
-        raise RunError(f"{weights}: cannot be read ({error}); train again") from error
+        raise RunError(f"{file}: cannot be read ({error}); train again") from error
     except RuntimeError as error:
         raise RunError(
-            f"{weights}: does not fit this network (another head, or other channels)"
+            f"{file}: does not fit this network (another head, or other channels)"
         ) from error
 
 
@@ -200,7 +195,7 @@ def load_run(path: str | Path, task: Task | None = None) -> Run:
         UnavailableError: it is on the Hub and cannot be fetched.
     """
     source = str(path) if hub.is_address(path) else str(Path(path))
-    folder = _find(source)
+    folder = _find_folder(source)
     if not (folder / CONFIG).is_file():
         raise RunError(f"{source}: is not a run folder (it has no {CONFIG})")
     config = read_config(folder)
@@ -211,11 +206,11 @@ def load_run(path: str | Path, task: Task | None = None) -> Run:
     return Run(folder, config, source)
 
 
-def _find(source: str) -> Path:
-    """The folder that a path, a name, or an address leads to.
+def _find_folder(source: str) -> Path:
+    """Return the folder of a path, a name, or an address.
 
     Raises:
-        RunError: nowhere.
+        RunError: there is none.
         UnavailableError: it is on the Hub and cannot be fetched.
     """
     if hub.is_address(source):
@@ -235,35 +230,34 @@ def _find(source: str) -> Path:
 
 
 def is_finished(path: Path) -> bool:
-    """Whether training in a run folder came to its end."""
+    """Whether training in a run folder has ended."""
     return (path / METRICS).is_file() and not (path / RESUME).exists()
 
 
 def is_run_folder(path: Path) -> bool:
-    """Whether a folder was made by `train`, finished or not, sound or not."""
+    """Whether `train` made a folder, finished or not, damaged or not."""
     try:
-        return read_yaml(path / CONFIG).get("format") == FORMAT
+        return read_yaml(path / CONFIG).get("format") == header("run")["format"]
     except ConfigError:
         return False
 
 
 def read_config(path: Path) -> RunConfig:
-    """What a run folder's `config.yaml` says.
+    """Read the `config.yaml` of a run folder.
 
     Raises:
         RunError: it is damaged, or of another format.
     """
     try:
         content = read_yaml(path / CONFIG)
-        if content.get("format") != FORMAT:
-            raise RunError(f"{path}: is not a run folder ({CONFIG} is of something else)")
+        check_header(content, "run", path / CONFIG)
         return validate(RunConfig, content, str(path / CONFIG))
-    except ConfigError as error:
+    except (ConfigError, FormatError) as error:
         raise RunError(str(error)) from error
 
 
 def write_config(path: Path, config: RunConfig) -> None:
-    """Write `config.yaml`."""
+    """Write `config.yaml` to a run folder."""
     content = yaml.dump(
         config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True
     )
@@ -271,25 +265,34 @@ def write_config(path: Path, config: RunConfig) -> None:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text of several lines, such as a preset, as it would stand in a file of its own."""
+    """YAML dumper that keeps the lines of long text, such as a preset."""
 
 
-def _as_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "|" if text.count("\n") > 1 else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-_Dumper.add_representer(str, _as_text)
+_Dumper.add_representer(str, _represent_text)
 
 
 def write_weights(path: Path, network: nn.Module) -> None:
-    """Write a network's weights as safetensors, whole or not at all."""
-    write_tensors(path, network.state_dict())
+    """Write the weights of a network as safetensors."""
+    write_tensors(path, network.state_dict(), "weights")
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors as safetensors, whole or not at all."""
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Write tensors as safetensors, with the header of a format in the metadata.
+
+    Args:
+        path: the file.
+        tensors: the tensors by name.
+        name: a format of `halometry.io.FORMATS`.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    content = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    metadata = {key: str(value) for key, value in header(name).items()}
     with atomic_write(path) as partial:
-        save_file(
-            {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial
-        )
+        save_file(content, partial, metadata)

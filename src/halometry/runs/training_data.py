@@ -1,4 +1,4 @@
-"""What a run was trained on: the preset its images were drawn from, and their labels."""
+"""Training data of a run: the preset that the images were simulated from, and their labels."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from halometry.runs.ensemble import Ensemble
 from halometry.runs.open import AnyRun
 from halometry.simulation import Preset, draw_scenes, list_presets, load_preset
 
-DRAWN = 4096  # labels that tell the law of a preset's
+MAX_DRAWN_LABELS = 4096  # labels that are simulated where the dataset is not here
 
 
 def preset_of_run(run: AnyRun) -> Preset:
-    """The preset that a run's training images were drawn from.
+    """Return the preset that a run's training images were simulated from.
 
-    It is read from the set where that is still there, and is otherwise the package's of that name.
+    It is read from the dataset if that is still there. Otherwise it is the package's preset of that
+    name.
 
     Raises:
         RunError: the images were not simulated, or their preset is not here.
-        ConfigError: it is, and names files that are not.
+        ConfigError: the preset names files that are not here.
     """
     trained = run.config.data
     if trained.preset is None:
@@ -43,17 +44,21 @@ def preset_of_run(run: AnyRun) -> Preset:
     if trained.preset in list_presets():
         return load_preset(trained.preset)
     raise RunError(
-        f"{run.source}: was trained on images of the preset '{trained.preset}', which is none of"
-        f" the package's, and {trained.path} is not here to read it from"
+        f"{run.source}: was trained on images of the preset '{trained.preset}', which does not come"
+        f" with halometry, and {trained.path} is not here to read it from"
     )
 
 
 def preset_for(run: AnyRun, given: str | Path | Preset | None) -> Preset:
-    """The preset whose images a run is asked about: one that is given, or its own.
+    """Return the preset of the images that a run is applied to.
+
+    Args:
+        run: the run.
+        given: name, file or preset; None takes the run's own.
 
     Raises:
-        RunError: it has other classes or another shape than the run's images; the run has none of
-            its own.
+        RunError: the preset has other classes or another shape than the run's images, or the run
+            has no preset of its own.
         ConfigError, UsageError: there is no such preset, or it is wrong.
     """
     if given is None:
@@ -64,13 +69,13 @@ def preset_for(run: AnyRun, given: str | Path | Preset | None) -> Preset:
     else:
         preset = given if isinstance(given, Preset) else load_preset(given)
     if preset.class_names != run.config.class_names:
-        there, here = (
+        predicted, simulated = (
             ", ".join(names) if names else "masses"
             for names in (run.config.class_names, preset.class_names)
         )
         raise RunError(
-            f"{run.source}: answers for {there}; preset {preset.name} has {here}; give another with"
-            " --preset"
+            f"{run.source}: predicts {predicted}; preset {preset.name} has {simulated}; give"
+            " another with --preset"
         )
     if (reason := _misfit(run, preset.image.shape)) is not None:
         raise RunError(
@@ -80,20 +85,20 @@ def preset_for(run: AnyRun, given: str | Path | Preset | None) -> Preset:
 
 
 def _misfit(run: AnyRun, shape: tuple[int, int, int]) -> str | None:
-    """Why plain images (C, H, W) cannot be given to a run, which may have to map them; or None."""
+    """Reason why a run cannot predict plain images (C, H, W), which it may map; or None."""
     if run.config.data.mass_map_preset is None:
         return run.config.incompatibility(shape)
-    wanted = preset_from_yaml(run.config.data.mass_map_preset).image.shape
-    if shape == wanted:
+    expected = preset_from_yaml(run.config.data.mass_map_preset).image.shape
+    if shape == expected:
         return None
-    return f"is {format_shape(shape)}; to be mapped it must be {format_shape(wanted)}"
+    return f"is {format_shape(shape)}; to be mapped it must be {format_shape(expected)}"
 
 
 def labels_of_run(run: AnyRun) -> np.ndarray:
-    """What a run's training images were labeled with: class indices or mass fractions (n,).
+    """Return the labels of a run's training images: class indices or mass fractions (n,).
 
     Raises:
-        RunError: the set is not here, and its preset neither.
+        RunError: neither the dataset nor its preset is here.
     """
     trained = run.config.data
     store = _store_of(run)
@@ -101,25 +106,27 @@ def labels_of_run(run: AnyRun) -> np.ndarray:
         labels: np.ndarray = store[1][_split_of(run).train]
         return labels
     if trained.preset is not None:
-        return labels_of_preset(preset_of_run(run), trained.seed or 0, min(trained.images, DRAWN))
+        return labels_of_preset(
+            preset_of_run(run), trained.seed or 0, min(trained.images, MAX_DRAWN_LABELS)
+        )
     if Path(trained.path).exists():
         data = open_dataset(trained.path)
         if data.fingerprint == trained.fingerprint:
             return data.labels[_split_of(run).train]
-        raise RunError(f"{run.source}: {trained.path} has changed since it was trained on it")
-    raise RunError(f"{run.source}: the set it was trained on, {trained.path}, is not here")
+        raise RunError(f"{run.source}: {trained.path} has changed since the run was trained on it")
+    raise RunError(f"{run.source}: the dataset it was trained on, {trained.path}, is not here")
 
 
 def labels_of_preset(preset: Preset, seed: int, count: int) -> np.ndarray:
-    """What a preset's images are labeled with (count,)."""
-    if preset.task == "classification":  # in turn
+    """Return the labels of the first images of a preset (count,)."""
+    if preset.task == "classification":  # classes alternate
         return np.arange(count) % len(preset.kinds)
     labels: np.ndarray = draw_scenes(preset, seed, 0, count).labels.numpy()
     return labels
 
 
 def _store_of(run: AnyRun) -> tuple[dict[str, Any], np.ndarray] | None:
-    """Attributes and labels of the simulated set that a run was trained on, if it is here."""
+    """Return attributes and labels of the simulated dataset of a run; None if it is not here."""
     trained = run.config.data
     if trained.preset is None or not is_store(trained.path):
         return None
@@ -132,5 +139,5 @@ def _store_of(run: AnyRun) -> tuple[dict[str, Any], np.ndarray] | None:
 
 
 def _split_of(run: AnyRun) -> Split:
-    """How the set was split; of runs that answer together as that one says whose set it is."""
-    return (run.strictest if isinstance(run, Ensemble) else run).split()
+    """Return the split of a run; for an ensemble that of the member with its configuration."""
+    return (run.strictest_member if isinstance(run, Ensemble) else run).split()

@@ -13,7 +13,7 @@ from halometry.io import check_writable
 from halometry.lensfit.observation import noise_is_known
 from halometry.log import track, with_progress
 from halometry.parallel import Workers, find_device
-from halometry.runs.mapped_inputs import for_plain_images
+from halometry.runs.mapped_inputs import mapping_images
 from halometry.runs.open import AnyRun, open_run
 from halometry.runs.training_data import preset_for
 from halometry.sensitivity import (
@@ -95,7 +95,7 @@ def measure_sensitivity(
     total = n_smooth + n_perturbed + n_map
     with (
         torch.no_grad(),
-        for_plain_images(run, run.answerer(device), total, workers) as predict_fn,
+        mapping_images(run, run.predict_fn(device), total, workers) as predict_fn,
         track(f"measuring {run.name}", total) as tracker,
     ):
         image_seed = seed + SENSITIVITY_SEED_OFFSET

@@ -13,7 +13,7 @@ from halometry.attribution.maps import log_odds
 from halometry.lensfit.fitter import without_substructure
 from halometry.lensfit.likelihood import Model
 from halometry.lensfit.parametrization import build_parametrization, scene_values
-from halometry.runs.run import Answerer
+from halometry.runs.run import PredictFn
 from halometry.simulation import Preset, Scene, draw_scenes, observe, render
 from halometry.simulation.distributions import Quantity
 from halometry.simulation.rng import Purpose, image_rng
@@ -144,7 +144,7 @@ class Detector:
         device: on which images are rendered.
     """
 
-    predict_fn: Answerer
+    predict_fn: PredictFn
     smooth_class: int
     preset: Preset
     seed: int

@@ -24,7 +24,7 @@ SENSITIVITY_SEED_OFFSET = 3_000_000
 # Part of the entropy of a random stream: streams of one seed for different uses are independent.
 CURRICULUM_ENTROPY = 0xF2E54  # seed of images simulated during training
 SPLIT_ENTROPY = 0x5E1EC7  # split of a dataset into training, validation, calibration and test set
-CALIBRATION_ENTROPY = 0xCA1B  # halves of the validation set where no calibration set exists
+CALIBRATION_ENTROPY = 0xCA1B  # halves of a dataset for temperature and for conformal scores
 OOD_ENTROPY = 0xFA311  # images to which an OOD detector is fitted
 
 

@@ -72,7 +72,7 @@ def configure(
         recipe=recipe,
         preprocessing=preprocessing,
         target=_target(data, split, recipe),
-        grid=None if recipe.posterior == "none" else Grid.around(data.labels[split.train]),
+        grid=None if recipe.posterior == "none" else Grid.from_labels(data.labels[split.train]),
         data=DataRecord(
             path=data.source,
             description=data.description,
@@ -86,7 +86,7 @@ def configure(
         execution=Execution(device=device),
         steps=1,
         seed=seed,
-        start=start_note(backbone, recipe, wanted, start),
+        initial_weights=start_note(backbone, recipe, wanted, start),
         versions=versions(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -50,7 +50,7 @@ class Learner(L.LightningModule):
         self.config, self.batches = config, batches
         self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         self.quality = (
-            MulticlassAUROC(config.outputs) if config.task == "classification" else R2Score()
+            MulticlassAUROC(config.n_outputs) if config.task == "classification" else R2Score()
         )
         self._val_loss, self._val_count = 0.0, 0
 
@@ -125,7 +125,7 @@ class Learner(L.LightningModule):
         outputs = self._outputs(self.judged, images)
         self._val_loss += float(self.loss(outputs, labels, reduction="sum"))
         self._val_count += len(labels)
-        answers = self.predictor.points(self.predictor.answer(outputs))
+        answers = self.predictor.point_predictions(self.predictor.decode(outputs))
         self.quality.update(answers, labels.to(answers.dtype) if answers.ndim == 1 else labels)
 
     def on_validation_epoch_start(self) -> None:

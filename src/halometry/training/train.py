@@ -162,7 +162,10 @@ def _same_run(
         "seed": (config.seed, seed),
         "data": (config.data.fingerprint, data.fingerprint),
         "recipe": (config.recipe, recipe),
-        "start": (config.start, start_note(backbone, recipe, config.preprocessing.channels, start)),
+        "start": (
+            config.initial_weights,
+            start_note(backbone, recipe, config.preprocessing.channels, start),
+        ),
     }
     different = [name for name, (there, here) in asked.items() if there != here]
     if different:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import threading
@@ -22,16 +21,16 @@ from torch import Tensor
 
 from halometry.datasets.dataset import LabeledImages, preset_from_dataset, take_rows
 from halometry.datasets.splits import Split, write_split
-from halometry.io import write_text
+from halometry.io import write_json
 from halometry.log import duration, logger, track
 from halometry.models import Network, Preprocessing
-from halometry.models.d4net import FURTHER
+from halometry.models.d4net import RESIDUAL_BLOCKS
 from halometry.runs import run as folder
-from halometry.runs.calibration_fit import calibrate_on, reserved
+from halometry.runs.calibrate import calibration_rows, fit_calibration
 from halometry.runs.config import RunConfig
 from halometry.runs.execution import pinned_threads
 from halometry.runs.lineage import write_lineage
-from halometry.runs.ood import learn
+from halometry.runs.ood import fit_and_write_detector
 from halometry.runs.recipe import Recipe
 from halometry.runs.run import Run
 from halometry.simulation import Preset
@@ -99,12 +98,12 @@ def _fit(job: Job, group: Group) -> None:
     batches = Batches(images, labels, job.split.train, order, maps, fresh, group.share)
     rows = np.sort(job.split.validation)
     validation = Selection(images, labels, rows, max(64, order.batch_size), group.share)
-    learner = Learner(config.predictor(network), config, batches, mass_map)
+    learner = Learner(config.build_predictor(network), config, batches, mass_map)
     keeper = Keeper(job.out)
     logger.info(
         f"{config.backbone}: {config.execution.summary()}; {steps} steps of {order.batch_size}"
     )
-    logger.info(f"{config.backbone}: from {config.start}")
+    logger.info(f"{config.backbone}: from {config.initial_weights}")
     with track(f"training {config.backbone}", config.steps) as tracker, _quiet():
         callbacks = [Statistics(), keeper, Watcher(tracker, METRICS[config.task])]
         trainer = _trainer(job, group, stretches, callbacks)
@@ -130,8 +129,8 @@ def network_at_first(config: RunConfig, start: Run | None) -> Network:
     if start is not None:
         other_head = has_other_head(start, config.recipe)
         part, net = ("backbone", network.backbone) if other_head else ("", network)
-        further = FURTHER if is_shallower(start, config.backbone) else None
-        folder.load_weights(start.path, net, part, further)
+        further = RESIDUAL_BLOCKS if is_shallower(start, config.backbone) else None
+        folder.load_weights(start.path, net, part=part, optional=further)
     return network
 
 
@@ -252,8 +251,8 @@ def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, batches: Batches) -> N
     assert keeper.best is not None
     out, config = job.out, job.config
     run, device, seconds = Run(out, config, str(out)), config.execution.device, keeper.seconds
-    calibrate_on(run, job.data, reserved(job.split), device)
-    learn(run, job.data, job.split, device)
+    fit_calibration(run, job.data, calibration_rows(job.split), device)
+    fit_and_write_detector(run, job.data, job.split, device)
     steps = trainer.global_step
     stored, fresh = batches.seen(steps)
     record = {
@@ -271,7 +270,7 @@ def _finish(job: Job, keeper: Keeper, trainer: L.Trainer, batches: Batches) -> N
         "stopped": "early" if steps < config.steps else "at the planned number of steps",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_text(out / folder.METRICS, json.dumps(record, indent=1) + "\n")
+    write_json(out / folder.METRICS, "training", record)
     (out / folder.RESUME).unlink(missing_ok=True)
     best = f"{METRICS[config.task]} {keeper.best['val_metric']:.3f}"
     logger.info(f"{config.backbone}: {duration(seconds)}, validation {best} -> {out}")

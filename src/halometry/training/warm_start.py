@@ -12,7 +12,7 @@ from halometry.datasets.splits import Split
 from halometry.errors import RunError, UsageError
 from halometry.log import logger
 from halometry.models.backbones import SHALLOWER, check_pretrained, pretraining_note
-from halometry.runs.lineage import START
+from halometry.runs.lineage import WEIGHTS_OF_RUN
 from halometry.runs.recipe import Recipe
 from halometry.runs.run import Run, load_run
 
@@ -83,7 +83,7 @@ def check_frozen(recipe: Recipe, start: Run | None) -> None:
 def start_note(backbone: str, recipe: Recipe, channels: int, start: Run | None) -> str:
     """What the weights are before training, in words."""
     if start is not None:
-        note = START.format(start.source, start.config.data.preset or "other images")
+        note = WEIGHTS_OF_RUN.format(start.source, start.config.data.preset or "other images")
         note += DEEPER if is_shallower(start, backbone) else ""
         return note + ANEW if has_other_head(start, recipe) else note
     if recipe.pretrained:
