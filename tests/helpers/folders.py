@@ -1,4 +1,4 @@
-"""What several tests of labeled sets make."""
+"""Folders of images and of mass files, written for tests."""
 
 from __future__ import annotations
 
