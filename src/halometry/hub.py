@@ -39,7 +39,7 @@ def parse_address(address: str) -> tuple[str, str | None]:
         UsageError: it is not a valid address.
 
     Example:
-        >>> parse("hf://someone/lenses@v1")
+        >>> parse_address("hf://someone/lenses@v1")
         ('someone/lenses', 'v1')
     """
     match = _ADDRESS.fullmatch(address)

@@ -26,7 +26,7 @@ def natural_sort_key(name: str) -> list[tuple[int, int, str]]:
     """Key that sorts names by the numbers in them, 2 before 10.
 
     Example:
-        >>> sorted(["10.npy", "2.npy"], key=natural)
+        >>> sorted(["10.npy", "2.npy"], key=natural_sort_key)
         ['2.npy', '10.npy']
     """
     parts = re.split(r"(\d+)", name)
