@@ -99,7 +99,7 @@ class Way:
 
     def train(self) -> None:
         rows = self.next_batch()
-        images = augment(self.images[rows], 0.5, True, self.steps)
+        images = augment(self.images[rows], 0.5, True, seed=self.steps)
         self.optimizer.zero_grad()
         functional.cross_entropy(self.forward(images), self.labels[rows]).backward()
         self.optimizer.step()

@@ -5,19 +5,15 @@ python benchmarks/training.py --out results/training_speed.json
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Literal
-
 import torch
 from measuring import arguments, begin, write
 
+from halometry.doctor import PRECISIONS, training_speed
 from halometry.models import Network
 from halometry.models.backbones import PLAIN_NAMES
 from halometry.parallel import find_device
-from halometry.training.hardware import choose_execution
-from halometry.training.memory import freed_memory_kept
-
-PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
+from halometry.runs.execution import Execution
+from halometry.training.memory import keep_freed_memory
 
 
 def main() -> None:
@@ -34,12 +30,18 @@ def main() -> None:
     record = begin(what, device) | {"ways": [], "rows": [head]}
     for name in PLAIN_NAMES:
         record["rows"].append([name])
-        for precision, channels_last in ways:
-            build = partial(Network, name, 1, 3)
-            with freed_memory_kept():
-                way = choose_execution(build, example, device, precision, channels_last)
-            record["ways"].append({"network": name} | way.model_dump())
-            record["rows"][-1].append(f"{way.images_per_second:.0f}")
+        for precision, last in ways:
+            execution = Execution(
+                device=device,
+                precision=precision,
+                channels_last=last,
+                threads=torch.get_num_threads(),
+            )
+            with keep_freed_memory():
+                speed = training_speed(Network(name, 1, 3), example, execution)
+            measured = {"network": name, "images_per_second": round(speed, 1)}
+            record["ways"].append(measured | execution.model_dump())
+            record["rows"][-1].append(f"{speed:.0f}")
     write(record, options.out)
 
 

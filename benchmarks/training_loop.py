@@ -43,9 +43,9 @@ from halometry.models.preprocessing import Preprocessing
 from halometry.runs.execution import pinned_threads
 from halometry.runs.run import METRICS
 from halometry.simulation import load_preset
-from halometry.training.memory import freed_memory_kept
-from halometry.training.module import Learner
-from halometry.training.sampling import Batches, Order
+from halometry.training.memory import keep_freed_memory
+from halometry.training.module import TrainingModule
+from halometry.training.sampling import EpochSampler, TrainingBatches
 
 BARS = {"default / published": 2.5, "stored / ceiling": 0.90, "default / ceiling": 0.75}
 WAYS = ("published", "default", "stored", "ceiling")
@@ -102,8 +102,8 @@ def ours(name: str, folder: Path, way: str, changed: dict[str, Any]) -> Round:
 
     def one_round() -> dict[str, Any]:
         run = halometry.train(
-            "classification", folder / "images.h5", name, folder / f"{name}-{way}", "default",
-            overrides, SEED, "cpu", overwrite=True,
+            "classification", folder / "images.h5", name, folder / f"{name}-{way}",
+            overrides=overrides, seed=SEED, device="cpu", overwrite=True,
         )  # fmt: skip
         execution = run.config.execution
         # Not chosen anew in every round; the number of threads is.
@@ -125,9 +125,9 @@ def ceiling(name: str, folder: Path, seconds: float) -> Round:
         images = Preprocessing(config.preprocessing)(torch.from_numpy(raw))
         images = images.contiguous(memory_format=execution.memory_format)
         net = config.build_network().to(memory_format=execution.memory_format).train()
-        order = Order(len(images), len(images), SEED)
-        batches = Batches(images, labels, np.arange(len(images)), order)
-        learner = Learner(config.build_predictor(net), config, batches)
+        order = EpochSampler(len(images), len(images), SEED)
+        batches = TrainingBatches(images, labels, np.arange(len(images)), order)
+        learner = TrainingModule(config.build_predictor(net), config, batches)
         optimizer = learner.configure_optimizers()["optimizer"]
 
         def step() -> int:
@@ -138,7 +138,7 @@ def ceiling(name: str, folder: Path, seconds: float) -> Round:
             optimizer.step()
             return len(images)
 
-        with freed_memory_kept(), pinned_threads(execution.threads):
+        with keep_freed_memory(), pinned_threads(execution.threads):
             step()  # allocates
             return timed(step, seconds)
 

@@ -49,8 +49,8 @@ def main() -> None:
     for number, (name, left_out) in enumerate(WITHOUT.items()):
         print(f"[{number + 1}/{len(WITHOUT)}] {name}", file=sys.stderr)
         run = halometry.train(
-            task, data, options.backbone, options.out / f"{number}", WHOLE,
-            overrides | left_out, options.seed, options.device,
+            task, data, options.backbone, options.out / f"{number}", recipe=WHOLE,
+            overrides=overrides | left_out, seed=options.seed, device=options.device,
         )  # fmt: skip
         evaluations[name] = halometry.evaluate(run, data, device=options.device)
         record = {

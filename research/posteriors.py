@@ -71,11 +71,11 @@ def _runs(options: argparse.Namespace) -> Iterator[tuple[str, str]]:
 
     def run(name: str, start: str, **chosen: Any) -> str:
         recipe = config.recipe.model_dump(exclude={"name", "description"})
-        overrides = recipe | {"epochs": options.epochs, "max_seconds": None} | HEAD | chosen
+        overrides = recipe | {"epochs": options.epochs} | HEAD | chosen
         out = options.work / name
         halometry.train(
-            "regression", options.data, config.backbone, out, "default", overrides, config.seed,
-            start=start,
+            "regression", options.data, config.backbone, out, overrides=overrides,
+            seed=config.seed, init_from=start,
         )  # fmt: skip
         return str(out)
 

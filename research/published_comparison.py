@@ -128,7 +128,14 @@ def _warm(
     for backbone in backbones:
         run = out / backbone
         halometry.train(
-            experiment.task, store, backbone, run, recipe, longer, options.seed, options.device
+            experiment.task,
+            store,
+            backbone,
+            run,
+            recipe=recipe,
+            overrides=longer,
+            seed=options.seed,
+            device=options.device,
         )
     return out
 

@@ -77,7 +77,9 @@ def judge(
     """Train by one recipe, and judge on the set's test images."""
     overrides = RECIPES[recipe] | {"epochs": options.epochs}
     out = options.out / f"{backbone}_{task}_{recipe}"
-    run = halometry.train(task, store, backbone, out, recipe, overrides, options.seed)
+    run = halometry.train(
+        task, store, backbone, out, recipe=recipe, overrides=overrides, seed=options.seed
+    )
     return halometry.evaluate(run, store)
 
 

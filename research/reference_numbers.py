@@ -136,8 +136,8 @@ def training() -> dict[str, dict[str, list[float]]]:
                     store,
                     "d4net" if recipe == "default" else "test_resnet",
                     home / f"{task}-{recipe}",
-                    recipe,
-                    fixed | more,
+                    recipe=recipe,
+                    overrides=fixed | more,
                     seed=5,
                     device="cpu",
                 )

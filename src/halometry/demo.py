@@ -6,7 +6,6 @@ Beside them stand the weights that come with the package, on new images of the p
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from halometry.log import duration, logger
 from halometry.massmaps.dataset import map_mass
 from halometry.models.backbones import TIMM_NAMES
 from halometry.resources import list_weights, weights_folder
-from halometry.runs.recipe import RecipeFile, load_recipe
+from halometry.runs.recipe import load_recipe
 from halometry.runs.run import Run, load_run
 from halometry.simulation.rng import DEMO_SEED_OFFSET
 
@@ -69,7 +68,7 @@ def run_demo(
     logger.info(f"Both experiments in small, {len(names)} networks each; everything goes to {out}/")
     comparisons = []
     for i, (task, preset) in enumerate(PRESETS.items()):
-        logger.info(f"{task}, {i + 1} of {len(PRESETS)}{_time_left(recipe_file, [*PRESETS][i:])}")
+        logger.info(f"{task}, {i + 1} of {len(PRESETS)}")
         store = out / f"{task}.h5"
         if not store.exists():
             simulate(preset, count, seed=seed, out=store, device=device)
@@ -107,15 +106,6 @@ def _check_store(store: Path, count: int, seed: int) -> None:
             f"{store.parent}: holds a demonstration with --count {there[0]} --seed {there[1]};"
             " give the same to go on, or choose another --out"
         )
-
-
-def _time_left(recipe: RecipeFile, tasks: Iterable[Task]) -> str:
-    """The training time that a recipe allows for these tasks, in words; nothing if it does not."""
-    seconds = [recipe.resolve(task, name).max_seconds for task in tasks for name in NETWORKS]
-    given = [s for s in seconds if s is not None]
-    if len(given) < len(seconds):
-        return ""
-    return f": at most {duration(sum(given))} of training from here to the end"
 
 
 COUNT = 200  # images

@@ -1,15 +1,23 @@
-"""What a bug report needs, and what is wrong with this installation, with its remedy."""
+"""Diagnosis of an installation and its machine: what a bug report needs, problems and remedies."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import psutil
+import torch
+from torch import Tensor, nn
+
+from halometry.provenance import machine
+from halometry.runs.execution import Execution, pinned_threads
 
 PACKAGES = (
     "halometry",
@@ -25,117 +33,167 @@ PACKAGES = (
     "pydantic",
     "safetensors",
 )
-BUSY = 0.5  # load per core above which timings cannot be trusted
+BUSY_LOAD_PER_CORE = 0.5  # above which timings cannot be trusted
+MIN_FREE_MEMORY_BYTES = 2e9
+MIN_FREE_DISK_BYTES = 5e9
+PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
+BENCHMARK_BATCH_SIZE, BENCHMARK_PIXELS, BENCHMARK_STEPS = 16, 64, 4
 
 
 @dataclass
 class Diagnosis:
-    """What `doctor` found.
+    """Facts about an installation and its machine, and problems.
 
     Attributes:
-        facts: name and value of everything worth telling.
-        problems: what is wrong, each with what to do.
+        facts: names and values.
+        problems: each with its remedy.
     """
 
     facts: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
-def diagnose(measure: bool = True) -> Diagnosis:
-    """Look at versions, devices, memory and cache, and try the main parts.
+def diagnose(*, benchmark: bool = False) -> Diagnosis:
+    """Check versions, devices, memory and cache.
 
     Args:
-        measure: also time a small network, to say which precision would be chosen.
+        benchmark: also time the training of a small network with each precision, memory format
+            and number of threads.
     """
-    found = Diagnosis()
-    _versions(found)
-    _torchvision(found)
-    _machine(found)
-    _cache(found)
-    if measure and not found.problems:
-        _precision(found)
-    return found
+    diagnosis = Diagnosis()
+    _check_versions(diagnosis)
+    _check_torchvision(diagnosis)
+    can_benchmark = not diagnosis.problems
+    _check_machine(diagnosis)
+    _check_cache(diagnosis)
+    if benchmark and can_benchmark:
+        _benchmark(diagnosis.facts)
+    return diagnosis
 
 
-def _versions(found: Diagnosis) -> None:
+def _check_versions(diagnosis: Diagnosis) -> None:
     for name in PACKAGES:
         try:
-            found.facts[name] = version(name)
+            diagnosis.facts[name] = version(name)
         except PackageNotFoundError:
-            found.facts[name] = "missing"
-            found.problems.append(f"{name} is not installed: pip install {name}")
+            diagnosis.facts[name] = "missing"
+            diagnosis.problems.append(f"{name} is not installed: pip install {name}")
 
 
-def _torchvision(found: Diagnosis) -> None:
+def _check_torchvision(diagnosis: Diagnosis) -> None:
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError, AttributeError) as error:
-        found.problems.append(
+        diagnosis.problems.append(
             f"torchvision does not fit torch ({str(error).splitlines()[0]}): let pip choose the"
             " pair with 'pip install --force-reinstall torch torchvision'"
         )
 
 
-def _machine(found: Diagnosis) -> None:
-    import torch
-
-    from halometry.provenance import machine
-
+def _check_machine(diagnosis: Diagnosis) -> None:
     facts = machine()
-    found.facts |= {key: str(value) for key, value in facts.items() if key != "torch"}
+    diagnosis.facts |= {key: str(value) for key, value in facts.items() if key != "torch"}
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
-        found.facts["GPU"] = f"{torch.cuda.get_device_name()}, {free / 1e9:.0f} of"
-        found.facts["GPU"] += f" {total / 1e9:.0f} GB free"
+        diagnosis.facts["GPU"] = f"{torch.cuda.get_device_name()}, {free / 1e9:.0f} of"
+        diagnosis.facts["GPU"] += f" {total / 1e9:.0f} GB free"
     elif shutil.which("nvidia-smi"):
-        found.problems.append(
+        diagnosis.problems.append(
             "there is an NVIDIA driver but PyTorch cannot use the GPU: install a PyTorch build"
             " for this driver's CUDA version (see pytorch.org)"
         )
     memory = psutil.virtual_memory()
-    found.facts["memory free"] = f"{memory.available / 1e9:.1f} GB"
-    if memory.available < 2e9:
-        found.problems.append("less than 2 GB of memory is free: close other programs")
+    diagnosis.facts["memory free"] = f"{memory.available / 1e9:.1f} GB"
+    if memory.available < MIN_FREE_MEMORY_BYTES:
+        diagnosis.problems.append("less than 2 GB of memory is free: close other programs")
     if hasattr(os, "getloadavg"):
         load, cores = os.getloadavg()[0], os.cpu_count() or 1
-        if load > BUSY * cores:
-            found.problems.append(
+        if load > BUSY_LOAD_PER_CORE * cores:
+            diagnosis.problems.append(
                 f"other programs keep this machine busy (load {load:.1f} on {cores} cores):"
                 " training will be several times slower, timings mean little"
             )
 
 
-def _cache(found: Diagnosis) -> None:
+def _check_cache(diagnosis: Diagnosis) -> None:
     from halometry.datasets.cache import cache_info
 
     info = cache_info()
-    found.facts["cache"] = f"{info.path} ({info.bytes / 1e6:.1f} MB)"
+    diagnosis.facts["cache"] = f"{info.path} ({info.bytes / 1e6:.1f} MB)"
     try:
         Path(info.path).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=info.path):
             pass
     except OSError as error:
-        found.problems.append(
+        diagnosis.problems.append(
             f"the cache folder {info.path} cannot be written ({error.strerror}):"
             " set HALOMETRY_CACHE to a folder that can"
         )
         return
     free = shutil.disk_usage(info.path).free
-    found.facts["disk free"] = f"{free / 1e9:.0f} GB beside the cache"
-    if free < 5e9:
-        found.problems.append(
+    diagnosis.facts["disk free"] = f"{free / 1e9:.0f} GB beside the cache"
+    if free < MIN_FREE_DISK_BYTES:
+        diagnosis.problems.append(
             f"only {free / 1e9:.1f} GB are free beside the cache; packing 30,000 images takes"
             " about 3 GB: free some, or set HALOMETRY_CACHE elsewhere"
         )
 
 
-def _precision(found: Diagnosis) -> None:
-    import torch
-
+def _benchmark(facts: dict[str, str]) -> None:
+    """Add training speeds of ResNet18, and the options that give the fastest."""
     from halometry.models import Network
     from halometry.parallel import find_device
-    from halometry.training.hardware import choose_execution
 
-    example = torch.rand(16, 1, 64, 64)
-    way = choose_execution(lambda: Network("resnet18", 1, 3), example, find_device())
-    found.facts["runs fastest with"] = f"{way.summary()} (training ResNet18 at 64 px)"
+    images = torch.rand(BENCHMARK_BATCH_SIZE, 1, BENCHMARK_PIXELS, BENCHMARK_PIXELS)
+    executions = candidate_executions(find_device())
+    speeds = [training_speed(Network("resnet18", 1, 3), images, e) for e in executions]
+    for execution, speed in zip(executions, speeds, strict=True):
+        facts[execution.summary()] = f"{speed:.0f} images/s"
+    facts["fastest"] = recipe_options(executions[int(np.argmax(speeds))])
+
+
+def candidate_executions(device: str) -> list[Execution]:
+    """All combinations of precision, memory format and, on the CPU, number of threads."""
+    threads = torch.get_num_threads()
+    counts = sorted({1, threads // 2 or 1, threads}) if device == "cpu" else [threads]
+    return [
+        Execution(device=device, precision=precision, channels_last=channels_last, threads=count)
+        for precision in PRECISIONS
+        for channels_last in (True, False)
+        for count in counts
+    ]
+
+
+def recipe_options(execution: Execution) -> str:
+    """Options of `halometry train` that choose an execution, to copy."""
+    options = (
+        f"--set precision={execution.precision}"
+        f" --set channels_last={str(execution.channels_last).lower()}"
+    )
+    if execution.device == "cpu" and execution.threads != torch.get_num_threads():
+        return f"{options} (with OMP_NUM_THREADS={execution.threads})"
+    return options
+
+
+def training_speed(network: nn.Module, images: Tensor, execution: Execution) -> float:
+    """Measure images per second in training: the fastest of a few steps.
+
+    Args:
+        network: with initial weights; is changed.
+        images: a batch (B, C, H, W).
+        execution: to measure.
+    """
+    network = network.to(execution.device).to(memory_format=execution.memory_format).train()
+    images = images.to(execution.device, memory_format=execution.memory_format)
+    fastest = float("inf")
+    with pinned_threads(execution.threads):
+        for step in range(BENCHMARK_STEPS):
+            start = time.monotonic()
+            with execution.autocast():
+                loss = network(images).float().square().mean()
+            loss.backward()
+            if images.is_cuda:
+                torch.cuda.synchronize(images.device)
+            if step:  # the first step also allocates memory
+                fastest = min(fastest, time.monotonic() - start)
+    return len(images) / fastest

@@ -42,11 +42,12 @@ def warn(message: str) -> None:
 
 
 def silence() -> None:
-    """Switch off messages and progress in this process for good.
+    """Switch off messages, warnings and progress in this process for good.
 
     For training in several processes, of which only the first reports.
     """
     logger.setLevel(logging.ERROR)
+    warnings.simplefilter("ignore", HalometryWarning)
     _progress_enabled.set(False)
 
 
@@ -169,3 +170,50 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class ConsoleHandler(logging.Handler):
+    """Handler that prints each log message as a line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        console.print(self.format(record), markup=False)
+
+
+@contextmanager
+def printed_messages(*, quiet: bool = False, verbose: bool = False) -> Iterator[None]:
+    """Print messages and warnings of the library on standard error inside a `with` block.
+
+    Args:
+        quiet: print warnings only: no messages and no progress.
+        verbose: print debug messages too.
+    """
+    handler, previous_level = ConsoleHandler(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO)
+    try:
+        with warnings.catch_warnings(), without_progress(quiet):
+            warnings.simplefilter("always", HalometryWarning)
+            _print_our_warnings()
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(previous_level)
+
+
+def _print_our_warnings() -> None:
+    """Show a `HalometryWarning` as one line, without the place in the code that issued it."""
+    show_other_warning = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: object) -> None:
+        if issubclass(category, HalometryWarning):
+            console.print(f"warning: {message}", markup=False)
+        else:
+            show_other_warning(message, category, *place)  # type: ignore[arg-type]
+
+    warnings.showwarning = show  # type: ignore[assignment]
+
+
+def printed_level() -> int | None:
+    """Level from which `printed_messages` prints messages, or None outside of it."""
+    is_printed = any(isinstance(handler, ConsoleHandler) for handler in logger.handlers)
+    return logger.level if is_printed else None

@@ -103,7 +103,7 @@ def test_training_begins_from_a_name(shipped: Path, lenses: Path, tmp_path: Path
     def begin(seed: int, out: Path) -> Run:
         options = {"epochs": 1, "precision": "float32", "channels_last": True}
         return train("classification", lenses, "test_resnet", out, overrides=options, seed=seed,
-                     start=KINDS)  # fmt: skip
+                     init_from=KINDS)  # fmt: skip
 
     run = begin(0, tmp_path / "run")
     assert run.config.initial_weights == f"weights of the run {KINDS} on demo_classification"

@@ -47,7 +47,7 @@ def first(fixed: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def second(first: Run, lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Begun from `first`, on another set."""
     out = tmp_path_factory.mktemp("runs") / "second"
-    return train("classification", lenses, TINY, out, overrides=QUICK, start=first.path)
+    return train("classification", lenses, TINY, out, overrides=QUICK, init_from=first.path)
 
 
 def known(run: Run) -> np.ndarray:
@@ -56,7 +56,9 @@ def known(run: Run) -> np.ndarray:
 
 
 def test_a_start_may_go_on_with_the_same_split(first: Run, fixed: Path, tmp_path: Path) -> None:
-    again = train("classification", fixed, TINY, tmp_path / "b", overrides=QUICK, start=first.path)
+    again = train(
+        "classification", fixed, TINY, tmp_path / "b", overrides=QUICK, init_from=first.path
+    )
     assert [one.data for one in again.lineage()] == [first.config.data]
     assert not np.isin(evaluate(again, fixed).rows, known(first)).any()
 
@@ -64,10 +66,16 @@ def test_a_start_may_go_on_with_the_same_split(first: Run, fixed: Path, tmp_path
 def test_a_start_that_knows_calibration_images_is_refused(
     first: Run, fixed: Path, tmp_path: Path
 ) -> None:
-    words = r"has learnt from \d+ of the \d+ images that are to choose, calibrate or judge"
+    words = r"was trained on \d+ of the \d+ validation, calibration and test images of the new run"
     with pytest.raises(UsageError, match=words):  # though the test images are the same
         train(
-            "classification", fixed, TINY, tmp_path / "b", overrides=QUICK, seed=1, start=first.path
+            "classification",
+            fixed,
+            TINY,
+            tmp_path / "b",
+            overrides=QUICK,
+            seed=1,
+            init_from=first.path,
         )
 
 
@@ -80,7 +88,7 @@ def test_what_came_before_the_start_counts_too(second: Run, fixed: Path, tmp_pat
             tmp_path / "c",
             overrides=QUICK,
             seed=1,
-            start=second.path,
+            init_from=second.path,
         )
 
 

@@ -14,7 +14,7 @@ from halometry.models.backbones import D4NET_DEPTHS
 from halometry.runs.recipe import RecipeFile, list_recipes, load_recipe, parse_overrides
 from halometry.runs.run import HISTORY
 from halometry.training.configure import configure
-from halometry.training.module import Learner
+from halometry.training.module import TrainingModule
 from halometry.training.train import train
 
 
@@ -135,9 +135,9 @@ def test_schedules_rise_and_fall(
     recipe = load_recipe("default").resolve("classification", "test_resnet", overrides)
     data = open_dataset(lenses)
     config = configure(
-        "classification", data, split_dataset(data, 0), "test_resnet", recipe, 0, "cpu", None
+        "classification", data, split_dataset(data, 0), "test_resnet", recipe, seed=0, device="cpu"
     ).model_copy(update={"steps": 10})
-    learner = Learner(config.build_predictor(config.build_network()), config, batches=None)  # type: ignore[arg-type]
+    learner = TrainingModule(config.build_predictor(config.build_network()), config, batches=None)  # type: ignore[arg-type]
     optimizer = learner.configure_optimizers()
     found = []
     for _ in rates:

@@ -1,4 +1,4 @@
-"""Training in several processes: as one would, whoever is killed, and what is refused."""
+"""Training in several processes on this machine."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from multiprocessing import Pipe
+import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,130 +15,142 @@ import psutil
 import pytest
 import torch
 
+import halometry.training.hardware
 from halometry.calibration.temperature import undo_temperature
 from halometry.datasets.open import open_dataset
-from halometry.errors import DataError, HalometryError, RunError, UnavailableError, UsageError
+from halometry.errors import DataError, UnavailableError, UsageError
 from halometry.parallel import check_devices
 from halometry.runs.predict_rows import predict_rows
 from halometry.runs.run import RESUME
-from halometry.training.distributed import LostError
-from halometry.training.launch import _complain
 from halometry.training.train import train
-from helpers.processes import OPTIONS, PLAIN, assert_same, history, wait_for, words
+from helpers.processes import (
+    OPTIONS,
+    PLAIN,
+    assert_same,
+    read_history,
+    train_words,
+    training_processes,
+    wait_for,
+)
 
-SHORT_STRETCHES = """
-from halometry.training import configure as prepare
+CPU: dict[str, Any] = {"overrides": OPTIONS, "device": "cpu"}
+NO_GUARD = """
+import sys
+from halometry import train
 
-prepare.stretch_of = lambda *_: 2  # in all processes: a way back that no validation goes with
-
-if __name__ == "__main__":
-    from halometry.cli import main
-
-    main()
+train("classification", sys.argv[1], "test_convnext", sys.argv[2], device="cpu", devices=2)
 """
 
 
-def test_two_processes_end_where_one_does(alone: Path, lenses: Path, tmp_path: Path) -> None:
-    run = train(
-        "classification",
-        lenses,
-        PLAIN,
-        tmp_path / "run",
-        overrides=OPTIONS,
-        device="cpu",
-        devices=2,
-    )
+def kill_one_process_once_there_is(checkpoint: Path, *, newer_than: int = 0) -> threading.Thread:
+    """Start a thread that kills one of the training processes once a checkpoint is written."""
+    this = psutil.Process()
+
+    def kill() -> None:
+        wait_for(lambda: modification_time(checkpoint) > newer_than)
+        training_processes(this.pid)[1].kill()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
+
+
+def modification_time(path: Path) -> int:
+    """Time at which a file was written in ns, or 0 if there is none."""
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def test_killed_process_ends_training_and_one_or_two_processes_resume_it(
+    alone: Path, lenses: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    thread = kill_one_process_once_there_is(out / RESUME)
+    message = r"process 2 of 2 was killed \(signal 9\), perhaps .*; repeat the same command"
+    with pytest.raises(UnavailableError, match=message):
+        train("classification", lenses, PLAIN, out, **CPU, devices=2)
+    thread.join()
+    assert not training_processes(psutil.Process().pid)
+    shutil.copytree(out, tmp_path / "copy")
+    train("classification", lenses, PLAIN, out, **CPU, devices=2)
+    assert_same(alone, out)
+    train("classification", lenses, PLAIN, tmp_path / "copy", **CPU)
+    assert_same(alone, tmp_path / "copy")
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_run_of_one(alone: Path, lenses: Path, tmp_path: Path) -> None:
+    run = train("classification", lenses, PLAIN, tmp_path / "run", **CPU, devices=2)
     assert_same(alone, run.path)
     assert '"processes": 2' in (run.path / "metrics.json").read_text()
     assert {p.name for p in run.path.iterdir()} == {p.name for p in alone.iterdir()}
     assert len(list((run.path / "tensorboard").glob("events*"))) == 1
 
 
-def test_one_killed_ends_the_other_and_the_same_command_goes_on(
-    alone: Path, lenses: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    kill_one([sys.executable, "-m", "halometry", *words(lenses, out, "--devices=2")], out)
-    usual: dict[str, Any] = {"overrides": OPTIONS, "device": "cpu"}
-    shutil.copytree(out, tmp_path / "copy")
-    train("classification", lenses, PLAIN, out, **usual, devices=2)
-    assert_same(alone, out)
-    train("classification", lenses, PLAIN, tmp_path / "copy", **usual)
-    assert_same(alone, tmp_path / "copy")
-
-
 @pytest.mark.slow
-def test_it_goes_on_from_between_validations_too(alone: Path, lenses: Path, tmp_path: Path) -> None:
-    script, out = tmp_path / "command.py", tmp_path / "run"
-    script.write_text(SHORT_STRETCHES)
-    command = [sys.executable, str(script), *words(lenses, out, "--devices=2")]
+def test_two_processes_resume_between_validations(
+    alone: Path, lenses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(halometry.training.hardware, "MAX_STEPS_PER_CHECKPOINT", 2)
+    out = tmp_path / "run"
     for _ in range(2):
-        kill_one(command, out)
-    subprocess.run(command, check=True, capture_output=True)
+        before = modification_time(out / RESUME)
+        thread = kill_one_process_once_there_is(out / RESUME, newer_than=before)
+        with pytest.raises(UnavailableError):
+            train("classification", lenses, PLAIN, out, **CPU, devices=2)
+        thread.join()
+    train("classification", lenses, PLAIN, out, **CPU, devices=2)
     assert_same(alone, out)
-
-
-def kill_one(command: list[str], out: Path) -> None:
-    """Start a command that trains in two processes, and kill one of them."""
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    before = written(out / RESUME)
-    wait_for(lambda: written(out / RESUME) > before, process)
-    children = workers(process.pid)
-    assert len(children) == 2
-    children[1].kill()
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 1, "it was over before it could be killed"
-    last = said.splitlines()[-1]
-    assert last.startswith("error: process ")
-    assert "of 2 was killed (signal 9), perhaps for want of memory; repeat the same" in last
-    assert "Traceback" not in said
-    assert not any(child.is_running() for child in children)
-
-
-def written(path: Path) -> int:
-    """When a file was written; 0 where there is none."""
-    return path.stat().st_mtime_ns if path.exists() else 0
-
-
-def workers(parent: int) -> list[psutil.Process]:
-    """The processes that train, of one that started them."""
-    children = psutil.Process(parent).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_all_processes(lenses: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-m", "halometry", *words(lenses, out, "--devices=2", epochs=500)],
+        [sys.executable, "-m", "halometry", *train_words(lenses, out, "--devices=2", epochs=500)],
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_for((out / RESUME).exists, process)
-    children = workers(process.pid)
+    children = training_processes(process.pid)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, printed = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert said.splitlines()[-1] == "stopped; repeat the same command to go on"
+    assert printed.splitlines()[-1] == "stopped; repeat the same command to continue"
+    assert "Traceback" not in printed
     assert not any(child.is_running() for child in children)
 
 
 @pytest.mark.slow
-def test_processes_end_with_the_one_that_started_them(lenses: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_training_processes_end_with_their_parent(
+    lenses: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     command = [sys.executable, "-m", "halometry"]
-    command += words(lenses, tmp_path / "run", "--devices=2", epochs=500)
+    command += train_words(lenses, tmp_path / "run", "--devices=2", epochs=500)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     wait_for((tmp_path / "run" / RESUME).exists, process)
-    children = workers(process.pid)
-    process.kill()
+    children = training_processes(process.pid)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == -number
     _, alive = psutil.wait_procs(children, timeout=30)
     assert len(children) == 2
     assert not alive
 
 
 @pytest.mark.slow
-def test_what_goes_wrong_in_a_process_is_said_once(masses: Path, tmp_path: Path) -> None:
+def test_script_without_main_guard_gets_a_clear_error(lenses: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(NO_GUARD)
+    command = [sys.executable, str(script), str(lenses), str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 1
+    assert "UnavailableError: process" in done.stderr.splitlines()[-1]
+    assert done.stderr.splitlines()[-1].endswith('call train under: if __name__ == "__main__":')
+
+
+@pytest.mark.slow
+def test_error_in_a_process_is_raised_in_the_parent(masses: Path, tmp_path: Path) -> None:
     options = OPTIONS | {"learning_rate": 1.0, "optimizer": "sgd", "warmup": 0.0}
     options |= {"gradient_clip": None, "stretch": "none", "standardize": False}
     with pytest.raises(DataError, match=r"the training loss became .*lower the learning rate"):
@@ -148,27 +159,25 @@ def test_what_goes_wrong_in_a_process_is_said_once(masses: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_the_coefficient_of_determination_is_of_all_images(masses: Path, tmp_path: Path) -> None:
+def test_r2_is_computed_over_the_images_of_all_processes(masses: Path, tmp_path: Path) -> None:
     for name, devices in (("one", 1), ("two", 2)):
-        train("regression", masses, PLAIN, tmp_path / name, overrides=OPTIONS, device="cpu",
-              devices=devices)  # fmt: skip
+        train("regression", masses, PLAIN, tmp_path / name, **CPU, devices=devices)
     assert_same(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.slow
-def test_batch_normalization_is_judged_as_it_is_kept(lenses: Path, tmp_path: Path) -> None:
+def test_validation_uses_the_batch_statistics_that_are_saved(lenses: Path, tmp_path: Path) -> None:
     options = OPTIONS | {"tta": False}
     run = train("classification", lenses, "test_resnet", tmp_path / "run", overrides=options,
                 device="cpu", devices=2)  # fmt: skip
     data, rows = open_dataset(lenses), run.split().validation
-    answers = undo_temperature(
-        predict_rows(run, data, rows, point=True), run.config.temperature, run.config.bias
-    )
-    loss = -np.log(answers[np.arange(len(rows)), data.labels[rows]]).mean()
-    assert np.isclose(loss, history(run.path)[:, 3].min(), rtol=1e-4)
+    outputs = predict_rows(run, data, rows, point=True)
+    outputs = undo_temperature(outputs, run.config.temperature, run.config.bias)
+    loss = -np.log(outputs[np.arange(len(rows)), data.labels[rows]]).mean()
+    assert np.isclose(loss, read_history(run.path)[:, 3].min(), rtol=1e-4)
 
 
-def test_a_run_goes_on_with_more_devices_of_its_kind_only(
+def test_run_of_another_device_is_not_resumed_by_two_processes(
     alone: Path, lenses: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(alone, tmp_path / "run")
@@ -176,8 +185,7 @@ def test_a_run_goes_on_with_more_devices_of_its_kind_only(
     config = (tmp_path / "run" / "config.yaml").read_text()
     (tmp_path / "run" / "config.yaml").write_text(config.replace("device: cpu", "device: cuda:1"))
     with pytest.raises(UsageError, match="was begun on cuda:1, not on cpu; go on with --device"):
-        train("classification", lenses, PLAIN, tmp_path / "run", overrides=OPTIONS, device="cpu",
-              devices=2)  # fmt: skip
+        train("classification", lenses, PLAIN, tmp_path / "run", **CPU, devices=2)
 
 
 @pytest.mark.parametrize(
@@ -190,16 +198,15 @@ def test_a_run_goes_on_with_more_devices_of_its_kind_only(
         ({"devices": 10}, "10 processes cannot share the 6 images of the validation set"),
     ],
 )
-def test_what_cannot_be_shared_is_refused(
+def test_wrong_number_of_processes_is_refused(
     lenses: Path, tmp_path: Path, options: dict[str, int], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        train("classification", lenses, PLAIN, tmp_path / "run", overrides=OPTIONS, device="cpu",
-              **options)  # fmt: skip
+        train("classification", lenses, PLAIN, tmp_path / "run", **CPU, **options)
     assert not (tmp_path / "run").exists()
 
 
-def test_more_devices_than_there_are_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_devices_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert check_devices("cuda", 2) == "cuda"
     with pytest.raises(UsageError, match="--devices 3: this machine has 2 GPUs; use --devices 2"):
@@ -207,29 +214,3 @@ def test_more_devices_than_there_are_is_refused(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UsageError, match="--device cuda:1: is one GPU; use --device cuda"):
         check_devices("cuda:1", 2)
     assert check_devices("cuda:1", 1) == "cuda:1"
-
-
-@pytest.mark.parametrize(
-    ("codes", "said", "error", "message"),
-    [
-        ((1, 1), (LostError("lost"), RunError("bad")), RunError, "bad"),
-        ((1, -9), (LostError("lost"), None), UnavailableError, "process 2 of 2 was killed"),
-        ((1, 1), (LostError("lost"), "Traceback ..."), RuntimeError, "2 of 2 failed:\nTraceback"),
-        ((1, None), (LostError("lost"), None), LostError, "lost"),
-        ((1, None), (None, None), UnavailableError, "before it could train; in a script"),
-    ],
-)
-def test_the_cause_is_told_rather_than_what_follows(
-    codes: tuple[int | None, ...],
-    said: tuple[HalometryError | str | None, ...],
-    error: type[Exception],
-    message: str,
-) -> None:
-    lines = []
-    for one in said:
-        here, there = Pipe()
-        if one is not None:
-            there.send(one)
-        lines.append(here)
-    with pytest.raises(error, match=message):
-        _complain([SimpleNamespace(exitcode=code) for code in codes], lines)

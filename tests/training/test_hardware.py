@@ -1,4 +1,4 @@
-"""How a network is run: measured among what may be chosen."""
+"""Execution and checkpoint interval of a run, as they follow from the machine and the recipe."""
 
 from __future__ import annotations
 
@@ -9,74 +9,108 @@ import pytest
 import torch
 
 from halometry.errors import UsageError
+from halometry.models import Network
 from halometry.parallel import find_device
 from halometry.runs.execution import Execution, pinned_threads
-from halometry.training import hardware as execution
-from halometry.training import trainer as fit
-from halometry.training.distributed import Group
-from halometry.training.hardware import choose_execution
+from halometry.runs.recipe import Recipe
+from halometry.training import hardware, trainer
+from halometry.training.distributed import DistributedContext
+from halometry.training.hardware import (
+    ForwardCost,
+    choose_execution,
+    measure_forward_cost,
+    steps_per_checkpoint,
+)
+
+CONVOLUTIONAL = ForwardCost(macs=100, convolution_macs=99)
+TRANSFORMER = ForwardCost(macs=100, convolution_macs=1)
 
 
-def build() -> torch.nn.Module:
-    return torch.nn.Conv2d(1, 4, 3)
+@pytest.mark.parametrize("is_native", [True, False])
+def test_automatic_precision_follows_from_the_machine(
+    monkeypatch: pytest.MonkeyPatch, is_native: bool
+) -> None:
+    monkeypatch.setattr(hardware, "has_native_bfloat16", lambda device: is_native)
+    automatic = choose_execution(CONVOLUTIONAL, Recipe(), "cpu")
+    assert automatic.precision == ("bfloat16" if is_native else "float32")
+    for precision in ("float32", "bfloat16"):
+        chosen = choose_execution(CONVOLUTIONAL, Recipe(precision=precision), "cpu")
+        assert chosen.precision == precision
 
 
-def test_the_measured_execution_is_one_of_those_asked_for() -> None:
-    way = choose_execution(build, torch.rand(4, 1, 32, 32), precision="float32")
-    assert way.precision == "float32"
-    assert (way.images_per_second or 0) > 0
-    assert "float32" in way.summary()
+@pytest.mark.parametrize(
+    ("avx512", "amx", "expected"),
+    [(False, False, False), (True, False, True), (False, True, True)],
+)
+def test_bfloat16_is_native_with_avx512_or_amx(
+    monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool, expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert hardware.has_native_bfloat16("cpu") is expected
+
+
+def test_bfloat16_of_a_gpu_is_asked_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: True)
+    assert hardware.has_native_bfloat16("cuda:1")
+
+
+def test_automatic_memory_format_is_channels_last_for_convolutions() -> None:
+    assert choose_execution(CONVOLUTIONAL, Recipe(), "cpu").channels_last
+    assert not choose_execution(TRANSFORMER, Recipe(), "cpu").channels_last
+    assert choose_execution(TRANSFORMER, Recipe(channels_last=True), "cpu").channels_last
+    assert not choose_execution(CONVOLUTIONAL, Recipe(channels_last=False), "cpu").channels_last
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "mobilenetv3_small", "d4net"])
+def test_forward_cost_of_convolutional_networks_is_in_convolutions(backbone: str) -> None:
+    cost = measure_forward_cost(Network(backbone, 1, 3), torch.rand(1, 1, 48, 48))
+    assert cost.macs / 2 < cost.convolution_macs <= cost.macs
+
+
+def test_forward_cost_of_transformers_is_not_in_convolutions() -> None:
+    cost = measure_forward_cost(Network("test_vit", 1, 3), torch.rand(1, 1, 160, 160))
+    assert cost.convolution_macs < cost.macs / 2
+
+
+def test_forward_cost_counts_multiply_accumulates() -> None:
+    convolution = torch.nn.Conv2d(2, 3, 5, padding="same")
+    cost = measure_forward_cost(convolution, torch.rand(1, 2, 8, 8))
+    assert cost == ForwardCost(2 * 3 * 25 * 64, 2 * 3 * 25 * 64)
+
+
+def test_execution_does_not_depend_on_the_moment() -> None:
+    first, second = (choose_execution(CONVOLUTIONAL, Recipe(), "cpu") for _ in range(2))
+    assert first == second
+    assert first.threads == torch.get_num_threads()
+
+
+def test_checkpoint_interval_follows_from_the_cost_of_a_step() -> None:
+    resnet18_at_150_px = ForwardCost(macs=839_266_368, convolution_macs=839_266_368)
+    assert steps_per_checkpoint(resnet18_at_150_px, 64) == 80  # of 43 images/s: two minutes
+    assert steps_per_checkpoint(resnet18_at_150_px, 32) == 161
+    assert steps_per_checkpoint(ForwardCost(10**13, 0), 64) == 1
+    assert steps_per_checkpoint(ForwardCost(10**6, 0), 16) == 1000
+    assert steps_per_checkpoint(ForwardCost(0, 0), 16) == 1000
+
+
+def test_unusable_device_is_refused() -> None:
     assert find_device("cpu") == "cpu"
     with pytest.raises(UsageError, match="device 'meta' is not usable here"):
         find_device("meta")
 
 
-@pytest.mark.parametrize("fast", [("bfloat16", False, 4), ("float32", True, 2)])
-def test_the_fastest_is_taken_of_precision_layout_and_threads(
-    monkeypatch: pytest.MonkeyPatch, fast: tuple[str, bool, int]
-) -> None:
-    precision, channels_last, threads = fast
-
-    def rate(_: object, __: object, way: Execution) -> float:
-        """So much faster for each of the three that is right."""
-        right = (way.precision == precision, way.channels_last == channels_last)
-        return 100 * 1.5 ** sum((*right, way.threads == threads))
-
-    monkeypatch.setattr(execution, "_training_rate", rate)
-    with pinned_threads(4):
-        way = choose_execution(build, torch.rand(1, 1, 8, 8))
-    assert (way.precision, way.channels_last, way.threads) == fast
-
-
-def test_a_little_faster_is_not_worth_another_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    def rate(_: object, __: object, way: Execution) -> float:
-        return 110 if way.precision == "bfloat16" else 100
-
-    monkeypatch.setattr(execution, "_training_rate", rate)
-    assert choose_execution(build, torch.rand(1, 1, 8, 8)).precision == "float32"
-
-
-def test_a_busy_moment_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = iter([20.0, *[100.0] * 9])  # others are at work while the first way is timed
-
-    monkeypatch.setattr(execution, "_training_rate", lambda *_: next(rates))
-    with pinned_threads(2):
-        way = choose_execution(build, torch.rand(1, 1, 8, 8))
-    assert (way.precision, way.channels_last, way.threads) == ("float32", True, 2)
-    assert way.images_per_second == 100
-
-
-def test_threads_come_back() -> None:
+def test_pinned_threads_are_restored() -> None:
     before = torch.get_num_threads()
     with pinned_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 
 
-def test_a_run_takes_no_more_threads_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_uses_no_more_threads_than_the_process_has(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    monkeypatch.setattr(fit, "_fit", lambda *_: seen.append(torch.get_num_threads()))
-    job: Any = SimpleNamespace(config=SimpleNamespace(execution=Execution(threads=64)))
+    monkeypatch.setattr(trainer, "_fit", lambda *_: seen.append(torch.get_num_threads()))
+    spec: Any = SimpleNamespace(config=SimpleNamespace(execution=Execution(threads=64)))
     with pinned_threads(1):
-        fit.fit(job, Group())
+        trainer.fit(spec, DistributedContext())
     assert seen == [1]

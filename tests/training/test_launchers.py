@@ -1,4 +1,4 @@
-"""Processes that torchrun and SLURM start: found, as good as one, and ended together."""
+"""Training in processes that torchrun or SLURM started."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 from halometry.compare.compare import compare_networks
 from halometry.errors import UsageError
 from halometry.runs.run import RESUME
-from halometry.training.distributed import find_group
-from helpers.processes import PLAIN, assert_same, wait_for, words
+from halometry.training.distributed import find_context
+from helpers.processes import PLAIN, assert_same, train_words, wait_for
 
 
 @pytest.mark.slow
-def test_torchrun_starts_the_processes_as_well(alone: Path, lenses: Path, tmp_path: Path) -> None:
+def test_torchrun_gives_the_run_of_one_process(alone: Path, lenses: Path, tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*torchrun, "-m", "halometry", *words(lenses, tmp_path / "run", "--devices=2")]
+    command = [*torchrun, "-m", "halometry", *train_words(lenses, tmp_path / "run", "--devices=2")]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout.count("run ->") == 1
     assert done.stderr.count("from random weights") == 1
@@ -33,52 +33,55 @@ def test_torchrun_starts_the_processes_as_well(alone: Path, lenses: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_torchrun_starts_anew_where_one_was_killed(
-    alone: Path, lenses: Path, tmp_path: Path
-) -> None:
+def test_torchrun_restarts_killed_processes(alone: Path, lenses: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*torchrun, "--max-restarts=1", "-m", "halometry", *words(lenses, out, "--devices=2")]
+    command = [
+        *torchrun,
+        "--max-restarts=1",
+        "-m",
+        "halometry",
+        *train_words(lenses, out, "--devices=2"),
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     wait_for((out / RESUME).exists, process)
-    trained_by = psutil.Process(process.pid).children()
-    trained_by[0].kill()
-    _, said = process.communicate(timeout=250)
+    psutil.Process(process.pid).children()[0].kill()
+    _, printed = process.communicate(timeout=250)
     assert process.returncode == 0
-    assert said.count("from random weights") == 2
+    assert printed.count("from random weights") == 2
     assert_same(alone, out)
 
 
 @pytest.mark.slow
-def test_slurm_starts_the_processes_as_well(alone: Path, lenses: Path, tmp_path: Path) -> None:
-    processes = slurm(words(lenses, tmp_path / "run", "--nodes=2"))
-    said = [process.communicate(timeout=250)[1] for process in processes]
+def test_slurm_gives_the_run_of_one_process(alone: Path, lenses: Path, tmp_path: Path) -> None:
+    processes = slurm(train_words(lenses, tmp_path / "run", "--nodes=2"))
+    printed = [process.communicate(timeout=250)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    assert "from random weights" in said[0]
-    assert said[1] == ""
+    assert "from random weights" in printed[0]
+    assert printed[1] == ""
     assert_same(alone, tmp_path / "run")
 
 
 @pytest.mark.slow
-def test_one_killed_by_whom_slurm_is_told_ends_the_other(lenses: Path, tmp_path: Path) -> None:
-    processes = slurm(words(lenses, tmp_path / "run", "--nodes=2", epochs=500))
+def test_killed_slurm_process_ends_the_other(lenses: Path, tmp_path: Path) -> None:
+    processes = slurm(train_words(lenses, tmp_path / "run", "--nodes=2", epochs=500))
     wait_for((tmp_path / "run" / RESUME).exists, processes[0])
     processes[1].kill()
-    _, said = processes[0].communicate(timeout=30)
+    _, printed = processes[0].communicate(timeout=30)
     processes[1].communicate()
     assert processes[0].returncode == 1
-    assert "another of the 2 processes has ended or does not answer" in said.splitlines()[-1]
-    assert "Traceback" not in said
+    assert "another of the 2 processes has ended or does not answer" in printed.splitlines()[-1]
+    assert "Traceback" not in printed
 
 
 def slurm(words: list[str]) -> list[subprocess.Popen[str]]:
-    """Two processes as SLURM starts them on two nodes."""
+    """Start two processes as SLURM does on two nodes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    told = {"SLURM_STEP_NUM_TASKS": 2, "SLURM_NTASKS": 2, "SLURM_NTASKS_PER_NODE": 1}
-    told |= {"SLURM_NNODES": 2, "SLURM_JOB_ID": 1, "SLURM_LOCALID": 0, "MASTER_PORT": port}
-    usual = os.environ | {key: str(value) for key, value in told.items()}
+    variables = {"SLURM_STEP_NUM_TASKS": 2, "SLURM_NTASKS": 2, "SLURM_NTASKS_PER_NODE": 1}
+    variables |= {"SLURM_NNODES": 2, "SLURM_JOB_ID": 1, "SLURM_LOCALID": 0, "MASTER_PORT": port}
+    usual = os.environ | {key: str(value) for key, value in variables.items()}
     usual["SLURM_NODELIST"] = "localhost"
     return [
         subprocess.Popen(
@@ -92,34 +95,36 @@ def slurm(words: list[str]) -> list[subprocess.Popen[str]]:
     ]
 
 
-def test_compare_is_not_started_by_torchrun(
+def test_compare_refuses_torchrun(
     lenses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = {"TORCHELASTIC_RUN_ID": "a", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
-    for key, value in told.items():
+    variables = {"TORCHELASTIC_RUN_ID": "a", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+    for key, value in variables.items():
         monkeypatch.setenv(key, value)
     with pytest.raises(UsageError, match="compare: starts its processes itself"):
         compare_networks("classification", lenses, [PLAIN], tmp_path, devices=2)
 
 
-def test_who_started_the_processes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert find_group(4, 1).processes == 1  # nobody yet
-    told = {"TORCHELASTIC_RUN_ID": "a", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
+def test_context_follows_from_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_context(4, 1).processes == 1  # nobody yet
+    variables = {"TORCHELASTIC_RUN_ID": "a", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
     with monkeypatch.context() as torchrun:
-        for key, value in told.items():
+        for key, value in variables.items():
             torchrun.setenv(key, value)
-        group = find_group(2, 2)
-        assert (group.rank, group.local_rank, group.processes) == (3, 1, 4)
-        assert not group.is_first
+        context = find_context(2, 2)
+        assert (context.rank, context.local_rank, context.processes) == (3, 1, 4)
+        assert not context.is_first
         with pytest.raises(UsageError, match="torchrun started 4 processes, but --devices 1 --no"):
-            find_group(1, 1)
-    told = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4", "SLURM_PROCID": "2"}
-    told |= {"SLURM_LOCALID": "0", "SLURM_JOB_NAME": "lenses"}
+            find_context(1, 1)
+    variables = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4", "SLURM_PROCID": "2"}
+    variables |= {"SLURM_LOCALID": "0", "SLURM_JOB_NAME": "lenses"}
     with monkeypatch.context() as srun:
-        for key, value in told.items():
+        for key, value in variables.items():
             srun.setenv(key, value)
-        with pytest.raises(UsageError, match="srun: say how many processes .* --ntasks-per-node"):
-            find_group(2, 2)
+        with pytest.raises(
+            UsageError, match="srun: give the number of processes .* --ntasks-per-node"
+        ):
+            find_context(2, 2)
         srun.setenv("SLURM_NTASKS_PER_NODE", "2")
-        group = find_group(2, 2)
-        assert (group.rank, group.local_rank, group.processes) == (2, 0, 4)
+        context = find_context(2, 2)
+        assert (context.rank, context.local_rank, context.processes) == (2, 0, 4)

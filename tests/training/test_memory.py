@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from halometry.training import memory
-from halometry.training.memory import freed_memory_kept
+from halometry.training.memory import keep_freed_memory
 
 MEGABYTES = 128
 
@@ -23,7 +23,7 @@ def pages_fetched(megabytes: int = MEGABYTES) -> int:
 
 
 def test_a_freed_block_is_used_again_within_and_given_back_after() -> None:
-    with freed_memory_kept() as kept:
+    with keep_freed_memory() as kept:
         if not kept:
             pytest.skip("the C library is not glibc")
         pages_fetched(MEGABYTES + 1)
@@ -37,5 +37,5 @@ def test_a_freed_block_is_used_again_within_and_given_back_after() -> None:
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert memory._glibc() is None
-    with freed_memory_kept() as kept:
+    with keep_freed_memory() as kept:
         assert not kept

@@ -164,7 +164,7 @@ def test_a_flow_begins_from_a_plain_run_with_a_new_head(
     plain: Run, masses: Path, tmp_path: Path
 ) -> None:
     run = train(
-        "regression", masses, NETWORK, tmp_path / "run", start=plain.path,
+        "regression", masses, NETWORK, tmp_path / "run", init_from=plain.path,
         overrides=QUICK | {"posterior": "flow", "freeze_backbone": True},
     )  # fmt: skip
     assert (
@@ -186,7 +186,7 @@ def test_without_freezing_the_backbone_goes_on_learning(
     plain: Run, masses: Path, tmp_path: Path
 ) -> None:
     run = train(
-        "regression", masses, NETWORK, tmp_path / "run", start=plain.path,
+        "regression", masses, NETWORK, tmp_path / "run", init_from=plain.path,
         overrides=QUICK | {"posterior": "gaussian"},
     )  # fmt: skip
     before, after = load_file(plain.path / WEIGHTS), load_file(run.path / WEIGHTS)

@@ -1,14 +1,12 @@
-"""Training that is stopped: killed, and by Ctrl-C."""
+"""Training that is killed or interrupted, and resumed."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,88 +15,104 @@ import numpy as np
 import pytest
 
 from halometry.errors import RunError
+from halometry.runs.execution import pinned_threads
 from halometry.runs.run import RESUME, WEIGHTS, load_run
+from halometry.training import hardware
 from halometry.training.callbacks import improves
+from halometry.training.train import train
 from halometry.training.trainer import interruptible
+from helpers.processes import read_history, wait_for
 
-SMALL = "mobilenetv3_small"
-
-SCRIPT = """
+BACKBONE = "test_resnet"
+OPTIONS: dict[str, Any] = {
+    "epochs": 12,
+    "precision": "float32",
+    "channels_last": True,
+    "batch_size": 16,
+}
+STEPS_PER_CHECKPOINT = 3
+SCRIPT = f"""
 import json, sys, torch
 torch.set_num_threads(1)
-from halometry.training import configure as prepare
+from halometry.training import hardware
 from halometry.training.train import train
-prepare.stretch_of = lambda *_: 3
-options = {"epochs": 12, "precision": "float32", "channels_last": True, "batch_size": 16}
-options |= json.loads(sys.argv[3])
-train("classification", sys.argv[1], "mobilenetv3_small", sys.argv[2], overrides=options)
+hardware.MAX_STEPS_PER_CHECKPOINT = {STEPS_PER_CHECKPOINT}
+train("classification", sys.argv[1], "{BACKBONE}", sys.argv[2], overrides=json.loads(sys.argv[3]))
 """
+PLATEAU = {"schedule": "plateau", "plateau_patience": 0, "early_stopping_patience": 10}
+UNEVEN = {"batch_size": 9, "epochs": 8}  # 8 steps an epoch: three intervals between validations
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "kill_after"),
     [
-        {},  # 5 steps an epoch: stretches of 2 and 3
-        {"schedule": "plateau", "plateau_patience": 0, "early_stopping_patience": 10},
-        {"batch_size": 9, "epochs": 10},  # 8 steps: three stretches between validations
+        pytest.param(PLATEAU | UNEVEN, [3], id="plateau, uneven intervals"),
+        pytest.param({}, [3, 6], id="cosine", marks=pytest.mark.slow),
+        pytest.param(PLATEAU, [3, 6], id="plateau", marks=pytest.mark.slow),
+        pytest.param(UNEVEN, [2, 5], id="uneven intervals", marks=pytest.mark.slow),
     ],
-    ids=["cosine", "plateau", "uneven"],
 )
-def test_killed_at_any_moment_it_ends_with_the_same_weights(
-    lenses: Path, tmp_path: Path, options: dict[str, Any]
+def test_run_killed_at_any_moment_ends_with_the_same_weights(
+    lenses: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    kill_after: list[int],
 ) -> None:
-    def start(out: Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", SCRIPT, str(lenses), str(out), json.dumps(options)]
-        quiet = subprocess.DEVNULL
-        return subprocess.Popen(command, stdout=quiet, stderr=quiet)
+    monkeypatch.setattr(hardware, "MAX_STEPS_PER_CHECKPOINT", STEPS_PER_CHECKPOINT)
+    overrides = OPTIONS | options
 
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert start(whole).wait() == 0
-    for stop_after in (3, 6):
-        process = start(cut)
-        deadline = time.monotonic() + 120
-        history = cut / "history.csv"
-        while process.poll() is None and time.monotonic() < deadline:
-            if history.exists() and len(history.read_text().splitlines()) > stop_after:
-                os.kill(process.pid, signal.SIGKILL)
-            time.sleep(0.005)
-        process.wait()
-        assert (cut / RESUME).exists(), "it was over before it could be killed"
+    def train_here(out: Path) -> None:
+        with pinned_threads(1):
+            train("classification", lenses, BACKBONE, out, overrides=overrides)
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_here(whole)
+    for validations in kill_after:
+        kill_after_validations(lenses, killed, overrides, validations)
         with pytest.raises(RunError, match="training has not finished; repeat its 'train'"):
-            load_run(cut)
-    assert start(cut).wait() == 0
-    assert (whole / WEIGHTS).read_bytes() == (cut / WEIGHTS).read_bytes()
-    columns = [0, 1, 3, 4, 5, 6]  # all but the seconds
-    histories = [
-        np.loadtxt(p / "history.csv", delimiter=",", skiprows=1)[:, columns] for p in (whole, cut)
-    ]
-    np.testing.assert_array_equal(*histories)
+            load_run(killed)
+    train_here(killed)
+    assert (whole / WEIGHTS).read_bytes() == (killed / WEIGHTS).read_bytes()
+    np.testing.assert_array_equal(read_history(whole), read_history(killed))
 
 
-def test_ctrl_c_ends_training_and_leaves_a_run_to_go_on_with(lenses: Path, tmp_path: Path) -> None:
-    words = ["train", "--task", "classification", "--data", lenses, "--backbone", SMALL]
+def kill_after_validations(
+    data: Path, out: Path, overrides: dict[str, Any], validations: int
+) -> None:
+    """Train in another process, and kill it when its history has so many rows."""
+    command = [sys.executable, "-c", SCRIPT, str(data), str(out), json.dumps(overrides)]
+    history = out / "history.csv"
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, text=True)
+    wait_for(
+        lambda: history.exists() and len(history.read_text().splitlines()) > validations, process
+    )
+    process.kill()
+    process.wait()
+    assert (out / RESUME).exists(), "it ended before it could be killed"
+
+
+def test_ctrl_c_ends_training_and_leaves_a_checkpoint(lenses: Path, tmp_path: Path) -> None:
+    words = ["train", "--task", "classification", "--data", lenses, "--backbone", BACKBONE]
     words += ["--out", tmp_path / "run", "--epochs", 500, "--set", "precision=float32"]
     command = [sys.executable, "-m", "halometry", *map(str, words)]
     process = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # a background job's is not
+        # A background job of a shell ignores the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / RESUME).exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for((tmp_path / "run" / RESUME).exists, process)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert said.splitlines()[-1] == "stopped; repeat the same command to go on"
-    assert "Traceback" not in said
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130, printed
+    assert printed.splitlines()[-1] == "stopped; repeat the same command to continue"
+    assert "Traceback" not in printed
     assert (tmp_path / "run" / RESUME).exists()
 
 
-def test_what_ctrl_c_breaks_is_still_ctrl_c() -> None:
+def test_errors_of_interrupted_code_become_keyboard_interrupts() -> None:
     trainer: Any = SimpleNamespace(interrupted=False)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -108,13 +122,13 @@ def test_what_ctrl_c_breaks_is_still_ctrl_c() -> None:
             except KeyboardInterrupt as error:
                 raise RuntimeError("half a file") from error
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        with pytest.raises(RuntimeError, match="by itself"), interruptible(trainer):
-            raise RuntimeError("by itself")
+        with pytest.raises(RuntimeError, match="of its own"), interruptible(trainer):
+            raise RuntimeError("of its own")
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def test_the_first_number_is_better_than_none() -> None:
+def test_first_finite_value_is_an_improvement() -> None:
     assert improves(0.1, math.nan)
     assert improves(-3.0, -math.inf)
     assert improves(0.2, 0.1)

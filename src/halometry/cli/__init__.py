@@ -13,8 +13,8 @@ from importlib import import_module
 from rich.console import Console
 
 from halometry.cli.app import GLOBAL_OPTIONS, app
-from halometry.cli.messages import printed_messages
 from halometry.errors import HalometryError
+from halometry.log import printed_messages
 
 __all__ = ["app", "main"]
 

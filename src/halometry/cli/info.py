@@ -125,7 +125,7 @@ def doctor(
     """Print versions and the state of this machine, and what is wrong with the installation."""
     from halometry.doctor import diagnose
 
-    diagnosis = diagnose(benchmark)
+    diagnosis = diagnose(benchmark=benchmark)
     table = new_table("item", "value")
     for key, value in diagnosis.facts.items():
         table.add_row(key, escape(value))

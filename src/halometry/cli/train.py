@@ -70,7 +70,7 @@ def train(
         overrides=_overrides(task, target, epochs, pretrained, set_),
         seed=seed,
         device=device,
-        start=init_from,
+        init_from=init_from,
         overwrite=overwrite,
         devices=devices,
         nodes=nodes,

@@ -36,9 +36,9 @@ from halometry.parallel import find_device
 from halometry.provenance import command, machine, versions
 from halometry.runs.recipe import RecipeFile, load_recipe
 from halometry.runs.run import HISTORY, WEIGHTS, Run
-from halometry.training.distributed import find_group
+from halometry.training.distributed import find_context
 from halometry.training.train import train
-from halometry.training.warm_start import load_start
+from halometry.training.warm_start import load_initial_run
 
 SPEED_SECONDS = 3.0  # spent on timing each network
 WORST = 8  # examples shown of what the networks got most wrong
@@ -100,7 +100,7 @@ def compare_networks(
         HalometryError: as `train` and `evaluate`.
     """
     out = Path(out)
-    if find_group(devices, 1).processes > 1:
+    if find_context(devices, 1).processes > 1:
         raise UsageError("compare: starts its processes itself; use it without torchrun or srun")
     if len(set(backbones)) < len(backbones) or not backbones:
         raise UsageError("--backbones: give one or more names, each once, separated by commas")
@@ -109,7 +109,7 @@ def compare_networks(
         timm_name(name)
         resolved = recipe_file.resolve(task, name, overrides)
         if init_from and not (out / "runs" / name).exists():
-            load_start(Path(init_from) / name, task, name, out / "runs" / name)
+            load_initial_run(Path(init_from) / name, task, name, out / "runs" / name)
         if resolved.pretrained and not init_from:
             check_pretrained(name)
     labeled = data if isinstance(data, LabeledImages) else open_dataset(data, task=task)
@@ -121,11 +121,11 @@ def compare_networks(
             labeled,
             name,
             out / "runs" / name,
-            recipe_file,
-            overrides,
-            seed,
-            device,
-            start=Path(init_from) / name if init_from else None,
+            recipe=recipe_file,
+            overrides=overrides,
+            seed=seed,
+            device=device,
+            init_from=Path(init_from) / name if init_from else None,
             devices=devices,
         )
         evaluations.append(evaluate(run, labeled, out / "evaluations" / name, device))

@@ -104,28 +104,16 @@ class RunConfig(StrictModel):
     @property
     def n_outputs(self) -> int:
         """Number of outputs of the network."""
-        if self.grid is not None:
-            return DENSITIES[self.recipe.posterior].parameters
-        return len(self.class_names) if self.class_names else 1
+        return count_outputs(self.recipe, self.class_names)
 
     def build_network(self, pretrained: bool = False) -> Network:
         """Return the network of this run with initial weights."""
-        recipe = self.recipe
-        density = DENSITIES.get(recipe.posterior)
-        hidden, activation = recipe.head_hidden, recipe.head_activation
-        if density is not None and not hidden:
-            hidden, activation = density.hidden, "relu"
-        return Network(
+        return build_network(
             self.backbone,
+            self.recipe,
             channels=self.preprocessing.channels,
-            outputs=self.n_outputs,
-            hidden=hidden,
-            activation=activation,
-            dropout=recipe.head_dropout,
+            n_outputs=self.n_outputs,
             pretrained=pretrained,
-            stem_init=recipe.stem_init,
-            zero_init_residual=recipe.zero_init_residual,
-            freeze_backbone=recipe.freeze_backbone,
         )
 
     def build_predictor(self, network: nn.Module) -> Predictor:
@@ -163,3 +151,40 @@ class RunConfig(StrictModel):
         if self.preprocessing.size is None and tuple(shape[1:]) != (height, width):
             return f"is {shape[2]} x {shape[1]} pixels, the run was trained on {width} x {height}"
         return None
+
+
+def count_outputs(recipe: Recipe, class_names: tuple[str, ...] | None) -> int:
+    """Number of outputs of a network: classes, parameters of a density, or one mass."""
+    if recipe.posterior != "none":
+        return DENSITIES[recipe.posterior].parameters
+    return len(class_names) if class_names else 1
+
+
+def build_network(
+    backbone: str, recipe: Recipe, *, channels: int, n_outputs: int, pretrained: bool = False
+) -> Network:
+    """Return a network with initial weights, as a recipe describes it.
+
+    Args:
+        backbone: name of the backbone.
+        recipe: recipe for this backbone.
+        channels: channels of the input.
+        n_outputs: number of outputs, see `count_outputs`.
+        pretrained: whether the initial weights are those of ImageNet.
+    """
+    density = DENSITIES.get(recipe.posterior)
+    hidden, activation = recipe.head_hidden, recipe.head_activation
+    if density is not None and not hidden:
+        hidden, activation = density.hidden, "relu"
+    return Network(
+        backbone,
+        channels=channels,
+        outputs=n_outputs,
+        hidden=hidden,
+        activation=activation,
+        dropout=recipe.head_dropout,
+        pretrained=pretrained,
+        stem_init=recipe.stem_init,
+        zero_init_residual=recipe.zero_init_residual,
+        freeze_backbone=recipe.freeze_backbone,
+    )

@@ -57,14 +57,13 @@ class Recipe(StrictModel):
         gradient_clip: largest norm of the gradient; None leaves it alone.
         batch_size: images a step.
         epochs: passes over the training images, at most.
-        max_seconds: reduces the number of steps at the start, by the measured speed, so that
-            training takes about this long.
         val_checks_per_epoch: how often the validation set is looked at.
         monitor: the best checkpoint has the lowest validation loss, or the best validation
             metric (AUC or R²).
         early_stopping_patience: validations without a better validation loss before training ends.
-        precision: `auto` chooses by a short measurement.
-        channels_last: memory format; None chooses by a short measurement.
+        precision: of matrix products and convolutions; `auto` is bfloat16 where the device
+            computes it natively, else float32.
+        channels_last: memory format; None is true for convolutional networks.
     """
 
     name: str = "recipe"
@@ -104,7 +103,6 @@ class Recipe(StrictModel):
     gradient_clip: float | None = Field(default=None, gt=0)
     batch_size: int = Field(default=64, ge=1)
     epochs: int = Field(default=20, ge=1)
-    max_seconds: float | None = Field(default=None, gt=0)
     val_checks_per_epoch: int = Field(default=1, ge=1)
     monitor: Literal["val_loss", "val_metric"] = "val_loss"
     early_stopping_patience: int | None = Field(default=None, ge=1)

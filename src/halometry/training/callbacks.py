@@ -1,4 +1,4 @@
-"""What watches a training run: the best weights, the history, the way back, the progress."""
+"""Lightning callbacks: best checkpoint and history, buffers, early stopping, progress bar."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
-from torch import distributed
+from torch import Tensor, distributed
 
 from halometry.errors import DataError
 from halometry.io import atomic_write, write_table
 from halometry.log import Tracker
 from halometry.runs.run import HISTORY, RESUME, WEIGHTS, write_weights
-from halometry.training.module import Learner
+from halometry.training.module import TrainingModule
+
+STEPS_BETWEEN_LOSSES = 10  # that the progress bar shows; each makes a GPU wait
 
 
-class Keeper(L.Callback):
-    """Write the best weights, the history and what is needed to go on.
+class BestCheckpoint(L.Callback):
+    """Writes the best weights, the history, and the checkpoint from which a run resumes.
 
     Args:
         path: the run folder.
@@ -32,15 +34,15 @@ class Keeper(L.Callback):
         self.best: dict[str, float] | None = None
         self._seconds_before = 0.0
         self._begin = time.monotonic()
-        self._losses: list[torch.Tensor] = []
+        self._losses: list[Tensor] = []
 
     @property
     def seconds(self) -> float:
-        """Time spent in training, earlier processes included."""
+        """Training time in seconds, including that before the run was resumed."""
         return self._seconds_before + time.monotonic() - self._begin
 
     def state_dict(self) -> dict[str, Any]:
-        # The losses since the last validation too: they belong to the next line of the history.
+        # Losses since the last validation belong to the next row of the history.
         return {
             "history": self.history,
             "best": self.best,
@@ -54,20 +56,20 @@ class Keeper(L.Callback):
         self._losses = [torch.tensor(loss) for loss in state["losses"]]
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, learner: L.LightningModule, outputs: Any, *_: Any
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *_: Any
     ) -> None:
-        self._losses.append(outputs["of_labels"])
+        self._losses.append(outputs["label_loss"])
 
-    def on_validation_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
-        assert isinstance(learner, Learner)
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, TrainingModule)
         metrics = trainer.callback_metrics
-        self._share_losses(trainer, learner)
-        loss = float(self._stacked(learner.device).mean()) if self._losses else math.nan
+        self._average_losses(trainer, module)
+        loss = float(self._stacked(module.device).mean()) if self._losses else math.nan
         self._losses = []
         step = trainer.global_step
         row = {
             "step": step,
-            "images": sum(learner.batches.seen(step)),
+            "images": sum(module.batches.count_images(step)),
             "seconds": round(self.seconds, 2),
             "loss": loss,
             "val_loss": float(metrics["val_loss"]),
@@ -80,86 +82,88 @@ class Keeper(L.Callback):
                 "lower the learning rate (--set learning_rate=...)"
             )
         self.history.append(row)
-        if self._better(row, learner):
+        if self._is_best(row, module):
             self.best = row
             if trainer.is_global_zero:
-                write_weights(self.path / WEIGHTS, learner.judged)
+                write_weights(self.path / WEIGHTS, module.evaluated_network)
         if trainer.is_global_zero:
-            self._write_history()
+            write_table(self.path / HISTORY, "history", list(self.history[0]), self.history)
 
-    def _better(self, row: dict[str, float], learner: Learner) -> bool:
+    def _is_best(self, row: dict[str, float], module: TrainingModule) -> bool:
         if self.best is None:
             return True
-        if learner.config.recipe.monitor == "val_metric":
+        if module.config.recipe.monitor == "val_metric":
             return improves(row["val_metric"], self.best["val_metric"])
         return improves(-row["val_loss"], -self.best["val_loss"])
 
-    def _write_history(self) -> None:
-        write_table(self.path / HISTORY, "history", list(self.history[0]), self.history)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
-        self._share_losses(trainer, learner)
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._average_losses(trainer, module)
         if not trainer.is_global_zero:
-            trainer.save_checkpoint(self.path / RESUME)  # takes part, but writes nothing
+            trainer.save_checkpoint(self.path / RESUME)  # a collective call that writes nothing
             return
         with atomic_write(self.path / RESUME) as partial:
             trainer.save_checkpoint(partial)
 
-    def _stacked(self, device: torch.device) -> torch.Tensor:
-        # Those that were written down come back on the CPU.
+    def _stacked(self, device: torch.device) -> Tensor:
+        # Losses that were loaded from a checkpoint are on the CPU.
         return torch.stack([loss.to(device) for loss in self._losses])
 
-    def _share_losses(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
-        """Put the mean of all processes in the place of each loss."""
+    def _average_losses(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Replace each loss by its mean over processes."""
         if self._losses:
-            losses = self._stacked(learner.device)
+            losses = self._stacked(module.device)
             means = trainer.strategy.reduce(losses, reduce_op="mean")
             self._losses = list(means.unbind())
 
 
-class Statistics(L.Callback):
-    """Let all processes judge the network that the first one keeps.
+class SyncBuffers(L.Callback):
+    """Copies the first process's buffers to all processes before a validation.
 
-    Running statistics of batch normalization may differ, and Lightning makes them equal only
-    when training goes on.
+    The running statistics of batch normalization differ between processes. Only the first
+    process's network is saved, so all processes must validate that one.
     """
 
-    def on_validation_start(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if trainer.world_size > 1:
-            for buffer in learner.buffers():
+            for buffer in module.buffers():
                 distributed.broadcast(buffer, 0)
 
 
-def improves(now: float, best: float) -> bool:
-    """Whether a figure of merit is larger, or the first that is a number at all."""
-    return now > best or (math.isfinite(now) and not math.isfinite(best))
+class ResumableEarlyStopping(EarlyStopping):
+    """Early stopping that also ends a run that is resumed after it was stopped early."""
 
-
-class Patience(EarlyStopping):
-    """Early stopping that also holds where a run goes on after it had been stopped by it."""
-
-    def on_train_start(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self.wait_count >= self.patience:
             trainer.should_stop = True
 
 
-class Watcher(L.Callback):
-    """Move a progress bar along, with the latest losses and validation metric beside it."""
+class ProgressCallback(L.Callback):
+    """Advances a progress bar and shows the latest loss and validation metric beside it.
 
-    def __init__(self, tracker: Tracker, metric: str) -> None:
-        self.tracker, self.metric = tracker, metric
-        self._loss, self._val = "", ""
+    Args:
+        tracker: the progress bar.
+        metric_name: of the validation metric.
+    """
 
-    def on_train_start(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
+    def __init__(self, tracker: Tracker, metric_name: str) -> None:
+        self.tracker, self.metric_name = tracker, metric_name
+        self._loss, self._metric = "", ""
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.tracker.start_at(trainer.global_step)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, learner: L.LightningModule, outputs: Any, *_: Any
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *_: Any
     ) -> None:
-        if trainer.global_step % 10 == 0:
-            self._loss = f"loss {float(outputs['of_labels']):.3g}"
-        self.tracker.advance(1, f"{self._loss}{self._val}")
+        if trainer.global_step % STEPS_BETWEEN_LOSSES == 0:
+            self._loss = f"loss {float(outputs['label_loss']):.3g}"
+        self.tracker.advance(1, f"{self._loss}{self._metric}")
 
-    def on_validation_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         value = float(trainer.callback_metrics["val_metric"])
-        self._val = f", {self.metric} {value:.3f}"
+        self._metric = f", {self.metric_name} {value:.3f}"
+
+
+def improves(value: float, best: float) -> bool:
+    """Whether a figure of merit is larger than the best one, or the first that is finite."""
+    return value > best or (math.isfinite(value) and not math.isfinite(best))

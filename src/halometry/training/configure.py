@@ -1,8 +1,7 @@
-"""Everything a run is, settled before it begins: from a recipe and a set to a configuration."""
+"""Configuration of a run: everything that is fixed before training begins."""
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 
 import numpy as np
@@ -10,23 +9,26 @@ import torch
 
 from halometry.calibration.posterior import Grid
 from halometry.config import Task
-from halometry.datasets.dataset import LabeledImages, preset_from_dataset, take_rows
+from halometry.datasets.dataset import LabeledImages, take_rows
 from halometry.datasets.splits import Split
 from halometry.errors import UsageError
 from halometry.models.predictor import TargetConfig
 from halometry.models.preprocessing import Preprocessing, PreprocessingConfig
 from halometry.provenance import versions
-from halometry.runs.config import DataRecord, RunConfig
-from halometry.runs.execution import Execution
+from halometry.runs.config import DataRecord, RunConfig, build_network, count_outputs
 from halometry.runs.recipe import Recipe
 from halometry.runs.run import Run
-from halometry.training.curriculum import curriculum
-from halometry.training.hardware import choose_execution
-from halometry.training.sampling import Order
-from halometry.training.warm_start import start_note
+from halometry.training.hardware import (
+    ForwardCost,
+    choose_execution,
+    measure_forward_cost,
+    steps_per_checkpoint,
+)
+from halometry.training.sampling import EpochSampler
+from halometry.training.warm_start import describe_initial_weights
 
-STRETCH = 120.0  # seconds of training that a stopped run loses at most
-SUSTAINED = 0.75  # of the speed measured on bare steps, what is left with all that training does
+STANDARDIZATION_IMAGES = 1000  # about so many training images give the mean and its deviation
+MIN_STD = 1e-12
 
 
 def configure(
@@ -35,37 +37,31 @@ def configure(
     split: Split,
     backbone: str,
     recipe: Recipe,
+    *,
     seed: int,
     device: str,
-    start: Run | None,
-    processes: int = 1,
+    initial_run: Run | None = None,
 ) -> RunConfig:
-    """What a run's `config.yaml` will say; measures how the machine at hand runs it fastest.
+    """Create the configuration of a run, as it is written to `config.yaml`.
 
     Args:
-        task, data, backbone, seed, device: as `train` has them, checked.
+        task: of the run.
+        data: the labeled set.
         split: of the set.
+        backbone: its name.
         recipe: resolved for this task and backbone.
-        start: the run whose weights it begins from.
-        processes: that share each batch.
+        seed: of weights, order and augmentation.
+        device: of the run, checked.
+        initial_run: the run whose weights it begins with, or None.
 
     Raises:
-        UsageError: a channel number that the images cannot give.
+        UsageError: the recipe wants a number of channels that the images do not have, or the
+            network cannot take images of this size.
     """
-    channels, height, width = data.images.shape[1:]
-    wanted = recipe.channels or channels
-    if channels == 3 and wanted == 1:
-        raise UsageError(f"{data.source}: has three channels; use --set channels=3")
-    mapped = data.attributes.get("mass_map_preset")
-    preprocessing = PreprocessingConfig(
-        scale="none" if mapped else recipe.scale,  # maps of mass have units, and two signs
-        stretch="none" if mapped else recipe.stretch,
-        size=recipe.size,
-        channels=wanted,
-    )
-    if recipe.standardize:
-        preprocessing = _standardized(preprocessing, data, split)
-    config = RunConfig(
+    preprocessing = _preprocessing(data, split, recipe)
+    cost = _forward_cost(data, split, backbone, recipe, preprocessing)
+    sampler = EpochSampler(len(split.train), recipe.batch_size, seed)
+    return RunConfig(
         task=task,
         backbone=backbone,
         class_names=data.class_names,
@@ -73,75 +69,72 @@ def configure(
         preprocessing=preprocessing,
         target=_target(data, split, recipe),
         grid=None if recipe.posterior == "none" else Grid.from_labels(data.labels[split.train]),
-        data=DataRecord(
-            path=data.source,
-            description=data.description,
-            fingerprint=data.fingerprint,
-            images=len(data),
-            shape=(channels, height, width),
-            preset=data.attributes.get("preset"),
-            seed=data.attributes.get("seed"),
-            mass_map_preset=mapped,
-        ),
-        execution=Execution(device=device),
-        steps=1,
+        data=_data_record(data),
+        execution=choose_execution(cost, recipe, device),
+        steps=recipe.epochs * sampler.steps_per_epoch,
+        checkpoint_every_n_steps=steps_per_checkpoint(cost, sampler.batch_size),
         seed=seed,
-        initial_weights=start_note(backbone, recipe, wanted, start),
+        initial_weights=describe_initial_weights(
+            backbone, recipe, preprocessing.channels, initial_run
+        ),
         versions=versions(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    order = Order(len(split.train), recipe.batch_size, seed)
-    rows = np.sort(split.train[: -(-order.batch_size // processes)])
-    example = Preprocessing(preprocessing)(take_rows(data.images, rows))
-    _try_out(config, example[:1])
-    execution = choose_execution(
-        config.build_network, example, device, recipe.precision, recipe.channels_last
+
+
+def _data_record(data: LabeledImages) -> DataRecord:
+    return DataRecord(
+        path=data.source,
+        description=data.description,
+        fingerprint=data.fingerprint,
+        images=len(data),
+        shape=data.images.shape[1:],
+        preset=data.attributes.get("preset"),
+        seed=data.attributes.get("seed"),
+        mass_map_preset=data.attributes.get("mass_map_preset"),
     )
-    if execution.images_per_second:
-        together = processes * execution.images_per_second
-        execution = execution.model_copy(update={"images_per_second": together})
-    steps = recipe.epochs * order.steps_per_epoch
-    if recipe.max_seconds is not None and execution.images_per_second:
-        seconds = order.batch_size / (SUSTAINED * execution.images_per_second)
-        seconds += _seconds_of_fresh(data, recipe, order.batch_size, device) / processes
-        steps = max(1, min(steps, int(recipe.max_seconds / seconds)))
-    stretch = stretch_of(execution, order.batch_size)
-    return config.model_copy(update={"execution": execution, "steps": steps, "stretch": stretch})
 
 
-def stretch_of(execution: Execution, batch_size: int) -> int:
-    """How many steps take `STRETCH` seconds, one at least, by the speed that was measured."""
-    return max(1, int(STRETCH * (execution.images_per_second or 0.0) / batch_size))
-
-
-def _seconds_of_fresh(data: LabeledImages, recipe: Recipe, batch: int, device: str) -> float:
-    """How long it takes to make a step's fresh images."""
-    fresh = curriculum(
-        data,
-        preset_from_dataset(data) if recipe.online_fraction else None,
-        recipe,
-        1,
-        batch,
-        0,
-        device,
+def _preprocessing(data: LabeledImages, split: Split, recipe: Recipe) -> PreprocessingConfig:
+    """Preprocessing of a run. Mass maps, which are signed, are neither scaled nor stretched."""
+    available = data.images.shape[1]
+    channels = recipe.channels or available
+    if available == 3 and channels == 1:
+        raise UsageError(f"{data.source}: has three channels; use --set channels=3")
+    is_mapped = "mass_map_preset" in data.attributes
+    preprocessing = PreprocessingConfig(
+        scale="none" if is_mapped else recipe.scale,
+        stretch="none" if is_mapped else recipe.stretch,
+        size=recipe.size,
+        channels=channels,
     )
-    if fresh is None:
-        return 0.0
-    fresh.images(0)  # what is made once is no matter
-    begin = time.monotonic()
-    fresh.images(1)[0].cpu()
-    return time.monotonic() - begin
+    return _standardized(preprocessing, data, split) if recipe.standardize else preprocessing
 
 
-def _try_out(config: RunConfig, example: torch.Tensor) -> None:
-    """Refuse a network that cannot take these images, as some take one size only."""
+def _forward_cost(
+    data: LabeledImages,
+    split: Split,
+    backbone: str,
+    recipe: Recipe,
+    preprocessing: PreprocessingConfig,
+) -> ForwardCost:
+    """Cost of a forward pass of one training image.
+
+    Raises:
+        UsageError: the network cannot take images of this size.
+    """
+    image = Preprocessing(preprocessing)(take_rows(data.images, np.sort(split.train[:1])))
+    n_outputs = count_outputs(recipe, data.class_names)
     try:
-        with torch.random.fork_rng(devices=[]), torch.inference_mode():
-            config.build_network().eval()(example)
+        with torch.random.fork_rng(devices=[]):
+            network = build_network(
+                backbone, recipe, channels=preprocessing.channels, n_outputs=n_outputs
+            )
+            return measure_forward_cost(network, image)
     except (AssertionError, RuntimeError, ValueError) as error:
-        _, _, height, width = example.shape
+        _, _, height, width = image.shape
         raise UsageError(
-            f"{config.backbone} cannot take images of {width} x {height} pixels"
+            f"{backbone} cannot take images of {width} x {height} pixels"
             f" ({' '.join(str(error).split())}); try --set size=224"
         ) from error
 
@@ -149,21 +142,21 @@ def _try_out(config: RunConfig, example: torch.Tensor) -> None:
 def _standardized(
     config: PreprocessingConfig, data: LabeledImages, split: Split
 ) -> PreprocessingConfig:
-    """Mean and standard deviation of up to 1,000 training images, after scale and stretch.
+    """Add mean and standard deviation of training images, after scale and stretch.
 
-    Of mapped images those of each channel, for their units differ.
+    Those of mass maps are taken for each channel, because their units differ.
     """
-    rows = np.sort(split.train[:: max(1, len(split.train) // 1000)])
+    rows = np.sort(split.train[:: max(1, len(split.train) // STANDARDIZATION_IMAGES)])
     images = Preprocessing(config.model_copy(update={"size": None, "channels": 1}))(
         take_rows(data.images, rows)
     )
     if "mass_map_preset" in data.attributes:
-        means, stds = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3)).clamp_min(1e-12)
+        means, stds = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3)).clamp_min(MIN_STD)
         return config.model_copy(
             update={"mean": tuple(means.tolist()), "std": tuple(stds.tolist())}
         )
     mean, std = float(images.mean()), float(images.std())
-    return config.model_copy(update={"mean": mean, "std": max(std, 1e-12)})
+    return config.model_copy(update={"mean": mean, "std": max(std, MIN_STD)})
 
 
 def _target(data: LabeledImages, split: Split, recipe: Recipe) -> TargetConfig:

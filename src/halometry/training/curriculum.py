@@ -1,4 +1,4 @@
-"""Images that training makes for itself, and what else the simulator knows of images."""
+"""Curriculum of images that are simulated during training, and maps of their substructure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from halometry.simulation.render import sample_fast
 from halometry.simulation.rng import CURRICULUM_ENTROPY
 from halometry.simulation.substructure_maps import substructure_mass
 
-KNOWN = (  # parameters that say where the mass is
+POSITION_PARAMETERS = (  # parameters of a scene that say where the mass in substructure is
     *("halo_mass", "subhalo_mass", "subhalo_x", "subhalo_y"),
     *("vortex_mass", "vortex_length", "vortex_angle", "vortex_x", "vortex_y"),
 )
@@ -25,98 +25,120 @@ KNOWN = (  # parameters that say where the mass is
 
 @dataclass(frozen=True)
 class Curriculum:
-    """Images of a preset that nobody has seen, step by step, heavy substructure first.
+    """Online simulation of training images, whose substructure is heavier at first.
 
-    Args:
-        preset: of the set that is trained on.
-        seed: of the images.
-        count: images a step.
-        heaviest: how many times as heavy substructure is in the first step.
-        fading: step from which on it has its own mass.
-        device: where they are made.
+    The mass factor falls geometrically from `mass_factor` to one over the first `n_steps` steps.
+
+    Attributes:
+        preset: of the training set.
+        seed: of the simulated images.
+        images_per_step: number of simulated images.
+        mass_factor: factor of the substructure's mass in the first step.
+        n_steps: steps after which the mass is the preset's own.
+        device: where images are simulated.
     """
 
     preset: Preset
     seed: int
-    count: int
-    heaviest: float
-    fading: int
+    images_per_step: int
+    mass_factor: float
+    n_steps: int
     device: str
 
-    def weight(self, step: int) -> float:
-        """How many times as heavy substructure is in a step."""
-        return float(self.heaviest ** max(0.0, 1 - step / self.fading))
+    def mass_factor_at(self, step: int) -> float:
+        """Factor of the substructure's mass in a step."""
+        return float(self.mass_factor ** max(0.0, 1 - step / self.n_steps))
 
-    def images(
+    def simulate(
         self, step: int, first: int = 0, count: int | None = None
     ) -> tuple[Tensor, Tensor, dict[str, np.ndarray]]:
-        """Counts (n, 1, H, W), labels (n,) and the scenes' parameters of `count` of a step's."""
-        count = self.count if count is None else count
-        scale = self.preset.mass_scale * self.weight(step)
+        """Simulate images of a step.
+
+        Args:
+            step: of the training.
+            first: index of the first image among the step's.
+            count: number n of images; None for all.
+
+        Returns:
+            Counts (n, 1, H, W), labels (n,), and the parameters of the scenes.
+        """
+        count = self.images_per_step if count is None else count
+        scale = self.preset.mass_scale * self.mass_factor_at(step)
         preset = self.preset.model_copy(update={"mass_scale": scale})
         images, scene = sample_fast(
-            preset, self.seed, step * self.count + first, count, self.device
+            preset, self.seed, step * self.images_per_step + first, count, self.device
         )
         return images, scene.labels.to(self.device), scene.parameters()
 
-    def maps(self, parameters: dict[str, np.ndarray], cells: Sequence[int]) -> Tensor:
-        """Where the mass in substructure is (n, h, w), as `mass_maps` has it."""
-        return _maps(self.preset, parameters, cells)
+    def mass_maps(self, parameters: dict[str, np.ndarray], shape: Sequence[int]) -> Tensor:
+        """Maps (n, h, w) of the mass in substructure of simulated scenes, see `load_mass_maps`."""
+        return _mass_maps(self.preset, parameters, shape)
 
 
-def curriculum(
+def create_curriculum(
     data: LabeledImages,
     preset: Preset | None,
     recipe: Recipe,
+    *,
     steps: int,
-    batch: int,
+    batch_size: int,
     seed: int,
     device: str,
 ) -> Curriculum | None:
-    """The fresh images that a recipe wants, or None where it wants none or none can be made.
+    """Create the curriculum of a run; None if the recipe wants none or none is possible.
+
+    Sets of other origin, presets with halos (which take seconds an image) and mass-mapped
+    sets have no online simulation.
 
     Args:
-        data: the set that is trained on.
-        preset: it was simulated from, if it was.
+        data: the training set.
+        preset: from which the set was simulated, or None.
         recipe: of the run.
         steps: of the run.
-        batch: images a step.
+        batch_size: images a step.
         seed: of the run.
-        device: where images are made.
+        device: where images are simulated.
     """
-    count = round(recipe.online_fraction * batch)
-    if count == 0 or preset is None or preset.halos is not None:  # halos take seconds an image
+    count = round(recipe.online_fraction * batch_size)
+    if count == 0 or preset is None or preset.halos is not None:
         return None
-    if "mass_map_preset" in data.attributes:  # to map images takes longer than to learn from them
+    if "mass_map_preset" in data.attributes:
         return None
-    # A stream of its own: the set's seed would make the images that are kept for the test.
-    kinds = [int(data.attributes.get("seed", 0)), seed, CURRICULUM_ENTROPY]
-    own = int(np.random.SeedSequence(kinds).generate_state(1)[0])
-    fading = max(1, round(recipe.curriculum_fraction * steps))
-    return Curriculum(preset, own, count, recipe.curriculum_mass_factor, fading, device)
+    # The stream differs from the set's own, which contains the test images.
+    entropy = [int(data.attributes.get("seed", 0)), seed, CURRICULUM_ENTROPY]
+    return Curriculum(
+        preset=preset,
+        seed=int(np.random.SeedSequence(entropy).generate_state(1)[0]),
+        images_per_step=count,
+        mass_factor=recipe.curriculum_mass_factor,
+        n_steps=max(1, round(recipe.curriculum_fraction * steps)),
+        device=device,
+    )
 
 
-def has_mass(data: LabeledImages) -> bool:
-    """Whether a set says where the mass in substructure is in its images."""
-    return has_parameters(data, KNOWN)
+def has_substructure_parameters(data: LabeledImages) -> bool:
+    """Whether a set stores where the mass in substructure is in its images."""
+    return has_parameters(data, POSITION_PARAMETERS)
 
 
-def mass_maps(data: LabeledImages, preset: Preset, cells: Sequence[int]) -> Tensor:
-    """Where the mass in substructure is in each image of a set that `has_mass`.
+def load_mass_maps(data: LabeledImages, preset: Preset, shape: Sequence[int]) -> Tensor:
+    """Compute maps of the mass in substructure of the images of a set.
 
     Args:
-        data: the set, of N images.
-        preset: it was simulated from.
-        cells: rows h and columns w of the maps.
+        data: a set of N images with `has_substructure_parameters`.
+        preset: from which the set was simulated.
+        shape: rows h and columns w of the maps.
 
     Returns:
-        (N, h, w), shares of the halo's mass.
+        (N, h, w), fractions of the halo's mass.
     """
     with open_store(data.source) as file:
-        return _maps(preset, {name: file["parameters"][name][: len(data)] for name in KNOWN}, cells)
+        stored = file["parameters"]
+        parameters = {name: stored[name][: len(data)] for name in POSITION_PARAMETERS}
+    return _mass_maps(preset, parameters, shape)
 
 
-def _maps(preset: Preset, parameters: dict[str, np.ndarray], cells: Sequence[int]) -> Tensor:
-    rows, columns = cells
+def _mass_maps(preset: Preset, parameters: dict[str, np.ndarray], shape: Sequence[int]) -> Tensor:
+    rows, columns = shape
     side = preset.image.pixels * preset.image.pixel_scale
     return torch.from_numpy(substructure_mass(parameters, side, (rows, columns)))

@@ -1,4 +1,4 @@
-"""What Lightning is fed: training in stretches, at whose ends a run can go on, and validation."""
+"""Lightning data module: training batches up to the next checkpoint, and validation batches."""
 
 from __future__ import annotations
 
@@ -11,11 +11,25 @@ import torch
 from torch import Tensor
 
 from halometry.datasets.dataset import take_rows
-from halometry.training.sampling import ALL, Batches, Order, Share, Steps
+from halometry.training.sampling import (
+    WHOLE_BATCH,
+    BatchShard,
+    EpochSampler,
+    StepBatches,
+    TrainingBatches,
+)
 
 
-class Selection:
-    """The validation set in batches, in order; a share of it, where several look at it."""
+class ValidationBatches:
+    """The validation set in batches, in order of its rows; one process's shard of them.
+
+    Args:
+        images: a tensor, or anything that takes sorted integer arrays, such as a set on disk.
+        labels: a tensor (N,).
+        rows: of the validation set, int64 (n,), sorted.
+        batch_size: images a batch, at most.
+        shard: which part of the rows this process evaluates.
+    """
 
     def __init__(
         self,
@@ -23,35 +37,37 @@ class Selection:
         labels: Tensor,
         rows: np.ndarray,
         batch_size: int,
-        share: Share = ALL,
+        shard: BatchShard = WHOLE_BATCH,
     ) -> None:
         self.images, self.labels = images, labels
-        rows = rows[share.of(len(rows))]
-        self.parts = np.array_split(rows, max(1, -(-len(rows) // batch_size)))
+        rows = rows[shard.indices(len(rows))]
+        self.batches = np.array_split(rows, max(1, -(-len(rows) // batch_size)))
 
     def __len__(self) -> int:
-        return len(self.parts)
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for rows in self.parts:
+        for rows in self.batches:
             yield take_rows(self.images, rows), self.labels[torch.from_numpy(rows)]
 
 
-class Stretches:
-    """Training cut into stretches, each a Lightning epoch, at whose ends a run can go on.
+class CheckpointIntervals:
+    """Intervals of training steps, each a Lightning epoch that ends with a checkpoint.
 
-    Validations stand at fixed numbers of steps; between two of them lie equally many stretches.
+    Validations stand at fixed numbers of steps. Between two of them lie equally many intervals.
 
     Args:
-        order: of the training images.
-        steps: in all.
-        val_checks_per_epoch: how often in a pass.
-        longest: steps of a stretch, at most.
+        sampler: of the training images.
+        steps: of the run.
+        val_checks_per_epoch: validations in one pass over the training images.
+        max_steps: of an interval, up to rounding.
     """
 
-    def __init__(self, order: Order, steps: int, val_checks_per_epoch: int, longest: int) -> None:
-        between = max(1, min(order.steps_per_epoch // val_checks_per_epoch, steps))
-        self.per_validation = -(-between // longest)
+    def __init__(
+        self, sampler: EpochSampler, steps: int, *, val_checks_per_epoch: int, max_steps: int
+    ) -> None:
+        between = max(1, min(sampler.steps_per_epoch // val_checks_per_epoch, steps))
+        self.per_validation = -(-between // max_steps)
         validations = -(-steps // between)
         ends = np.linspace(0, steps, validations * self.per_validation + 1).round().astype(int)
         self.ends = ends.tolist()
@@ -59,29 +75,36 @@ class Stretches:
     def __len__(self) -> int:
         return len(self.ends) - 1
 
-    def after(self, step: int) -> int:
-        """The end of the stretch that begins at a step."""
+    def end_after(self, step: int) -> int:
+        """Return the end of the interval that begins at a step."""
         return next(end for end in self.ends if end > step)
 
 
-class Feed(L.LightningDataModule):
-    """Gives Lightning the batches of one stretch after the other, and the validation set.
+class DataModule(L.LightningDataModule):
+    """Lightning data module of a run.
 
     Args:
         batches: of the training images.
-        validation: what chooses the checkpoint.
-        stretches: in which training goes.
+        validation: batches of the validation set.
+        intervals: of the training steps.
     """
 
-    def __init__(self, batches: Batches, validation: Selection, stretches: Stretches) -> None:
+    def __init__(
+        self,
+        batches: TrainingBatches,
+        validation: ValidationBatches,
+        intervals: CheckpointIntervals,
+    ) -> None:
         super().__init__()
-        self.batches, self.validation, self.stretches = batches, validation, stretches
+        self.batches, self.validation, self.intervals = batches, validation, intervals
 
-    def train_dataloader(self) -> Steps:
+    def train_dataloader(self) -> StepBatches:
+        """Return the batches from the current step to the end of its interval."""
         assert self.trainer is not None
-        start = self.trainer.global_step
-        stop = self.stretches.after(start) if start < self.stretches.ends[-1] else start
-        return self.batches.between(start, stop)
+        start, last = self.trainer.global_step, self.intervals.ends[-1]
+        stop = self.intervals.end_after(start) if start < last else start
+        return self.batches.for_steps(start, stop)
 
-    def val_dataloader(self) -> Selection:
+    def val_dataloader(self) -> ValidationBatches:
+        """Return the batches of the validation set."""
         return self.validation

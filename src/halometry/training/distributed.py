@@ -1,4 +1,4 @@
-"""The processes that train one network together, and which of them this one is."""
+"""Processes that train one network together: their context, and the connection between them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any, TypeVar, cast
 import torch
 from lightning.fabric.plugins.environments import (
     ClusterEnvironment,
-    LightningEnvironment,
     SLURMEnvironment,
     TorchElasticEnvironment,
 )
@@ -22,32 +21,32 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from halometry.errors import HalometryError, UnavailableError, UsageError
-from halometry.training.sampling import Share
+from halometry.training.sampling import BatchShard
 
-TIMEOUT = timedelta(minutes=30)  # until a process that neither answers nor ends is given up
-GO_ON = "repeat the same command to go on from the last point written"
+PROCESS_TIMEOUT = timedelta(minutes=30)  # after which a process that does not answer is lost
+RESUME_HINT = "repeat the same command to continue from the last checkpoint"
 
 T = TypeVar("T")
 
 
-class LostError(UnavailableError):
-    """Another process of the group has ended or does not answer."""
+class PeerLostError(UnavailableError):
+    """Another process has ended or does not answer."""
 
 
-class RefusedError(HalometryError):
-    """The first process refused; it says why, and the others only end."""
+class PeerAbortedError(HalometryError):
+    """The first process raised an error, which it reports; the others end without a message."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """The processes of one training, as this one sees them; by itself, unless told otherwise.
+class DistributedContext:
+    """The processes of one training, as seen by one of them; by default it is alone.
 
     Attributes:
         rank: of this process among all.
-        local_rank: among those on this machine.
-        devices: processes on each machine, one a device.
+        local_rank: of this process among those on its machine.
+        devices: processes on each machine, one for each device.
         nodes: machines.
-        environment: how Lightning calls whoever started them.
+        environment: Lightning's description of what started the processes.
     """
 
     rank: int = 0
@@ -62,113 +61,112 @@ class Group:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this is the process that writes files and messages."""
         return self.rank == 0
 
     @property
-    def share(self) -> Share:
-        """Of each batch, what is this process's."""
-        return Share(self.rank, self.processes)
+    def shard(self) -> BatchShard:
+        """This process's part of each batch."""
+        return BatchShard(self.rank, self.processes)
 
     def strategy(self) -> DDPStrategy | str:
-        """How Lightning is to train."""
+        """Create Lightning's strategy."""
         if self.environment is None:
             return "auto"
-        return DDPStrategy(cluster_environment=self.environment, timeout=TIMEOUT)
+        return DDPStrategy(cluster_environment=self.environment, timeout=PROCESS_TIMEOUT)
 
     @contextmanager
-    def joined(self, device: str, store: Any = None) -> Iterator[None]:
-        """Connect the processes: NCCL between GPUs, Gloo between CPUs.
+    def connected(self, device: str) -> Iterator[None]:
+        """Connect the processes within the context: by NCCL on GPUs, by Gloo on CPUs.
 
         Args:
             device: `cuda` or `cpu`.
-            store: where they meet; without it, where the environment says.
 
         Raises:
-            LostError: the others did not come, or one of them ended.
+            PeerLostError: another process did not connect, or ended.
         """
         if self.environment is None:
             yield
             return
-        with self._losses():
+        with self._peer_lost_errors():
             if not distributed.is_initialized():
-                self._connect(device, store)
+                self._connect(device)
             yield
             distributed.barrier()
 
-    def _connect(self, device: str, store: Any) -> None:
-        options: dict[str, Any] = {"timeout": TIMEOUT, "backend": "gloo"}
+    def _connect(self, device: str) -> None:
+        options: dict[str, Any] = {"timeout": PROCESS_TIMEOUT, "backend": "gloo"}
         if device.startswith("cuda"):
             torch.cuda.set_device(self.local_rank)
             options |= {"backend": "nccl", "device_id": torch.device("cuda", self.local_rank)}
-        if store is None:
-            store = self._meeting_place()
         distributed.init_process_group(
-            store=store, rank=self.rank, world_size=self.processes, **options
+            store=self._store(), rank=self.rank, world_size=self.processes, **options
         )
 
-    def _meeting_place(self) -> Any:
-        """A store at the address that the environment gives."""
+    def _store(self) -> Any:
+        """Open the store of the process group at the address that the environment gives."""
         assert self.environment is not None
         os.environ["MASTER_ADDR"] = self.environment.main_address
         os.environ["MASTER_PORT"] = str(self.environment.main_port)
-        meeting = rendezvous("env://", self.rank, self.processes, timeout=TIMEOUT)
-        # torchrun keeps its store when it starts anew: what the dead wrote there is not for us.
+        meeting = rendezvous("env://", self.rank, self.processes, timeout=PROCESS_TIMEOUT)
+        # torchrun keeps its store when it restarts processes, with keys of those that ended.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         return PrefixStore(attempt, next(meeting)[0])
 
     @contextmanager
-    def _losses(self) -> Iterator[None]:
-        """One line where another process was lost, instead of what the connection says."""
+    def _peer_lost_errors(self) -> Iterator[None]:
+        """Replace errors of the connection by `PeerLostError`."""
         try:
             yield
         except RuntimeError as error:
-            known = isinstance(error, distributed.DistError)
-            if known or any(word in str(error) for word in ("gloo", "NCCL", "Gloo")):
-                raise LostError(
+            is_connection_error = isinstance(error, distributed.DistError) or any(
+                word in str(error) for word in ("gloo", "NCCL", "Gloo")
+            )
+            if is_connection_error:
+                raise PeerLostError(
                     f"another of the {self.processes} processes has ended or does not answer"
-                    f" (see what it says); {GO_ON}"
+                    f" (see its message); {RESUME_HINT}"
                 ) from error
             raise
 
-    def agreed(self, settle: Callable[[], T]) -> T:
-        """What the first process settles, in all of them.
+    def broadcast(self, function: Callable[[], T]) -> T:
+        """Call a function in the first process and return its result in all processes.
 
         Raises:
-            HalometryError: what it raises, in it.
-            RefusedError: the same in the others.
+            HalometryError: in the first process, what the function raised.
+            PeerAbortedError: in the others, at the same time.
         """
         if self.environment is None:
-            return settle()
-        found: list[Any] = [None, None]
+            return function()
+        message: list[Any] = [None, None]  # result, exit code of an error
         if self.is_first:
             try:
-                found = [settle(), None]
+                message = [function(), None]
             except HalometryError as error:
                 distributed.broadcast_object_list([None, error.exit_code])
                 raise
-        distributed.broadcast_object_list(found)
-        answer, exit_code = found
+        distributed.broadcast_object_list(message)
+        result, exit_code = message
         if exit_code is not None:
-            refused = RefusedError()  # without a word: the first has said it
-            refused.exit_code = exit_code
-            raise refused
-        return cast(T, answer)
+            aborted = PeerAbortedError()
+            aborted.exit_code = exit_code
+            raise aborted
+        return cast(T, result)
 
-    def in_turn(self, work: Callable[[], T]) -> T:
-        """Let one process of each machine work before the others, which find its cache."""
+    def local_first(self, function: Callable[[], T]) -> T:
+        """Call a function in all processes, in one of each machine first, which fills the cache."""
         if self.environment is None:
-            return work()
-        mine = work() if self.local_rank == 0 else None
+            return function()
+        result = function() if self.local_rank == 0 else None
         distributed.barrier()
-        return work() if mine is None else mine
+        return function() if result is None else result
 
 
-def find_group(devices: int, nodes: int) -> Group:
-    """The group this process was started in by torchrun or SLURM, or itself alone.
+def find_context(devices: int, nodes: int) -> DistributedContext:
+    """Find the context in which torchrun, SLURM or `launch` started this process, or none.
 
     Args:
-        devices: processes on each machine that are wanted.
+        devices: processes on each machine, as the user wants them.
         nodes: machines.
 
     Raises:
@@ -177,46 +175,43 @@ def find_group(devices: int, nodes: int) -> Group:
     for option, value in (("--devices", devices), ("--nodes", nodes)):
         if value < 1:
             raise UsageError(f"{option} {value}: must be 1 or more")
-    starter, environment = _starter()
+    launcher, environment = _find_environment()
     if environment is None:
         if nodes > 1:
             raise UsageError(
                 f"--nodes {nodes}: start the same command on every machine, by torchrun or srun;"
                 " see the documentation on devices"
             )
-        return Group()
+        return DistributedContext()
     started = environment.world_size()
     if started != devices * nodes:
         raise UsageError(
-            f"{starter} started {started} processes, but --devices {devices} --nodes {nodes} are"
-            f" {devices * nodes}; let them agree"
+            f"{launcher} started {started} processes, but --devices {devices} --nodes {nodes} are"
+            f" {devices * nodes}; use the same numbers"
         )
     if started == 1:
-        return Group()
-    return Group(environment.global_rank(), environment.local_rank(), devices, nodes, environment)
-
-
-def local_group(local_rank: int, devices: int) -> Group:
-    """The group of processes that this package started on this machine."""
-    os.environ["LOCAL_RANK"] = str(local_rank)
-    return Group(local_rank, local_rank, devices, 1, LightningEnvironment())
+        return DistributedContext()
+    return DistributedContext(
+        environment.global_rank(), environment.local_rank(), devices, nodes, environment
+    )
 
 
 def is_first_process() -> bool:
-    """Whether this process is the first of those that torchrun or SLURM started, or alone."""
-    _, environment = _starter()
+    """Whether this process is alone, or the first of those that torchrun or SLURM started."""
+    _, environment = _find_environment()
     return environment is None or environment.global_rank() == 0
 
 
-def _starter() -> tuple[str, ClusterEnvironment | None]:
+def _find_environment() -> tuple[str, ClusterEnvironment | None]:
+    """Name of the launcher, and Lightning's description of its environment."""
     if TorchElasticEnvironment.detect():
         return "torchrun", TorchElasticEnvironment()
-    # SLURM sets this for what srun starts, not for the script itself.
+    # SLURM sets this variable for what srun starts, not for the batch script.
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
         try:
             return "srun", SLURMEnvironment(auto_requeue=False)
         except RuntimeError as error:
             raise UsageError(
-                "srun: say how many processes a machine has by --ntasks-per-node"
+                "srun: give the number of processes on a machine by --ntasks-per-node"
             ) from error
     return "", None

@@ -1,97 +1,92 @@
-"""How a machine runs a network fastest: measured at the start, since no rule holds everywhere."""
+"""Execution of a run: chosen from the recipe and the machine's instruction sets, never timed."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from halometry.runs.execution import Execution, pinned_threads
+from halometry.runs.execution import Execution
+from halometry.runs.recipe import Recipe
 
-MARGIN = 1.15  # another way must be this much faster than plain float32 to be taken
+# Multiply-accumulates between two checkpoints: two minutes of ResNet18 at 150 px on two cores.
+MACS_PER_CHECKPOINT = 1.3e13
+MAX_STEPS_PER_CHECKPOINT = 1000
+PASSES_PER_STEP = 3  # a forward pass, and a backward pass that costs twice as much
 
 
-def choose_execution(
-    build: Callable[[], nn.Module],
-    example: Tensor,
-    device: str = "cpu",
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    channels_last: bool | None = None,
-    max_seconds: float = 20.0,
-) -> Execution:
-    """Time a few training steps each way and take the fastest.
+@dataclass(frozen=True)
+class ForwardCost:
+    """Multiply-accumulates of a forward pass of one image.
+
+    Attributes:
+        macs: in all.
+        convolution_macs: those in convolutions.
+    """
+
+    macs: int
+    convolution_macs: int
+
+
+def choose_execution(cost: ForwardCost, recipe: Recipe, device: str) -> Execution:
+    """Choose how a network is trained.
+
+    What the recipe leaves open is chosen as follows: bfloat16 where the device computes it
+    natively, else float32; channels last for convolutional networks; PyTorch's number of
+    threads. The same command therefore gives the same run on the same kind of machine.
 
     Args:
-        build: makes a network like the one to be trained.
-        example: a batch of its input (B, C, H, W).
-        device: where it will run.
-        precision: not to be measured, if it is given.
-        channels_last: likewise the memory format.
-        max_seconds: no further way is tried once this much time is spent.
+        cost: of the network that is trained.
+        recipe: of the run, with `precision` and `channels_last`.
+        device: of the run.
     """
-    threads = torch.get_num_threads()
-    precisions = ("float32", "bfloat16") if precision == "auto" else (precision,)
-    ways = [
-        Execution(device=device, precision=p, channels_last=last, threads=threads)
-        for last in ((True, False) if channels_last is None else (channels_last,))
-        for p in precisions
-    ]
-    begin = time.monotonic()
-    best: Execution | None = None
-    for way in ways:
-        if best is not None and time.monotonic() - begin > max_seconds:
-            break
-        best = _faster(build, example, way, best)
-    assert best is not None
-    fewer = threads // 2  # small networks may lose more by sharing than they gain
-    if device == "cpu" and fewer and time.monotonic() - begin <= max_seconds:
-        best = _faster(build, example, best.model_copy(update={"threads": fewer}), best)
-    return best
+    precision, channels_last = recipe.precision, recipe.channels_last
+    if precision == "auto":
+        precision = "bfloat16" if has_native_bfloat16(device) else "float32"
+    if channels_last is None:
+        channels_last = 2 * cost.convolution_macs > cost.macs
+    return Execution(
+        device=device,
+        precision=precision,
+        channels_last=channels_last,
+        threads=torch.get_num_threads(),
+    )
 
 
-def _faster(
-    build: Callable[[], nn.Module], example: Tensor, way: Execution, best: Execution | None
-) -> Execution:
-    """A way with its speed, if it is faster than the best so far; else that.
+def has_native_bfloat16(device: str) -> bool:
+    """Whether a device multiplies bfloat16 matrices in hardware.
 
-    Before it gives way the best is timed again: something else may have been at work before.
+    GPUs do since compute capability 8.0, x86 CPUs with AVX512_BF16 or AMX.
     """
-
-    def rate(of: Execution) -> float:
-        with pinned_threads(of.threads):
-            return round(_training_rate(build, example, of), 1)
-
-    found = rate(way)
-    if best is not None:
-        known = best.images_per_second or 0.0
-        if found > MARGIN * known:
-            known = max(known, rate(best))
-        if found <= MARGIN * known:
-            return best.model_copy(update={"images_per_second": known})
-    return way.model_copy(update={"images_per_second": found})
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def _training_rate(build: Callable[[], nn.Module], example: Tensor, way: Execution) -> float:
-    """Images a second of the fastest of a few training steps."""
-    with torch.random.fork_rng(devices=[]):
-        net = build().to(way.device).to(memory_format=way.memory_format).train()
-    images = example.to(way.device, memory_format=way.memory_format)
-    fastest = float("inf")
-    spent = 0.0
-    for step in range(4):
-        start = time.monotonic()
-        with way.autocast():
-            loss = net(images).float().square().mean()
-        loss.backward()
-        if images.is_cuda:
-            torch.cuda.synchronize(images.device)
-        seconds = time.monotonic() - start
-        spent += seconds
-        if step or seconds > 5:  # the first step also allocates and compiles
-            fastest = min(fastest, seconds)
-        if spent > 5:
-            break
-    return len(images) / fastest
+def measure_forward_cost(network: nn.Module, example: Tensor) -> ForwardCost:
+    """Count the multiply-accumulates of a forward pass.
+
+    Args:
+        network: on the CPU.
+        example: one input (1, C, H, W).
+    """
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network.eval()(example)
+    flops = counter.get_flop_counts()["Global"]
+    convolutions = flops.get(torch.ops.aten.convolution, 0)
+    return ForwardCost(macs=sum(flops.values()) // 2, convolution_macs=convolutions // 2)
+
+
+def steps_per_checkpoint(cost: ForwardCost, batch_size: int) -> int:
+    """Number of training steps between two checkpoints, from the multiply-accumulates of a step.
+
+    Args:
+        cost: of the network.
+        batch_size: images a step.
+    """
+    macs_per_step = PASSES_PER_STEP * cost.macs * batch_size
+    steps = int(MACS_PER_CHECKPOINT / max(1, macs_per_step))
+    return min(max(1, steps), MAX_STEPS_PER_CHECKPOINT)

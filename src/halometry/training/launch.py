@@ -1,154 +1,153 @@
-"""Processes on this machine that train together, watched by the one that started them."""
+"""Start of training processes on this machine, by PyTorch's elastic launcher."""
 
 from __future__ import annotations
 
+import logging
+import signal
+import threading
 import time
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing import connection, get_context
-from multiprocessing.reduction import ForkingPickler
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import distributed
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import (
+    ChildFailedError,
+    ProcessFailure,
+    record,
+)
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from halometry import log as progress
+from halometry import errors
 from halometry.errors import HalometryError, UnavailableError
-from halometry.parallel import begin_as_child, block_interrupt
-from halometry.training.distributed import GO_ON, TIMEOUT, LostError, local_group
+from halometry.log import (
+    printed_level,
+    printed_messages,
+    progress_is_shown,
+    silence,
+    without_progress,
+)
+from halometry.parallel import begin_as_child
+from halometry.training.distributed import RESUME_HINT, PeerLostError, find_context
 
-HOST = "127.0.0.1"
-GRACE = 2.0  # seconds for the others to say what went wrong, once one has ended
-
-
-@dataclass(frozen=True)
-class _Seat:
-    """What a process is told when it begins."""
-
-    rank: int
-    devices: int
-    device: str
-    threads: int
-    port: int
+HOST = "localhost"
+SECONDS_FOR_CAUSE = 5.0  # that a process waits before it reports the loss of another
+HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # by the launcher
 
 
-def run_in_processes(
-    devices: int, device: str, threads: int, work: Callable[..., None], *args: Any
+def launch(
+    function: Callable[..., None], *args: Any, devices: int, device: str, threads: int
 ) -> None:
-    """Call `work(*args, group)` in several processes on this machine, and wait for them.
+    """Call `function(*args, context)` in several processes on this machine, and wait for them.
 
-    When one fails or is killed, the others are ended too.
+    When one of them fails or is killed, the others are ended.
 
     Args:
-        devices: how many.
-        device: `cuda`, of which each has its own, or `cpu`.
+        function: of a module; called with a `DistributedContext` after `args`.
+        args: of the function.
+        devices: number of processes.
+        device: `cuda`, of which each process has its own, or `cpu`.
         threads: of each process.
-        work: a function of a module.
-        args: for it.
 
     Raises:
-        HalometryError: what one of them raised.
-        UnavailableError: one of them was killed.
+        HalometryError: what a process raised.
+        UnavailableError: a process was killed.
     """
-    context = get_context("spawn")
-    store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
-    processes, lines = [], []
-    try:
-        with block_interrupt():
-            for rank in range(devices):
-                here, there = context.Pipe()
-                seat = _Seat(rank, devices, device, threads, store.port)
-                process = context.Process(target=_begin, args=(seat, there), daemon=True)
-                process.start()
-                there.close()
-                processes.append(process)
-                lines.append(here)
-        _hand_over(lines, ForkingPickler.dumps((work, args)))
-        _await(processes)
-        _complain(processes, lines)
-    finally:
-        # What they write is whole or not there, so that they can be ended at any moment.
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.join()
-
-
-def _hand_over(lines: list[connection.Connection], job: Any) -> None:
-    """Give all the job, once all are beginning; one that is gone is found by its status."""
-    for line in lines:
+    with TemporaryDirectory(prefix="halometry-") as folder, _launcher_environment() as stopped:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=devices,
+            run_id="halometry",
+            rdzv_backend="c10d",
+            rdzv_endpoint=f"{HOST}:0",
+            local_addr=HOST,
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+        )
+        run = elastic_launch(config, _run_process)
         try:
-            line.send_bytes(job)
-        except OSError:
-            return
+            run(printed_level(), progress_is_shown(), devices, device, threads, function, args)
+        except ChildFailedError as error:
+            raise _cause(*error.get_first_failure(), devices) from None
+        except SignalException as error:
+            stopped.append(error.sigval)
 
 
-def _await(processes: list[Any]) -> None:
-    """Until all have ended, or one has failed and the others had time to notice."""
-    running = {process.sentinel: process for process in processes}
-    deadline: float | None = None
-    while running:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        ended = connection.wait(list(running), left)
-        if deadline is not None and not ended:
-            return
-        for sentinel in ended:
-            process = running.pop(sentinel)
-            process.join()
-            if process.exitcode and deadline is None:
-                deadline = time.monotonic() + GRACE
-
-
-def _complain(processes: list[Any], lines: list[connection.Connection]) -> None:
-    """Raise the cause of what went wrong, rather than its consequences."""
-    said = [_answer(line) for line in lines]
-    causes = [one for one in said if isinstance(one, HalometryError)]
-    for error in causes:
-        if not isinstance(error, LostError):
-            raise error
-    for rank, process in enumerate(processes):
-        if (process.exitcode or 0) < 0:
-            raise UnavailableError(
-                f"process {rank + 1} of {len(processes)} was killed (signal {-process.exitcode}),"
-                f" perhaps for want of memory; {GO_ON}"
-            )
-    for rank, one in enumerate(said):
-        if isinstance(one, str):
-            raise RuntimeError(f"process {rank + 1} of {len(processes)} failed:\n{one}")
-        if one is None and processes[rank].exitcode:
-            raise UnavailableError(
-                f"process {rank + 1} of {len(processes)} ended before it could train; in a script,"
-                ' train under: if __name__ == "__main__":'
-            )
-    if causes:
-        raise causes[0]
-
-
-def _answer(line: connection.Connection) -> Any:
-    try:
-        return line.recv() if line.poll() else None
-    except (EOFError, OSError):
-        return None
-
-
-def _begin(seat: _Seat, line: connection.Connection) -> None:
-    """What a process does: learn its job, do it, and say what went wrong."""
+@record
+def _run_process(
+    level: int | None,
+    show_progress: bool,
+    devices: int,
+    device: str,
+    threads: int,
+    function: Callable[..., None],
+    args: tuple[Any, ...],
+) -> None:
     begin_as_child()
-    torch.set_num_threads(seat.threads)
-    if seat.rank:
-        progress.silence()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the launcher's; files are written whole or not
+    torch.set_num_threads(threads)
+    context = find_context(devices, nodes=1)
+    printing: AbstractContextManager[None] = nullcontext()
+    if not context.is_first:
+        silence()
+    elif level is not None:
+        printing = printed_messages(quiet=level >= logging.ERROR, verbose=level <= logging.DEBUG)
     try:
-        work, args = line.recv()
-        group = local_group(seat.rank, seat.devices)
-        store = TCPStore(HOST, seat.port, is_master=False, timeout=TIMEOUT)
-        with group.joined(seat.device, store):
-            work(*args, group)
-        distributed.destroy_process_group()
-    except HalometryError as error:
-        line.send(error)
-        raise SystemExit(1) from error
-    except Exception:
-        line.send(traceback.format_exc())
-        raise SystemExit(1) from None
+        with printing, without_progress(not show_progress), context.connected(device):
+            function(*args, context)
+    except PeerLostError:
+        time.sleep(SECONDS_FOR_CAUSE)  # the launcher reports the process that ends first
+        raise
+    distributed.destroy_process_group()
+
+
+def _cause(rank: int, failure: ProcessFailure, devices: int) -> Exception:
+    """The error to raise for the process that failed first."""
+    name = f"process {rank + 1} of {devices}"
+    if failure.exitcode < 0:
+        return UnavailableError(
+            f"{name} was killed (signal {-failure.exitcode}), perhaps because memory was short;"
+            f" {RESUME_HINT}"
+        )
+    message = failure.error_file_data["message"]
+    if isinstance(message, str):  # it failed before an error could be recorded
+        return UnavailableError(
+            f"{name} ended before it could train; in a script, call train under:"
+            ' if __name__ == "__main__":'
+        )
+    kind, _, text = message["message"].partition(": ")
+    error = PeerLostError if kind == PeerLostError.__name__ else getattr(errors, kind, None)
+    if isinstance(error, type) and issubclass(error, HalometryError):
+        return error(text)
+    return RuntimeError(f"{name} failed:\n{message['extraInfo']['py_callstack']}")
+
+
+@contextmanager
+def _launcher_environment() -> Iterator[list[int]]:
+    """Hide the launcher's log within the context, and restore the signal handlers that it replaces.
+
+    Yields:
+        A list for a signal that the launcher has received, which is then raised again.
+    """
+    received: list[int] = []
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in HANDLED_SIGNALS if in_main_thread}
+    loggers = [logging.getLogger(name) for name in ("torch.distributed", "torch.multiprocessing")]
+    propagated, hidden = [log.propagate for log in loggers], logging.NullHandler()
+    for log in loggers:
+        log.addHandler(hidden)
+        log.propagate = False
+    try:
+        yield received
+    finally:
+        for log, propagate in zip(loggers, propagated, strict=True):
+            log.removeHandler(hidden)
+            log.propagate = propagate
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if received:
+        signal.raise_signal(received[0])

@@ -1,4 +1,4 @@
-"""Memory that a step frees is the next step's: it need not go back to the system in between."""
+"""Setting of the C library that keeps freed memory in the process during training."""
 
 from __future__ import annotations
 
@@ -7,39 +7,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
-LARGEST = 32 << 20  # bytes, the most that glibc's own adjustment of M_MMAP_THRESHOLD reaches
+MAX_MMAP_THRESHOLD = 32 << 20  # bytes, the largest value that glibc itself chooses
 
 
 @contextmanager
-def freed_memory_kept() -> Iterator[bool]:
-    """Let the C library keep what is freed on the CPU, and give it back at the end.
+def keep_freed_memory() -> Iterator[bool]:
+    """Keep freed CPU memory in the process within the context, and return it at the end.
 
-    glibc maps each block above 32 MB anew and unmaps it when freed, so that the kernel clears
-    every page of the largest activations in every step, which takes up to a quarter of it. Where
-    the C library is another, nothing changes.
+    glibc maps each block above 32 MB anew and unmaps it when it is freed. The kernel then clears
+    every page of the largest activations in every step. Other C libraries are left as they are.
 
     Yields:
-        Whether the C library took the settings.
+        Whether the C library accepted the settings.
 
     Reference:
         mallopt(3) of the Linux manual pages.
 
     Example:
-        >>> with freed_memory_kept():
+        >>> with keep_freed_memory():
         ...     pass  # train
     """
     libc = _glibc()
     if libc is None:
         yield False
         return
-    kept = libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, -1)
+    accepted = libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, -1)
     try:
-        yield bool(kept)
+        yield bool(accepted)
     finally:
-        # Any setting ends glibc's own adjustment, so these stand where it would have ended.
+        # Any setting ends glibc's own adjustment, so the limits that it approaches are set.
         libc.mallopt(M_MMAP_MAX, 65536)
-        libc.mallopt(M_MMAP_THRESHOLD, LARGEST)
-        libc.mallopt(M_TRIM_THRESHOLD, 2 * LARGEST)
+        libc.mallopt(M_MMAP_THRESHOLD, MAX_MMAP_THRESHOLD)
+        libc.mallopt(M_TRIM_THRESHOLD, 2 * MAX_MMAP_THRESHOLD)
         libc.malloc_trim(0)
 
 

@@ -1,6 +1,6 @@
-"""Which images make up which step, and what is done to them: a function of seed and step alone.
+"""Batches and augmentation of each training step, as functions of the seed and the step alone.
 
-Nothing here keeps a state, so a run that was stopped goes on with the same batches.
+Nothing here keeps a state. A run that was stopped therefore resumes with the same batches.
 """
 
 from __future__ import annotations
@@ -20,55 +20,54 @@ from halometry.datasets.dataset import take_rows
 
 
 @dataclass(frozen=True)
-class Share:
-    """What is one process's of a batch that several share; all of it for one alone.
+class BatchShard:
+    """One process's part of every batch; the whole batch where there is one process.
 
     Attributes:
         rank: of the process.
-        processes: how many share.
+        processes: that share each batch.
     """
 
     rank: int = 0
     processes: int = 1
 
-    def of(self, *counts: int) -> np.ndarray:
-        """Positions in a batch, an int64 array, increasing.
+    def indices(self, *part_sizes: int) -> np.ndarray:
+        """Indices of this process's images in a batch, int64, increasing.
 
         Args:
-            counts: images of the batch; of its parts, where each is to be shared by all.
+            part_sizes: numbers of images in the parts of the batch. Each part is distributed
+                over all processes.
         """
-        shares, first = [], 0
-        for count in counts:
-            shares.append(first + np.array_split(np.arange(count), self.processes)[self.rank])
-            first += count
-        return np.concatenate(shares)
+        indices, first = [], 0
+        for size in part_sizes:
+            indices.append(first + np.array_split(np.arange(size), self.processes)[self.rank])
+            first += size
+        return np.concatenate(indices)
 
-    def positions(self, *counts: int) -> np.ndarray:
-        """The same; where it is nothing, the first image, which then has no weight.
+    def padded_indices(self, *part_sizes: int) -> np.ndarray:
+        """Indices as in `indices`, or the first image where there is none.
 
-        All processes go through the network equally often, or they would wait for each other.
+        All processes run the network equally often, or they would wait for each other. The
+        padding has `weight` zero.
         """
-        mine = self.of(*counts)
-        return mine if len(mine) else np.zeros(1, np.int64)
+        indices = self.indices(*part_sizes)
+        return indices if len(indices) else np.zeros(1, np.int64)
 
-    def weight(self, *counts: int) -> float:
-        """What the mean over this share counts in the mean of all processes' means.
-
-        That is then the mean over the batch, though the shares may differ by an image.
-        """
-        return len(self.of(*counts)) * self.processes / sum(counts)
+    def weight(self, *part_sizes: int) -> float:
+        """Factor of this shard's mean loss, such that the mean over processes is the batch mean."""
+        return len(self.indices(*part_sizes)) * self.processes / sum(part_sizes)
 
 
-ALL = Share()
+WHOLE_BATCH = BatchShard()
 
 
-class Order:
-    """The order in which training images are seen: each pass a new permutation.
+class EpochSampler:
+    """Order of the training images: a new permutation in each epoch.
 
     Args:
         count: number of training images.
-        batch_size: images a step. The last batch of a pass may be smaller; where it would
-            hold a single image, which batch normalization cannot use, it is left out.
+        batch_size: images a step. The last batch of an epoch may be smaller. It is left out
+            where it would hold a single image, which batch normalization cannot use.
         seed: of the permutations.
     """
 
@@ -79,13 +78,13 @@ class Order:
         self.steps_per_epoch = full + (rest > 1)
 
     def indices(self, step: int) -> np.ndarray:
-        """Positions of the images of one step, an int64 array (B,)."""
+        """Indices of the training images of one step, int64 (B,)."""
         epoch, batch = divmod(step, self.steps_per_epoch)
         start = batch * self.batch_size
         return _permutation(self.count, self.seed, epoch)[start : start + self.batch_size]
 
     def images_seen(self, steps: int) -> int:
-        """How many images were shown in the first `steps` steps, repeats counted."""
+        """Number of images in the first `steps` steps, repeated ones counted each time."""
         epochs, batches = divmod(steps, self.steps_per_epoch)
         per_epoch = min(self.count, self.steps_per_epoch * self.batch_size)
         return epochs * per_epoch + min(batches * self.batch_size, per_epoch)
@@ -99,129 +98,139 @@ def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
 Batch = tuple[Tensor, Tensor, Tensor | None]
 
 
-class Batches:
-    """What each step of a training is given: (images (B, C, H, W), labels (B,), maps or None).
+class TrainingBatches:
+    """Batches of the training steps: (images (B, C, H, W), labels (B,), mass maps or None).
 
-    Stored images, and behind them those made for the step, where there is a curriculum; maps are
-    (B, h, w).
+    A batch holds stored images, followed by images that a curriculum simulates for this step.
+    Mass maps are (B, h, w).
 
     Args:
         images: a tensor, or anything that takes sorted integer arrays, such as a set on disk.
         labels: a tensor (N,).
-        chosen: positions of the training images in `images`, int64 (n,).
-        order: of the training images.
-        maps: of the mass in substructure, of all images (N, h, w), or None.
-        curriculum: makes fresh images, or None.
-        share: of each batch, what is given.
+        rows: of the training images in `images`, int64 (n,).
+        sampler: of the training images.
+        maps: of the mass in substructure of all images (N, h, w), or None.
+        curriculum: simulates images for each step, or None.
+        shard: which part of each batch this process gets.
     """
 
     def __init__(
         self,
         images: Any,
         labels: Tensor,
-        chosen: np.ndarray,
-        order: Order,
+        rows: np.ndarray,
+        sampler: EpochSampler,
+        *,
         maps: Tensor | None = None,
         curriculum: Curriculum | None = None,
-        share: Share = ALL,
+        shard: BatchShard = WHOLE_BATCH,
     ) -> None:
-        self.images, self.labels, self.chosen, self.order = images, labels, chosen, order
-        self.maps, self.curriculum, self.share = maps, curriculum, share
+        self.images, self.labels, self.rows, self.sampler = images, labels, rows, sampler
+        self.maps, self.curriculum, self.shard = maps, curriculum, shard
 
-    def parts(self, step: int) -> tuple[int, ...]:
-        """How many images of a step's whole batch are stored, and how many are made for it."""
-        count = len(self.order.indices(step))
+    def part_sizes(self, step: int) -> tuple[int, ...]:
+        """Numbers of stored and, where there is a curriculum, of simulated images of a batch."""
+        count = len(self.sampler.indices(step))
         if self.curriculum is None:
             return (count,)
-        return max(0, count - self.curriculum.count), self.curriculum.count
+        simulated = self.curriculum.images_per_step
+        return max(0, count - simulated), simulated
 
-    def seen(self, steps: int) -> tuple[int, int]:
-        """How many images the first `steps` steps show: stored ones, repeats counted, and fresh."""
-        fresh = 0 if self.curriculum is None else self.curriculum.count
-        rest = self.order.count % self.order.batch_size
-        short = steps // self.order.steps_per_epoch if rest > 1 else 0  # batches that are smaller
-        displaced = fresh * (steps - short) + min(fresh, rest) * short
-        return self.order.images_seen(steps) - displaced, fresh * steps
+    def count_images(self, steps: int) -> tuple[int, int]:
+        """Numbers of stored (repeated ones each time) and simulated images in `steps` steps."""
+        simulated = 0 if self.curriculum is None else self.curriculum.images_per_step
+        rest = self.sampler.count % self.sampler.batch_size
+        small_batches = steps // self.sampler.steps_per_epoch if rest > 1 else 0
+        replaced = simulated * (steps - small_batches) + min(simulated, rest) * small_batches
+        return self.sampler.images_seen(steps) - replaced, simulated * steps
 
-    def between(self, start: int, stop: int) -> Steps:
-        """The batches of the steps from `start` to `stop`."""
-        return Steps(self, range(start, stop))
+    def for_steps(self, start: int, stop: int) -> StepBatches:
+        """The batches of the steps from `start` to `stop`, exclusive."""
+        return StepBatches(self, range(start, stop))
 
-    def of(self, step: int) -> Batch:
-        """The share of a step's batch."""
-        rows = self.chosen[self.order.indices(step)]
+    def batch(self, step: int) -> Batch:
+        """This process's shard of the batch of a step."""
+        rows = self.rows[self.sampler.indices(step)]
         if self.curriculum is None:
-            return self._stored(np.sort(rows)[self.share.positions(len(rows))])
-        parts = self.parts(step)
-        mine = self.share.positions(*parts)
-        stored, fresh = mine[mine < parts[0]], mine[mine >= parts[0]] - parts[0]
-        rows = np.sort(rows[: parts[0]])[stored]
-        if len(fresh) == 0:
+            return self._stored(np.sort(rows)[self.shard.padded_indices(len(rows))])
+        sizes = self.part_sizes(step)
+        own = self.shard.padded_indices(*sizes)
+        stored, simulated = own[own < sizes[0]], own[own >= sizes[0]] - sizes[0]
+        rows = np.sort(rows[: sizes[0]])[stored]
+        if len(simulated) == 0:
             return self._stored(rows)
-        images, labels, parameters = self.curriculum.images(step, int(fresh[0]), len(fresh))
+        images, labels, parameters = self.curriculum.simulate(
+            step, int(simulated[0]), len(simulated)
+        )
         maps = None
         if self.maps is not None:
-            maps = self.curriculum.maps(parameters, self.maps.shape[1:]).to(self.maps)
+            maps = self.curriculum.mass_maps(parameters, self.maps.shape[1:]).to(self.maps)
         if len(stored) == 0:
             return images, labels, maps
-        one = self._stored(rows)
-        together = torch.cat([one[2], maps]) if one[2] is not None and maps is not None else None
-        return torch.cat([one[0].to(images), images]), torch.cat([one[1], labels]), together
+        stored_images, stored_labels, stored_maps = self._stored(rows)
+        if stored_maps is not None and maps is not None:
+            maps = torch.cat([stored_maps, maps])
+        return (
+            torch.cat([stored_images.to(images), images]),
+            torch.cat([stored_labels, labels]),
+            maps,
+        )
 
     def _stored(self, rows: np.ndarray) -> Batch:
-        """Images at rows that are sorted, since files are read in order."""
-        at = torch.from_numpy(rows)
-        maps = None if self.maps is None else self.maps[at]
-        return take_rows(self.images, rows), self.labels[at], maps
+        """Stored images, labels and maps at sorted rows (files are read in order)."""
+        indices = torch.from_numpy(rows)
+        maps = None if self.maps is None else self.maps[indices]
+        return take_rows(self.images, rows), self.labels[indices], maps
 
 
 @dataclass(frozen=True)
-class Steps:
-    """The batches of some steps, one after the other."""
+class StepBatches:
+    """Iterable over the batches of a range of steps."""
 
-    batches: Batches
+    batches: TrainingBatches
     steps: range
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[Batch]:
-        return map(self.batches.of, self.steps)
+        return map(self.batches.batch, self.steps)
 
 
 def augment(
     images: Tensor,
     flip_probability: float,
     rot90: bool,
+    *,
     seed: int,
-    share: Share = ALL,
-    counts: tuple[int, ...] = (),
+    shard: BatchShard = WHOLE_BATCH,
+    part_sizes: tuple[int, ...] = (),
 ) -> Tensor:
-    """Flip and turn each image of a batch at random, on its device.
+    """Flip and rotate each image of a batch at random, on its device.
 
     Args:
         images: (B, C, H, W).
         flip_probability: of a left-right and, independently, of an up-down flip.
-        rot90: turn by 0, 90, 180 or 270 degrees with equal chances; images that are
-            not square are turned by 0 or 180 degrees.
+        rot90: rotate by 0, 90, 180 or 270 degrees with equal probabilities; images that are
+            not square are rotated by 0 or 180 degrees.
         seed: of this batch.
-        share, counts: which images of a batch these are, and how many it has, see `Share.of`.
+        shard, part_sizes: which images of which batch these are, see `BatchShard.indices`.
 
     Returns:
         (B, C, H, W); each image in one of its eight symmetric forms.
     """
     if not (flip_probability or rot90):
         return images
-    counts = counts or (len(images),)
-    # Drawn for all the batch: an image is flipped the same way, whoever has it.
-    every = torch.rand(3, sum(counts), generator=torch.Generator().manual_seed(seed))
-    draw = every[:, torch.from_numpy(share.positions(*counts))]
-    turns = (draw[2] * 4 * rot90).long()
-    half = turns >= 2  # a half turn is both flips
+    part_sizes = part_sizes or (len(images),)
+    # Random numbers are drawn for the whole batch, so that they do not depend on the shard.
+    draws = torch.rand(3, sum(part_sizes), generator=torch.Generator().manual_seed(seed))
+    draws = draws[:, torch.from_numpy(shard.padded_indices(*part_sizes))]
+    turns = (draws[2] * 4 * rot90).long()
+    half = turns >= 2  # a rotation by 180 degrees is both flips
     quarter = turns % 2 if images.shape[-1] == images.shape[-2] else 0 * turns
-    left_right, up_down = (draw[:2] < flip_probability) ^ half
+    left_right, up_down = (draws[:2] < flip_probability) ^ half
     form = 4 * left_right + 2 * up_down + quarter
-    # Together those of one form, so that each image is moved once, and back to their places.
+    # Images of one form are transformed together, then put back in their places.
     order = form.argsort().to(images.device)
     parts = []
     for k, part in enumerate(torch.split(images[order], form.bincount(minlength=8).tolist())):
@@ -232,5 +241,5 @@ def augment(
 
 
 def step_seed(seed: int, step: int) -> int:
-    """A seed for the random choices of one step, unrelated to that of any other."""
+    """Seed of the random choices of one step, independent of the seeds of other steps."""
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)

@@ -1,102 +1,102 @@
-"""The run that another begins from, and what may be said of it."""
+"""Warm start: training that begins with the weights of another run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from halometry.config import Task
-from halometry.datasets.dataset import LabeledImages
-from halometry.datasets.splits import Split
 from halometry.errors import RunError, UsageError
 from halometry.log import logger
+from halometry.models import Network
 from halometry.models.backbones import SHALLOWER, check_pretrained, pretraining_note
+from halometry.models.d4net import RESIDUAL_BLOCKS
+from halometry.runs import run as run_folder
+from halometry.runs.config import RunConfig
 from halometry.runs.lineage import WEIGHTS_OF_RUN
 from halometry.runs.recipe import Recipe
 from halometry.runs.run import Run, load_run
 
-DEEPER = ", with further blocks"
-ANEW = ", with a new head"
-# How images and masses come to a network.
-LOOKED_AT = ("size", "channels", "scale", "stretch", "standardize", "target", "standardize_target")
+DEEPER_NOTE = ", with further blocks"
+NEW_HEAD_NOTE = ", with a new head"
+# Keys of the recipe that define the network's input and the label's encoding.
+INPUT_KEYS = ("size", "channels", "scale", "stretch", "standardize", "target", "standardize_target")
 
 
-def load_start(path: str | Path, task: Task, backbone: str, out: Path) -> Run:
-    """The run whose weights the run in `out` begins from: of its backbone, or a shallower one.
+def load_initial_run(path: str | Path, task: Task, backbone: str, out: Path) -> Run:
+    """Open the run whose weights the run in `out` begins with.
+
+    Args:
+        path: as `load_run` takes it.
+        task: of the new run.
+        backbone: of the new run; the initial run has the same one or a shallower one.
+        out: the new run's folder.
 
     Raises:
-        RunError: not a finished run, or of another task or backbone.
-        UsageError: the run in `out` itself.
+        RunError: the run is not finished, or is of another task or backbone.
+        UsageError: it is the run in `out` itself.
     """
     run = load_run(path, task)
     if run.path.resolve() == out.resolve():
-        raise UsageError(f"--start {path}: is also the --out folder; choose another --out")
+        raise UsageError(f"--init-from {path}: is also the --out folder; choose another --out")
     if run.config.backbone not in (backbone, SHALLOWER.get(backbone)):
-        raise RunError(f"{path}: is a {run.config.backbone}, not a {backbone}; see --start")
+        raise RunError(f"{path}: is a {run.config.backbone}, not a {backbone}; see --init-from")
     return run
 
 
-def check_start(start: Run, data: LabeledImages, split: Split) -> None:
-    """Refuse to begin from weights that know images which this run is to be settled or judged by.
+def initial_network(config: RunConfig, initial_run: Run | None) -> Network:
+    """Build the network with the weights that training begins with.
 
     Raises:
-        UsageError: the start, or what that was begun from, learnt from some of them.
+        RunError: the weights of the initial run are damaged or do not fit.
+        UnavailableError: ImageNet weights do not exist or cannot be fetched.
     """
-    judges = np.concatenate([split.calibration, split.test])
-    kept = len(split.validation) + len(judges)
-    for one in start.lineage_with_own_data():
-        if not one.data.shares_images_with(data):
-            continue
-        both = np.union1d(
-            np.intersect1d(one.seen_rows, judges), np.intersect1d(one.split.train, split.validation)
+    network = config.build_network(config.recipe.pretrained and initial_run is None)
+    if initial_run is not None:
+        new_head = needs_new_head(initial_run, config.recipe)
+        part, module = ("backbone", network.backbone) if new_head else ("", network)
+        optional = RESIDUAL_BLOCKS if is_shallower(initial_run, config.backbone) else None
+        run_folder.load_weights(initial_run.path, module, part=part, optional=optional)
+    return network
+
+
+def log_input_differences(initial_run: Run, recipe: Recipe) -> None:
+    """Log which of `INPUT_KEYS` differ between the initial run and the new recipe."""
+    before = initial_run.config.recipe
+    changed = [key for key in INPUT_KEYS if getattr(before, key) != getattr(recipe, key)]
+    if changed:
+        values = ", ".join(f"{key}={getattr(before, key)}" for key in changed)
+        logger.info(
+            f"--init-from {initial_run.source}: was trained with {values}; the recipe differs"
         )
-        if len(both):
-            seed = one.split.seed
-            split_alike = "" if seed == split.seed else f"use its split's seed (--seed {seed}), or "
-            raise UsageError(
-                f"--start {start.source}: it has learnt from {len(both)} of the {kept} images that"
-                f" are to choose, calibrate or judge this run; {split_alike}train on other"
-                " images, such as those of another seed"
-            )
 
 
-def say_differences(start: Run, recipe: Recipe) -> None:
-    """Say what the weights of a start are not used to, which they may learn."""
-    there = start.config.recipe
-    differing = [key for key in LOOKED_AT if getattr(there, key) != getattr(recipe, key)]
-    if differing:
-        told = ", ".join(f"{key}={getattr(there, key)}" for key in differing)
-        logger.info(f"--start {start.source}: has learnt with {told}; here it is otherwise")
+def describe_initial_weights(
+    backbone: str, recipe: Recipe, channels: int, initial_run: Run | None
+) -> str:
+    """Describe the weights that training begins with, for `config.yaml`.
 
-
-def check_frozen(recipe: Recipe, start: Run | None) -> None:
-    """Refuse to freeze a backbone that has learnt nothing.
-
-    Raises:
-        UsageError: there is neither a run to begin from, nor ImageNet weights.
+    Args:
+        backbone: of the new run.
+        recipe: of the new run.
+        channels: of the network's input.
+        initial_run: the run that gives the weights, or None.
     """
-    if recipe.freeze_backbone and start is None and not recipe.pretrained:
-        raise UsageError("freeze_backbone=true needs a trained backbone; give one with --start RUN")
-
-
-def start_note(backbone: str, recipe: Recipe, channels: int, start: Run | None) -> str:
-    """What the weights are before training, in words."""
-    if start is not None:
-        note = WEIGHTS_OF_RUN.format(start.source, start.config.data.preset or "other images")
-        note += DEEPER if is_shallower(start, backbone) else ""
-        return note + ANEW if has_other_head(start, recipe) else note
+    if initial_run is not None:
+        preset = initial_run.config.data.preset or "other images"
+        note = WEIGHTS_OF_RUN.format(initial_run.source, preset)
+        note += DEEPER_NOTE if is_shallower(initial_run, backbone) else ""
+        return note + NEW_HEAD_NOTE if needs_new_head(initial_run, recipe) else note
     if recipe.pretrained:
         check_pretrained(backbone)
         return pretraining_note(backbone, channels, recipe.stem_init)
     return "random weights"
 
 
-def has_other_head(start: Run, recipe: Recipe) -> bool:
-    """Whether only the backbone's weights can be taken, since the answers are of another kind."""
-    return start.config.recipe.posterior != recipe.posterior
+def needs_new_head(initial_run: Run, recipe: Recipe) -> bool:
+    """Whether only the backbone's weights can be used, because the outputs have another meaning."""
+    return initial_run.config.recipe.posterior != recipe.posterior
 
 
-def is_shallower(start: Run, backbone: str) -> bool:
-    """Whether the network has further blocks, that the run's weights say nothing of."""
-    return start.config.backbone != backbone
+def is_shallower(initial_run: Run, backbone: str) -> bool:
+    """Whether the new network has further blocks, for which the initial run has no weights."""
+    return initial_run.config.backbone != backbone
