@@ -292,7 +292,7 @@ def test_damaged_run_folders_are_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="does not fit this network"):
         load_run(copy).predictor()
     (copy / "config.yaml").write_text("format: something-else\n")
-    with pytest.raises(RunError, match=r"is not a run folder \(config\.yaml is of something else"):
+    with pytest.raises(RunError, match="is not a halometry-run file"):
         load_run(copy)
     (copy / "config.yaml").write_text(config + "\nmistake: 1\n")
     with pytest.raises(RunError, match="unknown key 'mistake'"):
