@@ -154,7 +154,7 @@ def test_command_prints_intervals_and_coverage(flow: Run, others: Path, tmp_path
         app, ["evaluate", str(flow.path), "--data", str(others), "--out", str(tmp_path / "e")]
     )
     assert done.exit_code == 0, done.output
-    assert "third by truth" in done.output
+    assert "heaviest third by truth" in done.output
     assert "crps" in done.output
 
 

@@ -12,7 +12,7 @@ from halometry.evaluation.bootstrap import Interval, binomial_interval, bootstra
 
 PIT_BINS = 20
 CREDIBILITY_LEVELS = np.linspace(0, 1, 41)  # levels of the expected coverage
-THIRD_NAMES = ("lightest", "middle", "curriculum_mass_factor")
+THIRD_NAMES = ("lightest", "middle", "heaviest")
 
 
 def posterior_metrics(
