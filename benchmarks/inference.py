@@ -90,7 +90,7 @@ def measure(
     model = to_onnx(first, shape, config.size is not None, name).SerializeToString()
     onnx = OnnxPredictor(model, name, "cpu")
     ways: dict[str, Callable[[Tensor], Any]] = {**predictors, ONNX: lambda raw: onnx(raw.numpy())}
-    speeds = measure_speed(ways, images[:1], BATCH, options.seconds)
+    speeds = measure_speed(ways, images[:1], batch_size=BATCH, seconds=options.seconds)
     eager = [speeds[layout] for layout in LAYOUTS]
     latency = min(way["latency_ms"]["median"] for way in eager)
     throughput = max(way["throughput"]["median"] for way in eager)

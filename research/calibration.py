@@ -20,7 +20,6 @@ from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.calibration_figure import reliability_figure
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import metric_title
-from halometry.evaluation.posterior_checks import coverage_rows, posterior_record
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.plotting import save_figure
 from halometry.provenance import command, provenance
@@ -45,15 +44,16 @@ def main() -> None:
         halometry.simulate(preset, options.count, seed=options.seed, out=images)
         found = evaluate(run, images)
     if found.posterior is None:
-        drawn = (found.truth, found.outputs, found.untempered)
+        drawn = (found.truth, found.outputs, found.uncalibrated)
         save_figure(reliability_figure({options.run: drawn}), options.figure)
         more: dict[str, Any] = {
-            "loss": {"before": loss(found, found.untempered), "after": loss(found, found.outputs)}
+            "loss": {"before": loss(found, found.uncalibrated), "after": loss(found, found.outputs)}
         }
         table = rows(found)
     else:
-        more = {"posterior": posterior_record(found.truth, found.posterior)}
-        save_figure(posterior_figure({options.run: more["posterior"]}), options.figure)
+        assert found.posterior_checks is not None
+        more = {"posterior": found.posterior_checks.model_dump(mode="json")}
+        save_figure(posterior_figure({options.run: found.posterior_checks}), options.figure)
         table = rows_of_masses(found)
     record: dict[str, Any] = {
         "what": "calibration and coverage of trained weights on fresh images",
@@ -65,7 +65,8 @@ def main() -> None:
         "seed": options.seed,
         **more,
         "metrics": {key: value.to_dict() for key, value in found.metrics.items()},
-        **found.trust,
+        "calibration": found.calibration and found.calibration.model_dump(mode="json"),
+        "coverage": found.coverage and found.coverage.model_dump(mode="json"),
         "rows": table,
     }
     options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -79,53 +80,53 @@ def loss(found: Evaluation, probabilities: np.ndarray) -> float:
 
 def rows(found: Evaluation) -> list[list[str]]:
     """The table in the documentation: figure, value, interval."""
-    calibration, conformal = found.trust["calibration"], found.trust["conformal"]
+    calibration, coverage = found.calibration, found.coverage
+    assert calibration is not None
+    assert coverage is not None
     table = [["", "value", "95 % interval"]]
-    for when, said in (("before", "before calibration"), ("after", "as given")):
-        one = calibration[when]
-        table.append([f"calibration error {said}", *cells(one["ece"])])
-        table.append(["the same, less its bias", f"{one['ece_debiased']:.4f}", ""])
-        table.append(["of noise alone", f"{one['ece_by_noise']:.4f}", ""])
-        table.append([f"cross-entropy {said}", f"{loss(found, answers_of(found, when)):.4f}", ""])
-    for one in conformal["levels"]:
-        level = f"{100 * one['level']:g} %"
-        table.append([f"sets of {level} hold the truth", *cells(one["coverage"])])
-        if one["level"] == 0.9:
-            for name, share in one["classes"].items():
-                table.append([f"of images of `{name}`", *cells(share)])
-        sizes = ", ".join(f"{k}: {s:.1%}" for k, s in enumerate(one["share_by_size"]))
-        table.append([f"classes in a set of {level}, mean", *cells(one["mean_size"])])
-        table.append(["share of sets by size", sizes, ""])
+    for when, errors, probabilities in (
+        ("before calibration", calibration.before, found.uncalibrated),
+        ("after calibration", calibration.after, found.outputs),
+    ):
+        table.append([f"calibration error {when}", *cells(errors.ece)])
+        table.append(["debiased", f"{errors.ece_debiased:.4f}", ""])
+        table.append(["bias of calibrated probabilities", f"{errors.ece_bias:.4f}", ""])
+        table.append([f"cross-entropy {when}", f"{loss(found, probabilities):.4f}", ""])
+    for level in coverage.levels:
+        percent = f"{100 * level.nominal:g} %"
+        table.append([f"coverage of sets of {percent}", *cells(level.coverage)])
+        if level.nominal == 0.9:
+            for name, fraction in (level.classes or {}).items():
+                table.append([f"coverage of images of `{name}`", *cells(fraction)])
+        sizes = ", ".join(f"{k}: {s:.1%}" for k, s in enumerate(level.fraction_by_size or ()))
+        table.append([f"mean number of classes in a set of {percent}", *cells(level.mean_size)])
+        table.append(["sets by size", sizes, ""])
     return table
 
 
 def rows_of_masses(found: Evaluation) -> list[list[str]]:
     """The same of masses with posteriors."""
-    assert found.posterior is not None
+    assert found.posterior_checks is not None
+    assert found.coverage is not None
     table = [["", "value", "95 % interval"]]
     for name in ("mse", "r2", "nll", "crps"):
-        table.append([metric_title(name), *cells(found.metrics[name].to_dict())])
-    for one in coverage_rows(found.truth, found.posterior):
-        if one["by"] != "truth":
-            which = "" if one["by"] == "all" else f", {one['third']} third by median"
-            for level in ("68", "95"):
-                table.append([f"within {level} %{which}", *cells(one[level])])
-    for one in found.trust["conformal"]["levels"]:
-        level = f"{100 * one['level']:g} %"
-        table.append([f"conformal intervals of {level} hold the truth", *cells(one["coverage"])])
-        table.append([f"their mean width at {level}", *cells(one["mean_size"])])
+        table.append([metric_title(name), *cells(found.metrics[name])])
+    for row in found.posterior_checks.coverage:
+        if row.by != "truth":
+            which = "" if row.by == "all" else f", {row.third} third by median"
+            for percent, interval in ((68, row.coverage_68), (95, row.coverage_95)):
+                table.append([f"coverage of {percent} % intervals{which}", *cells(interval)])
+    for level in found.coverage.levels:
+        percent_text = f"{100 * level.nominal:g} %"
+        table.append([f"coverage of conformal {percent_text} intervals", *cells(level.coverage)])
+        table.append([f"mean width of conformal {percent_text} intervals", *cells(level.mean_size)])
     return table
 
 
-def answers_of(found: Evaluation, when: str) -> np.ndarray:
-    """The probabilities (N, K) before or after the temperature."""
-    return found.untempered if when == "before" else found.outputs
-
-
-def cells(numbers: dict[str, float]) -> list[str]:
-    """A value and its interval as text."""
-    value, _, interval = str(Interval(**numbers)).partition(" ")
-    return [value, interval]
+def cells(interval: Interval) -> list[str]:
+    """Value and interval as text."""
+    value, _, limits = str(interval).partition(" ")
+    return [value, limits]
 
 
 if __name__ == "__main__":

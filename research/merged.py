@@ -1,62 +1,64 @@
-"""Comparisons of networks with different numbers of passes, on the same test images, as one.
+"""Merge comparisons of networks with different numbers of epochs on the same test images.
 
     python research/merged.py runs/a/results.json runs/b/results.json --out results/both.json
 
-`halometry compare` gives all its networks the same recipe. Where one had more passes than another,
-each has a comparison of its own, and this puts them into one table: the networks in the order of
-the files, each with the command that made it. A file may be one that was put together before.
+`halometry compare` trains all its networks with one recipe. Networks with different numbers of
+epochs have separate comparisons, which this script merges into one table: the networks in the order
+of the files, each with the command of its comparison. A file may be merged itself.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from halometry.compare.schema import (
+    ComparisonRecord,
+    read_comparison_record,
+    write_comparison_record,
+)
 from halometry.provenance import command
-
-SAME = ("task", "data", "seed")  # of all that are put together
 
 
 def main() -> None:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("records", nargs="+", type=Path, help="result files of `compare`")
+    parser.add_argument("records", nargs="+", type=Path, help="results.json of `compare`")
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     options = parser.parse_args()
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in options.records]
-    options.out.write_text(json.dumps(merged(records), indent=1) + "\n", encoding="utf-8")
+    records = [read_comparison_record(path) for path in options.records]
+    write_comparison_record(options.out, merge(records))
 
 
-def merged(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """One record with the models of several.
+def merge(records: Sequence[ComparisonRecord]) -> ComparisonRecord:
+    """Return one record with the networks of several.
 
     Raises:
         ValueError: they are not of the same test images.
     """
     first = records[0]
-    for key in SAME:
-        if any(_told(record, key) != _told(first, key) for record in records):
-            raise ValueError(f"the records differ in {key}")
+    for record in records:
+        data = record.data.model_copy(update={"description": first.data.description})
+        if (record.task, data, record.seed) != (first.task, first.data, first.seed):
+            raise ValueError("the records differ in task, data or seed")
     models = [
-        {"command": record["command"], "date": record["date"]} | model
+        model.model_copy(
+            update={"command": model.command or record.command, "date": model.date or record.date}
+        )
         for record in records
-        for model in record["models"]
+        for model in record.models
     ]
-    kept = ("format", "version", *SAME, "recipe", "versions", "machine")
-    return {
-        **{key: first[key] for key in kept},
-        "date": max(record["date"] for record in records),
-        "command": command(),
-        "models": models,
-    }
-
-
-def _told(record: dict[str, Any], key: str) -> Any:
-    """What a record says, but for words that later versions say otherwise."""
-    value = record[key]
-    return {k: v for k, v in value.items() if k != "description"} if key == "data" else value
+    return first.model_copy(
+        update={
+            "date": max(record.date for record in records),
+            "command": command(),
+            "models": tuple(models),
+            "differences": (),
+            "best_minus_second": None,
+            "conclusion": (),
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ import numpy as np
 from scipy.stats import norm
 
 from halometry.calibration.posterior import Grid, Posterior
-from halometry.evaluation.figures import save_figure
 from halometry.evaluation.posterior_checks import posterior_record
 from halometry.evaluation.posterior_figures import posterior_figure
+from halometry.plotting import save_figure
 
 COUNT, SEED = 3000, 0
 SHARE = 0.75  # R²: of the variance, what the mean of the posterior has

@@ -21,9 +21,8 @@ from typing import Any
 import halometry
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
-from halometry.evaluation.figures import save_figure
-from halometry.evaluation.posterior_checks import posterior_record
 from halometry.evaluation.posterior_figures import posterior_figure
+from halometry.plotting import save_figure
 from halometry.provenance import provenance
 
 METRICS = {
@@ -87,9 +86,9 @@ def _runs(options: argparse.Namespace) -> Iterator[tuple[str, str]]:
 
 def _write(options: argparse.Namespace, judged: dict[str, Evaluation]) -> None:
     posteriors = {
-        name: posterior_record(one.truth, one.posterior)
+        name: one.posterior_checks
         for name, one in judged.items()
-        if one.posterior is not None
+        if one.posterior_checks is not None
     }
     if options.figure is not None and posteriors:
         save_figure(posterior_figure(posteriors), options.figure)
@@ -115,7 +114,7 @@ def _write(options: argparse.Namespace, judged: dict[str, Evaluation]) -> None:
             name: {key: value.to_dict() for key, value in one.metrics.items()}
             for name, one in judged.items()
         },
-        "posteriors": posteriors,
+        "posteriors": {name: one.model_dump(mode="json") for name, one in posteriors.items()},
     }
     options.out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 

@@ -98,7 +98,7 @@ def compared(task: Task, backbone: str, judged: dict[str, Evaluation]) -> dict[s
             recipe: {key: value.to_dict() for key, value in one.metrics.items()}
             for recipe, one in judged.items()
         },
-        "differences": [one.to_dict() for one in differences(judged["default"].truth, outputs)],
+        "differences": [one.model_dump() for one in differences(judged["default"].truth, outputs)],
     }
 
 

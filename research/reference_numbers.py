@@ -141,7 +141,7 @@ def training() -> dict[str, dict[str, list[float]]]:
                     seed=5,
                     device="cpu",
                 )
-                made = evaluate(run, store, None)
+                made = evaluate(run, store)
                 found[f"{task} {recipe}"] = {
                     name: numbers([metric.value]) for name, metric in made.metrics.items()
                 }

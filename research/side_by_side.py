@@ -62,14 +62,13 @@ def main() -> None:
             name: evaluate(run, sets[run.config.data.mass_map_preset]) for name, run in runs.items()
         }
     outputs = {name: one.outputs for name, one in found.items()}
-    apart = [one.to_dict() for one in differences(found[first].truth, outputs)]
-    key, shown = key_metric({"task": config.task}), SHOWN[config.task]
+    pairs = differences(found[first].truth, outputs)
+    key, shown = key_metric(config.task), SHOWN[config.task]
     rows = [["weights", *map(metric_title, shown), f"difference of {metric_title(key)}"]]
     for name, one in found.items():
         cells = [str(one.metrics[metric]) for metric in shown]
-        rows.append(
-            [name, *cells, str(find_difference(apart, key, name, first)) if name in others else ""]
-        )
+        difference = str(find_difference(pairs, key, name, first)) if name in others else ""
+        rows.append([name, *cells, difference])
     record = {
         "what": f"weights for {config.data.preset} on the same fresh images",
         "command": command(),
@@ -81,7 +80,7 @@ def main() -> None:
             name: {metric: value.to_dict() for metric, value in one.metrics.items()}
             for name, one in found.items()
         },
-        "differences": apart,
+        "differences": [pair.model_dump() for pair in pairs],
         "rows": rows,
     }
     options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ import json
 import math
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,25 +19,36 @@ from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
 import halometry.simulation.config as parts
+from halometry.compare.schema import ComparisonRecord, read_comparison_record
 from halometry.compare.tables import markdown_table
+from halometry.io import PREFIX
 
 ROOT = Path(__file__).resolve().parents[1]
-BUSY = 0.3  # load by others above which rates are doubtful, as in `benchmarks/`
+MAX_LOAD = 0.3  # of other processes, above which rates are not reliable; as in `benchmarks/`
 PARAMETERS = re.compile(r"(<!-- parameters (?P<part>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PLACE = re.compile(r"(<!-- table (?P<file>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def rendered(text: str) -> str:
-    """A page with all its tables as the result files have them."""
+def render(text: str) -> str:
+    """Return a page with all its tables as in the result files."""
 
     def table(match: re.Match[str]) -> str:
-        record = json.loads((ROOT / match["file"]).read_text(encoding="utf-8"))
-        return f"{match[1]}{_table(record)}\n\n{_caption(record)}\n{match[3]}"
+        return f"{match[1]}{_render_result(ROOT / match['file'])}\n{match[3]}"
 
     def parameters(match: re.Match[str]) -> str:
         return f"{match[1]}{_parameters(match['part'])}\n{match[3]}"
 
     return PARAMETERS.sub(parameters, PLACE.sub(table, text))
+
+
+def _render_result(path: Path) -> str:
+    """Table and caption of a result file."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content.get("format") != f"{PREFIX}comparison":
+        return f"{_table(content)}\n\n{_caption(content)}"
+    record = read_comparison_record(path)
+    provenance = _provenance(record.date, record.machine)
+    return f"{markdown_table(record)}\n\n*{provenance}; {_training(record)}.*"
 
 
 def _parameters(part: str) -> str:
@@ -62,8 +74,6 @@ def _markdown(rows: list[list[str]]) -> str:
 
 
 def _table(record: dict[str, Any]) -> str:
-    if "models" in record:
-        return markdown_table(record)
     if "rows" in record:
         head, *rows = record["rows"]
     elif "constants" in record:
@@ -71,14 +81,14 @@ def _table(record: dict[str, Any]) -> str:
         rows = _published_images(record)
     elif "against_simulated" in record:
         head = [
-            "real images against",
+            "published images against",
             "images of each in the test",
             "network's AUC",
             "forest's AUC",
         ]
         kinds = {
             "against_simulated": f"simulated by `{record['preset']}`",
-            "real_against_real": "other real images",
+            "published_against_published": "other published images",
             "against_wrong": "simulated with a PSF wider by a seventh",
         }
         rows = [
@@ -144,31 +154,36 @@ def _interval(share: dict[str, float]) -> str:
 
 
 def _caption(record: dict[str, Any]) -> str:
-    """When, where and how it was measured."""
-    machine = record["machine"]
+    """When, where and how the numbers were measured, after the conclusion if there is one."""
+    provenance = _provenance(record["date"], record["machine"])
+    if record.get("load_before", 0) > MAX_LOAD:
+        provenance += f"; the load was {record['load_before']:g} when it began"
+    return "\n\n".join([*record.get("conclusion", ()), f"*{provenance}.*"])
+
+
+def _provenance(date: str, machine: Mapping[str, Any]) -> str:
     device = "" if machine["device"] == "CPU" else f", {machine['device']}"
-    said = f"{record['date'][:10]}, {machine['processor']}, {machine['cores']} cores{device}"
-    if record.get("load_before", 0) > BUSY:
-        said += f"; the load was {record['load_before']:g} when it began"
-    if "models" in record:
-        said += f"; {record['data']['test']:,} test images; seed {record['seed']}; trained on"
-        for model in record["models"]:
-            training = model["training"]
-            said += f" {training['images']:,} images ("
-            fresh = training.get("online_images", 0)
-            if fresh == training["images"]:
-                said += "all made for their step and seen once,"
-            elif fresh:
-                said += f"{fresh:,} made for their step and seen once, the others in "
-            if fresh < training["images"]:
-                passes = training["epochs"]
-                said += f"{passes:g} pass{'es' * (passes != 1)},"
-            said += f" {training['images_per_second']:.0f} a second"
-            if model["start"].startswith("weights of the run"):
-                said += ", begun from weights that had learnt already"
-            said += f") for {model['name']},"
-    told = record["conclusion"] if "rows" in record and "conclusion" in record else []
-    return "\n\n".join([*told, f"*{said.rstrip(',')}.*"])
+    return f"{date[:10]}, {machine['processor']}, {machine['cores']} cores{device}"
+
+
+def _training(record: ComparisonRecord) -> str:
+    """Number of test images, seed, and training images of each network."""
+    networks = []
+    for model in record.models:
+        training = model.training
+        text = f"{training.images:,} images ("
+        if training.online_images == training.images:
+            text += "all simulated online and seen once,"
+        elif training.online_images:
+            text += f"{training.online_images:,} simulated online and seen once, the others in "
+        if training.online_images < training.images:
+            text += f"{training.epochs:g} epoch{'s' * (training.epochs != 1)},"
+        text += f" {training.images_per_second:.0f} per second"
+        if model.start.startswith("weights of the run"):
+            text += ", initialized from trained weights"
+        networks.append(f"{text}) for {model.name}")
+    test = f"{record.data.test:,} test images; seed {record.seed}"
+    return f"{test}; trained on {', '.join(networks)}"
 
 
 def main() -> None:
@@ -176,7 +191,7 @@ def main() -> None:
     stale = []
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = page.read_text(encoding="utf-8")
-        if (wanted := rendered(text)) != text:
+        if (wanted := render(text)) != text:
             stale.append(page.name)
             if not check:
                 page.write_text(wanted, encoding="utf-8")

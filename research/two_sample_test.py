@@ -159,7 +159,7 @@ def area(scores: np.ndarray, seed: int) -> Interval:
     groups = [np.flatnonzero(~truth), np.flatnonzero(truth)]
     value = float(area_under_roc(scores, truth))
     return bootstrap(
-        lambda rows: area_under_roc(scores[rows], truth[rows]), groups, value, 1000, seed
+        lambda rows: area_under_roc(scores[rows], truth[rows]), groups, value, seed=seed
     )
 
 

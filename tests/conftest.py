@@ -11,7 +11,7 @@ import pytest
 
 import halometry
 import halometry.resources
-from halometry.compare.compare import Comparison, compare_networks
+from halometry.compare.compare import Comparison
 from halometry.datasets.generate import simulate
 from halometry.massmaps.dataset import map_mass
 from halometry.publish.export import export
@@ -39,7 +39,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def _short_timings() -> Iterator[None]:
     """Time networks for a moment only when they are compared."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("halometry.compare.compare.SPEED_SECONDS", 0.1)
+        patch.setattr("halometry.compare.compare.TIMING_SECONDS", 0.1)
         yield
 
 
@@ -116,17 +116,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def classes(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     out = tmp_path_factory.mktemp("compare") / "classes"
-    return compare_networks(
-        "classification", lenses, comparison.NETWORKS, out, overrides=comparison.QUICK
-    )
+    return comparison.compare_quickly("classification", lenses, out)
 
 
 @pytest.fixture(scope="session")
 def fractions(masses: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     out = tmp_path_factory.mktemp("compare") / "masses"
-    return compare_networks(
-        "regression", masses, comparison.NETWORKS, out, overrides=comparison.QUICK
-    )
+    return comparison.compare_quickly("regression", masses, out)
 
 
 @pytest.fixture(scope="session")

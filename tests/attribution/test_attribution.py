@@ -311,10 +311,13 @@ def test_comparison_report_is_written_without_maps_if_they_fail(
 
     run = load_run(published / "runs" / PRESET)
     evaluations = {run.name: evaluate(run, lenses, resamples=10)}
-    examples = select_examples(open_dataset(lenses), evaluations, 0, run.name)
-    assert len(examples.looks) == 6
+    examples = select_examples(open_dataset(lenses), evaluations, seed=0, explain=run.name)
+    assert len(examples.attributions) == 6
     names = ["no"] * 2 + ["sphere"] * 2 + ["vort"] * 2
-    assert [each.name.split()[-1] for each in examples.looks] == names
+    assert [each.name.split()[-1] for each in examples.attributions] == names
     monkeypatch.setattr("halometry.compare.compare.explain_rows", fail)
-    assert select_examples(open_dataset(lenses), evaluations, 0, run.name).looks == []
+    assert (
+        select_examples(open_dataset(lenses), evaluations, seed=0, explain=run.name).attributions
+        == []
+    )
     assert "out of memory" in caplog.text

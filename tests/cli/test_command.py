@@ -52,8 +52,8 @@ def test_demo_writes_a_report_and_keeps_finished_work(
     networks: tuple[str, ...],
 ) -> None:  # fmt: skip
     monkeypatch.setattr("halometry.demo.NETWORKS", networks)
-    monkeypatch.setattr("halometry.demo.SHOWN", ("demo_mass", "halo_mass"))
-    monkeypatch.setattr("halometry.demo.COUNT", 30)
+    monkeypatch.setattr("halometry.demo.BUNDLED_PRESETS", ("demo_mass", "halo_mass"))
+    monkeypatch.setattr("halometry.demo.BUNDLED_TEST_IMAGES", 30)
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(
         "name: tiny\ndescription: A test.\nscale: minmax\nepochs: 1\nsize: 32\n"
@@ -67,8 +67,8 @@ def test_demo_writes_a_report_and_keeps_finished_work(
     assert all(first.out.count(name) >= 2 for name in networks)
     report = (out / "report.html").read_text(encoding="utf-8")
     assert "several times heavier" in report
-    assert "trained weights on 30 new images of demo_mass" in first.out
-    assert '<a href="#trained">' in report
+    assert "bundled weights on 30 new images of demo_mass" in first.out
+    assert '<a href="#bundled">' in report
     assert "demo_mass: regression, 30 images, seed 1000001" in report
     assert "halo_mass" not in report
     weights = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}

@@ -39,7 +39,8 @@ def test_peak_memory_grows_with_the_batch() -> None:
 
 def test_a_heavier_network_is_measured_slower() -> None:
     light, heavy = nn.Conv2d(1, 2, 3).eval(), nn.Conv2d(1, 256, 9).eval()
-    speeds = measure_speed({"light": light, "heavy": heavy}, torch.zeros(1, 1, 64, 64), 8, 0.2)
+    example = torch.zeros(1, 1, 64, 64)
+    speeds = measure_speed({"light": light, "heavy": heavy}, example, batch_size=8, seconds=0.2)
     assert speeds["light"]["latency_ms"]["median"] < speeds["heavy"]["latency_ms"]["median"]
     assert speeds["light"]["throughput"]["median"] > speeds["heavy"]["throughput"]["median"]
     for numbers in speeds["light"].values():

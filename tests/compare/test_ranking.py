@@ -1,78 +1,73 @@
-"""What a comparison concludes from its numbers."""
+"""Ranking of networks, Pareto front, and the sentences of the conclusion."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from halometry.compare.ranking import conclusion, pareto_front
-
-
-def model(name: str, value: float, ms: float, half: float = 0.01, key: str = "auc") -> Any:
-    return {
-        "name": name,
-        "metrics": {key: {"value": value, "low": value - half, "high": value + half}},
-        "cost": {"latency_ms": {"median": ms, "low": ms, "high": ms}},
-    }
+from halometry.compare.ranking import best_minus_second, conclusion, pareto_front, rank_models
+from halometry.evaluation.bootstrap import Interval
+from halometry.evaluation.differences import Difference
+from helpers.comparison import comparison_record, model_record
 
 
-def record(*models: Any, task: str = "classification", lead: float = 0.04) -> Any:
-    apart = {"value": lead, "low": lead - 0.01, "high": lead + 0.01}
-    return {"task": task, "data": {"test": 400}, "models": list(models), "lead": apart}
-
-
-def test_the_best_is_named_with_its_interval() -> None:
-    said = conclusion(record(model("small", 0.93, 3.0), model("large", 0.97, 30.0)))
-    assert said[0] == "large is the most accurate: AUC 0.970 [0.960, 0.980]."
-    assert said[1] == (
-        "small follows at 0.930 [0.920, 0.940]; on the same images the difference is"
-        " 0.040 [0.030, 0.050], more than the choice of images explains."
-    )
-    assert said[2] == (
-        "For the shortest time an image choose small (3.0 ms, AUC 0.930); "
-        "for more accuracy large (30.0 ms, AUC 0.970)."
-    )
-
-
-def test_a_difference_that_may_be_none_is_not_a_victory() -> None:
-    models = model("a", 0.95, 3.0), model("b", 0.951, 5.0), model("c", 0.8, 1.0)
-    said = conclusion(record(*models, lead=0.001))
-    assert said[1].endswith(
-        "is 0.001 [-0.009, 0.011], so that 400 images do not tell which of the two is better;"
-        " a is the faster."
-    )
-    assert said[2] == (
-        "For the shortest time an image choose c (1.0 ms, AUC 0.800); "
-        "for more accuracy a (3.0 ms, AUC 0.950)."
-    )
-    assert len(said) == 3
-
-
-def test_a_slower_and_less_accurate_network_is_not_recommended() -> None:
-    said = conclusion(record(model("good", 0.97, 3.0), model("bad", 0.90, 30.0)))
-    assert "It is also the fastest: choose good (3.0 ms, AUC 0.970)." in said
-    assert said[-1] == "bad (30.0 ms) is slower than good and not more accurate."
-
-
-def test_a_network_at_chance_is_no_result() -> None:
-    said = conclusion(record(model("good", 0.97, 3.0), model("idle", 0.51, 1.0)))
-    assert any("idle has not learnt the task" in s and "not a result" in s for s in said)
-    assert not any("choose idle" in s for s in said)
-
-
-def test_all_at_chance() -> None:
-    said = conclusion(record(model("idle", 0.0, 1.0, key="r2"), task="regression"))
-    assert said == [
-        "idle has not learnt the task (R² 0.000 [-0.010, 0.010]): this is not a result."
+def test_conclusion_names_the_best_network_and_its_difference_to_the_second() -> None:
+    models = model_record("small", 0.93), model_record("large", 0.97)
+    record = comparison_record(*models, best_minus_second=Interval(0.04, 0.03, 0.05))
+    assert conclusion(record) == [
+        "large is the most accurate: AUC 0.970 [0.960, 0.980].",
+        "Its difference to small on the same images is 0.040 [0.030, 0.050]; the interval"
+        " excludes zero.",
     ]
 
 
-def test_masses_are_ranked_by_r2() -> None:
-    said = conclusion(
-        record(model("a", 0.4, 1.0, key="r2"), model("b", 0.6, 2.0, key="r2"), task="regression")
-    )
-    assert said[0].startswith("b is the most accurate: R² 0.600")
+def test_conclusion_says_if_the_difference_may_be_zero() -> None:
+    models = model_record("a", 0.95), model_record("b", 0.951), model_record("c", 0.8)
+    record = comparison_record(*models, best_minus_second=Interval(0.001, -0.009, 0.011))
+    sentences = conclusion(record)
+    assert len(sentences) == 2
+    assert sentences[0].startswith("b is the most accurate")
+    assert sentences[1].endswith("a on the same images is 0.001 [-0.009, 0.011]; the interval"
+                                 " includes zero.")  # fmt: skip
 
 
-def test_the_front_holds_what_nothing_beats_in_both() -> None:
-    models = [model("slow", 0.99, 9.0), model("dull", 0.90, 5.0), model("fast", 0.95, 1.0)]
-    assert [m["name"] for m in pareto_front(models, "auc")] == ["fast", "slow"]
+def test_conclusion_without_a_second_network() -> None:
+    record = comparison_record(model_record("good", 0.97), model_record("chance", 0.51))
+    assert conclusion(record) == ["good is the most accurate: AUC 0.970 [0.960, 0.980]."]
+
+
+def test_conclusion_if_all_networks_are_at_chance_level() -> None:
+    record = comparison_record(model_record("chance", 0.0, key="r2"), task="regression")
+    assert conclusion(record) == ["No network is better than chance."]
+
+
+def test_pareto_front_has_the_networks_that_no_other_beats_in_both() -> None:
+    models = [
+        model_record("slow and best", 0.97, 9.0),
+        model_record("fast", 0.90, 1.0),
+        model_record("slower and worse than fast", 0.89, 2.0),
+        model_record("as fast and worse", 0.80, 1.0),
+        model_record("fastest, at chance level", 0.51, 0.5),
+    ]
+    assert [model.name for model in pareto_front(models, "auc")] == ["fast", "slow and best"]
+    assert [model.name for model in pareto_front(models[-1:], "auc")] == [models[-1].name]
+
+
+def test_ranking_is_by_the_key_metric_with_networks_at_chance_level_last() -> None:
+    models = [
+        model_record("chance", 0.5, 1.0),
+        model_record("second", 0.90, 9.0),
+        model_record("best", 0.97, 3.0),
+    ]
+    ranked = [(r.rank, r.model.name, r.on_pareto_front) for r in rank_models(models, "auc")]
+    assert ranked == [(1, "best", True), (2, "second", False), (None, "chance", False)]
+
+
+def test_best_minus_second_is_that_of_the_two_best_in_this_order() -> None:
+    models = [model_record(name, v) for name, v in (("a", 0.8), ("b", 0.97), ("c", 0.9))]
+    intervals = {("a", "b"): (-0.17, -0.2, -0.1), ("a", "c"): (-0.1, -0.2, 0.0),
+                 ("b", "c"): (0.07, 0.02, 0.12)}  # fmt: skip
+    pairs = [
+        Difference.from_interval("auc", *names, Interval(*numbers))
+        for names, numbers in intervals.items()
+    ]
+    assert best_minus_second(models, pairs, "auc") == Interval(0.07, 0.02, 0.12)
+    assert best_minus_second(models[:2], pairs, "auc") == Interval(0.17, 0.1, 0.2)
+    assert best_minus_second(models[:1], pairs, "auc") is None

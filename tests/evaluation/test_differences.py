@@ -1,26 +1,25 @@
-"""Differences between networks: paired, all at once, and none where there is none."""
+"""Paired differences between networks, with simultaneous intervals."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from halometry.compare.compare import Comparison
-from halometry.compare.ranking import conclusion
 from halometry.compare.tables import print_differences
 from halometry.evaluation.differences import differences, find_difference
 from halometry.evaluation.metrics import classification_metrics, regression_metrics
+from helpers.comparison import NETWORKS
 
-NAMES = ("no", "sphere", "vort")
+CLASS_NAMES = ("no", "sphere", "vort")
 
 
-def kinds(count: int = 300) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Class indices; answers, nearly the same ones, and much worse ones."""
+def class_outputs(count: int = 300) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Class indices, and probabilities of two similar networks and of a useless one."""
     rng = np.random.default_rng(1)
     truth = np.arange(count) % 3
     first = np.exp(rng.normal(size=(count, 3)) + np.eye(3)[truth])
@@ -29,7 +28,8 @@ def kinds(count: int = 300) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     return truth, {"a": first, "near": near, "far": rng.dirichlet(np.ones(3), count)}
 
 
-def masses(count: int = 300) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def mass_outputs(count: int = 300) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Masses, and predictions of two similar networks and of a worse one."""
     rng = np.random.default_rng(2)
     truth, noise = rng.normal(size=(2, count))
     near = truth + noise + 0.1 * rng.normal(size=count)
@@ -37,90 +37,76 @@ def masses(count: int = 300) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
-def test_a_difference_is_that_of_the_metrics_and_knows_the_images_are_the_same(task: str) -> None:
-    truth, outputs = kinds() if task == "classification" else masses()
-    measured = {
-        name: classification_metrics(truth, one, NAMES)
+def test_differences_are_those_of_the_metrics_with_paired_intervals(task: str) -> None:
+    truth, outputs = class_outputs() if task == "classification" else mass_outputs()
+    metrics = {
+        name: classification_metrics(truth, output, CLASS_NAMES)
         if task == "classification"
-        else regression_metrics(truth, one)
-        for name, one in outputs.items()
+        else regression_metrics(truth, output)
+        for name, output in outputs.items()
     }
-    found = differences(truth, outputs)
-    assert len(found) == (3 if task == "classification" else 6)
-    for one in found:
-        ours, theirs = (measured[name][one.metric] for name in (one.first, one.second))
-        assert one.interval.value == pytest.approx(ours.value - theirs.value)
-        assert one.interval.low < one.interval.value < one.interval.high
-        if {one.first, one.second} == {"a", "near"}:
-            apart = np.hypot(ours.high - ours.low, theirs.high - theirs.low)  # if independent
-            assert one.interval.high - one.interval.low < 0.6 * apart
-    judged = {(one.metric, one.first, one.second): one.better for one in found}
-    for (_, *pair), better in judged.items():
-        assert better == (None if "far" not in pair else next(n for n in pair if n != "far"))
+    pairs = differences(truth, outputs)
+    assert len(pairs) == (3 if task == "classification" else 6)
+    for pair in pairs:
+        first, second = (metrics[name][pair.metric] for name in (pair.first, pair.second))
+        assert pair.value == pytest.approx(first.value - second.value)
+        assert pair.low < pair.value < pair.high
+        names = {pair.first, pair.second}
+        if names == {"a", "near"}:
+            independent = np.hypot(first.high - first.low, second.high - second.low)
+            assert pair.high - pair.low < 0.6 * independent
+        assert pair.better == (next(iter(names - {"far"})) if "far" in names else None)
 
 
-def test_the_same_answers_do_not_differ() -> None:
-    truth, outputs = kinds()
-    (one,) = differences(truth, {"a": outputs["a"], "b": outputs["a"]})
-    assert (one.interval.value, one.interval.low, one.interval.high) == (0, 0, 0)
-    assert one.better is None
+def test_equal_outputs_do_not_differ() -> None:
+    truth, outputs = class_outputs()
+    (pair,) = differences(truth, {"a": outputs["a"], "b": outputs["a"]})
+    assert (pair.value, pair.low, pair.high, pair.better) == (0, 0, 0, None)
 
 
-def test_of_many_equal_networks_few_comparisons_find_a_difference() -> None:
+def test_intervals_of_many_pairs_are_simultaneous() -> None:
     rng = np.random.default_rng(3)
     names, trials, false = [f"n{i}" for i in range(5)], 150, 0
     for trial in range(trials):
         truth = rng.normal(size=200)
         outputs = {name: truth + rng.normal(size=200) for name in names}
-        found = differences(truth, outputs, resamples=200, seed=trial)
-        assert len(found) == 20
-        false += any(one.better for one in found if one.metric == "mse")
-    # Ten pairs with intervals of their own would find one in about four of ten comparisons.
+        pairs = differences(truth, outputs, resamples=200, seed=trial)
+        assert len(pairs) == 20
+        false += any(pair.better for pair in pairs if pair.metric == "mse")
+    # Separate intervals of ten pairs would find one in about four of ten comparisons.
     assert false / trials < 0.05 + 3 * (0.05 * 0.95 / trials) ** 0.5
 
 
-def test_one_network_has_none_to_differ_from() -> None:
-    truth, outputs = kinds()
+def test_one_network_has_no_differences() -> None:
+    truth, outputs = class_outputs()
     assert differences(truth, {"a": outputs["a"]}) == []
 
 
-def test_a_difference_turned_round_changes_its_sign() -> None:
-    found = [one.to_dict() for one in differences(*kinds())]
-    there, back = (
-        find_difference(found, "auc", "a", "far"),
-        find_difference(found, "auc", "far", "a"),
-    )
-    assert (there.value, there.low, there.high) == (-back.value, -back.high, -back.low)
+def test_difference_of_a_reversed_pair_has_the_opposite_sign() -> None:
+    pairs = differences(*class_outputs())
+    forward = find_difference(pairs, "auc", "a", "far")
+    backward = find_difference(pairs, "auc", "far", "a")
+    assert (forward.value, forward.low, forward.high) == (
+        -backward.value, -backward.high, -backward.low,
+    )  # fmt: skip
+    with pytest.raises(KeyError):
+        find_difference(pairs, "auc", "a", "unknown")
 
 
-def test_a_comparison_holds_all_pairs(classes: Comparison, fractions: Comparison) -> None:
+def test_comparison_has_the_differences_of_all_pairs(
+    classes: Comparison, fractions: Comparison
+) -> None:
     for comparison, metrics in ((classes, ["auc"]), (fractions, ["r2", "mse"])):
-        record = json.loads((comparison.out / "results.json").read_text(encoding="utf-8"))
-        assert [one["metric"] for one in record["differences"]] == metrics
+        pairs = comparison.record.differences
+        assert [pair.metric for pair in pairs] == metrics
         rows = csv.DictReader(io.StringIO((comparison.out / "differences.csv").read_text()))
-        for row, one in zip(rows, record["differences"], strict=True):
-            assert (row["first"], row["second"]) == ("mobilenetv3_small", "resnet18")
-            assert float(row["value"]) == pytest.approx(one["value"])
-            assert row["better"] == (one["better"] or "")
-        assert "What tells them apart" in comparison.report.read_text(encoding="utf-8")
+        for row, pair in zip(rows, pairs, strict=True):
+            assert [row["first"], row["second"]] == NETWORKS
+            assert float(row["value"]) == pytest.approx(pair.value)
+            assert row["better"] == (pair.better or "")
+        assert "<h3>Differences</h3>" in comparison.report.read_text(encoding="utf-8")
         text = io.StringIO()
-        print_differences(record, Console(file=text, width=80))
+        print_differences(comparison.record, Console(file=text, width=80))
         assert max(map(len, text.getvalue().splitlines())) <= 80
-        for name in ("mobilenetv3_small", "- resnet18"):
+        for name in (NETWORKS[0], f"- {NETWORKS[1]}"):
             assert name in text.getvalue()
-
-
-def test_pairs_that_are_too_close_are_named() -> None:
-    def model(name: str, value: float) -> dict[str, object]:
-        metrics = {"auc": {"value": value, "low": value - 0.01, "high": value + 0.01}}
-        return {"name": name, "metrics": metrics, "cost": {"latency_ms": {"median": 1.0}}}
-
-    def pair(first: str, second: str, better: str | None) -> dict[str, object]:
-        return {"metric": "auc", "first": first, "second": second, "better": better}
-
-    pairs = [pair("a", "b", "a"), pair("a", "c", None), pair("b", "c", None)]
-    models = [model("a", 0.95), model("b", 0.94), model("c", 0.93)]
-    lead = {"value": 0.01, "low": 0.001, "high": 0.019}
-    record = {"task": "classification", "data": {"test": 9}, "models": models, "lead": lead}
-    said = conclusion(record | {"differences": pairs})
-    assert "Too close in AUC for these images to tell apart: a and c; b and c." in said

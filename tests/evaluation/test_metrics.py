@@ -1,4 +1,4 @@
-"""Figures of merit against scikit-learn and torchmetrics, and intervals against theory."""
+"""Metrics against scikit-learn and torchmetrics, and intervals against theory."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from halometry.evaluation.metrics import (
 NAMES = ("no", "sphere", "vort")
 
 
-def answers(count: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Class indices and probabilities that know something of them."""
+def simulate_predictions(count: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Class indices and probabilities that are correlated with them."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 3, count)
     logits = rng.normal(size=(count, 3))
@@ -37,9 +37,9 @@ def answers(count: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
-def test_the_area_is_scikit_learns_with_ties_too(pairs: list[tuple[int, bool]]) -> None:
+def test_area_under_roc_equals_scikit_learn_with_ties(pairs: list[tuple[int, bool]]) -> None:
     scores = np.array([score for score, _ in pairs], dtype=float)
-    positive = np.array([yes for _, yes in pairs])
+    positive = np.array([positive for _, positive in pairs])
     area = area_under_roc(scores, positive)
     if positive.all() or not positive.any():
         assert math.isnan(area)
@@ -47,35 +47,35 @@ def test_the_area_is_scikit_learns_with_ties_too(pairs: list[tuple[int, bool]]) 
         assert area == pytest.approx(roc_auc_score(positive, scores))
 
 
-def test_classification_against_two_other_packages() -> None:
-    truth, probabilities = answers()
-    found = classification_metrics(truth, probabilities, NAMES, resamples=50)
-    assert found["auc"].value == pytest.approx(
+def test_classification_metrics_equal_scikit_learn_and_torchmetrics() -> None:
+    truth, probabilities = simulate_predictions()
+    metrics = classification_metrics(truth, probabilities, NAMES, resamples=50)
+    assert metrics["auc"].value == pytest.approx(
         roc_auc_score(truth, probabilities, multi_class="ovr", average="macro")
     )
-    assert found["loss"].value == pytest.approx(log_loss(truth, probabilities))
+    assert metrics["loss"].value == pytest.approx(log_loss(truth, probabilities))
     p, t = torch.tensor(probabilities), torch.tensor(truth)
     per_class = tm.classification.multiclass_auroc(p, t, 3, average=None)
     for name, area in zip(NAMES, per_class, strict=True):
-        assert found[f"auc_{name}"].value == pytest.approx(float(area), abs=1e-6)
+        assert metrics[f"auc_{name}"].value == pytest.approx(float(area), abs=1e-6)
     accuracy = tm.classification.multiclass_accuracy(p, t, 3, average="micro")
-    assert found["accuracy"].value == pytest.approx(float(accuracy), abs=1e-6)
+    assert metrics["accuracy"].value == pytest.approx(float(accuracy), abs=1e-6)
     matrix = tm.classification.multiclass_confusion_matrix(p, t, 3).numpy()
     np.testing.assert_array_equal(confusion_matrix(truth, probabilities), matrix)
 
 
-def test_regression_against_another_package() -> None:
+def test_regression_metrics_equal_scikit_learn() -> None:
     rng = np.random.default_rng(1)
     truth = rng.uniform(0, 0.1, 400)
     predicted = truth + rng.normal(0.01, 0.02, 400)
-    found = regression_metrics(truth, predicted, resamples=50)
-    assert found["r2"].value == pytest.approx(r2_score(truth, predicted))
-    assert found["mae"].value == pytest.approx(mean_absolute_error(truth, predicted))
-    assert found["rmse"].value == pytest.approx(math.sqrt(found["mse"].value))
-    assert found["bias"].value == pytest.approx((predicted - truth).mean())
+    metrics = regression_metrics(truth, predicted, resamples=50)
+    assert metrics["r2"].value == pytest.approx(r2_score(truth, predicted))
+    assert metrics["mae"].value == pytest.approx(mean_absolute_error(truth, predicted))
+    assert metrics["rmse"].value == pytest.approx(math.sqrt(metrics["mse"].value))
+    assert metrics["bias"].value == pytest.approx((predicted - truth).mean())
 
 
-def test_a_perfect_and_a_useless_answer() -> None:
+def test_metrics_of_perfect_and_of_useless_predictions() -> None:
     truth = np.arange(30) % 3
     perfect = classification_metrics(truth, np.eye(3)[truth], NAMES, resamples=20)
     assert perfect["auc"].value == 1
@@ -89,36 +89,36 @@ def test_a_perfect_and_a_useless_answer() -> None:
     assert mean["r2"].value == pytest.approx(0.0, abs=1e-9)
 
 
-def test_what_resampling_cannot_vary_still_has_an_interval() -> None:
+def test_perfect_predictions_have_a_binomial_interval() -> None:
     truth = np.repeat([0, 1, 2], 6)
-    found = classification_metrics(truth, np.eye(3)[truth], ("no", "sphere", "vort"))
-    assert found["accuracy"].low == pytest.approx(binomial_interval(18, 18).low)
-    assert found["auc_no"].low == pytest.approx(
+    metrics = classification_metrics(truth, np.eye(3)[truth], ("no", "sphere", "vort"))
+    assert metrics["accuracy"].low == pytest.approx(binomial_interval(18, 18).low)
+    assert metrics["auc_no"].low == pytest.approx(
         binomial_interval(6, 6).low
-    )  # six pairs apart from each other
-    assert found["auc"].low == found["auc_no"].low
-    assert found["auc"].value == found["auc"].high == 1
+    )  # six independent pairs
+    assert metrics["auc"].low == metrics["auc_no"].low
+    assert metrics["auc"].value == metrics["auc"].high == 1
 
 
-def test_a_confident_mistake_costs_much_but_not_everything() -> None:
+def test_cross_entropy_of_a_zero_probability_is_finite() -> None:
     truth = np.array([0, 1, 2])
     wrong = classification_metrics(truth, np.eye(3)[[1, 2, 0]], NAMES, resamples=20)
     assert wrong["loss"].value == pytest.approx(-math.log(1e-7))
 
 
-def test_a_class_without_images_has_no_area() -> None:
+def test_class_without_images_is_refused() -> None:
     with pytest.raises(DataError, match="no test image is of class 'vort'"):
         classification_metrics(np.array([0, 1]), np.full((2, 3), 1 / 3), NAMES)
 
 
 @pytest.mark.parametrize("truth", [[0.01], [0.01, 0.01, 0.01]])
-def test_masses_that_do_not_vary_have_no_r2(truth: list[float]) -> None:
+def test_equal_masses_are_refused(truth: list[float]) -> None:
     with pytest.raises(DataError, match="at least two test images with different masses"):
         regression_metrics(np.array(truth), np.array(truth))
 
 
-def test_roc_curves_are_monotonic_and_enclose_the_area() -> None:
-    truth, probabilities = answers(5000)
+def test_roc_curves_are_monotonic_and_enclose_the_auc() -> None:
+    truth, probabilities = simulate_predictions(5000)
     curves = roc_curves(truth, probabilities, NAMES)
     for k, name in enumerate(NAMES):
         fpr, tpr = curves[name]
@@ -130,46 +130,48 @@ def test_roc_curves_are_monotonic_and_enclose_the_area() -> None:
         assert area == pytest.approx(area_under_roc(probabilities[:, k], truth == k), abs=2e-3)
 
 
-def test_the_interval_of_a_mean_covers_it_as_often_as_it_says() -> None:
+def test_bootstrap_interval_of_a_mean_has_nominal_coverage() -> None:
     rng = np.random.default_rng(3)
     trials, covered, size = 400, 0, 80
     for trial in range(trials):
         values = rng.normal(size=size)
-        found = bootstrap(
+        interval = bootstrap(
             lambda rows, v=values: v[rows].mean(axis=1),  # type: ignore[misc]
             [np.arange(size)],
             float(values.mean()),
             resamples=400,
             seed=trial,
         )
-        covered += found.low <= 0 <= found.high
+        covered += interval.low <= 0 <= interval.high
     # Binomial: 400 trials at 0.95 have a standard deviation of 0.011; the percentile interval is
     # known to be a little narrow at 80 values.
     assert 0.91 <= covered / trials <= 0.985
 
 
-def test_the_interval_of_a_mean_has_the_width_of_the_standard_error() -> None:
+def test_bootstrap_interval_of_a_mean_has_the_width_of_its_standard_error() -> None:
     values = np.random.default_rng(4).normal(size=2000)
     rows = [np.arange(2000)]
-    found = bootstrap(lambda r: values[r].mean(axis=1), rows, float(values.mean()))
-    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 2000**0.5, rel=0.1)
+    interval = bootstrap(lambda r: values[r].mean(axis=1), rows, float(values.mean()))
+    assert interval.high - interval.low == pytest.approx(
+        2 * 1.96 * values.std() / 2000**0.5, rel=0.1
+    )
 
 
-def test_a_resample_keeps_the_number_of_each_class() -> None:
+def test_resamples_keep_the_number_of_images_of_each_class() -> None:
     truth = np.repeat([0, 1, 2], [5, 10, 100])
     groups = [np.flatnonzero(truth == k) for k in range(3)]
     seen: list[np.ndarray] = []
 
-    def look(rows: np.ndarray) -> np.ndarray:
+    def record_counts(rows: np.ndarray) -> np.ndarray:
         seen.append(np.stack([(truth[rows] == k).sum(1) for k in range(3)], 1))
         return np.zeros(len(rows))
 
-    bootstrap(look, groups, 0.0, resamples=50)
+    bootstrap(record_counts, groups, 0.0, resamples=50)
     assert (np.concatenate(seen) == [5, 10, 100]).all()
 
 
-def test_intervals_repeat_with_their_seed() -> None:
-    truth, probabilities = answers()
+def test_intervals_depend_on_the_seed_only() -> None:
+    truth, probabilities = simulate_predictions()
     first = classification_metrics(truth, probabilities, NAMES, resamples=100, seed=1)
     again = classification_metrics(truth, probabilities, NAMES, resamples=100, seed=1)
     other = classification_metrics(truth, probabilities, NAMES, resamples=100, seed=2)
@@ -189,13 +191,13 @@ def test_intervals_repeat_with_their_seed() -> None:
         ((-0.3, -1.5, 0.4), ("-0.30", "-1.50", "0.40")),
     ],
 )
-def test_as_many_digits_as_the_interval_allows(
+def test_intervals_are_rounded_to_two_digits_of_their_half_width(
     numbers: tuple[float, float, float], shown: tuple[str, str, str]
 ) -> None:
     assert format_interval(*numbers) == shown
 
 
-def test_binomial_intervals_are_those_of_the_exact_test() -> None:
+def test_binomial_interval_is_exact() -> None:
     none, some = binomial_interval(0, 20), binomial_interval(7, 20)
     assert (none.low, none.high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 20)))
     assert binom.sf(6, 20, some.low) == pytest.approx(0.025)

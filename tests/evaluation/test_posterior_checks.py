@@ -1,45 +1,42 @@
-"""Posteriors that are right are found right, and those that are not are told how wrong."""
+"""Checks of posteriors that are correct, too narrow, too wide or shifted."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
 from halometry.calibration.posterior import Grid, Posterior
-from halometry.evaluation import figures
 from halometry.evaluation.posterior_checks import (
+    THIRD_NAMES,
     coverage_rows,
     interval_contains,
     posterior_metrics,
     posterior_record,
 )
-from halometry.evaluation.posterior_figures import posterior_figure
 
 COUNT = 3000
-NOISE = 0.6  # of the prior's width
+NOISE = 0.6  # in units of the width of the prior
 GRID = Grid(low=-4.0, high=4.0)
 
 
-def toy(widened: float = 1.0, shifted: float = 0.0) -> tuple[np.ndarray, Posterior]:
-    """Masses with a normal prior seen with normal noise, and posteriors made wrong on purpose.
+def gaussian_posteriors(width: float = 1.0, shift: float = 0.0) -> tuple[np.ndarray, Posterior]:
+    """Masses with a normal prior and normal noise, and their posteriors, distorted on purpose.
 
     Args:
-        widened: their width over the right one.
-        shifted: their mean less the right one, in right widths.
+        width: factor on the standard deviation of the posterior.
+        shift: of its mean, in standard deviations.
     """
     rng = np.random.default_rng(3)
     truth = rng.normal(size=COUNT)
-    seen = truth + NOISE * rng.normal(size=COUNT)
+    observed = truth + NOISE * rng.normal(size=COUNT)
     std = NOISE / np.sqrt(1 + NOISE**2)
-    mean = seen / (1 + NOISE**2) + shifted * std
-    return truth, Posterior(GRID, norm.pdf(GRID.centers, mean[:, None], widened * std))
+    mean = observed / (1 + NOISE**2) + shift * std
+    return truth, Posterior(GRID, norm.pdf(GRID.centers, mean[:, None], width * std))
 
 
-def test_right_posteriors_have_the_scores_and_the_coverage_of_the_closed_form() -> None:
-    truth, posterior = toy()
+def test_metrics_of_correct_posteriors_equal_the_closed_form() -> None:
+    truth, posterior = gaussian_posteriors()
     std = NOISE / np.sqrt(1 + NOISE**2)
     metrics = posterior_metrics(truth, posterior, resamples=200)
     expected = {
@@ -50,73 +47,66 @@ def test_right_posteriors_have_the_scores_and_the_coverage_of_the_closed_form() 
     }
     assert set(metrics) == set(expected)
     for name, value in expected.items():
-        found = metrics[name]
-        assert found.low < found.value < found.high
-        assert abs(found.value - value) < 1.5 * (found.high - found.low) / 2
+        interval = metrics[name]
+        assert interval.low < interval.value < interval.high
+        assert abs(interval.value - value) < 1.5 * (interval.high - interval.low) / 2
 
 
-@pytest.mark.parametrize(("widened", "shifted"), [(0.5, 0.0), (1.6, 0.0), (1.0, 0.7)])
-def test_wrong_posteriors_have_the_coverage_that_they_should(
-    widened: float, shifted: float
+@pytest.mark.parametrize(("width", "shift"), [(0.5, 0.0), (1.6, 0.0), (1.0, 0.7)])
+def test_distorted_posteriors_have_the_coverage_of_the_closed_form_and_worse_scores(
+    width: float, shift: float
 ) -> None:
-    truth, posterior = toy(widened, shifted)
-    metrics = posterior_metrics(truth, posterior, resamples=100)
+    metrics = posterior_metrics(*gaussian_posteriors(width, shift), resamples=100)
     for name, level in (("coverage_68", 0.68), ("coverage_95", 0.95)):
-        ends = widened * norm.ppf((1 + level) / 2)
-        expected = norm.cdf(ends - shifted) - norm.cdf(-ends - shifted)
+        limits = width * norm.ppf((1 + level) / 2)
+        expected = norm.cdf(limits - shift) - norm.cdf(-limits - shift)
         assert metrics[name].value == pytest.approx(expected, abs=0.025)
-    right = posterior_metrics(*toy(), resamples=100)
-    for name in ("nll", "crps"):  # proper scores: nothing beats what is right
-        assert metrics[name].value > right[name].value + 0.01
+    correct = posterior_metrics(*gaussian_posteriors(), resamples=100)
+    for name in ("nll", "crps"):
+        assert metrics[name].value > correct[name].value + 0.01
 
 
-def test_coverage_by_true_mass_is_that_of_the_closed_form_and_by_median_nominal() -> None:
-    truth, posterior = toy()
-    rows = {(row["by"], row["third"]): row for row in coverage_rows(truth, posterior)}
+def test_coverage_is_nominal_by_median_and_that_of_the_closed_form_by_true_mass() -> None:
+    truth, posterior = gaussian_posteriors()
+    rows = {(row.by, row.third): row for row in coverage_rows(truth, posterior)}
     assert len(rows) == 7
-    assert sum(row["count"] for (by, _), row in rows.items() if by == "truth") == COUNT
+    assert sum(row.count for (by, _), row in rows.items() if by == "truth") == COUNT
     shrinkage = 1 / (1 + NOISE**2)
-    std, ordered = NOISE * np.sqrt(shrinkage), np.sort(truth)
-    for third, part in zip(
-        ("lightest", "middle", "curriculum_mass_factor"), np.array_split(ordered, 3), strict=True
-    ):
-        for name, level in (("68", 0.68), ("95", 0.95)):
-            # Of the mean less the truth, given the truth, in widths of the posterior.
-            off, spread = -(1 - shrinkage) * part / std, np.sqrt(shrinkage)
-            ends = norm.ppf((1 + level) / 2)
-            held = norm.cdf((ends - off) / spread) - norm.cdf((-ends - off) / spread)
-            found = rows["truth", third][name]
-            assert found["value"] == pytest.approx(held.mean(), abs=0.035)
-            assert rows["median", third][name]["value"] == pytest.approx(level, abs=0.035)
-    assert rows["truth", "middle"]["68"]["value"] > 0.72 > rows["all", "all"]["68"]["value"]
+    std = NOISE * np.sqrt(shrinkage)
+    for third, part in zip(THIRD_NAMES, np.array_split(np.sort(truth), 3), strict=True):
+        by_truth, by_median = rows["truth", third], rows["median", third]
+        for level, coverage, nominal in (
+            (0.68, by_truth.coverage_68, by_median.coverage_68),
+            (0.95, by_truth.coverage_95, by_median.coverage_95),
+        ):
+            # Distribution of (mean - truth) / std, given the truth.
+            offset, spread = -(1 - shrinkage) * part / std, np.sqrt(shrinkage)
+            limits = norm.ppf((1 + level) / 2)
+            upper, lower = (limits - offset) / spread, (-limits - offset) / spread
+            expected = norm.cdf(upper) - norm.cdf(lower)
+            assert coverage.value == pytest.approx(expected.mean(), abs=0.035)
+            assert nominal.value == pytest.approx(level, abs=0.035)
+    middle, everything = rows["truth", "middle"], rows["all", "all"]
+    assert middle.coverage_68.value > 0.72 > everything.coverage_68.value
 
 
-def test_the_record_shows_what_is_wrong() -> None:
-    right, narrow = (posterior_record(*toy(widened)) for widened in (1.0, 0.5))
-    assert sum(right["pit"]) == COUNT == right["count"]
-    assert np.std(right["pit"]) < 2 * np.sqrt(COUNT / 20)
-    assert min(narrow["pit"][0], narrow["pit"][-1]) > 2 * COUNT / 20  # at the ends: too narrow
-    level, held = (np.array(right["expected_coverage"][key]) for key in ("level", "share"))
-    assert np.abs(held - level).max() < 0.03
-    assert np.interp(0.68, level, narrow["expected_coverage"]["share"]) < 0.45
-    assert held[-1] == 1
+def test_record_shows_posteriors_that_are_too_narrow() -> None:
+    correct, narrow = (posterior_record(*gaussian_posteriors(width)) for width in (1.0, 0.5))
+    assert sum(correct.pit) == COUNT == correct.count
+    assert np.std(correct.pit) < 2 * np.sqrt(COUNT / 20)
+    assert min(narrow.pit[0], narrow.pit[-1]) > 2 * COUNT / 20
+    level = np.array(correct.expected_coverage.level)
+    covered = np.array(correct.expected_coverage.fraction)
+    assert np.abs(covered - level).max() < 0.03
+    assert np.interp(0.68, level, narrow.expected_coverage.fraction) < 0.45
+    assert covered[-1] == 1
 
 
-def test_an_interval_holds_its_own_ends() -> None:
-    _, posterior = toy()
+def test_interval_contains_its_limits() -> None:
+    _, posterior = gaussian_posteriors()
     for name, level in (("68", 0.68), ("95", 0.95)):
         low, high = posterior.interval(level).T
-        inside = 1e-6 * (high - low)
-        assert interval_contains(low + inside, posterior)[name].all()
-        assert interval_contains(high - inside, posterior)[name].all()
+        margin = 1e-6 * (high - low)
+        assert interval_contains(low + margin, posterior)[name].all()
+        assert interval_contains(high - margin, posterior)[name].all()
         assert not interval_contains(high + 1e-3, posterior)[name].any()
-
-
-def test_the_figure_is_drawn_for_one_network_and_for_several(tmp_path: Path) -> None:
-    records = {"right": posterior_record(*toy()), "narrow": posterior_record(*toy(0.5))}
-    for names in (["right"], ["right", "narrow"]):
-        made = posterior_figure({name: records[name] for name in names})
-        figures.save_figure(made, tmp_path / "figure.png")
-        assert len(made.axes) == 3
-        curves = [line for line in made.axes[1].lines if line.get_label() in names]
-        assert len(curves) == len(names)

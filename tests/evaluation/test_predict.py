@@ -1,4 +1,4 @@
-"""Answers for a user's own files: every kind, bad ones included, one row each."""
+"""Predictions for a user's own files: one row per image, unreadable files included."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from halometry.runs.run import Run
 from halometry.training.train import train
 
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
+NETWORK = "test_resnet"
 CLASSES = ("no", "sphere", "vort")
 
 
@@ -32,13 +33,13 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def run(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "classes"
-    return train("classification", lenses, "mobilenetv3_small", out, overrides=QUICK).path
+    return train("classification", lenses, NETWORK, out, overrides=QUICK).path
 
 
 @pytest.fixture(scope="module")
 def mass_run(masses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "masses"
-    return train("regression", masses, "mobilenetv3_small", out, overrides=QUICK).path
+    return train("regression", masses, NETWORK, out, overrides=QUICK).path
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def object_array(path: Path, image: np.ndarray, mass: float) -> None:
     np.save(path, pair, allow_pickle=True)
 
 
-def test_one_image_in_every_kind_of_file_gets_one_answer(
+def test_image_has_the_same_prediction_in_every_file_format(
     run: Path, image: np.ndarray, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "plain.npy", image)
@@ -63,22 +64,24 @@ def test_one_image_in_every_kind_of_file_gets_one_answer(
     object_array(tmp_path / "pair.npy", image, 0.02)
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(image)]).writeto(tmp_path / "lens.fits")
     Picture.fromarray(image.astype(np.uint16)).save(tmp_path / "deep.png")
-    answers = predict(run, tmp_path)
-    assert len(answers) == 7
-    assert all(answer.error is None for answer in answers)
-    values = np.array([[answer.probabilities[c] for c in CLASSES] for answer in answers])
+    predictions = predict(run, tmp_path)
+    assert len(predictions) == 7
+    assert all(prediction.error is None for prediction in predictions)
+    values = np.array(
+        [[prediction.probabilities[c] for c in CLASSES] for prediction in predictions]
+    )
     np.testing.assert_allclose(values.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(values - values[0], 0, atol=1e-5)
 
 
-def test_a_picture_of_eight_bits_is_answered(run: Path, image: np.ndarray, tmp_path: Path) -> None:
+def test_pictures_of_eight_bits_are_read(run: Path, image: np.ndarray, tmp_path: Path) -> None:
     scaled = (255 * (image - image.min()) / np.ptp(image)).astype(np.uint8)
     for name in ("a.png", "a.jpg"):
         Picture.fromarray(scaled).save(tmp_path / name)
     assert [a.error for a in predict(run, [tmp_path / "a.png", tmp_path / "a.jpg"])] == [None, None]
 
 
-def test_bad_files_are_rows_and_the_rest_goes_on(
+def test_unreadable_files_are_rows_with_an_error(
     run: Path, image: np.ndarray, tmp_path: Path
 ) -> None:
     files = tmp_path / "files"
@@ -93,7 +96,7 @@ def test_bad_files_are_rows_and_the_rest_goes_on(
     np.save(files / "8_colors.npy", np.stack([image, image * 2, image + 1]))
     np.save(files / "9_good.npy", image)
     out = tmp_path / "predictions.csv"
-    answers = predict(run, files, out=out, batch_size=4)
+    predictions = predict(run, files, out=out, batch_size=4)
     rows = rows_of(out)
     assert [Path(row["image"]).name for row in rows] == sorted(p.name for p in files.iterdir())
     reasons = [row["error"] for row in rows]
@@ -105,60 +108,62 @@ def test_bad_files_are_rows_and_the_rest_goes_on(
         strict=True,
     ):  # fmt: skip
         assert word in reason
-    for row, answer in zip(rows, answers, strict=True):
-        assert bool(row["prediction"]) == (answer.error is None)
-        assert row["prediction"] == (answer.predicted_class or "")
+    for row, prediction in zip(rows, predictions, strict=True):
+        assert bool(row["prediction"]) == (prediction.error is None)
+        assert row["prediction"] == (prediction.predicted_class or "")
     for name in CLASSES:
         assert float(rows[0][f"prob_{name}"]) == pytest.approx(float(rows[-1][f"prob_{name}"]))
 
 
-def test_a_store_has_a_row_an_image(run: Path, lenses: Path, tmp_path: Path) -> None:
-    answers = predict(run, lenses, out=tmp_path / "p.csv")
-    assert [a.image for a in answers[:2]] == [f"{lenses}#0", f"{lenses}#1"]
-    assert len(answers) == 90
+def test_data_set_has_one_row_per_image(run: Path, lenses: Path, tmp_path: Path) -> None:
+    predictions = predict(run, lenses, out=tmp_path / "p.csv")
+    assert [a.image for a in predictions[:2]] == [f"{lenses}#0", f"{lenses}#1"]
+    assert len(predictions) == 90
 
 
-def test_masses_are_one_number(mass_run: Path, image: np.ndarray, tmp_path: Path) -> None:
+def test_table_of_masses_has_f_sub_and_a_conformal_interval(
+    mass_run: Path, image: np.ndarray, tmp_path: Path
+) -> None:
     object_array(tmp_path / "image_1.npy", image, 0.03)
     object_array(tmp_path / "image_10.npy", image, 0.03)
     object_array(tmp_path / "image_2.npy", image[None], 0.03)
     out = tmp_path / "p.csv"
-    answers = predict(mass_run, tmp_path, out=out)
-    names = [Path(a.image).name for a in answers]
+    predictions = predict(mass_run, tmp_path, out=out)
+    names = [Path(a.image).name for a in predictions]
     assert names == ["image_1.npy", "image_2.npy", "image_10.npy"]
     lines = out.read_text().splitlines()
     assert lines[0] == "image,f_sub,conformal_lo_90,conformal_hi_90,error"
     assert 0 <= float(lines[1].split(",")[1]) < 1
-    assert answers[0].predicted_class is None
+    assert predictions[0].predicted_class is None
 
 
-def test_a_run_that_resizes_takes_any_size(lenses: Path, tmp_path: Path) -> None:
+def test_run_that_resizes_accepts_any_size(lenses: Path, tmp_path: Path) -> None:
     options = QUICK | {"size": 32}
     out = tmp_path / "run"
-    run = train("classification", lenses, "mobilenetv3_small", out, overrides=options)
+    run = train("classification", lenses, NETWORK, out, overrides=options)
     for side in (20, 33, 150):
         noise = np.random.default_rng(side).random((side, side + 1))
         np.save(tmp_path / f"{side}.npy", noise)
-    answers = predict(run, [tmp_path / f"{side}.npy" for side in (20, 33, 150)])
-    assert [a.error for a in answers] == [None] * 3
+    predictions = predict(run, [tmp_path / f"{side}.npy" for side in (20, 33, 150)])
+    assert [a.error for a in predictions] == [None] * 3
 
 
-def test_the_real_images_are_read(shared_data: Path, lenses: Path, tmp_path: Path) -> None:
+def test_published_images_are_read(shared_data: Path, lenses: Path, tmp_path: Path) -> None:
     options = QUICK | {"size": 32}
     out = tmp_path / "run"
-    run = train("classification", lenses, "mobilenetv3_small", out, overrides=options)
-    answers = predict(run, shared_data / "common_test_1")
-    assert len(answers) >= 18
-    assert all(answer.error is None for answer in answers)
+    run = train("classification", lenses, NETWORK, out, overrides=options)
+    predictions = predict(run, shared_data / "common_test_1")
+    assert len(predictions) >= 18
+    assert all(prediction.error is None for prediction in predictions)
 
 
-def test_a_gray_image_is_one_with_three_equal_colors(tmp_path: Path) -> None:
+def test_gray_image_equals_one_with_three_equal_channels(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         (tmp_path / "set" / name).mkdir(parents=True)
         for i in range(8):
             np.save(tmp_path / "set" / name / f"{i}.npy", rng.random((3, 32, 32)))
-    run = train("classification", tmp_path / "set", "mobilenetv3_small", tmp_path / "run",
+    run = train("classification", tmp_path / "set", NETWORK, tmp_path / "run",
                 overrides=QUICK)  # fmt: skip
     gray = rng.random((32, 32))
     np.save(tmp_path / "one.npy", gray)
@@ -168,7 +173,7 @@ def test_a_gray_image_is_one_with_three_equal_colors(tmp_path: Path) -> None:
     assert one.probabilities == three.probabilities
 
 
-def test_an_image_of_a_store_that_says_nothing_is_a_row(run: Path, tmp_path: Path) -> None:
+def test_invalid_images_of_a_data_set_are_rows_with_an_error(run: Path, tmp_path: Path) -> None:
     import h5py
 
     images = np.random.default_rng(0).random((4, 1, 48, 48))
@@ -176,8 +181,8 @@ def test_an_image_of_a_store_that_says_nothing_is_a_row(run: Path, tmp_path: Pat
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.attrs.update(format="halometry-dataset", format_version=1, task="classification")
         file["images"], file["labels"] = images, np.arange(4)
-    answers = predict(run, tmp_path / "a.h5")
-    assert [a.error for a in answers] == [
+    predictions = predict(run, tmp_path / "a.h5")
+    assert [a.error for a in predictions] == [
         None,
         "has 1 of 2304 pixels that are not finite (NaN or infinite)",
         "is constant: every pixel is 7",
@@ -185,7 +190,7 @@ def test_an_image_of_a_store_that_says_nothing_is_a_row(run: Path, tmp_path: Pat
     ]
 
 
-def test_a_store_whose_labels_are_damaged_is_a_row(run: Path, tmp_path: Path) -> None:
+def test_damaged_data_set_is_a_row_with_an_error(run: Path, tmp_path: Path) -> None:
     import h5py
 
     with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -203,7 +208,7 @@ def test_a_store_whose_labels_are_damaged_is_a_row(run: Path, tmp_path: Path) ->
     assert good.error is None
 
 
-def test_where_the_answers_cannot_go_is_said_before_the_work(
+def test_unwritable_output_is_refused_before_any_prediction(
     run: Path, image: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(tmp_path / "good.npy", image)
@@ -215,21 +220,21 @@ def test_where_the_answers_cannot_go_is_said_before_the_work(
         predict(run, tmp_path / "good.npy", out=tmp_path / "good.npy" / "p.csv")
 
 
-def test_nothing_to_read_is_said(run: Path, tmp_path: Path) -> None:
+def test_missing_images_are_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no images found"):
         predict(run, tmp_path)
     with pytest.raises(DataError, match="no path given: no images found"):
         predict(run, [])
 
 
-def test_a_missing_file_is_a_row(run: Path, image: np.ndarray, tmp_path: Path) -> None:
+def test_missing_file_is_a_row_with_an_error(run: Path, image: np.ndarray, tmp_path: Path) -> None:
     np.save(tmp_path / "good.npy", image)
-    answers = predict(run, [tmp_path / "gone.npy", tmp_path / "good.npy"])
-    assert answers[0].error == "no such file"
-    assert answers[1].error is None
+    predictions = predict(run, [tmp_path / "gone.npy", tmp_path / "good.npy"])
+    assert predictions[0].error == "no such file"
+    assert predictions[1].error is None
 
 
-def test_a_full_disk_leaves_the_earlier_answers(
+def test_full_disk_keeps_the_earlier_table(
     run: Path, image: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(tmp_path / "good.npy", image)
@@ -246,32 +251,38 @@ def test_a_full_disk_leaves_the_earlier_answers(
     assert out.read_text() == "earlier"
 
 
-def test_a_moved_run_folder_still_answers(run: Path, image: np.ndarray, tmp_path: Path) -> None:
+def test_moved_run_folder_has_the_same_predictions(
+    run: Path, image: np.ndarray, tmp_path: Path
+) -> None:
     shutil.copytree(run, tmp_path / "elsewhere")
     np.save(tmp_path / "a.npy", image)
     first, second = (predict(r, tmp_path / "a.npy")[0] for r in (run, tmp_path / "elsewhere"))
     assert first.probabilities == second.probabilities
 
 
-def test_a_file_given_twice_is_answered_once(run: Path, image: np.ndarray, tmp_path: Path) -> None:
+def test_file_given_twice_has_one_row(run: Path, image: np.ndarray, tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
     for name in ("a", "b"):
         np.save(folder / f"{name}.npy", image)
-    answers = predict(run, [folder / "b.npy", folder, folder / "a.npy"])
-    assert [Path(answer.image).name for answer in answers] == ["b.npy", "a.npy"]
+    predictions = predict(run, [folder / "b.npy", folder, folder / "a.npy"])
+    assert [Path(prediction.image).name for prediction in predictions] == ["b.npy", "a.npy"]
 
 
-def test_arrays_are_answered_as_files_are(run: Path, image: np.ndarray, tmp_path: Path) -> None:
+def test_arrays_have_the_predictions_of_their_files(
+    run: Path, image: np.ndarray, tmp_path: Path
+) -> None:
     np.save(tmp_path / "a.npy", image)
     (expected,) = predict(run, tmp_path / "a.npy")
     several = np.stack([image, image.T.copy()])
     three = np.stack([image, image, image.T])  # no colors: the run takes one channel
     forms = [image, image[None], several, several[:, None], torch.from_numpy(several), three]
     for form, count in zip([*forms, [*several]], (1, 1, 2, 2, 2, 3, 2), strict=True):
-        answers = predict(run, form)
-        assert [answer.image for answer in answers] == [f"array[{i}]" for i in range(count)]
-        assert answers[0].probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+        predictions = predict(run, form)
+        assert [prediction.image for prediction in predictions] == [
+            f"array[{i}]" for i in range(count)
+        ]
+        assert predictions[0].probabilities == pytest.approx(expected.probabilities, abs=1e-5)
     several[1, 0, 0] = np.nan
     assert "not finite" in str(predict(run, several)[1].error)
     with pytest.raises(DataError, match="the array holds no images"):

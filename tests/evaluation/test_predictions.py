@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from halometry.calibration.posterior import Grid, Posterior
-from halometry.calibration.prediction_sets import Region
+from halometry.calibration.prediction_sets import PredictionSet
 from halometry.errors import DataError
 from halometry.evaluation.predictions import (
     QUANTILE_COLUMNS,
@@ -18,7 +18,7 @@ from halometry.evaluation.predictions import (
     read_predictions,
     write_predictions,
 )
-from halometry.ood.detector import Novelty
+from halometry.ood.detector import OODResult
 from halometry.runs.open import AnyRun
 
 CLASS_NAMES = ("no", "sphere", "vort")
@@ -41,15 +41,15 @@ def test_table_of_classes_is_read_back(tmp_path: Path) -> None:
         Prediction(
             "a.npy",
             dict(zip(CLASS_NAMES, (0.7, 0.2, 0.1), strict=True)),
-            conformal=Region(classes=("no", "sphere")),
-            ood=Novelty(0.25, 0.4, None),
+            conformal=PredictionSet(classes=("no", "sphere")),
+            ood=OODResult(0.25, 0.4, None),
             true="no",
         ),
         Prediction(
             "set.h5#1",
             dict(zip(CLASS_NAMES, (0.1, 0.1, 0.8), strict=True)),
-            conformal=Region(classes=()),
-            ood=Novelty(0.001, 3.0, "noise"),
+            conformal=PredictionSet(classes=()),
+            ood=OODResult(0.001, 3.0, "noise"),
             true="sphere",
         ),
         Prediction("b, c.npy", error="is empty"),
@@ -80,7 +80,7 @@ def test_table_of_classes_is_read_back(tmp_path: Path) -> None:
 def test_table_of_posteriors_is_read_back(tmp_path: Path) -> None:
     posterior = posterior_around(0.04)
     good = Prediction(
-        "a.npy", f_sub=0.04, posterior=posterior, conformal=Region(interval=(0.02, 0.06))
+        "a.npy", f_sub=0.04, posterior=posterior, conformal=PredictionSet(interval=(0.02, 0.06))
     )
     path = tmp_path / "predictions.csv"
     write_predictions(

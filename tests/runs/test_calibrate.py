@@ -243,15 +243,15 @@ def test_prediction_table_has_intervals_for_the_coverage(
 def test_evaluation_reports_calibration_and_coverage(
     run: Path, lenses: Path, tmp_path: Path
 ) -> None:
-    found = evaluate(run, lenses, tmp_path / "out", resamples=20)
-    assert found.metrics["ece"].to_dict() == found.trust["calibration"]["after"]["ece"]
+    found = evaluate(run, lenses, out=tmp_path / "out", resamples=20)
+    assert found.metrics["ece"] == found.calibration.after.ece
     record = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert record["calibration"]["temperature"] == found.run.config.temperature
     assert record["calibration"]["bias"] == list(found.run.config.bias)
-    assert [one["level"] for one in record["conformal"]["levels"]] == [0.68, 0.9, 0.95]
+    assert [level["nominal"] for level in record["coverage"]["levels"]] == [0.68, 0.9, 0.95]
     data = open_dataset(lenses)
     plain = uncalibrated(load_run(run), data, found.rows)
-    np.testing.assert_allclose(found.untempered, plain, atol=1e-6)
+    np.testing.assert_allclose(found.uncalibrated, plain, atol=1e-6)
     assert (tmp_path / "out" / "reliability.png").stat().st_size > 5000
 
 

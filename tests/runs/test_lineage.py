@@ -127,7 +127,7 @@ def test_where_nothing_is_left_it_says_so(second: Run, fixed: Path, tmp_path: Pa
     content = json.loads((copy / LINEAGE).read_text())
     content["datasets"][0]["split"] = {"seed": 0, "parts": "t" * 90}
     (copy / LINEAGE).write_text(json.dumps(content))
-    with pytest.raises(DataError, match="have learnt from all the images"):
+    with pytest.raises(DataError, match="all its test images were training images of the weights"):
         evaluate(load_run(copy), fixed)
     (copy / LINEAGE).write_text("[{}]")
     with pytest.raises(RunError, match=r"lineage\.json: is not a halometry-lineage file; train"):

@@ -85,7 +85,7 @@ def test_predictions_are_densities_on_the_grid_of_the_run(
 def test_evaluation_covers_the_mean_and_the_posterior(
     flow: Run, others: Path, tmp_path: Path
 ) -> None:
-    found = evaluate(flow, others, tmp_path, device="cpu", resamples=20)
+    found = evaluate(flow, others, out=tmp_path, device="cpu", resamples=20)
     assert found.posterior is not None
     np.testing.assert_array_equal(found.outputs, found.posterior.mean)
     errors = (found.posterior.mean - found.truth) ** 2
@@ -106,7 +106,7 @@ def test_evaluation_covers_the_mean_and_the_posterior(
 def test_evaluation_of_a_plain_run_has_no_posterior(
     plain: Run, others: Path, tmp_path: Path
 ) -> None:
-    found = evaluate(plain, others, tmp_path, device="cpu", resamples=20)
+    found = evaluate(plain, others, out=tmp_path, device="cpu", resamples=20)
     assert found.posterior is None
     assert list(found.metrics) == ["mse", "rmse", "mae", "r2", "bias"]
     assert not (tmp_path / "posterior.png").exists()
@@ -279,7 +279,7 @@ def test_posteriors_are_published_and_compared(
     assert "as a posterior" in (tmp_path / "small" / "README.md").read_text()
     found = compare_networks("regression", masses, [NETWORK], tmp_path / "cmp",
                     overrides=QUICK | {"posterior": "gaussian"})  # fmt: skip
-    assert found.record["models"][0]["posterior"]["count"] == 9
+    assert found.record.models[0].posterior.count == 9
     assert "<h3>Posteriors</h3>" in found.report.read_text()
 
 

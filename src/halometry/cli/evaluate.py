@@ -160,20 +160,17 @@ def _print_evaluation(evaluation: Evaluation) -> None:
         table.add_row(name, value, escape(interval))
     out_console.print(table)
     _print_coverage(evaluation)
-    for line in format_calibration(evaluation.trust):
+    for line in format_calibration(evaluation.calibration, evaluation.coverage):
         print_line(line)
 
 
 def _print_coverage(evaluation: Evaluation) -> None:
     """Print the coverage of posterior intervals, in each third of the images."""
-    from halometry.evaluation.bootstrap import Interval
-    from halometry.evaluation.posterior_checks import coverage_rows
-
-    if evaluation.posterior is None:
+    if evaluation.posterior_checks is None:
         return
     table = new_table("coverage of the", "images", "68 % interval", "95 % interval")
-    for row in coverage_rows(evaluation.truth, evaluation.posterior):
-        images = "all" if row["by"] == "all" else f"{row['third']} third by {row['by']}"
-        coverages = [escape(str(Interval(**row[level]))) for level in ("68", "95")]
-        table.add_row(images, f"{row['count']:,}", *coverages)
+    for row in evaluation.posterior_checks.coverage:
+        images = "all" if row.by == "all" else f"{row.third} third by {row.by}"
+        coverages = [escape(str(interval)) for interval in (row.coverage_68, row.coverage_95)]
+        table.add_row(images, f"{row.count:,}", *coverages)
     out_console.print(table)

@@ -153,7 +153,7 @@ def demo(
     result = run_demo(out, count=count, seed=seed, recipe=recipe, device=device)
     for comparison in result.comparisons:
         _print_comparison(comparison)
-    for record in result.trained:
+    for record in result.bundled:
         print_bundled_weights(record, out_console)
     print_line(f"report: {result.report}")
 
@@ -163,7 +163,7 @@ def _print_comparison(comparison: Comparison) -> None:
 
     print_table(comparison.record, out_console)
     print_differences(comparison.record, out_console)
-    for sentence in comparison.record["conclusion"]:
+    for sentence in comparison.record.conclusion:
         out_console.print(sentence, markup=False)
 
 

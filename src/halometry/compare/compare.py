@@ -1,9 +1,9 @@
-"""Train several networks on one set, judge them on the same images, and say which to choose."""
+"""Comparison of networks: train them on one data set and evaluate them on the same images."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+import csv
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -11,28 +11,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 from torch import Tensor
 
 from halometry.attribution.explain import Attribution, explain_rows
 from halometry.compare.cost import measure_speed, model_cost
-from halometry.compare.ranking import above_chance, best_model, conclusion
-from halometry.compare.report import ExampleImages, pareto, write_report
+from halometry.compare.ranking import best_minus_second, best_model, conclusion
+from halometry.compare.report import ExampleImages, ReportSection, WorstImage, write_report
+from halometry.compare.schema import (
+    ComparisonData,
+    ComparisonRecord,
+    CostRecord,
+    HistoryRow,
+    ModelRecord,
+    RecipeRecord,
+    TrainingRecord,
+    write_comparison_record,
+)
 from halometry.compare.tables import write_csv, write_differences
 from halometry.config import Task
 from halometry.datasets.dataset import LabeledImages, take_rows
 from halometry.datasets.open import open_dataset
-from halometry.datasets.splits import split_dataset
 from halometry.errors import HalometryError, RunError, UsageError
-from halometry.evaluation import figures
-from halometry.evaluation.differences import differences, find_difference
+from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
-from halometry.evaluation.metrics import key_metric, roc_curves
-from halometry.evaluation.posterior_checks import posterior_record
-from halometry.io import header, write_text
-from halometry.log import logger
+from halometry.evaluation.metrics import key_metric
+from halometry.log import logger, with_progress
 from halometry.models.backbones import check_pretrained, timm_name
 from halometry.models.predictor import Predictor
 from halometry.parallel import find_device
+from halometry.plotting import save_figure
 from halometry.provenance import command, machine, versions
 from halometry.runs.recipe import RecipeFile, load_recipe
 from halometry.runs.run import HISTORY, WEIGHTS, Run
@@ -40,38 +48,44 @@ from halometry.training.distributed import find_context
 from halometry.training.train import train
 from halometry.training.warm_start import load_initial_run
 
-SPEED_SECONDS = 3.0  # spent on timing each network
-WORST = 8  # examples shown of what the networks got most wrong
-SAMPLES = 4  # examples shown of each class
-LOOKS = 6  # of these, those beside a map
+TIMING_SECONDS = 3.0  # per network
+N_WORST_IMAGES = 8
+SAMPLES_PER_CLASS = 4
+N_ATTRIBUTIONS = 6
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found.
+    """Comparison of networks.
 
     Attributes:
-        record: what `results.json` holds.
-        gallery: arrays for the report's pictures.
-        evaluations: of each network, in the order asked for.
+        section: the record and images of the comparison, as a section of a report.
+        evaluations: of each network, in the given order.
         out: the folder.
     """
 
-    record: dict[str, Any]
-    examples: ExampleImages
+    section: ReportSection
     evaluations: list[Evaluation]
     out: Path
 
     @property
+    def record(self) -> ComparisonRecord:
+        """Contents of `results.json`."""
+        return self.section.record
+
+    @property
     def report(self) -> Path:
+        """The report of this comparison."""
         return self.out / "report.html"
 
 
+@with_progress
 def compare_networks(
     task: Task,
     data: str | Path | LabeledImages,
     backbones: Sequence[str],
     out: str | Path,
+    *,
     recipe: str | Path | RecipeFile = "default",
     overrides: dict[str, Any] | None = None,
     seed: int = 0,
@@ -79,41 +93,34 @@ def compare_networks(
     init_from: str | Path | None = None,
     note: str | None = None,
     devices: int = 1,
+    progress: bool = True,
 ) -> Comparison:
-    """Compare networks by accuracy and cost; what is trained already in `out` is kept.
+    """Compare networks by accuracy and cost; runs that are finished in `out` are used again.
 
     Args:
         task: classification or regression.
-        data: a labeled set or the path of one.
+        data: a labeled data set or its path.
         backbones: names; see `halometry.models.backbones`.
-        out: gets `runs/`, `evaluations/`, `results.csv`, `differences.csv`, `results.json`,
-            figures, `report.html`.
+        out: folder for `runs/`, `evaluations/`, `results.csv`, `differences.csv`, `results.json`,
+            figures and `report.html`.
         recipe: a name, a YAML file, or a recipe; see `train`.
-        overrides: values that win over the recipe's.
+        overrides: values that replace those of the recipe.
         seed: of the split and of all training.
         device: `auto`, `cpu`, or as PyTorch names it.
-        init_from: folder of finished runs, named like the backbones, to start from.
-        note: a word on the data for the report.
-        devices: processes on this machine that train a network together, see `train`.
+        init_from: a folder of finished runs, named like the backbones, whose weights are the
+            initial weights.
+        note: a remark on the data for the report.
+        devices: number of processes on this machine that train a network together, see `train`.
+        progress: whether to show progress bars.
 
     Raises:
         HalometryError: as `train` and `evaluate`.
     """
     out = Path(out)
-    if find_context(devices, 1).processes > 1:
-        raise UsageError("compare: starts its processes itself; use it without torchrun or srun")
-    if len(set(backbones)) < len(backbones) or not backbones:
-        raise UsageError("--backbones: give one or more names, each once, separated by commas")
     recipe_file = recipe if isinstance(recipe, RecipeFile) else load_recipe(recipe)
-    for name in backbones:  # what cannot be is refused before anything is trained
-        timm_name(name)
-        resolved = recipe_file.resolve(task, name, overrides)
-        if init_from and not (out / "runs" / name).exists():
-            load_initial_run(Path(init_from) / name, task, name, out / "runs" / name)
-        if resolved.pretrained and not init_from:
-            check_pretrained(name)
+    _check(task, backbones, out, recipe_file, overrides, init_from, devices)
     labeled = data if isinstance(data, LabeledImages) else open_dataset(data, task=task)
-    evaluations = []
+    evaluations = {}
     for i, name in enumerate(backbones):
         logger.info(f"[{i + 1}/{len(backbones)}] {name}: training for {task}")
         run = train(
@@ -128,25 +135,54 @@ def compare_networks(
             init_from=Path(init_from) / name if init_from else None,
             devices=devices,
         )
-        evaluations.append(evaluate(run, labeled, out / "evaluations" / name, device))
-    logger.info(f"timing {len(backbones)} networks, one image and batches, in turns")
-    record = _record(task, labeled, recipe_file, evaluations, out, seed, device, note)
-    named = {e.run.name: e for e in evaluations}
-    gallery = select_examples(labeled, named, seed, best_model(record)["name"], device)
-    comparison = Comparison(record, gallery, evaluations, out)
+        evaluations[name] = evaluate(run, labeled, out=out / "evaluations" / name, device=device)
+    logger.info(f"measuring the speed of {len(backbones)} networks")
+    where = find_device(device)
+    record = _record(task, labeled, recipe_file, list(evaluations.values()), out, seed, where, note)
+    best = best_model(record.models, record.key_metric).name
+    examples = select_examples(labeled, evaluations, seed=seed, explain=best, device=device)
+    section = ReportSection(record, examples)
+    comparison = Comparison(section, list(evaluations.values()), out)
     write_comparison(comparison)
     return comparison
+
+
+def _check(
+    task: Task,
+    backbones: Sequence[str],
+    out: Path,
+    recipe: RecipeFile,
+    overrides: dict[str, Any] | None,
+    init_from: str | Path | None,
+    devices: int,
+) -> None:
+    """Check all options before anything is trained.
+
+    Raises:
+        HalometryError: a network cannot be trained like this.
+    """
+    if find_context(devices, 1).processes > 1:
+        raise UsageError("compare: starts its processes itself; use it without torchrun or srun")
+    if len(set(backbones)) < len(backbones) or not backbones:
+        raise UsageError("--backbones: give one or more names, each once, separated by commas")
+    for name in backbones:
+        timm_name(name)
+        resolved = recipe.resolve(task, name, overrides)
+        if init_from and not (out / "runs" / name).exists():
+            load_initial_run(Path(init_from) / name, task, name, out / "runs" / name)
+        if resolved.pretrained and not init_from:
+            check_pretrained(name)
 
 
 def write_comparison(comparison: Comparison) -> None:
     """Write `results.json`, the tables, the accuracy-against-latency plot and the report."""
     out, record = comparison.out, comparison.record
-    write_text(out / "results.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_comparison_record(out / "results.json", record)
     write_csv(out / "results.csv", record)
     write_differences(out / "differences.csv", record)
-    figures.save_figure(pareto(record), out / "accuracy_against_latency.png")
-    title = f"{len(record['models'])} networks compared: {record['task']}"
-    write_report(comparison.report, [(record, comparison.examples)], title)
+    save_figure(comparison.section.figures["pareto"], out / "accuracy_against_latency.png")
+    title = f"{len(record.models)} networks compared: {record.task}"
+    write_report(comparison.report, [comparison.section], title)
     logger.info(f"results and report -> {out}")
 
 
@@ -154,191 +190,202 @@ def _record(
     task: Task,
     data: LabeledImages,
     recipe: RecipeFile,
-    evaluations: list[Evaluation],
+    evaluations: Sequence[Evaluation],
     out: Path,
     seed: int,
     device: str,
     note: str | None,
-) -> dict[str, Any]:
-    split = split_dataset(data, seed=seed)
-    where = find_device(device)
-    costs = _costs(evaluations, data, where)
-    record: dict[str, Any] = {
-        **header("comparison"),
-        "task": task,
-        "data": {
-            "path": data.source,
-            "description": data.description,
-            "images": len(data),
-            "train": len(split.train),
-            "validation": len(split.validation),
-            "calibration": len(split.calibration),
-            "test": len(split.test),
-            "shape": list(data.images.shape[1:]),
-            "class_names": list(data.class_names) if data.class_names else None,
-            "preset": data.attributes.get("preset"),
-            "seed": _plain(data.attributes.get("seed")),
-            "note": note,
-        },
-        "recipe": {"name": recipe.name, "summary": recipe.description},
-        "seed": seed,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command(),
-        "versions": versions(),
-        "machine": machine(where),
-        "models": [_model(e, costs[e.run.name], out) for e in evaluations],
+) -> ComparisonRecord:
+    costs = _measure_costs(evaluations, data, device)
+    models = [_model_record(e, costs[e.run.name], out) for e in evaluations]
+    outputs = {e.run.name: e.outputs for e in evaluations}
+    pairs = differences(evaluations[0].truth, outputs)
+    record = ComparisonRecord(
+        task=task,
+        data=_data_record(data, _run(evaluations[0]), note),
+        recipe=RecipeRecord(name=recipe.name, summary=recipe.description),
+        seed=seed,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command(),
+        versions=versions(),
+        machine=machine(device),
+        models=tuple(models),
+        differences=tuple(pairs),
+        best_minus_second=best_minus_second(models, pairs, key_metric(task)),
+    )
+    return record.model_copy(update={"conclusion": tuple(conclusion(record))})
+
+
+def _data_record(data: LabeledImages, run: Run, note: str | None) -> ComparisonData:
+    split, seed = run.split(), data.attributes.get("seed")
+    return ComparisonData(
+        path=data.source,
+        description=data.description,
+        images=len(data),
+        train=len(split.train),
+        validation=len(split.validation),
+        calibration=len(split.calibration),
+        test=len(split.test),
+        shape=tuple(data.images.shape[1:]),
+        class_names=data.class_names or None,
+        preset=data.attributes.get("preset"),
+        seed=None if seed is None else int(seed),
+        note=note,
+    )
+
+
+def _model_record(evaluation: Evaluation, cost: CostRecord, out: Path) -> ModelRecord:
+    run, confusion = _run(evaluation), evaluation.confusion
+    roc = {
+        name: (tuple(np.round(fpr, 5).tolist()), tuple(np.round(tpr, 5).tolist()))
+        for name, (fpr, tpr, _) in evaluation.roc.items()
     }
-    answers = {e.run.name: e.outputs for e in evaluations}
-    found = differences(evaluations[0].truth, answers)
-    record["differences"] = [one.to_dict() for one in found]
-    record["lead"] = _lead(record)
-    record["conclusion"] = conclusion(record)
-    return record
+    return ModelRecord(
+        name=run.name,
+        run=str(run.path.relative_to(out)) if run.path.is_relative_to(out) else str(run.path),
+        start=run.config.initial_weights,
+        metrics=evaluation.metrics,
+        calibration=evaluation.calibration,
+        coverage=evaluation.coverage,
+        confusion=None if confusion is None else confusion.tolist(),
+        roc=roc or None,
+        posterior=evaluation.posterior_checks,
+        cost=cost,
+        training=_training_record(run),
+        history=read_history(run),
+    )
 
 
-def _lead(record: dict[str, Any]) -> dict[str, float] | None:
-    """How much better the best network is than the next, on the same images."""
-    key = key_metric(record)
-    ranked = [model["name"] for model in above_chance(record["models"], key)]
-    if len(ranked) < 2:
-        return None
-    return find_difference(record["differences"], key, *ranked[:2]).to_dict()
+def _training_record(run: Run) -> TrainingRecord:
+    record = run.training_metrics()
+    return TrainingRecord.model_validate(
+        {key: record[key] for key in TrainingRecord.model_fields if key in record}
+    )
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _model(evaluation: Evaluation, cost: dict[str, Any], out: Path) -> dict[str, Any]:
-    run, config = _folder(evaluation), evaluation.run.config
-    confusion = evaluation.confusion
-    roc = None
-    if config.class_names:
-        curves = roc_curves(evaluation.truth, evaluation.outputs, config.class_names)
-        roc = {
-            name: [np.round(fpr, 5).tolist(), np.round(tpr, 5).tolist()]
-            for name, (fpr, tpr) in curves.items()
-        }
-    posterior = None
-    if evaluation.posterior is not None:
-        posterior = posterior_record(evaluation.truth, evaluation.posterior)
-    return {
-        "name": run.name,
-        "run": str(run.path.relative_to(out)) if run.path.is_relative_to(out) else str(run.path),
-        "start": config.initial_weights,
-        "metrics": {key: value.to_dict() for key, value in evaluation.metrics.items()},
-        "trust": evaluation.trust,
-        "confusion": confusion.tolist() if confusion is not None else None,
-        "roc": roc,
-        "posterior": posterior,
-        "cost": cost,
-        "training": run.training_metrics(),
-        "history": read_history(run),
-    }
-
-
-def read_history(run: Run) -> list[dict[str, float]]:
-    """The lines of a run's `history.csv`: step, images, losses, validation metric, rate.
+def read_history(run: Run) -> tuple[HistoryRow, ...]:
+    """Rows of a run's `history.csv`.
 
     Raises:
         RunError: it is missing or damaged.
     """
-    import csv
-
     path = run.path / HISTORY
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    except (OSError, ValueError, TypeError) as error:
+            return tuple(HistoryRow.model_validate(row) for row in csv.DictReader(file))
+    except (OSError, ValidationError) as error:
         raise RunError(f"{path}: cannot be read ({error})") from error
 
 
-def _folder(evaluation: Evaluation) -> Run:
-    """The run folder that was judged; what `compare` judges it has trained."""
+def _run(evaluation: Evaluation) -> Run:
+    """Run folder of an evaluation; all runs of a comparison are run folders."""
     assert isinstance(evaluation.run, Run)
     return evaluation.run
 
 
-def _costs(
-    evaluations: list[Evaluation], data: LabeledImages, device: str
-) -> dict[str, dict[str, Any]]:
-    """Size, work, memory and speed of each network, all timed in turns on this machine."""
-    raw = take_rows(data.images, np.arange(1)).float()
+def _measure_costs(
+    evaluations: Sequence[Evaluation], data: LabeledImages, device: str
+) -> dict[str, CostRecord]:
+    """Size, operations, memory and speed of each network; the speed of all is measured in turns."""
+    example = take_rows(data.images, np.arange(1)).float()
     predictors: dict[str, Callable[[Tensor], Tensor]] = {}
-    costs: dict[str, dict[str, Any]] = {}
+    sizes: dict[str, dict[str, Any]] = {}
     for evaluation in evaluations:
-        run = _folder(evaluation)
+        run = _run(evaluation)
         predictor: Predictor = run.predictor(device)
-        costs[run.name] = model_cost(predictor, raw, run.path / WEIGHTS)
+        sizes[run.name] = model_cost(predictor, example, run.path / WEIGHTS)
         predictors[run.name] = predictor
-    seconds = SPEED_SECONDS * len(predictors)
-    speeds = measure_speed(predictors, raw.to(device), seconds=seconds)
-    return {name: costs[name] | speeds[name] for name in predictors}
+    seconds = TIMING_SECONDS * len(predictors)
+    speeds = measure_speed(predictors, example.to(device), seconds=seconds)
+    return {name: CostRecord.model_validate(sizes[name] | speeds[name]) for name in predictors}
 
 
 def select_examples(
     data: LabeledImages,
-    evaluations: dict[str, Evaluation],
+    evaluations: Mapping[str, Evaluation],
+    *,
     seed: int,
     explain: str | None = None,
     device: str = "auto",
 ) -> ExampleImages:
-    """Pictures for the report: what the images look like, and what was most mistaken.
+    """Images for a report: samples of the data set, and the images with the largest errors.
 
     Args:
-        data: the images.
-        evaluations: of each network on the same of them.
+        data: the data set.
+        evaluations: of each network, on the same images.
         seed: of the choice of samples.
-        explain: a network, for maps of what its answers rest on where captum is installed.
-        device: that it works on.
+        explain: network whose predictions are explained by attributions, if captum is installed.
+        device: where attributions are computed.
     """
-    named, first = evaluations.items(), next(iter(evaluations.values()))
-    truth, rows = first.truth, first.rows
-    rng = np.random.default_rng(seed)
-    if data.class_names:
-        wrong = np.mean([1 - e.outputs[np.arange(len(truth)), truth] for _, e in named], axis=0)
-        shown = [rng.permutation(np.flatnonzero(truth == k))[:SAMPLES] for k in np.unique(truth)]
-        picks = np.concatenate(shown)
+    first = next(iter(evaluations.values()))
+    truth, rows, class_names = first.truth, first.rows, data.class_names
+    samples = _sample_positions(truth, bool(class_names), seed)
+    if class_names:
+        true_class = np.arange(len(truth)), truth
+        errors = np.mean([1 - e.outputs[true_class] for e in evaluations.values()], axis=0)
     else:
-        wrong = np.mean([(e.outputs - truth) ** 2 for _, e in named], axis=0)
-        ranks = np.linspace(0, len(truth) - 1, 3 * SAMPLES).astype(int)
-        picks = np.argsort(truth)[ranks]
-
-    def label(i: int) -> str:
-        return data.class_names[int(truth[i])] if data.class_names else f"{truth[i]:.3f}"
-
-    def said(evaluation: Evaluation, i: int) -> str:
-        output = evaluation.outputs[i]
-        if data.class_names:
-            return f"{data.class_names[int(output.argmax())]} {output.max():.0%}"
-        return f"{output:.3f}"
-
-    def image(i: int) -> np.ndarray:
-        return data.display_image(rows[i])
-
-    def looks() -> list[Attribution]:
-        if explain is None or not find_spec("captum"):
-            return []
-        few = picks[np.linspace(0, len(picks) - 1, LOOKS).round().astype(int)]
-        try:
-            seen = explain_rows(evaluations[explain].run, data, rows[few], device)
-        except (HalometryError, RuntimeError, ImportError) as error:  # such as no memory for it
-            logger.info(f"the report will not show where {explain} looks: {error}")
-            return []
-        return [replace(one, name=f"truly {label(i)}") for one, i in zip(seen, few, strict=True)]
-
+        errors = np.mean([(e.outputs - truth) ** 2 for e in evaluations.values()], axis=0)
+    labels = [class_names[int(label)] if class_names else f"{label:.3f}" for label in truth]
     return ExampleImages(
         truth=truth,
-        outputs={name: e.outputs for name, e in named},
-        samples=[(image(i), label(i)) for i in picks],
+        outputs={name: e.outputs for name, e in evaluations.items()},
+        samples=[(data.display_image(rows[i]), labels[i]) for i in samples],
         worst=[
-            {
-                "name": first.image_names[i],
-                "image": image(i),
-                "truth": label(i),
-                "predicted": {name: said(e, i) for name, e in named},
-            }
-            for i in np.argsort(-wrong)[:WORST]
+            WorstImage(
+                name=first.image_names[i],
+                image=data.display_image(rows[i]),
+                truth=labels[i],
+                predicted={
+                    name: _format_prediction(e.outputs[i], class_names)
+                    for name, e in evaluations.items()
+                },
+            )
+            for i in np.argsort(-errors)[:N_WORST_IMAGES]
         ],
-        looks=looks(),
+        attributions=[]
+        if explain is None
+        else _explain(evaluations[explain], data, samples, labels, device),
     )
+
+
+def _sample_positions(truth: np.ndarray, classes: bool, seed: int) -> np.ndarray:
+    """Positions of some test images: several of each class, or in equal steps of the mass."""
+    if classes:
+        rng = np.random.default_rng(seed)
+        return np.concatenate(
+            [
+                rng.permutation(np.flatnonzero(truth == k))[:SAMPLES_PER_CLASS]
+                for k in np.unique(truth)
+            ]
+        )
+    ranks = np.linspace(0, len(truth) - 1, 3 * SAMPLES_PER_CLASS).astype(int)
+    positions: np.ndarray = np.argsort(truth)[ranks]
+    return positions
+
+
+def _format_prediction(output: np.ndarray, class_names: tuple[str, ...] | None) -> str:
+    if class_names:
+        return f"{class_names[int(output.argmax())]} {output.max():.0%}"
+    return f"{output:.3f}"
+
+
+def _explain(
+    evaluation: Evaluation,
+    data: LabeledImages,
+    samples: np.ndarray,
+    labels: Sequence[str],
+    device: str,
+) -> list[Attribution]:
+    """Attributions for some of the samples; none if they cannot be computed."""
+    if not find_spec("captum"):
+        return []
+    chosen = samples[np.linspace(0, len(samples) - 1, N_ATTRIBUTIONS).round().astype(int)]
+    try:
+        attributions = explain_rows(evaluation.run, data, evaluation.rows[chosen], device)
+    except (HalometryError, RuntimeError, ImportError) as error:  # such as a lack of memory
+        logger.info(f"the report has no attributions of {evaluation.run.name}: {error}")
+        return []
+    return [
+        replace(attribution, name=f"true: {labels[i]}")
+        for attribution, i in zip(attributions, chosen, strict=True)
+    ]

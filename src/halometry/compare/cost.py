@@ -1,4 +1,4 @@
-"""What a network costs: size, work, memory and time, on the machine at hand."""
+"""Cost of a network: parameters, operations, memory, latency and throughput on this machine."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ BATCH_SIZE = 64
 
 
 def model_cost(
-    net: nn.Module, example: Tensor, checkpoint: Path | None = None, batch_size: int = BATCH_SIZE
+    net: nn.Module, example: Tensor, checkpoint: Path | None = None, *, batch_size: int = BATCH_SIZE
 ) -> dict[str, Any]:
-    """Size, work and memory of a network.
+    """Size, operations and memory of a network.
 
     Args:
         net: in evaluation mode, on its device.
         example: one input (1, C, H, W).
         checkpoint: the file with its weights.
-        batch_size: images for the peak memory.
+        batch_size: images in the batch whose peak memory is measured.
 
     Returns:
-        `parameters`, `macs` (multiply-accumulates of one image), `checkpoint_bytes`,
-        `peak_memory_bytes` (live tensors, weights included, while a batch is answered).
+        `parameters`, `macs` (multiply-accumulate operations for one image), `checkpoint_bytes`,
+        `peak_memory_bytes` (largest memory of live tensors and weights for a batch), `batch_size`.
     """
     device = next(net.parameters()).device
     example = example.to(device)
@@ -47,7 +47,7 @@ def model_cost(
 
 
 def peak_memory(net: nn.Module, batch: Tensor) -> int:
-    """Bytes of weights, input and intermediate results when they are most."""
+    """Largest memory of weights, input and intermediate results at one time, in bytes."""
     weights = sum(t.nbytes for t in [*net.parameters(), *net.buffers()])
     if batch.is_cuda:
         torch.cuda.reset_peak_memory_stats(batch.device)
@@ -56,23 +56,23 @@ def peak_memory(net: nn.Module, batch: Tensor) -> int:
             net(batch)
         peak = torch.cuda.max_memory_allocated(batch.device)
         return int(peak - before + weights + batch.nbytes)
-    tally = LiveTensors(known=[*net.parameters(), *net.buffers(), batch])
+    tally = LiveTensors(excluded=[*net.parameters(), *net.buffers(), batch])
     with torch.no_grad(), tally:
         net(batch)
     return int(weights + batch.nbytes + tally.peak)
 
 
 class LiveTensors(TorchDispatchMode):
-    """Counts the bytes of tensors that operations made and that are still in use.
+    """Count of the bytes of all tensors that operations created and that are still in use.
 
     Args:
-        known: tensors whose memory is not counted.
+        excluded: tensors whose memory is not counted.
     """
 
-    def __init__(self, known: list[Tensor]) -> None:
+    def __init__(self, excluded: list[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
-        self._seen = {t.untyped_storage().data_ptr() for t in known}
+        self._seen = {t.untyped_storage().data_ptr() for t in excluded}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -83,36 +83,37 @@ class LiveTensors(TorchDispatchMode):
 
     def _count(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        place, size = storage.data_ptr(), storage.nbytes()
-        if place in self._seen or size == 0:
+        address, size = storage.data_ptr(), storage.nbytes()
+        if address in self._seen or size == 0:
             return
-        self._seen.add(place)
+        self._seen.add(address)
         self.live += size
         self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._freed, place, size)
+        weakref.finalize(storage, self._freed, address, size)
 
-    def _freed(self, place: int, size: int) -> None:
-        self._seen.discard(place)
+    def _freed(self, address: int, size: int) -> None:
+        self._seen.discard(address)
         self.live -= size
 
 
 def measure_speed(
     nets: dict[str, Callable[[Tensor], Tensor]],
     example: Tensor,
+    *,
     batch_size: int = BATCH_SIZE,
     seconds: float = 12.0,
 ) -> dict[str, dict[str, Any]]:
-    """Latency of one image and throughput of batches, all networks in turns.
+    """Latency of one image and throughput of batches; the networks are measured in turns.
 
     Args:
-        nets: what maps a batch to answers, by name.
+        nets: functions of a batch, by name.
         example: one input (1, C, H, W) on the device.
-        batch_size: images a batch.
-        seconds: for everything; at least three rounds are made.
+        batch_size: images per batch.
+        seconds: total duration; at least three rounds are measured.
 
     Returns:
-        For each name `latency_ms` and `throughput` (images/s), each with `median`, and the
-        quartiles as `low` and `high`.
+        For each name, `latency_ms` and `throughput` (images/s), each with `median` and the
+        quartiles `low` and `high`.
     """
     batch = example.expand(batch_size, -1, -1, -1).contiguous()
     single: dict[str, list[float]] = {name: [] for name in nets}

@@ -1,48 +1,53 @@
-"""Accuracy against latency: which network to choose at which cost."""
+"""Figures of a comparison: accuracy against latency, and learning curves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
+from halometry.compare.ranking import pareto_front
+from halometry.compare.schema import HistoryRow, ModelRecord
+from halometry.evaluation.metrics import METRIC_TITLES
 from halometry.plotting import MUTED_COLOR, colors_by_name, create_figure, with_style
 
-# Where a label may stand, in points from its point, the best place first.
-Place = tuple[float, float]
-PLACES: tuple[Place, ...] = ((10, -4), (10, 4), (-10, -4), (-10, 4))
+# Offsets of a label from its point, in points; the first that overlaps no other label is used.
+Offset = tuple[float, float]
+LABEL_OFFSETS: tuple[Offset, ...] = ((10, -4), (10, 4), (-10, -4), (-10, 4))
 
 
 @with_style
-def pareto_figure(points: Sequence[Mapping[str, Any]], quality_name: str) -> Figure:
-    """Accuracy against latency, with the front of those that no other beats in both.
+def pareto_figure(models: Sequence[ModelRecord], key: str) -> Figure:
+    """Accuracy against latency with the Pareto front; networks behind it are hollow.
 
     Args:
-        points: `name`, `latency_ms`, `quality`, `low`, `high`, `parameters`, `on_front`.
-        quality_name: of the vertical axis.
+        models: the networks.
+        key: metric of the vertical axis.
     """
-    made, axes = create_figure(7.2, 4.2)
+    drawn, axes = create_figure(7.2, 4.2)
     panel = axes[0, 0]
-    color = colors_by_name(point["name"] for point in points)
-    front = sorted((p for p in points if p["on_front"]), key=lambda p: p["latency_ms"])
-    times = [p["latency_ms"] for p in points]
+    color = colors_by_name(model.name for model in models)
+    front = pareto_front(models, key)
+    times = [model.latency for model in models]
     right_end = 3.0 * max(times)
-    steps = [(p["latency_ms"], p["quality"]) for p in front] + [(right_end, front[-1]["quality"])]
+    steps = [(model.latency, model.metrics[key].value) for model in front]
+    steps.append((right_end, front[-1].metrics[key].value))
     panel.step(*zip(*steps, strict=True), where="post", color=MUTED_COLOR, lw=1.2, zorder=1)
-    for point in points:
-        low, high = point["quality"] - point["low"], point["high"] - point["quality"]
+    for model in models:
+        interval = model.metrics[key]
+        low, high = interval.value - interval.low, interval.high - interval.value
         panel.errorbar(
-            point["latency_ms"],
-            point["quality"],
+            model.latency,
+            interval.value,
             [[max(low, 0)], [max(high, 0)]],
             fmt="o",
             ms=9,
-            color=color[point["name"]],
-            mfc=None if point["on_front"] else "white",
+            color=color[model.name],
+            mfc=None if model in front else "white",
             mew=2,
             capsize=0,
             zorder=3,
@@ -54,39 +59,74 @@ def pareto_figure(points: Sequence[Mapping[str, Any]], quality_name: str) -> Fig
         lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else ""
     )
     panel.tick_params(axis="x", which="minor", labelsize=8, labelcolor=MUTED_COLOR)
-    low_end, high_end = panel.get_ylim()
-    panel.set_ylim(low_end - 0.12 * (high_end - low_end), high_end)
+    bottom, top = panel.get_ylim()
+    panel.set_ylim(bottom - 0.12 * (top - bottom), top)
     panel.set_xlabel("latency of one image, ms")
-    panel.set_ylabel(f"{quality_name} on test images, 95 % interval")
+    panel.set_ylabel(f"{METRIC_TITLES[key]} on test images, 95 % interval")
     panel.set_title("Accuracy against latency; the line is the Pareto front")
-    _name(panel, points, color)
-    return made
+    _label_points(panel, models, key, color)
+    return drawn
 
 
-def _name(panel: Axes, points: Sequence[Mapping[str, Any]], color: Mapping[str, str]) -> None:
-    """Write the name and size of each network beside its point, where no other's stands."""
+def _label_points(
+    panel: Axes, models: Sequence[ModelRecord], key: str, color: Mapping[str, str]
+) -> None:
+    """Write name and size of each network beside its point, without overlaps."""
     taken: list[Bbox] = []
-    for point in points:
-        for place in PLACES:
-            label = _label(panel, point, place, color[point["name"]])
+    for model in models:
+        for offset in LABEL_OFFSETS:
+            label = _label(panel, model, key, offset, color[model.name])
             box = label.get_window_extent()
             if not any(box.overlaps(other) for other in taken):
                 break
             label.remove()
         else:
-            _label(panel, point, PLACES[0], color[point["name"]])
+            _label(panel, model, key, LABEL_OFFSETS[0], color[model.name])
         taken.append(box)
 
 
-def _label(panel: Axes, point: Mapping[str, Any], place: Place, color: str) -> Annotation:
-    x, y = place
+def _label(panel: Axes, model: ModelRecord, key: str, offset: Offset, color: str) -> Annotation:
+    x, y = offset
     return panel.annotate(
-        f"{point['name']}\n{point['parameters'] / 1e6:.2f} M",
-        (point["latency_ms"], point["quality"]),
-        xytext=place,
+        f"{model.name}\n{model.cost.parameters / 1e6:.2f} M",
+        (model.latency, model.metrics[key].value),
+        xytext=offset,
         textcoords="offset points",
         ha="left" if x > 0 else "right",
         va="bottom" if y > 0 else "top",
         fontsize=9,
         color=color,
     )
+
+
+@with_style
+def learning_figure(histories: Mapping[str, Sequence[HistoryRow]], metric: str) -> Figure:
+    """Learning curves: losses and the validation metric against the number of training images.
+
+    Args:
+        histories: for each network, the rows of its `history.csv`.
+        metric: title of the validation metric.
+    """
+    color = colors_by_name(histories)
+    drawn, axes = create_figure(9.6, 3.6, 1, 2)
+    left, right = axes[0]
+    for name, rows in histories.items():
+        images = [row.images / 1000 for row in rows]
+        marker = "o" if len(rows) < 12 else None
+        style = {"color": color[name], "lw": 2, "label": name, "marker": marker, "ms": 4}
+        left.plot(images, [row.loss for row in rows], color=color[name], lw=1.2, ls="--")
+        left.plot(images, [row.val_loss for row in rows], **style)
+        right.plot(images, [row.val_metric for row in rows], **style)
+    left.set_title("loss: validation (line), training (dashed)")
+    right.set_title(f"{metric} on the validation set")
+    losses = np.array([row.val_loss for rows in histories.values() for row in rows])
+    losses = losses[np.isfinite(losses)]
+    if len(losses):
+        top = float(np.quantile(losses, 0.95))  # losses of densities may be negative
+        left.set_ylim(min(0.0, 1.15 * losses.min()), top + 0.15 * abs(top))
+    if metric == "R²":
+        right.set_ylim(-0.3, 1)
+    for panel in (left, right):
+        panel.set_xlabel("training images, thousands")
+        panel.legend(fontsize=9)
+    return drawn

@@ -1,7 +1,8 @@
-"""A comparison as a table: on the terminal, in CSV, in Markdown."""
+"""Tables of a comparison: on the terminal, in CSV, in Markdown."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,41 +10,45 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from halometry.evaluation.bootstrap import Interval, format_interval
+from halometry.compare.ranking import pareto_front
+from halometry.compare.schema import BundledRecord, ComparisonRecord, EvaluatedModel, ModelRecord
+from halometry.config import Task
+from halometry.evaluation.bootstrap import format_interval
+from halometry.evaluation.differences import Difference
 from halometry.evaluation.metrics import LOWER_IS_BETTER
 from halometry.io import write_table
 
-COLUMNS = {
+COLUMNS: dict[Task, dict[str, str]] = {
     "classification": {"auc": "AUC", "accuracy": "accuracy", "loss": "loss"},
     "regression": {"mse": "MSE", "r2": "R²", "mae": "MAE"},
 }
 
 
-def metric_keys(record: dict[str, Any]) -> list[str]:
-    """The metrics that any of the models has; those with posteriors have more."""
-    return list(dict.fromkeys(key for model in record["models"] for key in model["metrics"]))
+def metric_keys(models: Sequence[EvaluatedModel]) -> list[str]:
+    """Metrics that at least one of the networks has."""
+    return list(dict.fromkeys(key for model in models for key in model.metrics))
 
 
-def best_values(record: dict[str, Any]) -> dict[str, float]:
-    """The best value of each metric among the models."""
+def best_values(models: Sequence[EvaluatedModel]) -> dict[str, float]:
+    """Best value of each metric among the networks."""
     best = {}
-    for key in metric_keys(record):
-        values = [m["metrics"][key]["value"] for m in record["models"] if key in m["metrics"]]
+    for key in metric_keys(models):
+        values = [model.metrics[key].value for model in models if key in model.metrics]
         best[key] = min(values) if key in LOWER_IS_BETTER else max(values)
     return best
 
 
-def cost_cells(model: dict[str, Any]) -> dict[str, str]:
-    """What a model costs, as text with units."""
-    cost, training = model["cost"], model["training"]
+def cost_cells(model: ModelRecord) -> dict[str, str]:
+    """Costs of a network as text with units."""
+    cost = model.cost
     return {
-        "parameters": f"{cost['parameters'] / 1e6:.2f} M",
-        "MACs": _engineering(cost["macs"]),
-        "checkpoint": f"{cost['checkpoint_bytes'] / 1e6:.1f} MB",
-        "peak memory": f"{cost['peak_memory_bytes'] / 1e6:.0f} MB",
-        "latency": f"{cost['latency_ms']['median']:.1f} ms",
-        "throughput": f"{cost['throughput']['median']:,.0f} /s",
-        "training": f"{training['seconds'] / 60:.1f} min",
+        "parameters": f"{cost.parameters / 1e6:.2f} M",
+        "MACs": _engineering(cost.macs),
+        "checkpoint": f"{(cost.checkpoint_bytes or 0) / 1e6:.1f} MB",
+        "peak memory": f"{cost.peak_memory_bytes / 1e6:.0f} MB",
+        "latency": f"{model.latency:.1f} ms",
+        "throughput": f"{cost.throughput.median:,.0f} /s",
+        "training": f"{model.training.seconds / 60:.1f} min",
     }
 
 
@@ -54,103 +59,112 @@ def _engineering(count: float) -> str:
     return f"{count:.0f}"
 
 
-def print_table(record: dict[str, Any], console: Console) -> None:
-    """Print the table; narrow enough for 80 columns."""
-    title = f"{record['task']}: {record['data']['test']:,} test images, 95 % intervals"
-    cells = [cost_cells(model)["latency"] for model in record["models"]]
-    console.print(_table(record, title, "one image", cells))
+def print_table(record: ComparisonRecord, console: Console) -> None:
+    """Print metrics, latency and Pareto front of a comparison, within 80 columns."""
+    title = f"{record.task}: {record.data.test:,} test images, 95 % intervals"
+    front = pareto_front(record.models, record.key_metric)
+    columns = {
+        "latency": [cost_cells(model)["latency"] for model in record.models],
+        "Pareto": ["yes" if model in front else "" for model in record.models],
+    }
+    console.print(_table(record.task, record.models, title, columns))
 
 
-def print_bundled_weights(record: dict[str, Any], console: Console) -> None:
-    """Print what weights that came trained make of new images, as `at_work` found it."""
-    data = record["data"]
-    title = f"trained weights on {data['test']:,} new images of {data['preset']}"
-    cells = [model["parameters"] for model in record["models"]]
-    console.print(_table(record, title, "size", cells))
+def print_bundled_weights(record: BundledRecord, console: Console) -> None:
+    """Print the metrics of the package's weights on new images."""
+    title = f"bundled weights on {record.images:,} new images of {record.preset}"
+    sizes = [f"{model.parameters / 1e6:.2f} M" for model in record.models]
+    console.print(_table(record.task, record.models, title, {"size": sizes}))
 
 
-def _table(record: dict[str, Any], title: str, heading: str, last: list[str]) -> Table:
-    """Metrics with intervals, a row a model, and one column more."""
-    columns = COLUMNS[record["task"]]
-    best = best_values(record)
+def _table(
+    task: Task, models: Sequence[EvaluatedModel], title: str, columns: dict[str, list[str]]
+) -> Table:
+    """Metrics with intervals, one row per network, and further columns."""
+    best = best_values(models)
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("network", no_wrap=True)
-    for one in (*columns.values(), heading):
-        table.add_column(one, justify="right", no_wrap=True)
-    for model, cell in zip(record["models"], last, strict=True):
-        cells = [model["name"]]
-        for key in columns:
-            estimate = Interval(**model["metrics"][key])
-            value, low, high = format_interval(estimate.value, estimate.low, estimate.high)
-            style = "bold" if estimate.value == best[key] else "default"
+    for heading in (*COLUMNS[task].values(), *columns):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for k, model in enumerate(models):
+        cells = [model.name]
+        for key in COLUMNS[task]:
+            interval = model.metrics[key]
+            value, low, high = format_interval(interval.value, interval.low, interval.high)
+            style = "bold" if interval.value == best[key] else "default"
             to = " to " if low.startswith("-") else "–"
             cells.append(f"[{style}]{value}[/]\n[dim]{low}{to}{high}[/]")
-        table.add_row(*cells, cell)
+        table.add_row(*cells, *(values[k] for values in columns.values()))
     return table
 
 
-def write_csv(path: Path, record: dict[str, Any]) -> None:
-    """One row a model: every metric with its interval, every cost, how it was trained."""
+def write_csv(path: Path, record: ComparisonRecord) -> None:
+    """Write one row per network: metrics with intervals, costs, training.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
     rows = []
-    for model in record["models"]:
-        row: dict[str, Any] = {"name": model["name"], "task": record["task"]}
-        for key, estimate in model["metrics"].items():
-            row |= {key: estimate["value"], f"{key}_low": estimate["low"]}
-            row[f"{key}_high"] = estimate["high"]
-        for key, value in model["cost"].items():
+    for model in record.models:
+        row: dict[str, Any] = {"name": model.name, "task": record.task}
+        for key, interval in model.metrics.items():
+            row |= {key: interval.value, f"{key}_low": interval.low, f"{key}_high": interval.high}
+        for key, value in model.cost.model_dump().items():
             row |= _flat(key, value)
-        for key, value in model["training"].items():
+        for key, value in model.training.model_dump().items():
             row |= _flat(f"training_{key}", value)
-        rows.append(row | {"start": model["start"], "run": model["run"]})
+        rows.append(row | {"start": model.start, "run": model.run})
     columns = list(dict.fromkeys(key for row in rows for key in row))
     write_table(path, "comparison", columns, rows)
 
 
-def print_differences(record: dict[str, Any], console: Console) -> None:
-    """Print how every two networks differ, and which the images do not tell apart."""
-    if not record["differences"]:
+def print_differences(record: ComparisonRecord, console: Console) -> None:
+    """Print the differences between every two networks on the same images."""
+    if not record.differences:
         return
-    title = "differences on the same images; together 95 %"
+    title = "differences on the same images; simultaneous 95 % intervals"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("networks", "", "difference", "better"):
         table.add_column(heading, no_wrap=heading != "better")
-    for one in record["differences"]:
-        value, low, high = format_interval(one["value"], one["low"], one["high"])
+    for pair in record.differences:
+        value, low, high = format_interval(pair.value, pair.low, pair.high)
         table.add_row(
-            f"{one['first']} - {one['second']}",
-            COLUMNS[record["task"]][one["metric"]],
+            f"{pair.first} - {pair.second}",
+            COLUMNS[record.task][pair.metric],
             f"{value}\n[dim]{low} to {high}[/]",
-            one["better"] or "not told apart",
+            pair.better or "not significant",
         )
     console.print(table)
 
 
-def write_differences(path: Path, record: dict[str, Any]) -> None:
-    """One row for every two networks and each metric that they are compared by."""
-    columns = ["metric", "first", "second", "value", "low", "high", "better"]
-    write_table(path, "comparison", columns, record["differences"])
+def write_differences(path: Path, record: ComparisonRecord) -> None:
+    """Write one row for every two networks and each metric by which they are compared.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    rows = [pair.model_dump() for pair in record.differences]
+    write_table(path, "comparison", list(Difference.model_fields), rows)
 
 
 def _flat(key: str, value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
-        return {f"{key}_{inner}": one for inner, one in value.items()}
+        return {f"{key}_{inner}": number for inner, number in value.items()}
     return {key: value}
 
 
-def markdown_table(record: dict[str, Any]) -> str:
-    """The table in Markdown, the best value of each metric in bold."""
-    columns = COLUMNS[record["task"]]
-    best = best_values(record)
+def markdown_table(record: ComparisonRecord) -> str:
+    """Metrics and costs in Markdown, the best value of each metric in bold."""
+    columns = COLUMNS[record.task]
+    best = best_values(record.models)
     header = ["network", *columns.values(), "parameters", "MACs", "one image"]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    for model in record["models"]:
-        cells = [model["name"]]
+    for model in record.models:
+        cells = [model.name]
         for key in columns:
-            estimate = Interval(**model["metrics"][key])
-            value, _, interval = str(estimate).partition(" ")
-            cells.append(
-                f"**{value}** {interval}" if estimate.value == best[key] else str(estimate)
-            )
+            value, _, interval = str(model.metrics[key]).partition(" ")
+            is_best = model.metrics[key].value == best[key]
+            cells.append(f"**{value}** {interval}" if is_best else f"{value} {interval}")
         costs = cost_cells(model)
         cells += [costs["parameters"], costs["MACs"], costs["latency"]]
         lines.append("| " + " | ".join(cells) + " |")

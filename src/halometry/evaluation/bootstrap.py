@@ -1,41 +1,44 @@
-"""An interval on every figure of merit, by the bootstrap over images."""
+"""Confidence intervals of metrics: bootstrap over images, and binomial intervals of fractions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import numpy as np
+from pydantic import ConfigDict
 
 CONFIDENCE_LEVEL = 0.95
-MAX_RESAMPLED_VALUES = 4_000_000  # numbers resampled at a time, to bound memory
+MAX_RESAMPLED_VALUES = 4_000_000  # at a time, to limit memory
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure of merit with the ends of its 95 % interval."""
+    """Value with the limits of its 95 % confidence interval.
+
+    Example:
+        >>> str(Interval(0.95213, 0.94102, 0.96308))
+        '0.952 [0.941, 0.963]'
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     value: float
     low: float
     high: float
 
     def to_dict(self) -> dict[str, float]:
-        """Plain numbers, for JSON."""
+        """The three numbers, for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
-        """With as many digits as the interval's width makes sensible.
-
-        Example:
-            >>> str(Interval(0.95213, 0.94102, 0.96308))
-            '0.952 [0.941, 0.963]'
-        """
         return "{} [{}, {}]".format(*format_interval(self.value, self.low, self.high))
 
 
 def format_interval(value: float, low: float, high: float) -> tuple[str, str, str]:
-    """The three numbers as text, to two digits of the interval's half-width."""
+    """Value and limits as text, rounded to two digits of the interval's half-width."""
     half = (high - low) / 2
     if value == low == high == 0:
         return "0", "0", "0"
@@ -51,37 +54,43 @@ def bootstrap(
     statistic: Callable[[np.ndarray], np.ndarray],
     groups: list[np.ndarray],
     value: float,
+    *,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """A percentile interval from resampled images.
+    """Percentile bootstrap interval of a statistic of images.
 
     Args:
-        statistic: from row numbers (R, N), one resample a line, to values (R,).
-        groups: rows that are resampled among themselves; the classes of a classification, so
-            that none is ever missing, or all rows together.
-        value: the statistic of the images themselves.
-        resamples: how many.
+        statistic: function of row numbers (R, N), one resample per line, that returns (R,).
+        groups: rows that are resampled separately: the classes of a classification, so that no
+            class is ever missing, or all rows in one group.
+        value: the statistic of the original images.
+        resamples: number of resamples, R.
         seed: of the resampling.
 
     Reference:
         Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
     """
-    edges = (1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2
-    low, high = np.nanquantile(bootstrap_samples(statistic, groups, resamples, seed), edges)
+    limits = (1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2
+    samples = bootstrap_samples(statistic, groups, resamples=resamples, seed=seed)
+    low, high = np.nanquantile(samples, limits)
     return Interval(float(value), float(low), float(high))
 
 
 def bootstrap_samples(
     statistic: Callable[[np.ndarray], np.ndarray],
     groups: list[np.ndarray],
+    *,
     resamples: int = 1000,
     seed: int = 0,
 ) -> np.ndarray:
-    """A statistic of resampled images, as `bootstrap` takes them.
+    """Values of a statistic for bootstrap resamples of images.
+
+    Args:
+        statistic, groups, resamples, seed: see `bootstrap`.
 
     Returns:
-        (resamples, ...): whatever the statistic gives for each.
+        (resamples, ...): the statistic of each resample.
     """
     rng = np.random.default_rng(seed)
     total = sum(len(group) for group in groups)
@@ -94,11 +103,11 @@ def bootstrap_samples(
 
 
 def binomial_interval(hits: int, count: int) -> Interval:
-    """A share of images with the interval of the binomial distribution itself.
+    """Fraction of images with its exact binomial confidence interval.
 
     Args:
-        hits: images that have what is counted.
-        count: of all images, at least one.
+        hits: number of images with a property.
+        count: number of all images, at least one.
 
     Reference:
         Clopper & Pearson (1934), Biometrika 26, 404.
@@ -107,7 +116,7 @@ def binomial_interval(hits: int, count: int) -> Interval:
         >>> str(binomial_interval(68, 100))
         '0.680 [0.579, 0.770]'
     """
-    from scipy.stats import binomtest  # slow to import, and no prediction needs it
+    from scipy.stats import binomtest  # slow to import, and not needed for predictions
 
     interval = binomtest(hits, count).proportion_ci(CONFIDENCE_LEVEL, method="exact")
     return Interval(hits / count, float(interval.low), float(interval.high))

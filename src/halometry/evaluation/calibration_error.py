@@ -1,11 +1,9 @@
-"""Whether probabilities mean what they say, and whether sets and intervals hold the truth."""
+"""Calibration of class probabilities, and coverage of conformal sets and intervals."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import erf
@@ -13,22 +11,36 @@ from scipy.stats import norm
 
 from halometry.calibration.conformal import Conformal
 from halometry.calibration.posterior import Posterior
-from halometry.evaluation.bootstrap import CONFIDENCE_LEVEL as INTERVAL
-from halometry.evaluation.bootstrap import Interval, binomial_interval, bootstrap, bootstrap_samples
+from halometry.evaluation.bootstrap import (
+    CONFIDENCE_LEVEL,
+    Interval,
+    binomial_interval,
+    bootstrap,
+    bootstrap_samples,
+)
+from halometry.evaluation.records import (
+    CalibrationErrors,
+    CalibrationRecord,
+    CoverageLevel,
+    CoverageRecord,
+    ReliabilityBins,
+)
 
 RELIABILITY_BINS = 15
-NOMINAL_COVERAGES = (0.68, 0.9, 0.95)  # of sets and intervals, at which they are judged
+NOMINAL_COVERAGES = (0.68, 0.9, 0.95)  # at which conformal sets and intervals are evaluated
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Answers in bins of equally many, by the probability of the class that they name.
+    """Confidence and accuracy in B bins of equally many images, sorted by confidence.
+
+    The confidence of a prediction is the probability of the predicted class.
 
     Attributes:
-        counts: images in each bin (B,).
-        confidence: mean probability of the class named (B,).
-        accuracy: share of answers that are right (B,).
-        low, high: ends of the accuracy's 95 % interval, Clopper & Pearson's (B,).
+        counts: number of images in each bin (B,).
+        confidence: mean confidence (B,).
+        accuracy: fraction of correct predictions (B,).
+        low, high: limits of the binomial 95 % interval of the accuracy (B,).
     """
 
     counts: np.ndarray
@@ -37,9 +49,11 @@ class Reliability:
     low: np.ndarray
     high: np.ndarray
 
-    def to_dict(self) -> dict[str, list[float]]:
-        """Plain lists, for JSON."""
-        return {key: np.round(value, 6).tolist() for key, value in vars(self).items()}
+    def to_record(self) -> ReliabilityBins:
+        """The bins for JSON, rounded to six decimals."""
+        return ReliabilityBins(
+            **{key: np.round(value, 6).tolist() for key, value in vars(self).items()}
+        )
 
 
 def reliability(
@@ -50,35 +64,36 @@ def reliability(
     Args:
         truth: class indices (N,).
         probabilities: (N, K).
-        bins: how many, at most one an image.
+        bins: number of bins; no more than one per image is used.
     """
-    confidence, right = _named(truth, probabilities)
+    confidence, correct = _confidence(truth, probabilities)
     order = np.argsort(confidence, kind="stable")
     parts = np.array_split(order, min(bins, len(order)))
     counts = np.array([len(part) for part in parts])
-    hits = np.array([int(right[part].sum()) for part in parts])
-    shares = [
+    hits = np.array([int(correct[part].sum()) for part in parts])
+    intervals = [
         binomial_interval(int(hit), int(count)) for hit, count in zip(hits, counts, strict=True)
     ]
-    low, high = np.array([(one.low, one.high) for one in shares]).T
+    low, high = np.array([(interval.low, interval.high) for interval in intervals]).T
     means = np.array([confidence[part].mean() for part in parts])
     return Reliability(counts, means, hits / counts, low, high)
 
 
 def expected_calibration_error(
-    truth: np.ndarray, probabilities: np.ndarray, resamples: int = 1000, seed: int = 0
+    truth: np.ndarray, probabilities: np.ndarray, *, resamples: int = 1000, seed: int = 0
 ) -> Interval:
-    """How far the probability of the class named is from the share of right answers, on average.
+    """Expected calibration error (ECE): mean distance between confidence and accuracy.
 
-    In 15 bins of equally many images. Noise in a bin only adds to its distance: the value is too
-    large, by something between nothing, where all bins are far off, and `by_noise`, where none
-    is. The interval allows for all of that: from the value less as much and 1.96 standard errors,
-    to the value and 1.96 standard errors, which are the bootstrap's. It is on the safe side.
+    It is computed in 15 bins of equally many images. Noise in a bin increases its distance, so
+    that the value is biased upwards: by nothing if all bins are far off, by `ece_bias` if the
+    probabilities are calibrated. The interval allows for the whole range. It extends from the
+    value minus `ece_bias` minus 1.96 standard errors to the value plus 1.96 standard errors; the
+    standard error is that of the bootstrap. The interval is conservative.
 
     Args:
         truth: class indices (N,).
         probabilities: (N, K).
-        resamples: of the bootstrap, class by class.
+        resamples: of the bootstrap, stratified by class.
         seed: of the resampling.
 
     Reference:
@@ -86,12 +101,12 @@ def expected_calibration_error(
         https://arxiv.org/abs/1706.04599, equation 3.
 
     Example:
-        >>> sure, truth = np.tile([0.9, 0.1], (100, 1)), np.arange(100) % 5 == 0  # 80 % right
+        >>> sure, truth = np.tile([0.9, 0.1], (100, 1)), np.arange(100) % 5 == 0  # 80 % correct
         >>> round(expected_calibration_error(truth.astype(int), sure).value, 3)
         0.1
     """
-    confidence, right = _named(truth, probabilities)
-    gaps = confidence - right
+    confidence, correct = _confidence(truth, probabilities)
+    gaps = confidence - correct
     groups = [np.flatnonzero(truth == k) for k in np.unique(truth)]
 
     def error(rows: np.ndarray) -> np.ndarray:
@@ -101,142 +116,158 @@ def expected_calibration_error(
         return np.abs([part.sum(axis=1) for part in parts]).sum(axis=0) / rows.shape[1]
 
     value = float(error(np.arange(len(truth))[None])[0])
-    reach = norm.ppf((1 + INTERVAL) / 2) * float(
-        bootstrap_samples(error, groups, resamples, seed).std()
-    )
+    samples = bootstrap_samples(error, groups, resamples=resamples, seed=seed)
+    half_width = norm.ppf((1 + CONFIDENCE_LEVEL) / 2) * float(samples.std())
     bias = ece_bias(reliability(truth, probabilities))
-    return Interval(value, max(0.0, value - bias - reach), value + reach)
+    return Interval(value, max(0.0, value - bias - half_width), value + half_width)
 
 
-def debiased_ece(found: Reliability) -> float:
-    """The expected calibration error less what noise adds to it, zero at least.
+def debiased_ece(bins: Reliability) -> float:
+    """Expected calibration error minus an estimate of its bias; at least zero.
 
-    A bin's distance d, with a binomial error s, has the expectation of |d + s Z| once more; by
-    how much that exceeds |d| is taken off. This is the correction of Kumar, Liang & Ma (2019,
-    https://arxiv.org/abs/1909.10155, section 5) for the absolute distance in place of the squared
-    one, for which it is exact; here about half of the bias remains where there is nothing but.
-
-    Args:
-        found: bins of answers.
+    In a bin with distance d and binomial error s, the expectation of |d + s Z| exceeds |d|. This
+    excess, computed with the measured d, is subtracted. It is the correction of Kumar, Liang & Ma
+    (2019, https://arxiv.org/abs/1909.10155, section 5), which is exact for the squared distance,
+    applied to the absolute distance. About half of the bias remains for calibrated probabilities.
     """
-    distance, error = np.abs(found.confidence - found.accuracy), _binomial_errors(found)
+    distance, error = np.abs(bins.confidence - bins.accuracy), _binomial_errors(bins)
     ratio = distance / (math.sqrt(2) * error)
     folded = error * math.sqrt(2 / math.pi) * np.exp(-(ratio**2)) + distance * erf(ratio)
-    return max(0.0, float(np.average(2 * distance - folded, weights=found.counts)))
+    return max(0.0, float(np.average(2 * distance - folded, weights=bins.counts)))
 
 
-def ece_bias(found: Reliability) -> float:
-    """The calibration error that so many answers would have if they meant what they say.
+def ece_bias(bins: Reliability) -> float:
+    """Expected calibration error of calibrated probabilities, due to the finite number of images.
 
-    Args:
-        found: bins of answers.
+    It is an upper limit to the bias of the expected calibration error.
     """
-    errors = _binomial_errors(found)
-    return float(np.average(math.sqrt(2 / math.pi) * errors, weights=found.counts))
+    errors = _binomial_errors(bins)
+    return float(np.average(math.sqrt(2 / math.pi) * errors, weights=bins.counts))
 
 
-def _binomial_errors(found: Reliability) -> np.ndarray:
-    """The standard errors of the bins' shares of right answers, were they as the answers say."""
-    return np.sqrt(found.confidence * (1 - found.confidence) / found.counts) + 1e-12
+def _binomial_errors(bins: Reliability) -> np.ndarray:
+    """Standard errors of the accuracy in each bin if the probabilities are calibrated."""
+    return np.sqrt(bins.confidence * (1 - bins.confidence) / bins.counts) + 1e-12
 
 
 def calibration_record(
-    truth: np.ndarray, probabilities: np.ndarray, untempered: np.ndarray, resamples: int = 1000
-) -> dict[str, Any]:
-    """The calibration error with its bins, and what it was before calibration.
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    uncalibrated: np.ndarray,
+    *,
+    temperature: float = 1.0,
+    bias: tuple[float, ...] = (),
+    resamples: int = 1000,
+) -> CalibrationRecord:
+    """Calibration errors with and without temperature scaling.
 
     Args:
         truth: class indices (N,).
-        probabilities, untempered: (N, K), as they are and without these.
+        probabilities, uncalibrated: (N, K), with and without temperature and biases.
+        temperature, bias: of the run.
         resamples: of the bootstrap.
     """
-    record: dict[str, Any] = {
-        "bins": f"{RELIABILITY_BINS} of equally many images, by the probability of the class named",
-        "interval": "95 %, bootstrap over images, and below it what noise may add",
-    }
-    for when, answers in (("after", probabilities), ("before", untempered)):
-        found = reliability(truth, answers)
-        record[when] = {
-            "ece": expected_calibration_error(truth, answers, resamples).to_dict(),
-            "ece_debiased": debiased_ece(found),
-            "ece_by_noise": ece_bias(found),
-            "mean_confidence": float(answers.max(axis=1).mean()),
-            "accuracy": float((answers.argmax(axis=1) == truth).mean()),
-            "reliability": found.to_dict(),
-        }
-    return record
+    return CalibrationRecord(
+        bins=f"{RELIABILITY_BINS} of equally many images, by the probability of the predicted"
+        " class",
+        interval="95 %, bootstrap over images; its lower limit allows for the bias",
+        after=_calibration_errors(truth, probabilities, resamples),
+        before=_calibration_errors(truth, uncalibrated, resamples),
+        temperature=temperature,
+        bias=bias,
+    )
+
+
+def _calibration_errors(
+    truth: np.ndarray, probabilities: np.ndarray, resamples: int
+) -> CalibrationErrors:
+    bins = reliability(truth, probabilities)
+    return CalibrationErrors(
+        ece=expected_calibration_error(truth, probabilities, resamples=resamples),
+        ece_debiased=debiased_ece(bins),
+        ece_bias=ece_bias(bins),
+        mean_confidence=float(probabilities.max(axis=1).mean()),
+        accuracy=float((probabilities.argmax(axis=1) == truth).mean()),
+        reliability=bins.to_record(),
+    )
 
 
 def coverage_record(
     truth: np.ndarray,
-    answers: np.ndarray | Posterior,
+    outputs: np.ndarray | Posterior,
     conformal: Conformal,
     class_names: tuple[str, ...] | None,
+    *,
     resamples: int = 1000,
-) -> dict[str, Any]:
-    """How often sets or intervals hold the truth at several levels, and how large they are.
+) -> CoverageRecord:
+    """Coverage and mean size of conformal sets or intervals at several nominal coverages.
 
     Args:
         truth: class indices or mass fractions (N,).
-        answers: probabilities (N, K), mass fractions (N,), or N posteriors.
-        conformal: what they are made from.
+        outputs: probabilities (N, K), mass fractions (N,), or N posteriors.
+        conformal: conformity scores of the calibration images.
         class_names: K names, or None for masses.
         resamples: of the bootstrap of the mean size.
     """
     levels = []
-    for level in NOMINAL_COVERAGES:
-        regions = conformal.predict(answers, level)
+    for nominal in NOMINAL_COVERAGES:
+        regions = conformal.predict(outputs, nominal)
+        by_class = by_size = None
         if class_names is None:
-            held = (regions[:, 0] <= truth) & (truth <= regions[:, 1])
-            sizes, more = regions[:, 1] - regions[:, 0], {}
+            covered = (regions[:, 0] <= truth) & (truth <= regions[:, 1])
+            sizes = regions[:, 1] - regions[:, 0]
         else:
-            held, sizes = regions[np.arange(len(truth)), truth], regions.sum(axis=1)
-            shares = np.bincount(sizes, minlength=len(class_names) + 1) / len(sizes)
-            more = {
-                "classes": {name: _share(held[truth == k]) for k, name in enumerate(class_names)},
-                "share_by_size": np.round(shares, 6).tolist(),
-            }
-        size = bootstrap(
+            covered, sizes = regions[np.arange(len(truth)), truth], regions.sum(axis=1)
+            counts = np.bincount(sizes, minlength=len(class_names) + 1)
+            by_size = tuple(np.round(counts / len(sizes), 6).tolist())
+            by_class = {name: _fraction(covered[truth == k]) for k, name in enumerate(class_names)}
+        mean_size = bootstrap(
             lambda rows, sizes=sizes: sizes[rows].mean(axis=1),  # type: ignore[misc]
             [np.arange(len(truth))],
             float(sizes.mean()),
-            resamples,
+            resamples=resamples,
         )
         levels.append(
-            {"level": level, "coverage": _share(held), "mean_size": size.to_dict()} | more
+            CoverageLevel(
+                nominal=nominal,
+                coverage=_fraction(covered),
+                mean_size=mean_size,
+                classes=by_class,
+                fraction_by_size=by_size,
+            )
         )
-    return {
-        "from": conformal.images,
-        "untouched": conformal.held_out,
-        "interval": "95 %, Clopper-Pearson; of sizes, bootstrap over images",
-        "levels": levels,
-    }
+    return CoverageRecord(
+        images=conformal.images,
+        held_out=conformal.held_out,
+        interval="95 %, Clopper-Pearson; of sizes, bootstrap over images",
+        levels=tuple(levels),
+    )
 
 
-def _share(held: np.ndarray) -> dict[str, float]:
-    return binomial_interval(int(held.sum()), len(held)).to_dict()
+def _fraction(hits: np.ndarray) -> Interval:
+    return binomial_interval(int(hits.sum()), len(hits))
 
 
-def format_calibration(trust: Mapping[str, Any]) -> list[str]:
-    """What `calibration` and `conformal` of an evaluation come to, a line each."""
+def format_calibration(
+    calibration: CalibrationRecord | None, coverage: CoverageRecord | None
+) -> list[str]:
+    """Calibration error and coverages as lines of text."""
     lines = []
-    if calibration := trust.get("calibration"):
-        before = calibration["before"]["ece"]["value"]
+    if calibration is not None:
         lines.append(
-            f"calibration error {Interval(**calibration['after']['ece'])}, less its bias"
-            f" {calibration['after']['ece_debiased']:.4f}; {before:.4f} before calibration"
+            f"calibration error {calibration.after.ece},"
+            f" debiased {calibration.after.ece_debiased:.4f};"
+            f" {calibration.before.ece.value:.4f} before calibration"
         )
-    for one in trust.get("conformal", {}).get("levels", ()):
-        kind = "sets" if "classes" in one else "intervals"
-        unit = " classes" if "classes" in one else ""
+    for level in coverage.levels if coverage else ():
+        kind, unit = ("sets", " classes") if level.classes else ("intervals", "")
         lines.append(
-            f"{kind} of {100 * one['level']:g} %: hold the truth in"
-            f" {Interval(**one['coverage'])} of the images, mean size"
-            f" {Interval(**one['mean_size'])}{unit}"
+            f"conformal {kind} of {100 * level.nominal:g} %: coverage {level.coverage}, mean size"
+            f" {level.mean_size}{unit}"
         )
     return lines
 
 
-def _named(truth: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The probability of the class that an answer names, and whether it is the true one."""
+def _confidence(truth: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of the predicted class, and whether that class is the true one (N,)."""
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == truth

@@ -1,18 +1,18 @@
-"""How good answers are: figures of merit of classifications and of masses, with intervals."""
+"""Metrics of classifications and of mass fractions, with confidence intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 from sklearn import metrics as sklearn_metrics
 
+from halometry.config import Task
 from halometry.errors import DataError
 from halometry.evaluation.bootstrap import Interval, binomial_interval, bootstrap
 
-MIN_PROBABILITY = 1e-7  # below it a probability counts as this in the loss
+MIN_PROBABILITY = 1e-7  # smaller probabilities are replaced by this in the cross-entropy
 MAX_ROC_POINTS = 400
 
 METRIC_TITLES = {
@@ -31,13 +31,13 @@ METRIC_TITLES = {
     "coverage_95": "95 % coverage",
 }
 LOWER_IS_BETTER = {"loss", "ece", "mse", "rmse", "mae", "nll", "crps"}
-UNRANKED = {"bias", "coverage_68", "coverage_95"}  # the best is neither the lowest nor the highest
+UNRANKED = {"bias", "coverage_68", "coverage_95"}  # neither the lowest nor the highest is best
 
-Statistic = Callable[[np.ndarray], np.ndarray]  # rows (R, N), a resample a line, to values (R,)
+Statistic = Callable[[np.ndarray], np.ndarray]  # rows (R, N), one resample per line, to (R,)
 
 
 def metric_title(key: str) -> str:
-    """What people call a metric.
+    """Name of a metric as it is shown.
 
     Example:
         >>> metric_title("r2"), metric_title("auc_vort")
@@ -46,25 +46,31 @@ def metric_title(key: str) -> str:
     return METRIC_TITLES.get(key, key.replace("auc_", "AUC of "))
 
 
+def key_metric(task: Task) -> str:
+    """Metric by which networks are ranked: `auc` or `r2`."""
+    return "auc" if task == "classification" else "r2"
+
+
 def area_under_roc(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve by ranks, ties counted half.
+    """Area under the ROC curve, computed from ranks; ties count half.
 
     Args:
         scores: (..., N).
         positive: boolean (..., N).
 
     Returns:
-        (...): the chance that a positive scores above a negative; NaN where one kind is missing.
+        (...): probability that a positive has a higher score than a negative; NaN where there are
+        only positives or only negatives.
 
     Reference:
         Hanley & McNeil (1982), Radiology 143, 29, section on the Wilcoxon statistic.
     """
     ranks = rankdata(scores, axis=-1)
-    above, total = positive.sum(axis=-1), scores.shape[-1]
-    below = total - above
+    positives, total = positive.sum(axis=-1), scores.shape[-1]
+    negatives = total - positives
     with np.errstate(invalid="ignore", divide="ignore"):
-        area: np.ndarray = ((ranks * positive).sum(axis=-1) - above * (above + 1) / 2) / (
-            above * below
+        area: np.ndarray = ((ranks * positive).sum(axis=-1) - positives * (positives + 1) / 2) / (
+            positives * negatives
         )
     return area
 
@@ -73,58 +79,59 @@ def classification_metrics(
     truth: np.ndarray,
     probabilities: np.ndarray,
     class_names: Sequence[str],
+    *,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Figures of merit of class probabilities.
+    """Metrics of class probabilities.
 
     Args:
         truth: class indices (N,).
         probabilities: (N, K).
         class_names: K names.
-        resamples: of the bootstrap, class by class; the accuracy's interval is binomial.
+        resamples: of the bootstrap, stratified by class; the interval of the accuracy is binomial.
         seed: of the resampling.
 
     Returns:
-        `auc` (one against the rest, mean over classes), `auc_NAME`, `accuracy`, `loss`
-        (cross-entropy in nats).
+        `auc` (one-vs-rest, mean over classes), `auc_NAME`, `accuracy`, `loss` (cross-entropy in
+        nats).
 
     Raises:
-        DataError: a class has no images, so that its area is not defined.
+        DataError: a class has no images, so that its AUC is not defined.
     """
-    count = len(class_names)
-    groups = [np.flatnonzero(truth == k) for k in range(count)]
+    groups = [np.flatnonzero(truth == k) for k in range(len(class_names))]
     for name, group in zip(class_names, groups, strict=True):
         if len(group) == 0:
             raise DataError(f"no test image is of class '{name}', so that no AUC is defined")
-    chosen = probabilities.argmax(axis=1)
+    predicted = probabilities.argmax(axis=1)
     losses = -np.log(np.maximum(probabilities[np.arange(len(truth)), truth], MIN_PROBABILITY))
 
-    areas = [_area(truth, probabilities, k) for k in range(count)]
-    statistics: dict[str, Statistic] = {"auc": _mean(areas)}
+    areas = [_one_vs_rest_auc(truth, probabilities, k) for k in range(len(class_names))]
+    statistics: dict[str, Statistic] = {"auc": _mean_statistic(areas)}
     statistics |= {f"auc_{name}": area for name, area in zip(class_names, areas, strict=True)}
-    found = _estimates(statistics, groups, resamples, seed)
+    metrics = _intervals(statistics, groups, resamples, seed)
     for name, group in zip(class_names, groups, strict=True):
-        if found[f"auc_{name}"].value == 1:
-            found[f"auc_{name}"] = _all_in_order(len(group), len(truth) - len(group))
-    if found["auc"].value == 1:
-        found["auc"] = min((found[f"auc_{name}"] for name in class_names), key=lambda one: one.low)
-    found["accuracy"] = binomial_interval(int((chosen == truth).sum()), len(truth))
+        if metrics[f"auc_{name}"].value == 1:
+            metrics[f"auc_{name}"] = _perfect_auc(len(group), len(truth) - len(group))
+    if metrics["auc"].value == 1:
+        per_class = (metrics[f"auc_{name}"] for name in class_names)
+        metrics["auc"] = min(per_class, key=lambda interval: interval.low)
+    metrics["accuracy"] = binomial_interval(int((predicted == truth).sum()), len(truth))
     loss = {"loss": lambda rows: losses[rows].mean(axis=1)}
-    return found | _estimates(loss, groups, resamples, seed)
+    return metrics | _intervals(loss, groups, resamples, seed)
 
 
-def _all_in_order(positive: int, negative: int) -> Interval:
-    """An area of one, which resampling cannot vary: as of so many independent pairs."""
-    pairs = min(positive, negative)
+def _perfect_auc(positives: int, negatives: int) -> Interval:
+    """Interval of an AUC of one, which is the same in all resamples: as of independent pairs."""
+    pairs = min(positives, negatives)
     return binomial_interval(pairs, pairs)
 
 
-def _area(truth: np.ndarray, probabilities: np.ndarray, k: int) -> Statistic:
+def _one_vs_rest_auc(truth: np.ndarray, probabilities: np.ndarray, k: int) -> Statistic:
     return lambda rows: area_under_roc(probabilities[:, k][rows], truth[rows] == k)
 
 
-def _mean(statistics: Sequence[Statistic]) -> Statistic:
+def _mean_statistic(statistics: Sequence[Statistic]) -> Statistic:
     return lambda rows: np.mean([statistic(rows) for statistic in statistics], axis=0)
 
 
@@ -136,28 +143,29 @@ def _r2(truth: np.ndarray, predicted: np.ndarray) -> Statistic:
 def comparison_statistics(
     truth: np.ndarray, outputs: np.ndarray
 ) -> tuple[dict[str, Statistic], list[np.ndarray]]:
-    """The metrics that networks are compared by, and which images are resampled together.
+    """Metrics by which networks are compared, and the groups of rows for their bootstrap.
 
     Args:
         truth: class indices or mass fractions (N,).
         outputs: probabilities (N, K), or mass fractions (N,).
 
     Returns:
-        `auc`, or `r2` and `mse`, as functions of row numbers; and the classes' rows, or all.
+        `auc`, or `r2` and `mse`, as functions of row numbers; and the rows of each class, or all
+        rows in one group.
     """
     if outputs.ndim == 2:
         classes = range(outputs.shape[1])
-        area = _mean([_area(truth, outputs, k) for k in classes])
-        return {"auc": area}, [np.flatnonzero(truth == k) for k in classes]
+        auc = _mean_statistic([_one_vs_rest_auc(truth, outputs, k) for k in classes])
+        return {"auc": auc}, [np.flatnonzero(truth == k) for k in classes]
     squares = (outputs - truth) ** 2
     statistics = {"r2": _r2(truth, outputs), "mse": lambda rows: squares[rows].mean(axis=1)}
     return statistics, [np.arange(len(truth))]
 
 
 def regression_metrics(
-    truth: np.ndarray, predicted: np.ndarray, resamples: int = 1000, seed: int = 0
+    truth: np.ndarray, predicted: np.ndarray, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Interval]:
-    """Figures of merit of masses.
+    """Metrics of mass fractions.
 
     Args:
         truth, predicted: mass fractions (N,).
@@ -174,34 +182,37 @@ def regression_metrics(
         raise DataError("at least two test images with different masses are needed")
     errors = predicted - truth
 
-    def squared(rows: np.ndarray) -> np.ndarray:
+    def mean_square(rows: np.ndarray) -> np.ndarray:
         return (errors[rows] ** 2).mean(axis=1)
 
     statistics: dict[str, Statistic] = {
-        "mse": squared,
-        "rmse": lambda rows: np.sqrt(squared(rows)),
+        "mse": mean_square,
+        "rmse": lambda rows: np.sqrt(mean_square(rows)),
         "mae": lambda rows: np.abs(errors[rows]).mean(axis=1),
         "r2": _r2(truth, predicted),
         "bias": lambda rows: errors[rows].mean(axis=1),
     }
-    return _estimates(statistics, [np.arange(len(truth))], resamples, seed)
+    return _intervals(statistics, [np.arange(len(truth))], resamples, seed)
 
 
-def _estimates(
+def _intervals(
     statistics: Mapping[str, Statistic],
     groups: list[np.ndarray],
     resamples: int,
     seed: int,
 ) -> dict[str, Interval]:
-    everything = np.concatenate(groups)[None]
+    """Value and bootstrap interval of each statistic."""
+    rows = np.concatenate(groups)[None]
     return {
-        name: bootstrap(statistic, groups, float(statistic(everything)[0]), resamples, seed)
+        name: bootstrap(
+            statistic, groups, float(statistic(rows)[0]), resamples=resamples, seed=seed
+        )
         for name, statistic in statistics.items()
     }
 
 
 def confusion_matrix(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Images of each true class (rows) called each class (columns), (K, K)."""
+    """Number of images by true class (rows) and predicted class (columns), (K, K)."""
     labels = np.arange(probabilities.shape[1])
     matrix: np.ndarray = sklearn_metrics.confusion_matrix(
         truth, probabilities.argmax(axis=1), labels=labels
@@ -212,15 +223,10 @@ def confusion_matrix(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray
 def roc_curves(
     truth: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """False and true positive rates of each class against the rest, thinned to 400 points."""
+    """False and true positive rates of each class against the rest, at no more than 400 points."""
     curves = {}
     for k, name in enumerate(class_names):
         fpr, tpr, _ = sklearn_metrics.roc_curve(truth == k, probabilities[:, k])
         keep = np.unique(np.linspace(0, len(fpr) - 1, MAX_ROC_POINTS).astype(int))
         curves[name] = (fpr[keep], tpr[keep])
     return curves
-
-
-def key_metric(record: dict[str, Any]) -> str:
-    """The metric that networks are ranked by: `auc` or `r2`."""
-    return "auc" if record["task"] == "classification" else "r2"

@@ -72,7 +72,7 @@ def summarize_weights(run: str | Path) -> tuple[str, str, str]:
     """Task, parameters, and the metric that counts with its interval, as text."""
     found = load_run(run)
     record, task = found.training_metrics(), found.config.task
-    key = key_metric({"task": task})
+    key = key_metric(task)
     estimate = Interval(**record["test"]["metrics"][key])
     parameters = f"{record['parameters'] / 1e6:.2f} M"
     return task, parameters, f"{METRIC_TITLES[key]} {estimate}"

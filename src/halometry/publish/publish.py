@@ -155,7 +155,8 @@ def _record(
     judged = evaluation_record(evaluation, data)
     images = evaluation.description.replace(data.source, name_of_set)
     test = {"data": name_of_set, "preset": preset, "images": images}
-    kept = ("count", "interval", "metrics", "class_names", "confusion", "date")
+    kept = {"count", "interval", "metrics", "class_names", "confusion", "date"}
+    test |= judged.model_dump(mode="json", include=kept, exclude_none=True)
     return run.training_metrics() | {
         "parameters": sum(p.numel() for p in network.parameters()),
         "weights_precision": "float32" if change is None else "float16",
@@ -163,7 +164,7 @@ def _record(
         "license": license,
         "split": {part: len(getattr(split, part)) for part in PART_LETTERS},
         "calibrated_on": None if conformal is None else conformal.images,
-        "test": test | {key: judged[key] for key in kept if key in judged},
+        "test": test,
     }
 
 

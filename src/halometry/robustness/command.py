@@ -88,7 +88,7 @@ def measure_robustness(
     steps = []
     for (shift, factor, _), predictions in zip(plan, shifted, strict=True):
         outputs = {shift: predictions.outputs, "": unshifted.outputs}
-        change = differences(predictions.true, outputs, resamples)[0].interval
+        change = differences(predictions.true, outputs, resamples=resamples)[0].interval
         metrics = compute_metrics(run, predictions, resamples)
         steps.append(ShiftStep(shift, factor, metrics, change))
     first = ShiftStep(None, 1.0, compute_metrics(run, unshifted, resamples), None)

@@ -110,10 +110,10 @@ def compute_metrics(
     names = run.config.class_names
     true, outputs = predictions.true, predictions.outputs
     if names is not None:
-        metrics = classification_metrics(true, outputs, names, resamples)
-        metrics["ece"] = expected_calibration_error(true, outputs, resamples)
+        metrics = classification_metrics(true, outputs, names, resamples=resamples)
+        metrics["ece"] = expected_calibration_error(true, outputs, resamples=resamples)
     else:
-        metrics = regression_metrics(true, outputs, resamples)
+        metrics = regression_metrics(true, outputs, resamples=resamples)
     if (is_ood := predictions.is_ood) is not None:
         metrics["ood_fraction"] = binomial_interval(int(is_ood.sum()), len(is_ood))
     return metrics

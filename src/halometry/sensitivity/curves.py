@@ -93,7 +93,7 @@ class DetectionOutcomes:
 
     def _bootstrap(self, statistic: Statistic, resamples: int) -> Interval:
         value = float(statistic(self._all_rows())[0])
-        return bootstrap(statistic, self._groups(), value, resamples)
+        return bootstrap(statistic, self._groups(), value, resamples=resamples)
 
 
 def score_threshold(scores: np.ndarray, false_positives: float) -> np.ndarray:
