@@ -17,6 +17,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image as Picture
 
+from halometry import __version__
 from halometry.attribution.explain import Attribution, attribution_figure
 from halometry.calibration.temperature import undo_temperature
 from halometry.compare.figures import learning_figure, pareto_figure
@@ -154,6 +155,7 @@ def write_report(
         intro=intro,
         sections=[_section_context(section) for section in sections],
         record=sections[0].record,
+        halometry_version=__version__,
         bundled=[_bundled_context(section) for section in bundled],
     )
     write_text(Path(path), page)

@@ -211,13 +211,13 @@ def coverage_record(
     """
     levels = []
     for nominal in NOMINAL_COVERAGES:
-        regions = conformal.predict(outputs, nominal)
+        predicted = conformal.predict(outputs, nominal)
         by_class = by_size = None
         if class_names is None:
-            covered = (regions[:, 0] <= truth) & (truth <= regions[:, 1])
-            sizes = regions[:, 1] - regions[:, 0]
+            covered = (predicted[:, 0] <= truth) & (truth <= predicted[:, 1])
+            sizes = predicted[:, 1] - predicted[:, 0]
         else:
-            covered, sizes = regions[np.arange(len(truth)), truth], regions.sum(axis=1)
+            covered, sizes = predicted[np.arange(len(truth)), truth], predicted.sum(axis=1)
             counts = np.bincount(sizes, minlength=len(class_names) + 1)
             by_size = tuple(np.round(counts / len(sizes), 6).tolist())
             by_class = {name: _fraction(covered[truth == k]) for k, name in enumerate(class_names)}

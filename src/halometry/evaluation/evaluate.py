@@ -237,19 +237,16 @@ def _image_path(data: LabeledImages, row: int) -> str:
 
 
 def _write_predictions(path: Path, evaluation: Evaluation, data: LabeledImages) -> None:
-    class_names, regions = (
-        evaluation.run.config.class_names,
-        prediction_sets_for(evaluation.run, None),
-    )
-    posterior = evaluation.posterior
+    class_names, posterior = evaluation.run.config.class_names, evaluation.posterior
+    sets = prediction_sets_for(evaluation.run, None)
     predictions = make_predictions(
         evaluation.run,
         [_image_path(data, row) for row in evaluation.rows],
         evaluation.outputs if posterior is None else posterior.density,
-        regions=regions,
+        sets=sets,
         true=[
             class_names[int(label)] if class_names else float(label) for label in evaluation.truth
         ],
     )
-    coverage = regions.coverage if regions else None
+    coverage = sets.coverage if sets else None
     write_predictions(path, evaluation.run, predictions, coverage=coverage)

@@ -102,6 +102,6 @@ def _predict_batch(
     for group in by_shape.values():
         outputs, ood = predict_fn(np.stack([image.pixels for image in group.values()]))
         paths = [str(image.path) for image in group.values()]
-        made = make_predictions(run, paths, outputs, regions=sets, ood=ood)
+        made = make_predictions(run, paths, outputs, sets=sets, ood=ood)
         predictions |= dict(zip(group, made, strict=True))
     return [predictions[i] for i in range(len(batch))]

@@ -121,7 +121,7 @@ def make_predictions(
     images: Sequence[str],
     outputs: np.ndarray,
     *,
-    regions: PredictionSets | None,
+    sets: PredictionSets | None,
     ood: Sequence[OODResult] | None = None,
     true: Sequence[str | float] | None = None,
 ) -> list[Prediction]:
@@ -131,13 +131,13 @@ def make_predictions(
         run: the run.
         images: N paths.
         outputs: probabilities (N, K), mass fractions (N,) or their densities (N, G).
-        regions: makes the conformal sets or intervals, of a calibrated run.
+        sets: makes the conformal sets or intervals, of a calibrated run.
         ood: N results of the out-of-distribution detector.
         true: N true classes or mass fractions.
     """
     class_names, grid = run.config.class_names, run.config.grid
     posterior = None if grid is None else Posterior(grid, outputs)
-    conformal = regions.predict(outputs if posterior is None else posterior) if regions else None
+    conformal = sets.predict(outputs if posterior is None else posterior) if sets else None
     predictions = []
     for i, image in enumerate(images):
         probabilities, f_sub, density = {}, None, None
