@@ -85,7 +85,7 @@ def _predicted(answers: Any) -> list[float]:
         values += [] if answer.f_sub is None else [answer.f_sub]
         values += [end for ends in answer.intervals.values() for end in ends]
         if answer.ood is not None:
-            values.append(answer.ood.familiarity)
+            values.append(answer.ood.p_value)
     return numbers(values)
 
 
