@@ -74,7 +74,7 @@ class Files(Dataset[tuple[Tensor, int]]):
 def published(name: str, folder: Path, seconds: float) -> Round:
     torch.manual_seed(SEED)
     loader = DataLoader(Files(folder / "train"), batch_size=PUBLISHED_BATCH, shuffle=True)
-    net = Network(name, channels=3, outputs=3).train()
+    net = Network(name, channels=3, n_outputs=3).train()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     criterion = nn.CrossEntropyLoss()
 

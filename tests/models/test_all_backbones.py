@@ -27,7 +27,7 @@ def images(count: int, channels: int = 1, side: int = 48) -> Tensor:
 
 @pytest.mark.parametrize("task", OUTPUTS)
 def test_a_batch_of_one_and_of_many_have_the_right_shape(backbone: str, task: str) -> None:
-    net = Network(backbone, channels=1, outputs=OUTPUTS[task]).eval()
+    net = Network(backbone, channels=1, n_outputs=OUTPUTS[task]).eval()
     with torch.inference_mode():
         assert net(images(1)).shape == (1, OUTPUTS[task])
         assert net(images(3)).shape == (3, OUTPUTS[task])
@@ -36,7 +36,7 @@ def test_a_batch_of_one_and_of_many_have_the_right_shape(backbone: str, task: st
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [33, 47, 64])
 def test_any_number_of_channels_and_odd_sizes_work(backbone: str, channels: int, side: int) -> None:
-    net = Network(backbone, channels=channels, outputs=2).eval()
+    net = Network(backbone, channels=channels, n_outputs=2).eval()
     with torch.inference_mode():
         outputs = net(images(2, channels, side))
     assert outputs.shape == (2, 2)
@@ -44,7 +44,7 @@ def test_any_number_of_channels_and_odd_sizes_work(backbone: str, channels: int,
 
 
 def test_rectangular_images_work(backbone: str) -> None:
-    net = Network(backbone, channels=1, outputs=2).eval()
+    net = Network(backbone, channels=1, n_outputs=2).eval()
     with torch.inference_mode():
         assert net(torch.rand(2, 1, 40, 56)).isfinite().all()
 
@@ -69,14 +69,14 @@ def test_every_parameter_gets_a_gradient(
 
 def test_switched_off_residuals_still_learn(backbone: str) -> None:
     torch.manual_seed(0)
-    net = Network(backbone, channels=1, outputs=3, zero_init_residual=True).train()
+    net = Network(backbone, channels=1, n_outputs=3, zero_init_residual=True).train()
     net(images(4)).square().sum().backward()
     moved = [p for p in net.parameters() if p.grad is not None and p.grad.abs().sum() > 0]
     assert len(moved) > 3
 
 
 def test_evaluation_gives_the_same_output_twice_and_for_each_image_alone(backbone: str) -> None:
-    net = Network(backbone, channels=1, outputs=3, dropout=0.5).eval()
+    net = Network(backbone, channels=1, n_outputs=3, dropout=0.5).eval()
     batch = images(4)
     with torch.inference_mode():
         together = net(batch)
@@ -86,9 +86,9 @@ def test_evaluation_gives_the_same_output_twice_and_for_each_image_alone(backbon
 
 
 def test_weights_saved_and_loaded_give_the_same_output(backbone: str, tmp_path: Path) -> None:
-    first = Network(backbone, channels=1, outputs=3, hidden=(16,)).eval()
+    first = Network(backbone, channels=1, n_outputs=3, hidden=(16,)).eval()
     save_file({k: v.contiguous() for k, v in first.state_dict().items()}, tmp_path / "w")
-    second = Network(backbone, channels=1, outputs=3, hidden=(16,)).eval()
+    second = Network(backbone, channels=1, n_outputs=3, hidden=(16,)).eval()
     second.load_state_dict(load_file(tmp_path / "w"))
     with torch.inference_mode():
         assert torch.equal(first(images(2)), second(images(2)))
@@ -98,7 +98,7 @@ def test_weights_saved_and_loaded_give_the_same_output(backbone: str, tmp_path: 
 def test_a_predictor_answers_in_the_tasks_own_terms(backbone: str, task: str) -> None:
     predictor = Predictor(
         Preprocessing(PreprocessingConfig(scale="minmax", stretch="log", channels=3)),
-        Network(backbone, channels=3, outputs=OUTPUTS[task]),
+        Network(backbone, channels=3, n_outputs=OUTPUTS[task]),
         task,  # type: ignore[arg-type]
         TargetConfig(transform="log", mean=-3.0, std=0.5),
     ).eval()
@@ -113,6 +113,6 @@ def test_a_predictor_answers_in_the_tasks_own_terms(backbone: str, task: str) ->
 
 def test_the_output_depends_on_the_image(backbone: str) -> None:
     torch.manual_seed(0)
-    net = Network(backbone, channels=1, outputs=3).train()  # untrained statistics do not matter
+    net = Network(backbone, channels=1, n_outputs=3).train()  # untrained statistics do not matter
     outputs = net(images(4))
     assert outputs.std(dim=0).max() > 1e-4

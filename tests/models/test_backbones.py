@@ -8,7 +8,7 @@ from halometry.errors import UnavailableError, UsageError
 from halometry.models import Network, create_backbone, list_backbones
 from halometry.models import list_backbones as listing
 from halometry.models.backbones import TIMM_NAMES, feature_width, pretraining_note, timm_name
-from halometry.models.network import switch_off_residuals
+from halometry.models.network import zero_init_residuals
 
 
 def test_the_published_names_are_timms() -> None:
@@ -27,30 +27,30 @@ def test_a_name_like_nothing_gets_the_published_ones() -> None:
 
 
 def test_widths_are_those_of_the_published_heads() -> None:
-    widths = {info.name: info.features for info in list_backbones([*TIMM_NAMES])}
+    widths = {info.name: info.n_features for info in list_backbones([*TIMM_NAMES])}
     assert widths == {"mobilenetv3_small": 1024, "resnet18": 512, "efficientnet_b5": 2048}
 
 
 def test_listing_counts_the_parameters_of_the_backbone() -> None:
     (info,) = listing(["resnet18"])
     net = create_backbone("resnet18", channels=1)
-    assert info.parameters == sum(p.numel() for p in net.parameters())
+    assert info.n_parameters == sum(p.numel() for p in net.parameters())
     assert info.stride == 32
 
 
 def test_a_published_head_is_two_linear_layers_with_nothing_between() -> None:
-    head = Network("efficientnet_b5", channels=3, outputs=3, hidden=(1024,)).head
+    head = Network("efficientnet_b5", channels=3, n_outputs=3, hidden=(1024,)).head
     assert [(m.in_features, m.out_features) for m in head] == [(2048, 1024), (1024, 3)]  # type: ignore[union-attr]
 
 
 def test_a_relu_stands_between_layers_only() -> None:
-    head = Network("resnet18", channels=1, outputs=1, hidden=(256,), activation="relu").head
+    head = Network("resnet18", channels=1, n_outputs=1, hidden=(256,), activation="relu").head
     assert [type(m) for m in head] == [nn.Linear, nn.ReLU, nn.Linear]
 
 
 def test_switching_off_residuals_leaves_the_identity() -> None:
     net = create_backbone("efficientnet_b5", channels=1)
-    assert switch_off_residuals(net) == 32
+    assert zero_init_residuals(net) == 32
     block = net.blocks[1][1].eval()  # type: ignore[union-attr, index]
     features = torch.randn(1, 40, 6, 6)
     torch.testing.assert_close(block(features), features)

@@ -39,7 +39,7 @@ class Mean(nn.Module):
 def test_a_density_adds_up_to_one(family: str) -> None:
     torch.manual_seed(0)
     density = DENSITIES[family]
-    outputs = 2 * torch.randn(6, density.parameters)
+    outputs = 2 * torch.randn(6, density.n_parameters)
     values = torch.linspace(-80, 80, 160_001)[None]
     logarithms = density.log_density(outputs.double(), values.double())
     np.testing.assert_allclose(logarithms.exp().sum(dim=1) * 0.001, 1, atol=2e-3)
@@ -48,14 +48,14 @@ def test_a_density_adds_up_to_one(family: str) -> None:
 @families
 def test_wild_outputs_give_finite_gradients(family: str) -> None:
     density = DENSITIES[family]
-    outputs = torch.full((2, density.parameters), 50.0, requires_grad=True)
+    outputs = torch.full((2, density.n_parameters), 50.0, requires_grad=True)
     density.log_density(outputs, torch.tensor([[0.1], [-3.0]])).sum().backward()
     assert outputs.grad is not None
     assert outputs.grad.isfinite().all()
 
 
 def test_a_flow_with_a_straight_spline_is_a_gaussian() -> None:
-    outputs = torch.zeros(3, DENSITIES["flow"].parameters)
+    outputs = torch.zeros(3, DENSITIES["flow"].n_parameters)
     outputs[:, :2] = torch.randn(3, 2)
     values = torch.linspace(-7, 7, 30)[None]
     torch.testing.assert_close(
@@ -72,7 +72,7 @@ def test_the_grid_holds_the_density_of_the_mass_itself(family: str, transform: s
     target = TargetConfig(transform=transform, mean=0.05, std=0.2)  # type: ignore[arg-type]
     if transform == "log":
         target = TargetConfig(transform="log", mean=-3.0, std=0.4)
-    outputs = 0.3 * torch.randn(4, DENSITIES[family].parameters)
+    outputs = 0.3 * torch.randn(4, DENSITIES[family].n_parameters)
     found = predictor(nn.Identity(), family, target).decode(outputs).double()
     masses = torch.from_numpy(GRID.centers).float().requires_grad_()
     encoded = target.encode(masses)
@@ -84,7 +84,7 @@ def test_the_grid_holds_the_density_of_the_mass_itself(family: str, transform: s
 
 def learn(density: Density, seen: Tensor, labels: Tensor, steps: int) -> Mean:
     torch.manual_seed(1)
-    network = Mean(density.parameters)
+    network = Mean(density.n_parameters)
     optimizer = torch.optim.Adam(network.parameters(), 0.02)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     encoded = TARGET.encode(labels)[:, None]

@@ -101,7 +101,7 @@ def test_rectangular_images_may_be_flipped() -> None:
 
 @pytest.mark.parametrize(("name", "count"), [("d4net", 69_217), ("d4net_deep", 163_889)])
 def test_d4net_is_small(name: str, count: int) -> None:
-    net = Network(name, channels=1, outputs=3)
+    net = Network(name, channels=1, n_outputs=3)
     assert sum(p.numel() for p in net.parameters()) == count
 
 
@@ -143,7 +143,7 @@ def test_symmetric_forms_are_all_there_are(sides: tuple[int, int], count: int) -
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_an_average_over_the_forms_makes_any_network_invariant(task: str) -> None:
     torch.manual_seed(0)
-    net = Network("mobilenetv3_small", channels=1, outputs=3 if task == "classification" else 1)
+    net = Network("mobilenetv3_small", channels=1, n_outputs=3 if task == "classification" else 1)
     plain = Predictor(Preprocessing(PreprocessingConfig()), net, task).eval()
     averaged = Predictor(plain.preprocessing, net, task, tta=True).eval()
     images = torch.rand(2, 1, 48, 48)

@@ -103,7 +103,7 @@ def test_the_file_says_what_it_is_without_this_machines_paths(
     assert said["task"] == "classification"
     assert json.loads(said["class_names"]) == ["no", "sphere", "vort"]
     assert json.loads(said["image_shape"]) == [1, 48, 48]
-    assert said["answers"] == "probabilities of no, sphere, vort"
+    assert said["predictions"] == "probabilities of no, sphere, vort"
     shapes = [
         [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
         for file in (kinds_file, masses_file)
@@ -122,7 +122,7 @@ def test_images_that_do_not_fit_are_rows(masses_file: Path, masses: Path, tmp_pa
     good, small = predict(masses_file, tmp_path)
     assert good.error is None
     assert small.error == "is 20 x 20 pixels, the run was trained on 48 x 48"
-    with pytest.raises(RunError, match=r"m\.onnx: cannot answer for images of shape \(1, 1, 9, 9"):
+    with pytest.raises(RunError, match=r"m\.onnx: cannot predict images of shape \(1, 1, 9, 9"):
         OnnxPredictor(masses_file, "m.onnx", "cpu")(np.zeros((1, 1, 9, 9)))
 
 
@@ -173,7 +173,7 @@ def test_the_python_of_the_page_runs(
     found: dict[str, Any] = {}
     exec(code, found)
     (answer,) = predict(kinds_file, tmp_path / "my_images")
-    said = dict(zip(found["names"], found["answers"][0].tolist(), strict=True))
+    said = dict(zip(found["names"], found["predictions"][0].tolist(), strict=True))
     assert said == pytest.approx(answer.probabilities, abs=1e-5)
 
 
@@ -197,7 +197,7 @@ def test_the_command(
     assert status == 0
     assert f"{file}: 6." in out
     assert f" MB, checked on images of {lenses} (16)" in out
-    assert "largest difference from PyTorch's answers: " in out
+    assert "largest difference from the predictions of PyTorch: " in out
     status, out, _ = command("predict", file, lenses, "--out", tmp_path / "p.csv")
     assert (status, out.splitlines()[-1]) == (0, f"90 of 90 predicted -> {tmp_path / 'p.csv'}")
     status, out, _ = command("evaluate", file, "--data", lenses, "--out", tmp_path / "judged")

@@ -16,7 +16,7 @@ from halometry.training.train import train
 @pytest.mark.parametrize("backbone", [*PLAIN_NAMES, "convnextv2_atto"])
 def test_mass_map_loss_reaches_the_first_layer_of_any_network(backbone: str) -> None:
     torch.manual_seed(0)
-    network = Network(backbone, channels=1, outputs=1).train()
+    network = Network(backbone, channels=1, n_outputs=1).train()
     images = torch.rand(4, 1, 64, 64)
     head = MassMapHead.from_backbone(network.backbone, images[:1])
     assert head is not None
@@ -38,7 +38,7 @@ def test_mass_map_loss_reaches_the_first_layer_of_any_network(backbone: str) -> 
 )
 def test_transformer_has_no_mass_map_head(backbone: str) -> None:
     side = 224 if "224" in backbone else 160
-    network = Network(backbone, channels=1, outputs=1)
+    network = Network(backbone, channels=1, n_outputs=1)
     assert MassMapHead.from_backbone(network.backbone, torch.rand(1, 1, side, side)) is None
 
 
@@ -53,7 +53,7 @@ def test_transformer_is_trained_without_mass_maps(
 
 
 def test_mass_map_loss_of_the_mean_is_one() -> None:
-    network = Network("resnet18", channels=1, outputs=1)
+    network = Network("resnet18", channels=1, n_outputs=1)
     head = MassMapHead.from_backbone(network.backbone, torch.rand(1, 1, 64, 64))
     assert head is not None
     head.attach(network.backbone)

@@ -22,9 +22,9 @@ def backbones(
 
     table = new_table("name", "in timm", "parameters", "features", "stride (px)")
     for info in list_backbones(names):
-        parameters = f"{info.parameters / 1e6:.2f} M"
+        parameters = f"{info.n_parameters / 1e6:.2f} M"
         timm_name = info.timm_name or "-"
-        table.add_row(info.name, timm_name, parameters, str(info.features), str(info.stride))
+        table.add_row(info.name, timm_name, parameters, str(info.n_features), str(info.stride))
     out_console.print(table)
     print_line(
         "Any other name of timm works too: python -c 'import timm; print(timm.list_models())'"

@@ -1,4 +1,4 @@
-"""What looks at the images: backbones, heads, preprocessing, and the predictor that joins them."""
+"""Networks and predictors: backbones, heads, preprocessing, and the predictor that joins these."""
 
 from halometry.config import Task
 from halometry.models.backbones import BackboneInfo, create_backbone, list_backbones

@@ -1,6 +1,6 @@
-"""The networks that look at images: timm's by name, the published ones and ours by plain names.
+"""Backbones: networks of timm and d4net, by name.
 
-timm, slow to import, is imported where one of its networks is asked for.
+timm is slow to import, so it is imported only where one of its networks is needed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ TIMM_NAMES = {
     "efficientnet_b5": "efficientnet_b5",
 }
 D4NET_DEPTHS = {"d4net": DEPTHS, "d4net_deep": DEEP_DEPTHS}
-# What a deeper network can begin from: its further blocks begin as the identity.
-SHALLOWER = {"d4net_deep": "d4net"}
+# Shallower backbone that a deeper one can start from; the further blocks start as the identity.
+SHALLOWER_BACKBONES = {"d4net_deep": "d4net"}
 PLAIN_NAMES = (*TIMM_NAMES, *D4NET_DEPTHS)
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # of timm, in repositories of the Hub
@@ -30,28 +30,28 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # of timm, in reposit
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """What there is to know of a backbone before it is trained.
+    """Properties of a backbone.
 
     Attributes:
-        name: the name it goes by here.
-        timm_name: its name in timm, empty where timm has it not.
-        parameters: trainable numbers of the one-channel backbone, head excluded.
-        features: width of what it hands to the head.
-        stride: side of the input in units of the last feature map's pixels.
+        name: its name in halometry.
+        timm_name: its name in timm; empty if timm does not have it.
+        n_parameters: number of trainable parameters for one channel, without the head.
+        n_features: number of features F.
+        stride: side of the input over the side of the last feature map.
     """
 
     name: str
     timm_name: str
-    parameters: int
-    features: int
+    n_parameters: int
+    n_features: int
     stride: int
 
 
 def timm_name(name: str) -> str:
-    """The name timm has for a backbone; ours keep theirs.
+    """Return the name of a backbone in timm; names of d4net stay as they are.
 
     Raises:
-        UsageError: neither one of the plain names nor known to timm.
+        UsageError: unknown name.
     """
     if name in PLAIN_NAMES:
         return TIMM_NAMES.get(name, name)
@@ -73,21 +73,21 @@ def create_backbone(
     pretrained: bool = False,
     stem_init: StemInit = "summed",
 ) -> nn.Module:
-    """A backbone that maps images to features.
+    """Create a backbone, which maps images to features.
 
     Args:
         name: a plain name (`PLAIN_NAMES`) or any model name of timm.
-        channels: of the input.
-        pretrained: begin from ImageNet weights instead of random ones.
-        stem_init: what becomes of a pretrained network's first convolution where the
-            input has one channel: `summed` adds its three color filters, so that a gray image
-            gives what its three equal copies would; `random` begins it anew.
+        channels: channels of the input.
+        pretrained: start from ImageNet weights instead of random ones.
+        stem_init: initial weights of a pretrained network's first convolution where the input has
+            one channel: `summed` adds the three color filters, which gives the features of three
+            equal channels; `random` draws new ones.
 
     Returns:
-        A module from (B, channels, H, W) to (B, F); `feature_width` tells F.
+        A module from (B, channels, H, W) to (B, F); F is `feature_width`.
 
     Raises:
-        UsageError: unknown name, or a network that cannot be made for such images.
+        UsageError: unknown name, or a network that cannot be created for such images.
         UnavailableError: the weights are not on this machine and cannot be fetched.
     """
     full_name = timm_name(name)
@@ -109,12 +109,12 @@ def _create(full_name: str, **options: Any) -> nn.Module:
     try:
         net: nn.Module = timm.create_model(full_name, **options)
     except (AssertionError, TypeError) as error:
-        raise UsageError(f"backbone '{full_name}' cannot be made: {error}") from error
+        raise UsageError(f"backbone '{full_name}' cannot be created: {error}") from error
     return net
 
 
 def check_pretrained(name: str) -> None:
-    """Refuse to begin a network from ImageNet weights that do not exist.
+    """Check that timm has ImageNet weights of a backbone.
 
     Raises:
         UsageError: unknown name.
@@ -124,7 +124,7 @@ def check_pretrained(name: str) -> None:
 
     if not timm.is_model_pretrained(timm_name(name)):
         raise UnavailableError(
-            f"timm has no ImageNet weights of '{name}'; begin from random weights with"
+            f"timm has no ImageNet weights of '{name}'; start from random weights with"
             " --no-pretrained"
         )
 
@@ -153,20 +153,20 @@ def _pretrained(full_name: str, channels: int) -> nn.Module:
     except (OSError, RuntimeError, UnavailableError) as error:
         raise UnavailableError(
             f"ImageNet weights of '{full_name}' are not on this machine and could not be fetched"
-            f" from {hub.HOST}; connect once, or begin from random weights with --no-pretrained"
+            f" from {hub.HOST}; connect once, or start from random weights with --no-pretrained"
         ) from error
     finally:
         logging.getLogger("timm").setLevel(level)
 
 
 def feature_width(backbone: nn.Module) -> int:
-    """How many features a backbone hands to the head."""
+    """Number of features F of a backbone."""
     width: Any = getattr(backbone, "head_hidden_size", None) or backbone.num_features
     return int(width)
 
 
 def pretraining_note(name: str, channels: int, stem_init: StemInit) -> str:
-    """Which weights timm has for a network, and what becomes of the first convolution."""
+    """Describe the ImageNet weights of a backbone and the initial first convolution."""
     import timm
 
     tag = getattr(timm.get_pretrained_cfg(timm_name(name)), "tag", None)
@@ -179,7 +179,11 @@ def pretraining_note(name: str, channels: int, stem_init: StemInit) -> str:
 
 
 def list_backbones(names: list[str] | None = None) -> list[BackboneInfo]:
-    """What is known of each backbone: by default of those with plain names."""
+    """List properties of backbones.
+
+    Args:
+        names: names of backbones; by default those with a name in halometry (`PLAIN_NAMES`).
+    """
     infos = []
     for name in names or PLAIN_NAMES:
         net = create_backbone(name, channels=1)
@@ -188,8 +192,8 @@ def list_backbones(names: list[str] | None = None) -> list[BackboneInfo]:
             BackboneInfo(
                 name=name,
                 timm_name="" if name in D4NET_DEPTHS else timm_name(name),
-                parameters=sum(p.numel() for p in net.parameters()),
-                features=feature_width(net),
+                n_parameters=sum(p.numel() for p in net.parameters()),
+                n_features=feature_width(net),
                 stride=max(reductions, default=1),
             )
         )

@@ -1,8 +1,8 @@
-"""A small network whose answer does not change when an image is flipped or turned.
+"""d4net: a small network that is invariant under flips and 90-degree rotations of the image.
 
-Lensing does not know left from right. d4net is built of convolutions that commute with the eight
-flips and quarter turns (`halometry.models.symmetry`), so that it need not learn each mark of
-substructure eight times: eight times fewer weights for as many filters, and no augmentation.
+Lensing has no preferred direction. d4net consists of convolutions that commute with the eight flips
+and rotations (`halometry.models.symmetry`). It needs no augmentation, and eight times fewer weights
+for the same number of filters.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from halometry.models.symmetry import (
 DEPTHS, DEEP_DEPTHS = (
     (0, 1, 1, 1),
     (0, 2, 3, 3),
-)  # residual blocks of the network and the deeper one
-RESIDUAL_BLOCKS = re.compile(r"stages\.\d+\.blocks\.")  # weights that a shallower one may lack
-MAX_UNBINNED_SIDE = 96  # pixels; the sides of larger images are halved before all else
+)  # residual blocks after each stage
+RESIDUAL_BLOCKS = re.compile(r"stages\.\d+\.blocks\.")  # names of their weights
+MAX_UNBINNED_SIDE = 96  # pixels; larger images are binned 2 x 2 first
 
 
 class D4Net(nn.Module):
-    """From images to features that are invariant under the eight symmetries of a square.
+    """Network from images to features that are invariant under the symmetries of a square.
 
-    Images of more than 96 pixels are binned 2 x 2: where the point spread function is as broad as
-    in the community's sets, the finer grid holds next to nothing more.
+    Images of more than 96 pixels are binned 2 x 2, since the point spread function of the published
+    sets is wide and a finer grid contains little more information.
 
     Args:
-        channels: of the image.
-        widths: features at full resolution and after each halving, each in eight forms.
-        depths: residual blocks after each of these.
-        num_features: F, of the output.
+        channels: channels of the image.
+        widths: features at full resolution and after each halving, each in eight orientations.
+        depths: number of residual blocks after each of these.
+        num_features: number of output features F.
 
     Example:
         >>> import torch
@@ -64,14 +64,14 @@ class D4Net(nn.Module):
         )
         self.last = GroupConvolution(widths[-1], num_features, 1)
         self.last_norm = GroupBatchNormalization(num_features)
-        # As timm describes its networks: where maps of which size are to be had.
+        # Feature maps of the stages, in the format of timm.
         self.feature_info = [
             {"num_chs": GROUP_ORDER * width, "reduction": 2 ** (i + 1), "module": f"stages.{i}"}
             for i, width in enumerate(widths)
         ]
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, F)."""
+        """Map images (B, C, H, W) to features (B, F)."""
         features = self.norm(self.lift(bin_large_images(images))).relu()
         for stage in self.stages:
             features = stage(features)
@@ -80,31 +80,33 @@ class D4Net(nn.Module):
 
 
 class Stage(nn.Module):
-    """Halve the sides, change the number of features, then residual blocks.
+    """Stage: halve the sides and change the number of features, then residual blocks.
 
     Args:
-        before, after: features; a `before` of 0 leaves size and number as they are.
-        depth: number of blocks.
+        in_features, out_features: numbers of features K and K'; K = 0 keeps size and number.
+        depth: number of residual blocks.
     """
 
-    def __init__(self, before: int, after: int, depth: int) -> None:
+    def __init__(self, in_features: int, out_features: int, depth: int) -> None:
         super().__init__()
-        self.halve = GroupConvolution(before, after, 3, stride=2) if before else None
-        self.norm = GroupBatchNormalization(after) if before else None
-        self.blocks = nn.Sequential(*(Block(after) for _ in range(depth)))
+        self.halve = (
+            GroupConvolution(in_features, out_features, 3, stride=2) if in_features else None
+        )
+        self.norm = GroupBatchNormalization(out_features) if in_features else None
+        self.blocks = nn.Sequential(*(Block(out_features) for _ in range(depth)))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, 8 K, H, W) to (B, 8 K', H', W')."""
+        """Map features (B, 8 K, H, W) to (B, 8 K', H', W')."""
         if self.halve is not None and self.norm is not None:
             features = self.norm(self.halve(features)).relu()
         return self.blocks(features)
 
 
 class Block(nn.Module):
-    """A residual block of two convolutions, He et al. (2016), begun as the identity.
+    """Residual block of two convolutions, He et al. (2016), initially the identity.
 
     Args:
-        features: K.
+        features: number of features K.
     """
 
     def __init__(self, features: int) -> None:
@@ -114,15 +116,15 @@ class Block(nn.Module):
         self.norm_second = GroupBatchNormalization(features, scale=0.0)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, 8 K, H, W) to the same shape."""
+        """Map features (B, 8 K, H, W) to the same shape."""
         branch = self.norm_first(self.first(features)).relu()
         return (features + self.norm_second(self.second(branch))).relu()
 
 
 def bin_large_images(images: Tensor) -> Tensor:
-    """Images (B, C, H, W), their sides halved where they are long; the grid stays symmetric."""
+    """Bin large images (B, C, H, W) 2 x 2, with one pixel more for an odd side."""
     if min(images.shape[-2:]) <= MAX_UNBINNED_SIDE:
         return images
     odd = [side % 2 for side in images.shape[-2:]]
-    kernel = [2 + one for one in odd]
+    kernel = [2 + remainder for remainder in odd]
     return functional.avg_pool2d(images, kernel, stride=2, padding=odd, count_include_pad=False)

@@ -1,7 +1,7 @@
-"""Heads that put out a density of the encoded target instead of one value of it.
+"""Posterior densities: families of densities whose parameters a network predicts.
 
-What the network puts out are the parameters of a density in one dimension, so that a network with
-such a head is a network as any other: trained by likelihood, kept, and exported in the same way.
+A density is a function of the encoded target (`TargetConfig`). The network is trained by maximum
+likelihood.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from zuko.transforms import MonotonicRQSTransform
 
 DensityFamily = Literal["none", "gaussian", "flow"]
 
-MAX_LOG_SCALE = 5.0  # of a density's width, in standard deviations of the labels
-SPLINE_BOUND = 4.0  # of the spline, in widths
+MAX_LOG_SCALE = 5.0  # bound of the logarithm of a scale, in standard deviations of the labels
+SPLINE_BOUND = 4.0  # range of the spline, in scales
 SPLINE_BINS = 8
 
 
 class Density(ABC):
-    """A family of densities of one variable.
+    """Family of probability densities of one variable.
 
     Attributes:
-        parameters: P, how many numbers a network has to put out.
-        hidden: widths of the head's hidden layers where a recipe names none.
+        n_parameters: number of parameters P that a network predicts.
+        hidden: widths of the head's hidden layers where a recipe gives none.
     """
 
-    parameters: int
+    n_parameters: int
     hidden: tuple[int, ...] = (64,)
 
     @abstractmethod
     def log_density(self, outputs: Tensor, values: Tensor) -> Tensor:
-        """The logarithm of the density.
+        """Logarithm of the density.
 
         Args:
-            outputs: of the network, (B, P).
-            values: of the variable, (B, V) or (1, V).
+            outputs: parameters, the outputs of the network (B, P).
+            values: values of the variable (B, V) or (1, V).
 
         Returns:
             (B, V).
@@ -47,7 +47,7 @@ class Density(ABC):
 
 
 class Gaussian(Density):
-    """A normal distribution; the network puts out its mean and the logarithm of its variance.
+    """Normal distribution; its parameters are the mean and the logarithm of the variance.
 
     Reference:
         Nix & Weigend (1994), Estimating the mean and variance of the target probability
@@ -58,7 +58,7 @@ class Gaussian(Density):
         tensor([[-0.9189]])
     """
 
-    parameters = 2
+    n_parameters = 2
 
     def log_density(self, outputs: Tensor, values: Tensor) -> Tensor:
         scaled, log_scale = standardize(outputs, values)
@@ -66,22 +66,22 @@ class Gaussian(Density):
 
 
 class Flow(Density):
-    """A conditional normalizing flow: a normal distribution bent by a spline.
+    """Normalizing flow: a normal distribution transformed by a monotonic spline.
 
-    The variable is shifted and scaled as a Gaussian's, then mapped by a monotonic spline of
-    rational quadratics, after which it is normal. The network puts out shift, scale, and the
-    spline's bins and slopes; with all of these zero it is the Gaussian.
+    The variable is shifted and scaled, then mapped by a monotonic rational-quadratic spline to a
+    normally distributed variable. Parameters are the mean, the logarithm of the variance, and the
+    bins and slopes of the spline. Where all are zero it is the standard normal distribution.
 
     Reference:
         Durkan et al. (2019), Neural Spline Flows, https://arxiv.org/abs/1906.04032; the spline is
         zuko's, https://zuko.readthedocs.io.
 
     Example:
-        >>> Flow().log_density(torch.zeros(1, Flow.parameters), torch.zeros(1, 1))
+        >>> Flow().log_density(torch.zeros(1, Flow.n_parameters), torch.zeros(1, 1))
         tensor([[-0.9189]])
     """
 
-    parameters = 2 + 3 * SPLINE_BINS - 1
+    n_parameters = 2 + 3 * SPLINE_BINS - 1
 
     def log_density(self, outputs: Tensor, values: Tensor) -> Tensor:
         scaled, log_scale = standardize(outputs, values)
@@ -100,12 +100,15 @@ DENSITIES: dict[str, Density] = {"gaussian": Gaussian(), "flow": Flow()}
 
 
 def standardize(outputs: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Values (B, V) less a mean and over a scale, and the logarithm of the scale (B, 1).
+    """Subtract a mean from values and divide by a scale.
 
     Args:
-        outputs: (B, P), of which the first is the mean, and the second the logarithm of the
-            variance, bent so that a wild step of training cannot make it overflow.
+        outputs: (B, P); the first is the mean, the second the logarithm of the variance, which is
+            bounded so that it cannot overflow in training.
         values: (B, V) or (1, V).
+
+    Returns:
+        The standardized values (B, V), and the logarithm of the scale (B, 1).
     """
     mean, log_variance = outputs[:, :1], outputs[:, 1:2]
     log_scale = MAX_LOG_SCALE * torch.tanh(log_variance / 2 / MAX_LOG_SCALE)
@@ -113,10 +116,10 @@ def standardize(outputs: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def log_standard_normal(values: Tensor) -> Tensor:
-    """The logarithm of the standard normal density."""
+    """Logarithm of the standard normal density."""
     return -0.5 * values.square() - 0.5 * math.log(2 * math.pi)
 
 
 def density_on_grid(log_density: Tensor, width: float) -> Tensor:
-    """Densities on a grid that add up to one, from their logarithms (B, G) at its centers."""
+    """Normalize densities on a grid, given by their logarithms at the centers (B, G)."""
     return functional.softmax(log_density, dim=-1) / width

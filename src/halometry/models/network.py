@@ -1,4 +1,4 @@
-"""A backbone with a head: images in, one number a class or one mass out."""
+"""Network: a backbone with a head."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from halometry.models.backbones import StemInit, create_backbone, feature_width
 
 
 class Network(nn.Module):
-    """A backbone from `halometry.models.backbones` and a head of linear layers.
+    """Backbone from `halometry.models.backbones` with a head of linear layers.
 
     Args:
-        backbone: its name.
-        channels: of the input.
-        outputs: of the head: classes, or 1 for a mass.
-        hidden: widths of the head's hidden layers; none gives a single linear layer.
-        activation: between the head's layers; the published heads of EfficientNet-B5 have none.
-        dropout: probability, before the head's last layer.
-        pretrained, stem_init: begin from ImageNet weights, see `create_backbone`.
-        zero_init_residual: begin with every residual branch switched off (its last
-            normalization's weight zero), as in Goyal et al. (2017), section 5.1; it lets deep
-            networks learn from few images.
-        freeze_backbone: let only the head learn; the backbone keeps weights and statistics.
+        backbone: name of the backbone.
+        channels: channels of the input.
+        n_outputs: number of outputs: classes, or 1 for a mass.
+        hidden: widths of the head's hidden layers; empty for a single linear layer.
+        activation: activation between the head's layers.
+        dropout: dropout probability before the head's last layer.
+        pretrained, stem_init: see `create_backbone`.
+        zero_init_residual: initialize each residual block as the identity, see
+            `zero_init_residuals`.
+        freeze_backbone: train the head only; the backbone keeps weights and statistics.
 
     Example:
-        >>> net = Network("resnet18", channels=1, outputs=3)
+        >>> net = Network("resnet18", channels=1, n_outputs=3)
         >>> net(torch.zeros(2, 1, 48, 48)).shape
         torch.Size([2, 3])
     """
@@ -37,7 +36,8 @@ class Network(nn.Module):
         self,
         backbone: str,
         channels: int,
-        outputs: int,
+        n_outputs: int,
+        *,
         hidden: tuple[int, ...] = (),
         activation: Literal["none", "relu"] = "none",
         dropout: float = 0.0,
@@ -48,7 +48,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = create_backbone(backbone, channels, pretrained, stem_init)
-        widths = [feature_width(self.backbone), *hidden, outputs]
+        widths = [feature_width(self.backbone), *hidden, n_outputs]
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(pairwise(widths)):
             if i and activation == "relu":
@@ -58,35 +58,38 @@ class Network(nn.Module):
             layers.append(nn.Linear(before, after))
         self.head = nn.Sequential(*layers)
         if zero_init_residual and not pretrained:
-            switch_off_residuals(self.backbone)
+            zero_init_residuals(self.backbone)
         self.freeze_backbone = freeze_backbone
         if freeze_backbone:
             self.backbone.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Set training or evaluation mode; what is frozen is always in the latter."""
+        """Set training or evaluation mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
         if self.freeze_backbone:
             self.backbone.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map preprocessed images (B, C, H, W) to (B, outputs)."""
+        """Map preprocessed images (B, C, H, W) to outputs (B, n_outputs)."""
         outputs: Tensor = self.head(self.backbone(images))
         return outputs
 
 
 @torch.no_grad()
-def switch_off_residuals(net: nn.Module) -> int:
-    """Set the last normalization's weight of each residual branch to zero.
+def zero_init_residuals(net: nn.Module) -> int:
+    """Initialize each residual block as the identity: zero the weight of its last normalization.
+
+    It lets deep networks learn from few images: Goyal et al. (2017), section 5.1. ResNets of timm
+    do this themselves.
 
     Returns:
-        How many branches were switched off; timm's ResNets begin so by themselves.
+        The number of blocks that were changed.
     """
-    switched = 0
+    count = 0
     for block in net.modules():
         last = getattr(block, "bn3", None) or getattr(block, "bn2", None)
         if getattr(block, "has_skip", False) and isinstance(last, nn.BatchNorm2d):
             last.weight.zero_()
-            switched += 1
-    return switched
+            count += 1
+    return count

@@ -1,4 +1,4 @@
-"""A predictor in an ONNX file, run by ONNX Runtime; see `halometry.publish.export`."""
+"""ONNX: run a predictor from an ONNX file, and convert one to ONNX operations."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from torch import nn
 
 from halometry.errors import RunError, UnavailableError, UsageError
 
-INPUT, OUTPUT = "images", "answers"
+INPUT, OUTPUT = "images", "predictions"
 INSTALL = "pip install 'halometry[onnx]'"
-CPU_BATCH_SIZE = 4  # images on a CPU, whose caches do not hold more: 32 at once take twice the time
+CPU_BATCH_SIZE = 4  # larger batches do not fit into the caches: 32 images take twice the time
 
 
 class OnnxPredictor:
-    """From raw images to class probabilities or mass fractions, as `Predictor`, on NumPy arrays.
+    """Predictor in an ONNX file, run by ONNX Runtime on NumPy arrays.
 
     Args:
-        source: a file, or what is in one.
-        name: of the file, for messages.
+        source: the file, or its content.
+        name: name of the file, for messages.
         device: `auto`, `cpu`, or `cuda` with or without a number. A GPU needs the package
-            onnxruntime-gpu; `auto` takes it where it is there.
-        at_once: images that a CPU is given at once, whatever the batch.
+            onnxruntime-gpu; `auto` uses it if it is installed.
+        cpu_batch_size: images in a batch on a CPU.
 
     Raises:
         RunError: it is not an ONNX file, or is damaged.
@@ -35,16 +35,20 @@ class OnnxPredictor:
     """
 
     def __init__(
-        self, source: Path | bytes, name: str, device: str = "auto", at_once: int = CPU_BATCH_SIZE
+        self,
+        source: Path | bytes,
+        name: str,
+        device: str = "auto",
+        cpu_batch_size: int = CPU_BATCH_SIZE,
     ) -> None:
         runtime = _runtime()
         self.name = name
         content = str(source) if isinstance(source, Path) else source
         providers = _providers(runtime, device)
-        self._at_once = at_once if len(providers) == 1 else None
+        self._batch_size = cpu_batch_size if len(providers) == 1 else None
         try:
             session = runtime.InferenceSession(content, _options(runtime), providers=providers)
-        except Exception as error:  # its exceptions have no common ancestor of their own
+        except Exception as error:  # exceptions of ONNX Runtime have no common base class
             raise RunError(
                 f"{name}: is not an ONNX file, or is damaged ({_first_line(error)}); export it"
                 " again with 'halometry export'"
@@ -53,30 +57,29 @@ class OnnxPredictor:
         self.metadata: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Map raw images (B, c, H, W) of any type to probabilities (B, K) or masses (B,).
+        """Map raw images (B, c, H, W) of any type to predictions, see `Predictor.forward`.
 
-        One channel does for three equal ones.
+        One channel is repeated where the network takes three.
 
         Raises:
-            RunError: the file cannot answer for images of this shape.
+            RunError: the network cannot take images of this shape.
         """
         channels = self._session.get_inputs()[0].shape[1]
         raw = np.asarray(images, dtype=np.float32)
         if raw.shape[1] == 1:
             raw = np.broadcast_to(raw, (len(raw), channels, *raw.shape[2:]))
-        size = self._at_once or len(raw)
+        size = self._batch_size or len(raw)
         parts = [raw[i : i + size] for i in range(0, len(raw), size)]
         try:
-            answers = [
+            predictions = [
                 self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(part)})[0]
                 for part in parts
             ]
         except Exception as error:  # as above
             raise RunError(
-                f"{self.name}: cannot answer for images of shape {images.shape}"
-                f" ({_first_line(error)})"
+                f"{self.name}: cannot predict images of shape {images.shape} ({_first_line(error)})"
             ) from error
-        return np.concatenate(answers)
+        return np.concatenate(predictions)
 
 
 def _runtime() -> Any:
@@ -89,12 +92,12 @@ def _runtime() -> Any:
 
 def _options(runtime: Any) -> Any:
     options = runtime.SessionOptions()
-    # Without a number it takes all cores, those that this process may not use among them.
+    # By default it takes all cores, also those that this process may not use.
     options.intra_op_num_threads = torch.get_num_threads()
-    # Threads that spin while they wait are quick to go on, but take the cores from whatever else
-    # runs: without end they make a busy machine half as fast, for this long they do not.
+    # Waiting threads spin, which takes cores from other programs; without a limit a busy machine is
+    # half as fast.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "100")
-    options.log_severity_level = 3  # errors; they also come as exceptions
+    options.log_severity_level = 3  # errors only, which also raise exceptions
     return options
 
 
@@ -115,39 +118,39 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-MAX_WEIGHT_BYTES = (
-    2**31 - 2**24
-)  # bytes of weights: Protocol Buffers, which ONNX is kept in, end at 2 GiB
+MAX_WEIGHT_BYTES = 2**31 - 2**24  # Protocol Buffers, the file format of ONNX, end at 2 GiB
 
 
 def to_onnx(predictor: nn.Module, shape: tuple[int, int, int], any_size: bool, name: str) -> Any:
-    """Write down a predictor as ONNX operations, from raw pixel values to answers.
+    """Convert a predictor to ONNX operations, from raw pixel values to predictions.
 
     Args:
-        predictor: in evaluation mode, on the CPU; from (B, C, H, W) to (B, K) or (B,).
-        shape: of an image, (C, H, W).
-        any_size: leave height and width open, besides the batch.
-        name: of the network, for messages.
+        predictor: predictor in evaluation mode on the CPU.
+        shape: shape of an image (C, H, W).
+        any_size: whether height and width may vary, besides the batch.
+        name: name of the network, for messages.
 
     Returns:
-        An `onnx.ModelProto` with the input `images` and the output `answers`.
+        An `onnx.ModelProto` with the input `images` and the output `predictions`.
 
     Raises:
-        RunError: it cannot be expressed, or is too large.
+        RunError: the predictor cannot be converted, or is too large.
     """
     weights = sum(t.nbytes for t in predictor.state_dict().values())
     if weights > MAX_WEIGHT_BYTES:
-        raise RunError(f"{name}: has {weights / 2**30:.1f} GiB of weights, ONNX ends at 2 GiB")
-    example = torch.rand(2, *shape)  # an axis of length one would be taken for a constant
+        raise RunError(
+            f"{name}: has {weights / 2**30:.1f} GiB of weights, the limit of ONNX is 2 GiB"
+        )
+    example = torch.rand(2, *shape)  # an axis of length one would become a constant
     axes = {0: "batch"} | ({2: "height", 3: "width"} if any_size else {})
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its remarks on its own workings
+            warnings.simplefilter("ignore")  # the exporter warns of its own internals
             program: Any = torch.onnx.export(
                 predictor,
                 (example,),
                 dynamo=True,
-                dynamic_shapes=({axis: torch.export.Dim(of) for axis, of in axes.items()},),
+                dynamic_shapes=({axis: torch.export.Dim(label) for axis, label in axes.items()},),
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 verbose=False,
@@ -161,7 +164,7 @@ def to_onnx(predictor: nn.Module, shape: tuple[int, int, int], any_size: bool, n
 
 
 def _clean(graph: Any) -> None:
-    """Take out what the exporter notes of each operation: paths of this machine among it."""
+    """Remove the metadata of operations, which contain paths of this machine."""
     del graph.value_info[:]
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]

@@ -1,9 +1,10 @@
-"""Convolutions that commute with the flips and quarter turns of an image.
+"""Group convolutions that commute with flips and 90-degree rotations of an image.
 
-A feature is seen in eight forms, one for each element of the dihedral group D4: feature k in the
-form g is channel 8 k + g. Turning or flipping the image turns and flips each map and permutes the
-forms, so that an average over forms and positions does not change at all. Cohen & Welling (2016),
-https://arxiv.org/abs/1602.07576, section 6.2 (there p4m).
+The group is the dihedral group D4 of the square. A feature has eight channels, one for each element
+of the group: feature k in orientation g is channel 8 k + g. A flip or rotation of the image flips
+or rotates each feature map and permutes the orientations, so that the mean over orientations and
+positions is invariant. Cohen & Welling (2016), https://arxiv.org/abs/1602.07576, section 6.2 (there
+p4m).
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-GROUP_ORDER = 8  # of the group
+GROUP_ORDER = 8  # elements of the group
 
 
 @lru_cache(maxsize=16)
 def filter_transforms(size: int) -> np.ndarray:
-    """Where each form of a filter takes its pixels from.
+    """Permutations of a filter's pixels by the elements of the group.
 
     Args:
-        size: side of the filter in pixels, k.
+        size: side of the filter in pixels k.
 
     Returns:
-        Indices (8, k * k): pixel p of form g is pixel `[g, p]` of the filter.
+        Indices (8, k * k): pixel p of the filter in orientation g is pixel `[g, p]` of the filter.
     """
     pixels = np.arange(size * size).reshape(size, size)
     mirrored = (pixels, pixels[:, ::-1])
@@ -36,27 +37,27 @@ def filter_transforms(size: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def multiplication_table() -> np.ndarray:
-    """The group's table (8, 8): which form h followed by g makes, at `[g, h]`."""
-    forms = filter_transforms(3)
-    number = {tuple(form): g for g, form in enumerate(forms)}
-    return np.array([[number[tuple(h[g])] for h in forms] for g in forms])
+    """Multiplication table of the group (8, 8): `[g, h]` is h followed by g."""
+    elements = filter_transforms(3)
+    index = {tuple(element): g for g, element in enumerate(elements)}
+    return np.array([[index[tuple(h[g])] for h in elements] for g in elements])
 
 
 def inverse_elements() -> np.ndarray:
-    """The form that undoes each (8,)."""
+    """Inverse of each element of the group (8,)."""
     return (multiplication_table() == 0).argmax(axis=1)
 
 
 class LiftingConvolution(nn.Module):
-    """From an image to features in eight forms.
+    """Convolution from an image to features in eight orientations.
 
     Args:
-        channels: of the image.
-        features: K.
+        channels: channels of the image.
+        features: number of features K.
         size: side of the filters in pixels, odd.
     """
 
-    forms: Tensor
+    orientations: Tensor
 
     def __init__(self, channels: int, features: int, size: int) -> None:
         super().__init__()
@@ -64,77 +65,77 @@ class LiftingConvolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(features, channels, size * size))
         nn.init.normal_(self.weight, std=math.sqrt(2 / (channels * size * size)))
         offsets = np.arange(channels)[:, None] * size * size
-        forms = offsets + filter_transforms(size)[:, None, :]
-        self.register_buffer("forms", torch.from_numpy(forms.reshape(-1)), persistent=False)
+        pixels = offsets + filter_transforms(size)[:, None, :]
+        flat = torch.from_numpy(pixels.reshape(-1))
+        self.register_buffer("orientations", flat, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, 8 K, H, W)."""
-        filters = self.weight.flatten(1).index_select(1, self.forms)
+        """Map images (B, C, H, W) to features (B, 8 K, H, W)."""
+        filters = self.weight.flatten(1).index_select(1, self.orientations)
         filters = filters.view(-1, self.channels, self.size, self.size)
         return functional.conv2d(images, filters, padding=self.size // 2)
 
 
 class GroupConvolution(nn.Module):
-    """From features in eight forms to others, each form with the same filters in that form.
+    """Convolution between features in eight orientations that commutes with the group.
 
     Args:
-        before, after: features K and K'.
+        in_features, out_features: numbers of features K and K'.
         size: side of the filters in pixels, odd.
-        stride: 1 or 2. Of 2, an even side is halved by averaging first, and an odd side keeps
-            every second pixel, the outermost ones included: either grid is symmetric.
-        gain: of the weights' variance, 2 before a rectifier.
+        stride: 1 or 2. For 2, an even side is averaged over pairs of pixels, and of an odd side
+            every second pixel is used, the outermost ones included. Both keep the grid symmetric.
+        gain: factor of the variance of initial weights; 2 before a rectifier.
     """
 
     sources: Tensor
 
     def __init__(
-        self, before: int, after: int, size: int = 3, stride: int = 1, gain: float = 2.0
+        self, in_features: int, out_features: int, size: int = 3, stride: int = 1, gain: float = 2.0
     ) -> None:
         super().__init__()
-        self.before, self.size, self.stride = before, size, stride
-        fan_in = before * GROUP_ORDER * size * size
-        self.weight = nn.Parameter(torch.empty(after, before, GROUP_ORDER * size * size))
-        nn.init.normal_(self.weight, std=math.sqrt(gain / fan_in))
-        products, inverse, forms = (
-            multiplication_table(),
-            inverse_elements(),
-            filter_transforms(size),
+        self.in_features, self.size, self.stride = in_features, size, stride
+        fan_in = in_features * GROUP_ORDER * size * size
+        self.weight = nn.Parameter(
+            torch.empty(out_features, in_features, GROUP_ORDER * size * size)
         )
-        # Form g of the output sees form h of the input with the filter for g^-1 h, in form g.
-        relative = products[inverse]
-        sources = relative[:, :, None] * size * size + forms[:, None, :]
-        # In the order in which a plain convolution wants them, feature by feature.
-        offsets = np.arange(before)[:, None, None] * GROUP_ORDER * size * size
+        nn.init.normal_(self.weight, std=math.sqrt(gain / fan_in))
+        table, inverse = multiplication_table(), inverse_elements()
+        # Output orientation g sees input orientation h by the filter of g^-1 h in orientation g.
+        relative = table[inverse]
+        sources = relative[:, :, None] * size * size + filter_transforms(size)[:, None, :]
+        # Order of a plain convolution: feature by feature.
+        offsets = np.arange(in_features)[:, None, None] * GROUP_ORDER * size * size
         flat = torch.from_numpy((offsets + sources[:, None]).reshape(-1))
         self.register_buffer("sources", flat, persistent=False)
 
     def filters(self) -> Tensor:
-        """The filters of a plain convolution (8 K', 8 K, k, k)."""
-        chosen = self.weight.flatten(1).index_select(1, self.sources)
-        return chosen.view(-1, GROUP_ORDER * self.before, self.size, self.size)
+        """Filters of the equivalent plain convolution (8 K', 8 K, k, k)."""
+        filters = self.weight.flatten(1).index_select(1, self.sources)
+        return filters.view(-1, GROUP_ORDER * self.in_features, self.size, self.size)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, 8 K, H, W) to (B, 8 K', H', W')."""
+        """Map features (B, 8 K, H, W) to (B, 8 K', H', W')."""
         filters, padding = self.filters(), self.size // 2
         if self.stride == 1:
             return functional.conv2d(features, filters, padding=padding)
-        halved = [2 if side % 2 == 0 else 1 for side in features.shape[-2:]]
-        if halved != [1, 1]:
-            features = functional.avg_pool2d(features, halved)
-        stride = [2 // by for by in halved]
+        pooling = [2 if side % 2 == 0 else 1 for side in features.shape[-2:]]
+        if pooling != [1, 1]:
+            features = functional.avg_pool2d(features, pooling)
+        stride = [2 // factor for factor in pooling]
         return functional.conv2d(features, filters, padding=padding, stride=stride)
 
 
 class GroupBatchNormalization(nn.Module):
-    """Batch normalization with one mean, variance, scale and shift for all forms of a feature.
+    """Batch normalization with the same mean, variance, scale and shift for all orientations.
 
-    In training the statistics of a batch are those of each form, whose differences vanish as the
-    batch grows; the running ones, used afterwards, are pooled over the forms, exactly.
+    In training each orientation has its own batch statistics, whose differences vanish for large
+    batches. In evaluation the running statistics are pooled over the orientations, so that the
+    symmetry is exact.
 
     Args:
-        features: K.
-        scale: to begin with; zero switches a residual branch off.
-        momentum: of the running statistics.
+        features: number of features K.
+        scale: initial scale; zero makes a residual block the identity.
+        momentum: momentum of the running statistics.
     """
 
     running_mean: Tensor
@@ -149,13 +150,13 @@ class GroupBatchNormalization(nn.Module):
         self.register_buffer("running_var", torch.ones(GROUP_ORDER * features))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, 8 K, H, W) to the same shape."""
+        """Normalize features (B, 8 K, H, W)."""
         mean, var = self.running_mean, self.running_var
         if not self.training:
-            forms = mean.view(-1, GROUP_ORDER)
+            means = mean.view(-1, GROUP_ORDER)
             within = var.view(-1, GROUP_ORDER).mean(dim=1)
-            var = (within + forms.var(dim=1, correction=0)).repeat_interleave(GROUP_ORDER)
-            mean = forms.mean(dim=1).repeat_interleave(GROUP_ORDER)
+            var = (within + means.var(dim=1, correction=0)).repeat_interleave(GROUP_ORDER)
+            mean = means.mean(dim=1).repeat_interleave(GROUP_ORDER)
         scale, shift = (p.repeat_interleave(GROUP_ORDER) for p in (self.scale, self.shift))
         return functional.batch_norm(
             features, mean, var, scale, shift, self.training, self.momentum
@@ -163,6 +164,6 @@ class GroupBatchNormalization(nn.Module):
 
 
 def mean_over_group(features: Tensor) -> Tensor:
-    """Features (B, 8 K, H, W) to maps (B, K, H, W) that turn and flip as the image does."""
+    """Average features (B, 8 K, H, W) over orientations, (B, K, H, W)."""
     batch, channels, *sides = features.shape
     return features.reshape(batch, channels // GROUP_ORDER, GROUP_ORDER, *sides).mean(dim=2)

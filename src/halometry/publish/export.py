@@ -146,7 +146,7 @@ def _metadata(config: RunConfig, split: str) -> dict[str, str]:
         "class_names": json.dumps(config.class_names),
         "image_shape": json.dumps(config.data.shape),
         "any_size": json.dumps(any_size),
-        "answers": _meaning(config),
+        "predictions": _meaning(config),
         "run": json.dumps(config.model_dump(mode="json"), separators=(",", ":")),
         "split": split,
     }

@@ -156,7 +156,7 @@ class RunConfig(StrictModel):
 def count_outputs(recipe: Recipe, class_names: tuple[str, ...] | None) -> int:
     """Number of outputs of a network: classes, parameters of a density, or one mass."""
     if recipe.posterior != "none":
-        return DENSITIES[recipe.posterior].parameters
+        return DENSITIES[recipe.posterior].n_parameters
     return len(class_names) if class_names else 1
 
 
@@ -179,7 +179,7 @@ def build_network(
     return Network(
         backbone,
         channels=channels,
-        outputs=n_outputs,
+        n_outputs=n_outputs,
         hidden=hidden,
         activation=activation,
         dropout=recipe.head_dropout,

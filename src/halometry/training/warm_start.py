@@ -8,7 +8,7 @@ from halometry.config import Task
 from halometry.errors import RunError, UsageError
 from halometry.log import logger
 from halometry.models import Network
-from halometry.models.backbones import SHALLOWER, check_pretrained, pretraining_note
+from halometry.models.backbones import SHALLOWER_BACKBONES, check_pretrained, pretraining_note
 from halometry.models.d4net import RESIDUAL_BLOCKS
 from halometry.runs import run as run_folder
 from halometry.runs.config import RunConfig
@@ -38,7 +38,7 @@ def load_initial_run(path: str | Path, task: Task, backbone: str, out: Path) -> 
     run = load_run(path, task)
     if run.path.resolve() == out.resolve():
         raise UsageError(f"--init-from {path}: is also the --out folder; choose another --out")
-    if run.config.backbone not in (backbone, SHALLOWER.get(backbone)):
+    if run.config.backbone not in (backbone, SHALLOWER_BACKBONES.get(backbone)):
         raise RunError(f"{path}: is a {run.config.backbone}, not a {backbone}; see --init-from")
     return run
 
