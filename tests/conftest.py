@@ -19,7 +19,7 @@ from halometry.publish.publish import publish_run
 from halometry.runs.run import Run
 from halometry.training.train import train
 from helpers import comparison, exporting
-from helpers.exporting import images_of, settle
+from helpers.exporting import read_images, set_batch_statistics
 from helpers.folders import Tree, image
 from helpers.processes import OPTIONS, PLAIN
 from helpers.resumed_dataset import again
@@ -126,33 +126,33 @@ def fractions(masses: Path, tmp_path_factory: pytest.TempPathFactory) -> Compari
 
 
 @pytest.fixture(scope="session")
-def kinds(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Resized, three channels, scaled by each image's range."""
-    out = tmp_path_factory.mktemp("runs") / "kinds"
+def classifier(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that resizes images, repeats channels, and scales images to 0..1."""
+    out = tmp_path_factory.mktemp("runs") / "classifier"
     overrides = exporting.QUICK | {"size": 32, "channels": 3, "scale": "minmax"}
-    run = train("classification", lenses, "mobilenetv3_small", out, overrides=overrides)
-    settle(run, images_of(lenses))
+    run = train("classification", lenses, "test_resnet", out, overrides=overrides)
+    set_batch_statistics(run, read_images(lenses))
     return run
 
 
 @pytest.fixture(scope="session")
-def masses_run(masses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The images' own size, the mean over eight forms."""
+def regressor(masses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run for the original image size, with TTA."""
     out = tmp_path_factory.mktemp("runs") / "masses"
     overrides = exporting.QUICK | {"tta": True}
     run = train("regression", masses, "d4net", out, overrides=overrides)
-    settle(run, images_of(masses))
+    set_batch_statistics(run, read_images(masses))
     return run
 
 
 @pytest.fixture(scope="session")
-def kinds_file(kinds: Run) -> Path:
-    return export(kinds, kinds.path.parent / "kinds.onnx").path
+def classifier_onnx(classifier: Run) -> Path:
+    return export(classifier, classifier.path.parent / "classifier.onnx").path
 
 
 @pytest.fixture(scope="session")
-def masses_file(masses_run: Run) -> Path:
-    return export(masses_run.path, masses_run.path.parent / "masses.onnx").path
+def regressor_onnx(regressor: Run) -> Path:
+    return export(regressor.path, regressor.path.parent / "regressor.onnx").path
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What tests of exported runs share: images, answers, and weights that tell images apart."""
+"""Helpers for tests of exported runs: images, prediction values, and batch statistics."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from halometry.runs.run import WEIGHTS, Run, load_weights, write_weights
 QUICK: dict[str, Any] = {"epochs": 1, "precision": "float32", "channels_last": True}
 
 
-def settle(run: Run, images: np.ndarray) -> None:
-    """Let answers differ from image to image, as they do once batch statistics have settled."""
+def set_batch_statistics(run: Run, images: np.ndarray) -> None:
+    """Set the batch statistics of a tiny run to those of images, so that predictions differ."""
     network = run.config.build_network()
     load_weights(run.path, network)
     for module in network.modules():
@@ -32,17 +32,18 @@ def settle(run: Run, images: np.ndarray) -> None:
     write_weights(run.path / WEIGHTS, network)
 
 
-def images_of(store: Path) -> np.ndarray:
+def read_images(store: Path) -> np.ndarray:
     with open_store(store) as opened:
         return np.asarray(opened["images"][:])
 
 
-def table(answers: list[Prediction]) -> np.ndarray:
-    assert [a.error for a in answers] == [None] * len(answers)
-    return np.array([list(answer.probabilities.values()) or [answer.f_sub] for answer in answers])
+def prediction_values(predictions: list[Prediction]) -> np.ndarray:
+    """Probabilities (N, K), or mass fractions (N, 1)."""
+    assert [each.error for each in predictions] == [None] * len(predictions)
+    return np.array([list(each.probabilities.values()) or [each.f_sub] for each in predictions])
 
 
-def exported_before(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
-    """Let PyTorch's exporter, which takes its time, give what is in a file already."""
+def reuse_exported_file(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    """Replace the slow exporter of PyTorch by the content of an exported file."""
     module = sys.modules[export.__module__]
-    monkeypatch.setattr(module, "_content", lambda _: file.read_bytes())
+    monkeypatch.setattr(module, "_to_bytes", lambda _: file.read_bytes())

@@ -1,4 +1,4 @@
-"""What cannot be exported, or used once it is, is named, and nothing is written."""
+"""Errors of `export` and of exported files: they are named, and nothing is written."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from halometry.models.onnx import OnnxPredictor
 from halometry.publish.export import export
 from halometry.runs.exported import load_exported
 from halometry.runs.run import Run, load_run
-from helpers.exporting import exported_before
+from helpers.exporting import reuse_exported_file
 
 
-def test_damaged_files_and_those_of_others_are_named(kinds_file: Path, tmp_path: Path) -> None:
-    content = kinds_file.read_bytes()
+def test_damaged_and_foreign_files_are_refused(classifier_onnx: Path, tmp_path: Path) -> None:
+    content = classifier_onnx.read_bytes()
     cut, text, other = (tmp_path / f"{name}.onnx" for name in ("cut", "text", "other"))
     cut.write_bytes(content[: len(content) // 2])
     text.write_text("hello")
     for file in (cut, text):
         with pytest.raises(RunError, match=f"{file.name}: is not an ONNX file, or is damaged"):
             load_exported(file)
-    model = onnx.load(kinds_file)
+    model = onnx.load(classifier_onnx)
     for prop in model.metadata_props:
         if prop.key == "run":
             prop.value = json.dumps(json.loads(prop.value) | {"later": 1})
@@ -38,62 +38,68 @@ def test_damaged_files_and_those_of_others_are_named(kinds_file: Path, tmp_path:
         load_exported(other)
     del model.metadata_props[:]
     onnx.save(model, other)
-    with pytest.raises(RunError, match=r"other\.onnx: is an ONNX file, but not one that"):
+    with pytest.raises(RunError, match=r"other\.onnx: is not a halometry-onnx file"):
         predict(other, tmp_path)
     with pytest.raises(RunError, match=r"gone\.onnx: no such file"):
         predict(tmp_path / "gone.onnx", tmp_path)
 
 
 def test_missing_packages_are_named(
-    kinds: Run, kinds_file: Path, lenses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    classifier: Run,
+    classifier_onnx: Path,
+    lenses: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("onnx", "onnxscript", "onnxruntime"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, name, None)
             message = rf"export needs the package {name}: pip install 'halometry\[onnx\]'"
             with pytest.raises(UnavailableError, match=message):
-                export(kinds, tmp_path / "a.onnx")
+                export(classifier, tmp_path / "a.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UnavailableError, match=r"package onnxruntime: pip install 'halometry\[onn"):
-        predict(kinds_file, lenses)
+        predict(classifier_onnx, lenses)
 
 
-def test_answers_that_differ_are_not_written(
-    kinds: Run, kinds_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_file_with_other_predictions_is_not_written(
+    classifier: Run, classifier_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exported_before(monkeypatch, kinds_file)
+    reuse_exported_file(monkeypatch, classifier_onnx)
     out = tmp_path / "a.onnx"
-    right = OnnxPredictor.__call__
-    for wrong in (lambda answers: answers + 2e-4, lambda answers: answers * np.nan):
-        monkeypatch.setattr(OnnxPredictor, "__call__", lambda *a, wrong=wrong: wrong(right(*a)))
-        with pytest.raises(RunError, match=r"a\.onnx: not written, for .* differ .* than 0\.0001"):
-            export(kinds, out)
+    predict_right = OnnxPredictor.__call__
+    for change in (lambda outputs: outputs + 2e-4, lambda outputs: outputs * np.nan):
+        monkeypatch.setattr(
+            OnnxPredictor, "__call__", lambda *a, change=change: change(predict_right(*a))
+        )
+        with pytest.raises(RunError, match=r"a\.onnx: not written, .* differ .* than 0\.0001"):
+            export(classifier, out)
         assert not out.exists()
 
 
-def test_wrong_options_are_named(kinds: Run, kinds_file: Path, lenses: Path) -> None:
+def test_wrong_options_are_refused(classifier: Run, classifier_onnx: Path, lenses: Path) -> None:
     with pytest.raises(UsageError, match=r"a\.pt: must end in \.onnx"):
-        export(kinds, "a.pt")
+        export(classifier, "a.pt")
     with pytest.raises(UsageError, match="unknown format 'onx', did you mean 'onnx'?"):
-        export(kinds, "a.onnx", "onx")
+        export(classifier, "a.onnx", format="onx")
     with pytest.raises(UsageError, match="device 'cuda:9' is not usable by ONNX Runtime here"):
-        predict(kinds_file, lenses, device="cuda:9")
+        predict(classifier_onnx, lenses, device="cuda:9")
 
 
-def test_a_network_that_cannot_be_exported_is_named(
-    kinds: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_network_that_cannot_be_exported_is_refused(
+    classifier: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def depends_on_values(self: Predictor, raw: Any) -> Any:
         return raw if raw.sum() > 0 else -raw
 
     monkeypatch.setattr(Predictor, "forward", depends_on_values)
-    with pytest.raises(RunError, match=r"\(mobilenetv3_small\): PyTorch cannot export it"):
-        export(load_run(kinds.path), tmp_path / "a.onnx")
+    with pytest.raises(RunError, match=r"\(test_resnet\): PyTorch cannot export it"):
+        export(load_run(classifier.path), tmp_path / "a.onnx")
 
 
-def test_a_network_too_large_for_the_format_is_named(
-    kinds: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_network_too_large_for_the_format_is_refused(
+    classifier: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("halometry.models.onnx.LARGEST", 1000)
-    with pytest.raises(RunError, match="has 0.0 GiB of weights, ONNX ends at 2 GiB"):
-        export(kinds, tmp_path / "a.onnx")
+    monkeypatch.setattr("halometry.models.onnx.MAX_WEIGHT_BYTES", 1000)
+    with pytest.raises(RunError, match="has 0.0 GiB of weights, the limit of ONNX is 2 GiB"):
+        export(classifier, tmp_path / "a.onnx")

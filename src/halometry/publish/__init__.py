@@ -1,1 +1,1 @@
-"""Publication of a trained run: export to ONNX, half-precision weights, model card."""
+"""Runs for others: ONNX files, and folders or Hub repositories with a model card."""

@@ -1,4 +1,4 @@
-"""What weights are, where they come from and what they are good for: the Hub's model card."""
+"""Model card of published weights, as the Hugging Face Hub reads it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from halometry.runs.recipe import Recipe
 from halometry.runs.run import load_run
 
 CARD = "README.md"
-HUB_METRICS = {"auc": "roc_auc", "r2": "r_squared"}  # where the Hub has a name of its own
-PIPELINES = {"classification": "image-classification", "regression": "other"}  # it knows no masses
+HUB_METRICS = {"auc": "roc_auc", "r2": "r_squared"}  # names of the Hub that differ from ours
+HUB_TASKS = {"classification": "image-classification", "regression": "other"}
 
 
 def model_card(name: str, config: RunConfig, record: dict[str, Any]) -> str:
-    """A model card as the Hugging Face Hub reads it, in Markdown with a YAML head.
+    """Render the model card, in Markdown with a YAML header.
 
     Args:
-        name: what the weights are loaded by.
+        name: by which the weights are loaded.
         config: of the run.
         record: `metrics.json` of published weights.
 
@@ -40,20 +40,21 @@ def model_card(name: str, config: RunConfig, record: dict[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     recipe = config.recipe.model_dump(mode="json", exclude={"name", "description"})
-    plain = Recipe().model_dump(mode="json")
+    defaults = Recipe().model_dump(mode="json")
+    changes = {key: value for key, value in recipe.items() if value != defaults[key]}
     return environment.get_template("card.md.j2").render(
-        head=card_metadata(name, config, record).to_yaml(),
+        header=card_metadata(name, config, record).to_yaml(),
         name=name,
         config=config,
         record=record,
         test=record["test"],
-        figures=_figures(record),
-        recipe=yaml.safe_dump({k: v for k, v in recipe.items() if v != plain[k]}, sort_keys=False),
+        metrics=_metric_rows(record),
+        recipe=yaml.safe_dump(changes, sort_keys=False),
     )
 
 
 def read_card(run: str | Path) -> str:
-    """The card of published weights.
+    """Read the model card of published weights.
 
     Args:
         run: as `load_run` takes it.
@@ -61,25 +62,25 @@ def read_card(run: str | Path) -> str:
     Raises:
         RunError: it has none.
     """
-    found = load_run(run)
+    loaded = load_run(run)
     try:
-        return (found.path / CARD).read_text(encoding="utf-8")
+        return (loaded.path / CARD).read_text(encoding="utf-8")
     except OSError as error:
         raise RunError(f"{run}: has no card; 'halometry publish' writes one") from error
 
 
 def summarize_weights(run: str | Path) -> tuple[str, str, str]:
-    """Task, parameters, and the metric that counts with its interval, as text."""
-    found = load_run(run)
-    record, task = found.training_metrics(), found.config.task
+    """Return task, number of parameters, and main metric with its interval, as text."""
+    loaded = load_run(run)
+    record, task = loaded.training_metrics(), loaded.config.task
     key = key_metric(task)
-    estimate = Interval(**record["test"]["metrics"][key])
+    interval = Interval(**record["test"]["metrics"][key])
     parameters = f"{record['parameters'] / 1e6:.2f} M"
-    return task, parameters, f"{METRIC_TITLES[key]} {estimate}"
+    return task, parameters, f"{METRIC_TITLES[key]} {interval}"
 
 
 def card_metadata(name: str, config: RunConfig, record: dict[str, Any]) -> ModelCardData:
-    """The card's YAML head: what the Hub searches and shows."""
+    """Return the YAML header of the card, which the Hub searches and displays."""
     test = record["test"]
     results = [
         EvalResult(
@@ -88,7 +89,7 @@ def card_metadata(name: str, config: RunConfig, record: dict[str, Any]) -> Model
             dataset_name=test["data"],
             dataset_split="test",
             metric_type=hub_metric(key),
-            metric_name=f"{metric_title(key)}, 95 % interval {' to '.join(_texts(numbers)[1:])}",
+            metric_name=f"{metric_title(key)}, 95 % interval {' to '.join(_format(numbers)[1:])}",
             metric_value=numbers["value"],
         )
         for key, numbers in test["metrics"].items()
@@ -97,14 +98,14 @@ def card_metadata(name: str, config: RunConfig, record: dict[str, Any]) -> Model
         model_name=name,
         license=record["license"],
         library_name="halometry",
-        pipeline_tag=PIPELINES[config.task],
+        pipeline_tag=HUB_TASKS[config.task],
         tags=["gravitational-lensing", "dark-matter", "astronomy", config.task, config.backbone],
         eval_results=results,
     )
 
 
 def hub_metric(key: str) -> str:
-    """What the Hub calls a metric.
+    """Return the name of a metric on the Hub.
 
     Example:
         >>> hub_metric("auc"), hub_metric("auc_vort"), hub_metric("mse")
@@ -114,15 +115,15 @@ def hub_metric(key: str) -> str:
     return "_".join(filter(None, [HUB_METRICS.get(first, first), rest]))
 
 
-def _figures(record: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _metric_rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Rows of the card's table: metric, value, interval."""
     rows = []
     for key, numbers in record["test"]["metrics"].items():
-        value, low, high = _texts(numbers)
+        value, low, high = _format(numbers)
         rows.append((metric_title(key), value, f"{low} to {high}"))
     return rows
 
 
-def _texts(numbers: dict[str, float]) -> tuple[str, str, str]:
-    estimate = Interval(**numbers)
-    return format_interval(estimate.value, estimate.low, estimate.high)
+def _format(numbers: dict[str, float]) -> tuple[str, str, str]:
+    interval = Interval(**numbers)
+    return format_interval(interval.value, interval.low, interval.high)

@@ -1,4 +1,4 @@
-"""A run as one ONNX file: raw pixel values in, answers out, whatever runs it."""
+"""Export of a run as one ONNX file, from raw pixel values to predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from halometry.errors import (
     did_you_mean,
 )
 from halometry.io import atomic_write, check_writable, header
-from halometry.log import logger
+from halometry.log import logger, with_progress
 from halometry.models.onnx import INPUT, INSTALL, OUTPUT, OnnxPredictor, to_onnx
 from halometry.runs.config import RunConfig
 from halometry.runs.exported import ONNX_SUFFIX
@@ -31,19 +31,20 @@ from halometry.runs.run import Run, load_run
 from halometry.simulation import OnlineImages, list_presets
 
 FORMATS = ("onnx",)
-TOLERANCE = 1e-4  # between the answers of PyTorch and ONNX Runtime
-CHECK_IMAGES = 16  # images they are compared on
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+TOLERANCE = 1e-4  # between the predictions of PyTorch and ONNX Runtime
+CHECK_IMAGES = 16  # on which the predictions are compared
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What `export` wrote.
+    """Result of `export`.
 
     Attributes:
         path: the file.
         bytes: its size.
-        checked: what its answers were compared on.
-        difference: the largest between them and PyTorch's; of masses, relative to the largest.
+        checked_on: images on which its predictions were compared to those of PyTorch.
+        difference: largest difference of a probability; for masses relative to the largest mass.
     """
 
     path: Path
@@ -52,31 +53,35 @@ class ExportResult:
     difference: float
 
 
+@with_progress
 def export(
     run: str | Path | Run,
     out: str | Path,
+    *,
     format: str = "onnx",
     check: str | Path | None = None,
+    progress: bool = True,
 ) -> ExportResult:
     """Write a run as one ONNX file, from raw pixel values to probabilities or mass fractions.
 
-    The file is written once ONNX Runtime answers with it as PyTorch does, to 1e-4, for images one
-    by one and several at a time. Besides the network it holds what it says of itself: task,
-    classes, shape of the images, and all that the run folder knows but the history.
+    The file is written only if the predictions of ONNX Runtime and PyTorch agree to 1e-4, for
+    single images and for a batch. Its metadata hold the task, the classes, the shape of the
+    images, and the content of the run folder except the history.
 
     Args:
         run: a run, as `load_run` takes it.
         out: the file, ending in `.onnx`.
         format: `onnx`.
-        check: images to compare the answers on: a file, a folder or a store. Without it the
-            images that the run was trained on are taken where they still are, others simulated
-            from their preset where they have one, and noise else.
+        check: images to compare the predictions on: a file, a folder or a dataset. By default the
+            images of the training set if they exist, else simulated ones of its preset, else
+            noise.
+        progress: whether to show progress bars.
 
     Raises:
         UsageError: another format or ending.
         UnavailableError: a package is missing.
-        RunError: the run cannot be used, its network cannot be exported, or the answers differ.
-        DataError: no image to check with fits the run.
+        RunError: the run cannot be used, its network cannot be exported, or predictions differ.
+        DataError: no image of `check` fits the run.
         StorageError: the file cannot be written.
     """
     out = Path(out)
@@ -84,34 +89,34 @@ def export(
         raise UsageError(f"unknown format '{format}', {did_you_mean(format, FORMATS)}")
     if out.suffix != ONNX_SUFFIX:
         raise UsageError(f"{out}: must end in {ONNX_SUFFIX}, by which 'halometry predict' knows it")
-    _need_packages()
+    _check_packages()
     run = run if isinstance(run, Run) else load_run(run)
     check_writable(out)
-    images, described = _images(run, check)
-    content = _content(run)
-    logger.info(f"{run.name}: comparing with PyTorch on {described}")
-    difference = _difference(run, content, images, str(out))
+    images, description = _check_images(run, check)
+    content = _to_bytes(run)
+    logger.info(f"{run.name}: comparing with PyTorch on {description}")
+    difference = _largest_difference(run, content, images, str(out))
     if not difference <= TOLERANCE:
         raise RunError(
-            f"{out}: not written, for ONNX Runtime's answers differ from PyTorch's by"
-            f" {difference:.2g} on {described}, more than {TOLERANCE:g}; try other versions of"
-            f" onnxruntime and onnxscript ({INSTALL} --upgrade), and report it"
+            f"{out}: not written, since the predictions of ONNX Runtime differ from those of"
+            f" PyTorch by {difference:.2g} on {description}, more than {TOLERANCE:g}; try other"
+            f" versions of onnxruntime and onnxscript ({INSTALL} --upgrade), and report it"
         )
     with atomic_write(out) as partial:
         partial.write_bytes(content)
-    return ExportResult(out, len(content), described, difference)
+    return ExportResult(out, len(content), description, difference)
 
 
-def _need_packages() -> None:
-    for name in ("onnx", "onnxscript", "onnxruntime"):
+def _check_packages() -> None:
+    for name in PACKAGES:
         try:
             import_module(name)
         except ImportError as error:
             raise UnavailableError(f"export needs the package {name}: {INSTALL}") from error
 
 
-def _content(run: Run) -> bytes:
-    """The bytes of an ONNX file with a run's predictor, and what it says of itself.
+def _to_bytes(run: Run) -> bytes:
+    """The content of the ONNX file of a run.
 
     Raises:
         RunError: PyTorch cannot export this network, or it is too large.
@@ -122,37 +127,36 @@ def _content(run: Run) -> bytes:
     any_size = config.preprocessing.size is not None
     name = f"{run.source} ({config.backbone})"
     model = to_onnx(run.predictor("cpu"), config.data.shape, any_size, name)
-    metadata = _metadata(config, json.dumps(run.split().to_dict()))
-    if (conformal := run.conformal()) is not None:
-        metadata["conformal"] = conformal.model_dump_json()
-    if lineage := [without_path(entry) for entry in run.lineage()]:
-        metadata["lineage"] = json.dumps(lineage_to_dict(lineage))
-    onnx.helper.set_model_props(model, metadata)
+    onnx.helper.set_model_props(model, _metadata(run))
     model.doc_string = (
         f"{config.backbone} of halometry {__version__}: raw pixel values ({INPUT}) to"
-        f" {_meaning(config)} ({OUTPUT})"
+        f" {_describe_output(config)} ({OUTPUT})"
     )
     content: bytes = model.SerializeToString()
     return content
 
 
-def _metadata(config: RunConfig, split: str) -> dict[str, str]:
-    any_size = config.preprocessing.size is not None
-    config = without_paths(config)  # others read it
-    return {
-        **{key: str(value) for key, value in header("onnx").items()},
+def _metadata(run: Run) -> dict[str, str]:
+    """Metadata of the ONNX file, without paths of this machine."""
+    config = without_paths(run.config)
+    metadata = {key: str(value) for key, value in header("onnx").items()} | {
         "task": config.task,
         "backbone": config.backbone,
         "class_names": json.dumps(config.class_names),
         "image_shape": json.dumps(config.data.shape),
-        "any_size": json.dumps(any_size),
-        "predictions": _meaning(config),
+        "any_size": json.dumps(config.preprocessing.size is not None),
+        OUTPUT: _describe_output(config),
         "run": json.dumps(config.model_dump(mode="json"), separators=(",", ":")),
-        "split": split,
+        "split": json.dumps(run.split().to_dict()),
     }
+    if (conformal := run.conformal()) is not None:
+        metadata["conformal"] = conformal.model_dump_json()
+    if lineage := [without_path(entry) for entry in run.lineage()]:
+        metadata["lineage"] = json.dumps(lineage_to_dict(lineage))
+    return metadata
 
 
-def _meaning(config: RunConfig) -> str:
+def _describe_output(config: RunConfig) -> str:
     if (grid := config.grid) is not None:
         cells = f"{grid.cells} cells from {grid.low:g} to {grid.high:g}"
         return f"probability density of the mass fraction in subhalos, in {cells}"
@@ -161,43 +165,42 @@ def _meaning(config: RunConfig) -> str:
     return f"probabilities of {', '.join(config.class_names)}"
 
 
-def _difference(run: Run, content: bytes, images: list[np.ndarray], name: str) -> float:
-    """The largest difference between the answers of ONNX Runtime and PyTorch.
+def _largest_difference(run: Run, content: bytes, images: list[np.ndarray], name: str) -> float:
+    """Largest difference between the predictions of ONNX Runtime and PyTorch.
 
-    Probabilities as they are, mass fractions in units of the largest. Not a number where an
-    answer is none.
+    For masses relative to the largest mass. NaN if a prediction is NaN.
     """
-    mine, theirs = OnnxPredictor(content, name, "cpu"), run.predict_fn("cpu")
+    onnx_predict, torch_predict = OnnxPredictor(content, name, "cpu"), run.predict_fn("cpu")
     by_shape: dict[tuple[int, ...], list[np.ndarray]] = defaultdict(list)
     for image in images:
         by_shape[image.shape].append(image)
-    wanted, alone, together = [], [], []
-    for group in map(np.stack, by_shape.values()):
-        wanted.append(theirs(group))
-        alone += [mine(group[i : i + 1]) for i in range(len(group))]
-        together.append(mine(group))
-    expected = np.concatenate(wanted).astype(np.float64)
+    torch_outputs, single_outputs, batch_outputs = [], [], []
+    for batch in map(np.stack, by_shape.values()):
+        torch_outputs.append(torch_predict(batch))
+        single_outputs += [onnx_predict(batch[i : i + 1]) for i in range(len(batch))]
+        batch_outputs.append(onnx_predict(batch))
+    expected = np.concatenate(torch_outputs).astype(np.float64)
     scale = 1.0 if run.config.class_names else np.abs(expected).max()
-    answers = np.stack([np.concatenate(alone), np.concatenate(together)])
-    return float(np.abs(answers - expected).max() / scale)
+    outputs = np.stack([np.concatenate(single_outputs), np.concatenate(batch_outputs)])
+    return float(np.abs(outputs - expected).max() / scale)
 
 
-def _images(run: Run, check: str | Path | None) -> tuple[list[np.ndarray], str]:
-    """Images (C, H, W) to compare answers on, and what they are.
+def _check_images(run: Run, check: str | Path | None) -> tuple[list[np.ndarray], str]:
+    """Images (C, H, W) to compare predictions on, and a description of them.
 
     Raises:
-        DataError: none of those given fits the run.
+        DataError: none of `check` fits the run.
     """
     if check is not None:
-        images, reasons = _fitting(Path(check), run)
+        images, reasons = _find_images(Path(check), run)
         if not images:
             raise DataError(
                 f"--check {check}: no image fits the run; {(*reasons, 'none found')[0]}"
             )
         return images, f"images of {check} ({len(images)})"
-    trained_on = Path(run.config.data.path)
-    if trained_on.exists() and (images := _fitting(trained_on, run)[0]):
-        return images, f"images of {trained_on} ({len(images)})"
+    training_set = Path(run.config.data.path)
+    if training_set.exists() and (images := _find_images(training_set, run)[0]):
+        return images, f"images of {training_set} ({len(images)})"
     preset = run.config.data.preset
     if preset in list_presets():
         ((simulated, _),) = OnlineImages(preset, seed=0, batch_size=CHECK_IMAGES, batches=1)
@@ -209,18 +212,16 @@ def _images(run: Run, check: str | Path | None) -> tuple[list[np.ndarray], str]:
     return list(noise), f"images of noise ({CHECK_IMAGES}; better give some with --check)"
 
 
-def _fitting(path: Path, run: Run) -> tuple[list[np.ndarray], list[str]]:
-    """A few images that the run could answer for, from all over a folder; why it cannot else."""
+def _find_images(path: Path, run: Run) -> tuple[list[np.ndarray], list[str]]:
+    """Images from all parts of a folder that the run can predict, and why it cannot others."""
     files = find_files(path)
-    every = max(1, len(files) // CHECK_IMAGES)
+    step = max(1, len(files) // CHECK_IMAGES)
     images: list[np.ndarray] = []
     reasons: list[str] = []
-    for item in islice(iter_images(files[::every]), 2 * CHECK_IMAGES):
+    for item in islice(iter_images(files[::step]), 2 * CHECK_IMAGES):
         if isinstance(item, ReadError):
             reasons.append(f"{item.path} {item.reason}")
-        elif (
-            reason := run.config.incompatibility(item.pixels.shape, item.mass_map_preset)
-        ) is not None:
+        elif reason := run.config.incompatibility(item.pixels.shape, item.mass_map_preset):
             reasons.append(f"{item.path} {reason}")
         elif len(images) < CHECK_IMAGES:
             images.append(item.pixels)

@@ -1,4 +1,4 @@
-"""A finished run as others can use it: half the size, judged, with a card, perhaps on the Hub."""
+"""Publication of a run: compact weights, an evaluation and a model card, perhaps on the Hub."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import PART_LETTERS, write_split
 from halometry.errors import StorageError
 from halometry.evaluation.evaluate import Evaluation, evaluate, evaluation_record
-from halometry.io import check_writable, partial_path, write_json, write_text
-from halometry.log import logger
+from halometry.io import check_writable, header, partial_path, write_json, write_text
+from halometry.log import logger, with_progress
 from halometry.publish.card import CARD, model_card
 from halometry.resources import weights_name
 from halometry.runs.lineage import dataset_label, without_path, without_paths, write_lineage
@@ -40,18 +40,19 @@ from halometry.runs.run import (
     write_tensors,
 )
 
-MAX_CHANGE = 0.01  # of a probability, or of a mass in standard deviations of the true ones
+MAX_CHANGE = 0.01  # of a probability, or of a mass in standard deviations of the true masses
+EVALUATION_KEYS = {"count", "interval", "metrics", "class_names", "confusion", "date"}
 
 
 @dataclass(frozen=True)
 class PublishResult:
-    """What `publish` made.
+    """Result of `publish_run`.
 
     Attributes:
-        where: the folder, or the page on the Hub.
+        location: the folder, or the page on the Hub.
         evaluation: of the weights as published.
-        change: the largest change of an answer that half precision made; None where it made
-            too large a one, so that the weights are in single precision.
+        change: largest change of a prediction by half precision; None if it was too large, so
+            that the weights are in single precision.
     """
 
     location: str
@@ -59,73 +60,86 @@ class PublishResult:
     change: float | None
 
 
+@with_progress
 def publish_run(
     run: str | Path | Run,
     data: str | Path | LabeledImages,
     out: str | Path,
+    *,
     license: str | None = None,
     device: str = "auto",
+    progress: bool = True,
 ) -> PublishResult:
-    """Make of a finished run what others can use, in a new folder or on the Hugging Face Hub.
+    """Publish a finished run in a new folder or on the Hugging Face Hub.
 
-    That is a small run folder: weights in half precision, unless that changes answers, the
-    configuration without paths of this machine, the split, figures of merit and a card.
+    The result is a small run folder: weights in half precision, unless this changes predictions,
+    the configuration and the split without paths of this machine, metrics and a model card.
 
     Args:
         run: a run, as `load_run` takes it.
-        data: labeled images to judge it on; see `evaluate` for which of them.
+        data: labeled images for the evaluation; see `evaluate` for which of them are used.
         out: a new folder, or `hf://USER/REPO`.
-        license: of the weights, as the Hub abbreviates them, such as `mit`.
-        device: `auto`, `cpu`, or as PyTorch names it.
+        license: license of the weights, by its identifier on the Hub, such as `mit`.
+        device: `auto`, `cpu`, or a PyTorch device.
+        progress: whether to show progress bars.
 
     Raises:
         RunError, DataError: the run cannot be used, or not with these images.
-        StorageError: the folder is there already, or cannot be written.
+        StorageError: the folder exists already, or cannot be written.
         UnavailableError: no connection to the Hub, or no permission to write there.
 
     Example:
-        >>> made = publish("runs/kinds", "test.h5", "weights/kinds")  # doctest: +SKIP
-        >>> made.change  # doctest: +SKIP
+        >>> result = publish_run("runs/classes", "test.h5", "weights/classes")  # doctest: +SKIP
+        >>> result.change  # doctest: +SKIP
         0.00031
     """
     run = run if isinstance(run, Run) else load_run(run)
-    _check_place(out)
+    _check_location(out)
     labeled = data if isinstance(data, LabeledImages) else open_dataset(data)
-    split = run.split()
     with TemporaryDirectory(prefix="halometry-") as temporary:
         folder = Path(temporary)
-        write_config(folder, without_paths(run.config))
-        write_split(folder / SPLIT, split)
-        if (conformal := run.conformal()) is not None:
-            write_conformal(folder / CONFORMAL, conformal)
-        if lineage := [without_path(entry) for entry in run.lineage()]:
-            write_lineage(folder / LINEAGE, lineage)
-        write_json(folder / METRICS, "training", {})
-        if (run.path / DETECTOR).is_file():
-            shutil.copyfile(run.path / DETECTOR, folder / DETECTOR)
+        _write_metadata(run, folder)
         tensors = load_file(run.path / WEIGHTS)
         write_tensors(folder / WEIGHTS, to_half_precision(tensors), "weights")
-        after = evaluate(load_run(folder), labeled, device=device)
-        before = predict_rows(run, labeled, after.rows, device=device, point=True)
-        change: float | None = _change(before, after)
-        if not (change is not None and change <= MAX_CHANGE):  # nor where it is no number
+        evaluation = evaluate(load_run(folder), labeled, device=device)
+        outputs = predict_rows(run, labeled, evaluation.rows, device=device, point=True)
+        change: float | None = _largest_change(outputs, evaluation)
+        if not (change is not None and change <= MAX_CHANGE):  # also if it is NaN
             logger.info(
-                f"half precision would change an answer by {change:.2g}: weights stay as they are"
+                f"half precision would change a prediction by {change:.2g}: weights stay in single"
+                " precision"
             )
             write_tensors(folder / WEIGHTS, tensors, "weights")
-            after, change = evaluate(load_run(folder), labeled, device=device), None
+            evaluation, change = evaluate(load_run(folder), labeled, device=device), None
         name = str(out) if hub.is_address(out) else weights_name(Path(out))
-        record = _record(run, after, labeled, change, license)
+        record = _metrics_record(run, evaluation, labeled, change, license)
         write_json(folder / METRICS, "training", record)
-        write_text(folder / CARD, model_card(name, after.run.config, record))
-        where = hub.push(folder, str(out)) if hub.is_address(out) else _put(folder, Path(out))
-    return PublishResult(where, after, change)
+        write_text(folder / CARD, model_card(name, evaluation.run.config, record))
+        if hub.is_address(out):
+            location = hub.push(folder, str(out))
+        else:
+            location = _copy_folder(folder, Path(out))
+    return PublishResult(location, evaluation, change)
+
+
+def _write_metadata(run: Run, folder: Path) -> None:
+    """Write all files of a run folder but the weights, without paths of this machine."""
+    write_config(folder, without_paths(run.config))
+    write_split(folder / SPLIT, run.split())
+    if (conformal := run.conformal()) is not None:
+        write_conformal(folder / CONFORMAL, conformal)
+    if lineage := [without_path(entry) for entry in run.lineage()]:
+        write_lineage(folder / LINEAGE, lineage)
+    write_json(folder / METRICS, "training", {})  # marks the run as finished
+    if (run.path / DETECTOR).is_file():
+        shutil.copyfile(run.path / DETECTOR, folder / DETECTOR)
 
 
 def to_half_precision(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Filters and matrices in half precision, where their numbers are in its range.
+    """Convert filters and matrices to half precision, if their values are in its range.
 
-    Scales, shifts and statistics are few, and answers depend on them most: they stay as they are.
+    Scales, shifts and statistics stay as they are: they are few, and predictions are sensitive
+    to them.
     """
     largest = torch.finfo(torch.float16).max
 
@@ -135,29 +149,32 @@ def to_half_precision(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.half() if fits(value) else value for key, value in tensors.items()}
 
 
-def _change(before: np.ndarray, after: Evaluation) -> float:
-    """The largest change of an answer: of a probability, or of a mass in standard deviations."""
-    unit = 1.0 if after.run.config.task == "classification" else float(after.truth.std())
-    return float(np.abs(after.outputs - before).max() / unit)
+def _largest_change(outputs: np.ndarray, evaluation: Evaluation) -> float:
+    """Largest change of a probability, or of a mass in standard deviations of the true masses."""
+    is_classifier = evaluation.run.config.task == "classification"
+    unit = 1.0 if is_classifier else float(evaluation.truth.std())
+    return float(np.abs(evaluation.outputs - outputs).max() / unit)
 
 
-def _record(
+def _metrics_record(
     run: Run,
     evaluation: Evaluation,
     data: LabeledImages,
     change: float | None,
     license: str | None,
 ) -> dict[str, Any]:
-    """What training was like, and how good the weights are."""
+    """Content of `metrics.json`: the training record, and the evaluation on the test images."""
     split, network, conformal = run.split(), run.config.build_network(), run.conformal()
     preset, seed = data.attributes.get("preset"), data.attributes.get("seed")
-    name_of_set = dataset_label(data.source, preset, seed)
-    judged = evaluation_record(evaluation, data)
-    images = evaluation.description.replace(data.source, name_of_set)
-    test = {"data": name_of_set, "preset": preset, "images": images}
-    kept = {"count", "interval", "metrics", "class_names", "confusion", "date"}
-    test |= judged.model_dump(mode="json", include=kept, exclude_none=True)
-    return run.training_metrics() | {
+    label = dataset_label(data.source, preset, seed)
+    images = evaluation.description.replace(data.source, label)
+    evaluated = evaluation_record(evaluation, data)
+    test = {"data": label, "preset": preset, "images": images}
+    test |= evaluated.model_dump(mode="json", include=EVALUATION_KEYS, exclude_none=True)
+    training = run.training_metrics()
+    for key in header("training"):  # the file gets a new one
+        del training[key]
+    return training | {
         "parameters": sum(p.numel() for p in network.parameters()),
         "weights_precision": "float32" if change is None else "float16",
         "max_change_half_precision": change,
@@ -168,24 +185,24 @@ def _record(
     }
 
 
-def _check_place(to: str | Path) -> None:
-    """Find out before the work whether its result has a place."""
-    if hub.is_address(to):
-        hub.check_push(str(to))
+def _check_location(out: str | Path) -> None:
+    """Check before the work that its result can be written."""
+    if hub.is_address(out):
+        hub.check_push(str(out))
         return
-    if Path(to).exists():
-        raise StorageError(f"{to}: is there already; remove it, or choose another folder")
-    check_writable(Path(to))
+    if Path(out).exists():
+        raise StorageError(f"{out}: exists already; remove it, or choose another folder")
+    check_writable(Path(out))
 
 
-def _put(folder: Path, to: Path) -> str:
-    """Copy a folder to its place, whole or not at all."""
-    partial = partial_path(to)
+def _copy_folder(folder: Path, out: Path) -> str:
+    """Copy a folder, completely or not at all."""
+    partial = partial_path(out)
     try:
         shutil.copytree(folder, partial)
-        os.replace(partial, to)
+        os.replace(partial, out)
     except (OSError, shutil.Error) as error:
-        raise StorageError(f"{to}: cannot be written ({error}); choose another folder") from error
+        raise StorageError(f"{out}: cannot be written ({error}); choose another folder") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return str(to)
+    return str(out)
