@@ -9,25 +9,37 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import torch
 import yaml
 from safetensors import safe_open
 
+from halometry.calibration.conformal import Conformal, read_conformal, write_conformal
+from halometry.compare.compare import read_history
 from halometry.datasets.generate import simulate
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import Split, read_split, write_split
 from halometry.io import FORMATS, PREFIX, check_header
-from halometry.runs.config import DataRecord
+from halometry.models import PreprocessingConfig, TargetConfig
+from halometry.ood.detector import ImageScaling, OODDetector
+from halometry.runs.config import DataRecord, RunConfig
+from halometry.runs.execution import Execution
 from halometry.runs.lineage import LineageEntry, read_lineage, write_lineage
+from halometry.runs.ood import read_detector, write_detector
+from halometry.runs.recipe import load_recipe
+from halometry.runs.run import Run, read_config, write_config, write_weights
 from halometry.simulation import load_preset
+from halometry.training.train import train
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -73,6 +85,85 @@ def _write_lineage(path: Path) -> None:
     write_lineage(path, [LineageEntry(_data(), _split())])
 
 
+def _write_conformal(path: Path) -> None:
+    truth, probabilities = np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
+    conformal = Conformal.fit(
+        truth, probabilities, images="3 images", fingerprint="0123456789abcdef", held_out=True
+    )
+    write_conformal(path, conformal)
+
+
+def _run_config() -> RunConfig:
+    return RunConfig(
+        task="classification",
+        backbone="d4net",
+        class_names=("no", "sphere", "vort"),
+        recipe=load_recipe("default").resolve("classification", "d4net"),
+        preprocessing=PreprocessingConfig(),
+        target=TargetConfig(),
+        temperature=1.2,
+        bias=(0.1, 0.0, -0.1),
+        data=_data(),
+        execution=Execution(),
+        steps=10,
+        seed=0,
+        initial_weights="random weights",
+        versions={"python": "3.11.7", "torch": "2.14.1"},
+        date="2026-11-30T00:00:00+00:00",
+    )
+
+
+def _write_run(path: Path) -> None:
+    write_config(path.parent, _run_config())
+
+
+def _write_weights(path: Path) -> None:
+    write_weights(path, torch.nn.Linear(2, 1))
+
+
+def _read_weights(path: Path) -> None:
+    with safe_open(path, "pt") as file:
+        check_header(file.metadata(), "weights", path)
+        torch.nn.Linear(2, 1).load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+
+
+def _write_ood(path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scaling = ImageScaling(torch.ones(()), torch.zeros(1), channels=1)
+    names = ("features", "light", "center", "spectrum", "noise")
+    groups, reference = (
+        {name: torch.randn(20, 2, generator=generator) for name in names} for _ in range(2)
+    )
+    write_detector(path, OODDetector.fit(scaling, groups, reference))
+
+
+def _read_ood(path: Path) -> None:
+    assert read_detector(path.parent) is not None
+
+
+def _read_training(path: Path) -> None:
+    run = Run(path.parent, _run_config(), "golden")
+    assert run.training_metrics()["steps"] > 0
+
+
+def _read_history(path: Path) -> None:
+    assert len(read_history(Run(path.parent, _run_config(), "golden"))) == 1
+
+
+def _train_and_copy(path: Path) -> None:
+    """Train a network for a few steps, and copy the file of this name, with its header."""
+    with TemporaryDirectory() as place:
+        home = Path(place)
+        data = simulate("demo_classification", 30, out=home / "images.h5", progress=False)
+        options = {"epochs": 1, "size": 16, "online_fraction": 0, "aux_loss_weight": 0}
+        run = train(
+            "classification", data, "test_resnet", home / "run", overrides=options, progress=False
+        )
+        path.parent.mkdir(exist_ok=True)
+        for file in run.path.glob(f"{path.name}*"):
+            shutil.copyfile(file, path.parent / file.name)
+
+
 def _write_dataset(path: Path) -> None:
     """Write a simulated dataset of two images of 8 x 8 pixels."""
     preset = load_preset("demo_classification")
@@ -91,8 +182,14 @@ def _read_manifest(path: Path) -> None:
 GOLDEN: dict[str, Format] = {
     "dataset": Format("dataset.h5", open_dataset, _write_dataset),
     "manifest": Format("dataset.shards/manifest.yaml", _read_manifest, _write_manifest),
-    "split": Format("split.json", read_split, _write_split),
-    "lineage": Format("lineage.json", read_lineage, _write_lineage),
+    "split": Format("run/split.json", read_split, _write_split),
+    "lineage": Format("run/lineage.json", read_lineage, _write_lineage),
+    "run": Format("run/config.yaml", lambda path: read_config(path.parent), _write_run),
+    "conformal": Format("run/conformal.json", read_conformal, _write_conformal),
+    "ood": Format("run/ood.safetensors", _read_ood, _write_ood),
+    "weights": Format("run/weights.safetensors", _read_weights, _write_weights),
+    "training": Format("run/metrics.json", _read_training, _train_and_copy),
+    "history": Format("run/history.csv", _read_history, _train_and_copy),
 }
 
 

@@ -1,4 +1,4 @@
-"""How a network learns, as data: recipes in YAML, resolved for a task and a backbone."""
+"""Recipes: settings of training in YAML, resolved for a task and a backbone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import Field
 
 from halometry.config import TASKS, StrictModel, Task, read_yaml, validate
@@ -19,50 +20,58 @@ FOLDER = "runs/recipes"
 
 
 class Recipe(StrictModel):
-    """Every choice of a training run, resolved for one task and one backbone.
+    """Settings of a training run, resolved for one task and one backbone.
 
     Attributes:
-        size: side of the network's input in pixels; None keeps the images' own.
-        channels: of the network's input; None as the images have.
-        scale, stretch: of pixel values, see `PreprocessingConfig`.
-        standardize: subtract the mean and divide by the standard deviation of the training
-            images, after scale and stretch.
-        flip_probability: of a left-right and, independently, an up-down flip of a training image.
-        rot90: turn training images by a random multiple of 90 degrees.
-        pretrained, stem_init: begin from ImageNet weights, see `create_backbone`.
-        zero_init_residual: begin with residual branches switched off.
-        head_hidden, head_activation, head_dropout: see `Network`.
-        tta: an answer is the mean over the image's eight flips and quarter turns
-            (four where it is not square); takes eight times as long.
-        fresh: share of each batch that is simulated anew, by the preset the set was simulated
-            from; images of other origin have none.
-        heaviest: how many times as heavy the substructure of fresh images is at first; it falls
-            to the preset's own, geometrically, over the first `curriculum_fraction` of the steps.
-        auxiliary: weight of a second loss in training: the error of a map of the mass in
-            substructure, which only simulated images have, read from the network's features.
-        averaging: the weights that are judged and kept are a running mean of those of the
-            steps, that forgets a step's by this factor with each that follows; 0 is none.
-        target: what a regression network learns: the mass fraction or its natural logarithm.
-        posterior: what it puts out: the mass itself, or its probability density, a `gaussian` or a
-            normalizing `flow`, which is trained by likelihood (`huber_delta` has no part in it).
-        freeze_backbone: let only the head learn, from the features of the run it begins from.
-        huber: errors of a regression beyond this count linearly, in units of what is learnt (the
-            labels' standard deviation where they are standardized); None squares them all.
-        standardize_target: by mean and standard deviation of the training labels.
-        optimizer, learning_rate, weight_decay: of the optimizer; `learning_rate` is the peak.
-        schedule: `plateau` multiplies the rate by `plateau_factor` after more than
-            `plateau_patience` validations without a better validation loss; `cosine` rises over
-            the first `warmup` fraction of the steps and falls to zero; `trapezoid` rises like it,
-            stays, and falls in a straight line over the last `cooldown` fraction; `constant` stays.
-        gradient_clip: largest norm of the gradient; None leaves it alone.
-        batch_size: images a step.
-        epochs: passes over the training images, at most.
-        val_checks_per_epoch: how often the validation set is looked at.
-        monitor: the best checkpoint has the lowest validation loss, or the best validation
+        size: side of the network's input in pixels; None keeps the size of the images.
+        channels: channels of the network's input; None keeps those of the images.
+        scale, stretch: scaling and stretch of pixel values, see `PreprocessingConfig`.
+        standardize: subtract the mean and divide by the standard deviation of the training images,
+            after scale and stretch.
+        flip_probability: probability of a left-right flip, and of an up-down flip, of each
+            training image.
+        rot90: rotate each training image by a random multiple of 90 degrees.
+        pretrained, stem_init: start from ImageNet weights, see `create_backbone`.
+        zero_init_residual: initialize residual blocks as the identity, see `Network`.
+        head_hidden, head_activation, head_dropout: layers of the head, see `Network`.
+        tta: test-time augmentation: predict the mean over the eight flips and 90-degree rotations
+            of an image (four if it is not square). It takes eight times as long.
+        online_fraction: fraction of each batch that is simulated during training, from the preset
+            of the dataset; 0 for images that were not simulated.
+        curriculum_mass_factor: factor by which the mass of substructure in online images is
+            multiplied at first; it falls geometrically to 1.
+        curriculum_fraction: fraction of the training steps until that factor is 1.
+        aux_loss_weight: weight of an auxiliary loss: the error of a map of the mass in
+            substructure, predicted from the network's features; simulated images only.
+        ema_decay: decay of the exponential moving average (EMA) of the weights, which is
+            evaluated and saved; 0 saves the weights themselves.
+        target: target of a regression: the mass fraction (`linear`) or its logarithm (`log`).
+        posterior: prediction of a regression: the mass fraction (`none`), or its posterior
+            density: `gaussian`, or a normalizing `flow`. Densities are trained by maximum
+            likelihood, without `huber_delta`.
+        freeze_backbone: train the head only.
+        huber_delta: threshold of the Huber loss in units of the target; None for the squared error.
+        standardize_target: standardize targets by mean and standard deviation of the training
+            labels.
+        optimizer: the optimizer.
+        learning_rate: peak learning rate.
+        weight_decay: weight decay of the optimizer.
+        schedule: schedule of the learning rate. `plateau` multiplies it by `plateau_factor` after
+            more than `plateau_patience` validations without a lower validation loss. `cosine`
+            rises over the first `warmup` fraction of the steps and falls to zero. `trapezoid`
+            rises likewise, stays constant, and falls linearly over the last `cooldown` fraction.
+            `constant` does not change.
+        plateau_factor, plateau_patience, warmup, cooldown: see `schedule`.
+        gradient_clip: largest norm of the gradient; None for no clipping.
+        batch_size: images in a batch.
+        epochs: largest number of epochs.
+        val_checks_per_epoch: validations in an epoch.
+        monitor: the saved checkpoint has the lowest validation loss, or the highest validation
             metric (AUC or R²).
-        early_stopping_patience: validations without a better validation loss before training ends.
-        precision: of matrix products and convolutions; `auto` is bfloat16 where the device
-            computes it natively, else float32.
+        early_stopping_patience: validations without a lower validation loss after which training
+            stops; None for no early stopping.
+        precision: precision of matrix products and convolutions; `auto` is bfloat16 where the
+            device computes it natively, else float32.
         channels_last: memory format; None is true for convolutional networks.
     """
 
@@ -111,11 +120,15 @@ class Recipe(StrictModel):
 
 
 class RecipeFile:
-    """A recipe as written: general values, then what differs for a task or a backbone.
+    """Recipe as written in YAML: general values, and other values for a task or a backbone.
 
-    In YAML, the keys of `Recipe` at the top hold everywhere. Under `backbones: NAME:` stands
-    what differs for a backbone, under `classification:` and `regression:` what differs for a
-    task, and under their own `backbones: NAME:` what differs for both; the more special wins.
+    The keys of `Recipe` at the top level hold for all runs. Keys under `backbones: NAME:` hold for
+    one backbone, keys under `classification:` or `regression:` for one task, and keys under
+    `backbones: NAME:` of these for both. The more specific value wins.
+
+    Args:
+        content: content of the file.
+        where: name of the file, for messages.
 
     Raises:
         ConfigError: an unknown key or a value out of range, anywhere in the file.
@@ -125,25 +138,31 @@ class RecipeFile:
         self.content, self.where = content, where
         self.name = str(content.get("name", Path(where).stem))
         for task in TASKS:
-            for backbone in (*self._backbones_in(content), *self._of_task(task)):
+            named = self._backbones_in(content) | self._backbones_of_task(task)
+            for backbone in named:
                 try:
                     timm_name(backbone)
                 except UsageError as error:
                     raise ConfigError(f"{where}: backbones: {error}") from error
-            for backbone in {*PLAIN_NAMES, *self._backbones_in(content), *self._of_task(task)}:
+            for backbone in {
+                *PLAIN_NAMES,
+                *self._backbones_in(content),
+                *self._backbones_of_task(task),
+            }:
                 self.resolve(task, backbone)
 
     @property
     def description(self) -> str:
+        """Description of the recipe on one line."""
         return " ".join(str(self.content.get("description", "")).split())
 
     def resolve(self, task: Task, backbone: str, overrides: dict[str, Any] | None = None) -> Recipe:
-        """The recipe for one task and backbone.
+        """Return the recipe for one task and backbone.
 
         Args:
             task: classification or regression.
-            backbone: its name, plain or timm's.
-            overrides: values that win over everything written in the file.
+            backbone: name of the backbone, in halometry or timm.
+            overrides: values that replace those of the file.
         """
         general = {k: v for k, v in self.content.items() if k not in (*TASKS, "backbones")}
         special = self._section(self.content, task)
@@ -170,17 +189,17 @@ class RecipeFile:
     def _backbones_in(self, content: dict[str, Any]) -> set[str]:
         return set(self._section(content, "backbones"))
 
-    def _of_task(self, task: Task) -> set[str]:
+    def _backbones_of_task(self, task: Task) -> set[str]:
         return self._backbones_in(self._section(self.content, task))
 
 
 def list_recipes() -> list[str]:
-    """The recipes that come with the package."""
+    """List the names of the recipes that come with the package."""
     return list_resources(FOLDER)
 
 
 def load_recipe(name: str | Path) -> RecipeFile:
-    """A recipe by name, or from a YAML file of the user's own.
+    """Load a recipe by name, or from a YAML file.
 
     Raises:
         UsageError: unknown name.
@@ -195,14 +214,12 @@ def load_recipe(name: str | Path) -> RecipeFile:
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
-    """Turn `key=value` strings into recipe values, reading each value as YAML.
+    """Parse `key=value` strings, reading each value as YAML.
 
     Example:
         >>> parse_overrides(["epochs=3", "rot90=true", "size=null"])
         {'epochs': 3, 'rot90': True, 'size': None}
     """
-    import yaml
-
     values = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -212,7 +229,7 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise UsageError(f"--set {pair}: the value is not valid YAML") from error
-        # YAML 1.1 reads 1e-3 as text; a person means the number.
+        # YAML 1.1 reads 1e-3 as text.
         if isinstance(parsed, str):
             with contextlib.suppress(ValueError):
                 parsed = float(parsed)
