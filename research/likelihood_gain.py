@@ -33,10 +33,10 @@ from halometry.lensfit.optimize import maximize_likelihood
 from halometry.lensfit.parametrization import build_parametrization
 from halometry.log import track
 from halometry.provenance import command, provenance
+from halometry.seeds import SENSITIVITY_SEED_OFFSET
 from halometry.sensitivity import SmoothLenses
 from halometry.sensitivity.lenses import add_subhalo, expected_counts, move_to_ring
 from halometry.simulation import Scene, observe
-from halometry.simulation.rng import SENSITIVITY_SEED_OFFSET
 
 MASSES = (8.5, 9.0, 9.5)
 KINDS = ("linear", "noise-free", "with noise", "fit")

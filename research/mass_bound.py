@@ -41,13 +41,13 @@ from halometry.log import track
 from halometry.provenance import command, provenance
 from halometry.runs.mapped_inputs import mapping_images
 from halometry.runs.predict_rows import point_predictions
+from halometry.seeds import SENSITIVITY_SEED_OFFSET
 from halometry.sensitivity.ideal_observer import variance_of_sum
 from halometry.simulation import Preset, Scene, draw_scenes, load_preset, observe, render
 from halometry.simulation.distributions import PowerLaw
 from halometry.simulation.lenses import SOFTENING, deflection
 from halometry.simulation.light import source_light
 from halometry.simulation.render import bin_pixels, convolve_psf, pixel_axes
-from halometry.simulation.rng import SENSITIVITY_SEED_OFFSET
 
 # Smallest mass for which the response is rendered; lighter subhalos scale with it. Its Einstein
 # radius is half a subpixel.

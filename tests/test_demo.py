@@ -11,7 +11,7 @@ from halometry.compare.tables import print_bundled_weights
 from halometry.demo import evaluate_bundled_weights
 from halometry.evaluation.bootstrap import Interval
 from halometry.runs.run import load_run
-from halometry.simulation.rng import DEMO_SEED_OFFSET
+from halometry.seeds import DEMO_SEED_OFFSET
 
 
 @pytest.fixture(autouse=True)

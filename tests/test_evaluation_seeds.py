@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from halometry import seeds
 from halometry.attribution.command import explain_predictions
 from halometry.robustness.command import measure_robustness
 from halometry.sensitivity.command import measure_sensitivity
@@ -54,4 +55,4 @@ def test_command_simulates_images_with_its_seed_offset(
     run = published / "runs" / PRESET
     assert not image_seeds
     COMMANDS[offset](run)
-    assert image_seeds == {SEED + getattr(rng, offset)}
+    assert image_seeds == {SEED + getattr(seeds, offset)}

@@ -27,7 +27,7 @@ from halometry.models.backbones import TIMM_NAMES
 from halometry.resources import list_weights, weights_folder
 from halometry.runs.recipe import load_recipe
 from halometry.runs.run import Run, load_run
-from halometry.simulation.rng import DEMO_SEED_OFFSET
+from halometry.seeds import DEMO_SEED_OFFSET
 
 PRESETS: dict[Task, str] = {"classification": "demo_classification", "regression": "demo_mass"}
 NETWORKS = (*TIMM_NAMES, "d4net")

@@ -43,14 +43,6 @@ class Page(HTMLParser):
         self.text += data
 
 
-@pytest.fixture
-def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not write figures, tables and reports."""
-    monkeypatch.setattr("halometry.evaluation.evaluate.write_evaluation", lambda *_: None)
-    monkeypatch.setattr("halometry.compare.compare.write_comparison", lambda _: None)
-    monkeypatch.setattr("halometry.compare.compare._explain", lambda *_: [])
-
-
 def changed(record: ComparisonRecord, change: Any) -> ComparisonRecord:
     """A record changed by a function of its JSON content."""
     content = record.model_dump(mode="json")
@@ -168,7 +160,6 @@ def test_report_of_networks_with_and_without_posteriors(
     assert rows[1]["nll"] == ""
 
 
-@pytest.mark.usefixtures("no_files")
 def test_repeated_comparison_trains_nothing_and_compares_the_two_best(
     classes: Comparison, lenses: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,7 +245,6 @@ def test_report_excludes_networks_at_chance_level_from_the_fastest(
     assert "not better than chance" in text
 
 
-@pytest.mark.usefixtures("no_files")
 def test_networks_are_initialized_from_the_runs_of_their_names(
     classes: Comparison, lenses: Path, tmp_path: Path
 ) -> None:

@@ -88,7 +88,9 @@ def test_reliability_bins_have_equal_numbers_of_images_and_binomial_intervals() 
     found = reliability(truth, probabilities)
     assert set(found.counts) == {66, 67}
     assert (np.diff(found.confidence) > 0).all()
-    for count, share, low, high in zip(found.counts, found.accuracy, *found.limits, strict=True):
+    for count, share, low, high in zip(
+        found.counts, found.accuracy, found.low, found.high, strict=True
+    ):
         expected = binomtest(round(share * count), count).proportion_ci(method="exact")
         assert (low, high) == pytest.approx((expected.low, expected.high))
 

@@ -20,13 +20,7 @@ from halometry.compare.schema import (
 from halometry.config import Task
 from halometry.evaluation.bootstrap import Interval
 
-QUICK: dict[str, Any] = {
-    "epochs": 1,
-    "size": 32,
-    "tta": False,
-    "precision": "float32",
-    "channels_last": True,
-}
+QUICK: dict[str, Any] = {"epochs": 1, "size": 32, "precision": "float32", "channels_last": True}
 NETWORKS = ["test_resnet", "test_convnext"]
 
 

@@ -23,10 +23,10 @@ from halometry.robustness.command import measure_robustness
 from halometry.robustness.shifts import SHIFTS, shift_preset
 from halometry.runs.mapped_inputs import mapping_images
 from halometry.runs.run import Run
+from halometry.seeds import ROBUSTNESS_SEED_OFFSET
 from halometry.sensitivity.command import measure_sensitivity
 from halometry.sensitivity.lenses import smooth_scenes
 from halometry.simulation import load_preset, observe, render, sample
-from halometry.simulation.rng import ROBUSTNESS_SEED_OFFSET
 from halometry.training.train import train
 
 SMALL, LARGE = "demo_classification", "common_test_1"

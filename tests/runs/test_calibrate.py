@@ -20,6 +20,7 @@ from halometry.calibration.temperature import apply_temperature, fit_temperature
 from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.generate import simulate
 from halometry.datasets.open import open_dataset
+from halometry.datasets.splits import Split
 from halometry.errors import DataError, HalometryWarning, RunError, UsageError
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.predict import predict
@@ -75,6 +76,14 @@ def test_training_ends_with_calibration(run: Path, lenses: Path) -> None:
     truth = data.labels[np.sort(split.calibration)]
     for k, scores in enumerate(conformal.scores):
         np.testing.assert_allclose(scores, np.sort(1 - answers[truth == k, k]), atol=1e-6)
+
+
+def test_dataset_without_calibration_images_uses_validation_images() -> None:
+    none = np.array([], dtype=np.int64)
+    rows = calibration_rows(Split(np.arange(10, 30), np.arange(10), none, none, seed=1))
+    assert not rows.held_out
+    assert len(rows.temperature_rows) == len(rows.conformal_rows) == 5
+    assert {*rows.temperature_rows, *rows.conformal_rows} == {*range(10)}
 
 
 def test_calibration_with_tta_is_of_the_mean(lenses: Path, tmp_path: Path) -> None:

@@ -7,16 +7,17 @@ import pytest
 import torch
 from scipy import stats
 
-from halometry.simulation import Scene, draw_scenes, load_preset, rng, sample
+from halometry import seeds
+from halometry.simulation import Scene, draw_scenes, load_preset, sample
 from halometry.simulation.render import sample_fast
 from halometry.simulation.rng import Purpose, image_rng
 
 SEED_OFFSETS = {
     name: value
-    for name, value in vars(rng).items()
+    for name, value in vars(seeds).items()
     if name.endswith("_SEED_OFFSET") and not name.startswith("MIN_")
 }
-ENTROPIES = {name: value for name, value in vars(rng).items() if name.endswith("_ENTROPY")}
+ENTROPIES = {name: value for name, value in vars(seeds).items() if name.endswith("_ENTROPY")}
 
 
 @pytest.mark.parametrize("name", ["demo_classification", "demo_mass"])
@@ -75,10 +76,10 @@ def test_seed_offsets_are_large_and_distinct_but_for_demo_and_robustness() -> No
     }
     distinct = set(SEED_OFFSETS.values())
     assert len(distinct) == len(SEED_OFFSETS) - 1
-    assert rng.DEMO_SEED_OFFSET == rng.ROBUSTNESS_SEED_OFFSET
+    assert seeds.DEMO_SEED_OFFSET == seeds.ROBUSTNESS_SEED_OFFSET
     for first in (0, *distinct):
         for second in distinct - {first}:
-            assert abs(first - second) >= rng.MIN_SEED_OFFSET
+            assert abs(first - second) >= seeds.MIN_SEED_OFFSET
 
 
 def test_stream_entropies_are_distinct() -> None:

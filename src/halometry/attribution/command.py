@@ -20,9 +20,9 @@ from halometry.parallel import Workers
 from halometry.runs.mapped_inputs import mapped_images
 from halometry.runs.open import AnyRun, open_run
 from halometry.runs.training_data import preset_for
+from halometry.seeds import ATTRIBUTION_SEED_OFFSET
 from halometry.simulation import Preset, Scene, draw_scenes, sample
 from halometry.simulation.instrument import ImageSpec
-from halometry.simulation.rng import ATTRIBUTION_SEED_OFFSET
 
 MIN_IMAGES = 12  # simulated images, so that each class has several
 RENDER_BATCH_SIZE = 32

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -20,7 +20,9 @@ from halometry.config import Task, validate
 from halometry.datasets.store import is_store, open_store
 from halometry.errors import ConfigError, DataError
 from halometry.log import logger
-from halometry.simulation import Preset
+
+if TYPE_CHECKING:
+    from halometry.simulation import Preset
 
 MAX_FINGERPRINT_IMAGES = 64  # that the fingerprint of a dataset depends on
 
@@ -170,6 +172,8 @@ def preset_from_dataset(data: LabeledImages) -> Preset | None:
     text = data.attributes.get("preset_yaml")
     if text is None:
         return None
+    from halometry.simulation import Preset  # here, because predictions need no physics
+
     try:
         return validate(Preset, yaml.safe_load(text), f"the preset in {data.source}")
     except ConfigError as error:  # it names files that do not exist here

@@ -12,7 +12,7 @@ import numpy as np
 from halometry.datasets.dataset import LabeledImages
 from halometry.errors import DataError, FormatError
 from halometry.io import read_json, write_json
-from halometry.simulation.rng import SPLIT_ENTROPY
+from halometry.seeds import SPLIT_ENTROPY
 
 MIN_IMAGES = 10  # of a dataset that is split
 PART_LETTERS = {"train": "t", "validation": "v", "calibration": "c", "test": "x"}

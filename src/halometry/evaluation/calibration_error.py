@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy.special import erf
@@ -40,36 +39,20 @@ class Reliability:
     Attributes:
         counts: number of images in each bin (B,).
         confidence: mean confidence (B,).
-        hits: number of correct predictions (B,).
+        accuracy: fraction of correct predictions (B,).
+        low, high: limits of the binomial 95 % interval of the accuracy (B,).
     """
 
     counts: np.ndarray
     confidence: np.ndarray
-    hits: np.ndarray
-
-    @property
-    def accuracy(self) -> np.ndarray:
-        """Fraction of correct predictions (B,)."""
-        return self.hits / self.counts
-
-    @cached_property
-    def limits(self) -> np.ndarray:
-        """Limits of the binomial 95 % interval of the accuracy (2, B)."""
-        intervals = [
-            binomial_interval(int(hits), int(count))
-            for hits, count in zip(self.hits, self.counts, strict=True)
-        ]
-        return np.array([(interval.low, interval.high) for interval in intervals]).T
+    accuracy: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
     def to_record(self) -> ReliabilityBins:
         """The bins for JSON, rounded to six decimals."""
-        low, high = self.limits.round(6).tolist()
         return ReliabilityBins(
-            counts=tuple(self.counts.tolist()),
-            confidence=tuple(self.confidence.round(6).tolist()),
-            accuracy=tuple(self.accuracy.round(6).tolist()),
-            low=tuple(low),
-            high=tuple(high),
+            **{key: np.round(value, 6).tolist() for key, value in vars(self).items()}
         )
 
 
@@ -88,8 +71,12 @@ def reliability(
     parts = np.array_split(order, min(bins, len(order)))
     counts = np.array([len(part) for part in parts])
     hits = np.array([int(correct[part].sum()) for part in parts])
+    intervals = [
+        binomial_interval(int(hit), int(count)) for hit, count in zip(hits, counts, strict=True)
+    ]
+    low, high = np.array([(interval.low, interval.high) for interval in intervals]).T
     means = np.array([confidence[part].mean() for part in parts])
-    return Reliability(counts, means, hits)
+    return Reliability(counts, means, hits / counts, low, high)
 
 
 def expected_calibration_error(

@@ -58,8 +58,7 @@ def _plot_bins(
     panel: Axes, bins: Reliability, color: str, label: str, hollow: bool = False
 ) -> None:
     """Plot bins of equally many images with binomial error bars."""
-    low, high = bins.limits
-    errors = np.stack([bins.accuracy - low, high - bins.accuracy])
+    errors = np.stack([bins.accuracy - bins.low, bins.high - bins.accuracy])
     panel.errorbar(
         bins.confidence,
         bins.accuracy,

@@ -17,8 +17,8 @@ from halometry.runs.mapped_inputs import mapping_images
 from halometry.runs.ood import predict_with_ood
 from halometry.runs.open import AnyRun, open_run
 from halometry.runs.training_data import preset_for
+from halometry.seeds import ROBUSTNESS_SEED_OFFSET
 from halometry.simulation import Preset
-from halometry.simulation.rng import ROBUSTNESS_SEED_OFFSET
 
 MIN_IMAGES = 30
 

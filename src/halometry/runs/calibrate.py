@@ -21,7 +21,7 @@ from halometry.runs.exported import ONNX_SUFFIX
 from halometry.runs.lineage import dataset_label, exclude_seen_rows
 from halometry.runs.predict_rows import predict_rows
 from halometry.runs.run import CONFORMAL, Run, load_run, write_config
-from halometry.simulation.rng import CALIBRATION_ENTROPY
+from halometry.seeds import CALIBRATION_ENTROPY
 
 MIN_IMAGES = 4  # calibration images: two for the temperature and two for the scores
 MIN_RELIABLE_SCORES = 100  # scores of a class, or of masses; fewer give a wide spread of coverage
@@ -52,11 +52,13 @@ class CalibrationRows:
         temperature_rows: rows for the temperature and the biases (int64).
         conformal_rows: rows for the conformal scores (int64).
         description: what the images of the latter are.
+        held_out: whether the latter were used for nothing else.
     """
 
     temperature_rows: np.ndarray
     conformal_rows: np.ndarray
     description: str
+    held_out: bool = True
 
 
 @with_progress
@@ -114,9 +116,20 @@ def calibrate(
 
 
 def calibration_rows(split: Split) -> CalibrationRows:
-    """Return the validation images for the temperature, and the calibration images for scores."""
-    description = "images of the training set, kept aside for this"
-    return CalibrationRows(subsample(split.validation), subsample(split.calibration), description)
+    """Return the validation images for the temperature, and the calibration images for scores.
+
+    Small datasets have no calibration images; validation images then take their place.
+    """
+    if len(split.calibration):
+        description = "images of the training set, kept aside for this"
+        return CalibrationRows(
+            subsample(split.validation), subsample(split.calibration), description
+        )
+    temperature_rows, conformal_rows = split_in_half(split.validation)
+    description = "images of the training set, which also chose the checkpoint"
+    return CalibrationRows(
+        subsample(temperature_rows), subsample(conformal_rows), description, held_out=False
+    )
 
 
 def _rows_of(run: Run, data: LabeledImages) -> CalibrationRows:
@@ -192,7 +205,7 @@ def fit_calibration(run: Run, data: LabeledImages, rows: CalibrationRows, device
         predictions if grid is None else Posterior(grid, predictions),
         images=f"{len(scored):,} {rows.description}",
         fingerprint=data.fingerprint,
-        held_out=True,
+        held_out=rows.held_out,
     )
     # Scores must not stand beside a temperature that they do not belong to, if this is interrupted.
     (run.path / CONFORMAL).unlink(missing_ok=True)

@@ -31,7 +31,7 @@ from halometry.parallel import find_device
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.open import AnyRun
 from halometry.runs.run import Run, load_run, write_tensors
-from halometry.simulation.rng import OOD_ENTROPY
+from halometry.seeds import OOD_ENTROPY
 
 DETECTOR = "ood.safetensors"
 MAX_IMAGES = 3000  # images that a detector is fitted to

@@ -16,6 +16,7 @@ from halometry.parallel import Workers, find_device
 from halometry.runs.mapped_inputs import mapping_images
 from halometry.runs.open import AnyRun, open_run
 from halometry.runs.training_data import preset_for
+from halometry.seeds import SENSITIVITY_SEED_OFFSET
 from halometry.sensitivity import (
     NOISE_REALIZATIONS,
     PLACEMENTS,
@@ -30,7 +31,6 @@ from halometry.sensitivity import (
     write_sensitivity,
 )
 from halometry.simulation import Preset
-from halometry.simulation.rng import SENSITIVITY_SEED_OFFSET
 
 FALSE_POSITIVE_COUNT = 20  # smooth lenses above the threshold, which determine it
 MASS_STEP, MASS_COUNT = 0.25, 11  # of log10 mass, up to three times the preset's largest

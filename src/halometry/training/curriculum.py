@@ -12,9 +12,9 @@ from torch import Tensor
 from halometry.datasets.dataset import LabeledImages, has_parameters
 from halometry.datasets.store import open_store
 from halometry.runs.recipe import Recipe
+from halometry.seeds import CURRICULUM_ENTROPY
 from halometry.simulation import Preset
 from halometry.simulation.render import sample_fast
-from halometry.simulation.rng import CURRICULUM_ENTROPY
 from halometry.simulation.substructure_maps import substructure_mass
 
 POSITION_PARAMETERS = (  # parameters of a scene that say where the mass in substructure is
