@@ -1,4 +1,4 @@
-"""The checks that every backbone passes for every task, as scikit-learn has for its estimators."""
+"""Checks that every backbone passes for every task, like those of scikit-learn's estimators."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def images(count: int, channels: int = 1, side: int = 48) -> Tensor:
 
 
 @pytest.mark.parametrize("task", OUTPUTS)
-def test_a_batch_of_one_and_of_many_have_the_right_shape(backbone: str, task: str) -> None:
+def test_output_shape_of_one_and_of_many_images(backbone: str, task: str) -> None:
     net = Network(backbone, channels=1, n_outputs=OUTPUTS[task]).eval()
     with torch.inference_mode():
         assert net(images(1)).shape == (1, OUTPUTS[task])
@@ -35,7 +35,7 @@ def test_a_batch_of_one_and_of_many_have_the_right_shape(backbone: str, task: st
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [33, 47, 64])
-def test_any_number_of_channels_and_odd_sizes_work(backbone: str, channels: int, side: int) -> None:
+def test_channels_and_odd_sizes(backbone: str, channels: int, side: int) -> None:
     net = Network(backbone, channels=channels, n_outputs=2).eval()
     with torch.inference_mode():
         outputs = net(images(2, channels, side))
@@ -43,7 +43,7 @@ def test_any_number_of_channels_and_odd_sizes_work(backbone: str, channels: int,
     assert outputs.isfinite().all()
 
 
-def test_rectangular_images_work(backbone: str) -> None:
+def test_rectangular_images(backbone: str) -> None:
     net = Network(backbone, channels=1, n_outputs=2).eval()
     with torch.inference_mode():
         assert net(torch.rand(2, 1, 40, 56)).isfinite().all()
@@ -51,31 +51,31 @@ def test_rectangular_images_work(backbone: str) -> None:
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize(("channels", "side", "outputs"), [(1, 48, 3), (3, 47, 1)])
-def test_every_parameter_gets_a_gradient(
+def test_every_parameter_has_a_gradient(
     backbone: str, head: str, channels: int, side: int, outputs: int
 ) -> None:
     torch.manual_seed(0)
     net = Network(backbone, channels, outputs, hidden=HEADS[head], activation="relu").train()
-    for p in net.parameters():  # nothing may be hidden behind a zero it begins with
+    for p in net.parameters():  # weights that are initially zero would hide others
         if not p.any():
             torch.nn.init.normal_(p, std=0.1)
     net(images(4, channels, side)).square().sum().backward()
     for name, p in net.named_parameters():
         assert p.grad is not None, name
         assert p.grad.isfinite().all(), name
-    still = [name for name, p in net.named_parameters() if not p.grad.any()]  # type: ignore[union-attr]
-    assert still == []
+    without_gradient = [name for name, p in net.named_parameters() if not p.grad.any()]  # type: ignore[union-attr]
+    assert without_gradient == []
 
 
-def test_switched_off_residuals_still_learn(backbone: str) -> None:
+def test_zero_initialized_residuals_have_gradients(backbone: str) -> None:
     torch.manual_seed(0)
     net = Network(backbone, channels=1, n_outputs=3, zero_init_residual=True).train()
     net(images(4)).square().sum().backward()
-    moved = [p for p in net.parameters() if p.grad is not None and p.grad.abs().sum() > 0]
-    assert len(moved) > 3
+    with_gradient = [p for p in net.parameters() if p.grad is not None and p.grad.abs().sum() > 0]
+    assert len(with_gradient) > 3
 
 
-def test_evaluation_gives_the_same_output_twice_and_for_each_image_alone(backbone: str) -> None:
+def test_output_in_evaluation_mode_is_independent_of_the_batch(backbone: str) -> None:
     net = Network(backbone, channels=1, n_outputs=3, dropout=0.5).eval()
     batch = images(4)
     with torch.inference_mode():
@@ -85,7 +85,7 @@ def test_evaluation_gives_the_same_output_twice_and_for_each_image_alone(backbon
     torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-4)
 
 
-def test_weights_saved_and_loaded_give_the_same_output(backbone: str, tmp_path: Path) -> None:
+def test_saved_and_loaded_weights_give_the_same_output(backbone: str, tmp_path: Path) -> None:
     first = Network(backbone, channels=1, n_outputs=3, hidden=(16,)).eval()
     save_file({k: v.contiguous() for k, v in first.state_dict().items()}, tmp_path / "w")
     second = Network(backbone, channels=1, n_outputs=3, hidden=(16,)).eval()
@@ -95,7 +95,7 @@ def test_weights_saved_and_loaded_give_the_same_output(backbone: str, tmp_path: 
 
 
 @pytest.mark.parametrize("task", OUTPUTS)
-def test_a_predictor_answers_in_the_tasks_own_terms(backbone: str, task: str) -> None:
+def test_predictor_returns_probabilities_or_positive_masses(backbone: str, task: str) -> None:
     predictor = Predictor(
         Preprocessing(PreprocessingConfig(scale="minmax", stretch="log", channels=3)),
         Network(backbone, channels=3, n_outputs=OUTPUTS[task]),
@@ -103,16 +103,16 @@ def test_a_predictor_answers_in_the_tasks_own_terms(backbone: str, task: str) ->
         TargetConfig(transform="log", mean=-3.0, std=0.5),
     ).eval()
     with torch.inference_mode():
-        answers = predictor(images(2) * 900)
+        predictions = predictor(images(2) * 900)
     if task == "classification":
-        torch.testing.assert_close(answers.sum(dim=1), torch.ones(2))
+        torch.testing.assert_close(predictions.sum(dim=1), torch.ones(2))
     else:
-        assert answers.shape == (2,)
-        assert (answers > 0).all()
+        assert predictions.shape == (2,)
+        assert (predictions > 0).all()
 
 
-def test_the_output_depends_on_the_image(backbone: str) -> None:
+def test_output_depends_on_the_image(backbone: str) -> None:
     torch.manual_seed(0)
-    net = Network(backbone, channels=1, n_outputs=3).train()  # untrained statistics do not matter
+    net = Network(backbone, channels=1, n_outputs=3).train()  # running statistics are untrained
     outputs = net(images(4))
     assert outputs.std(dim=0).max() > 1e-4

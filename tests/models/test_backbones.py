@@ -11,44 +11,44 @@ from halometry.models.backbones import TIMM_NAMES, feature_width, pretraining_no
 from halometry.models.network import zero_init_residuals
 
 
-def test_the_published_names_are_timms() -> None:
+def test_timm_name_of_a_backbone() -> None:
     assert timm_name("mobilenetv3_small") == "mobilenetv3_small_100"
     assert timm_name("convnextv2_tiny") == "convnextv2_tiny"
 
 
-def test_a_misspelt_name_gets_the_nearest() -> None:
+def test_misspelled_backbone_gets_the_nearest_name() -> None:
     with pytest.raises(UsageError, match=r"unknown backbone 'resnet81', did you mean 'resnet\d+'"):
         timm_name("resnet81")
 
 
-def test_a_name_like_nothing_gets_the_published_ones() -> None:
+def test_unknown_backbone_gets_the_list_of_names() -> None:
     with pytest.raises(UsageError, match="known: mobilenetv3_small, resnet18, efficientnet_b5"):
         create_backbone("zzzzqqqq", channels=1)
 
 
-def test_widths_are_those_of_the_published_heads() -> None:
+def test_feature_widths_equal_those_of_the_published_heads() -> None:
     widths = {info.name: info.n_features for info in list_backbones([*TIMM_NAMES])}
     assert widths == {"mobilenetv3_small": 1024, "resnet18": 512, "efficientnet_b5": 2048}
 
 
-def test_listing_counts_the_parameters_of_the_backbone() -> None:
+def test_list_backbones_counts_parameters() -> None:
     (info,) = listing(["resnet18"])
     net = create_backbone("resnet18", channels=1)
     assert info.n_parameters == sum(p.numel() for p in net.parameters())
     assert info.stride == 32
 
 
-def test_a_published_head_is_two_linear_layers_with_nothing_between() -> None:
+def test_head_without_activation_has_linear_layers_only() -> None:
     head = Network("efficientnet_b5", channels=3, n_outputs=3, hidden=(1024,)).head
     assert [(m.in_features, m.out_features) for m in head] == [(2048, 1024), (1024, 3)]  # type: ignore[union-attr]
 
 
-def test_a_relu_stands_between_layers_only() -> None:
+def test_head_with_relu_has_none_after_the_last_layer() -> None:
     head = Network("resnet18", channels=1, n_outputs=1, hidden=(256,), activation="relu").head
     assert [type(m) for m in head] == [nn.Linear, nn.ReLU, nn.Linear]
 
 
-def test_switching_off_residuals_leaves_the_identity() -> None:
+def test_zero_initialized_residual_block_is_the_identity() -> None:
     net = create_backbone("efficientnet_b5", channels=1)
     assert zero_init_residuals(net) == 32
     block = net.blocks[1][1].eval()  # type: ignore[union-attr, index]
@@ -56,7 +56,7 @@ def test_switching_off_residuals_leaves_the_identity() -> None:
     torch.testing.assert_close(block(features), features)
 
 
-def test_pretrained_weights_that_cannot_be_fetched_are_a_clear_error(
+def test_unavailable_pretrained_weights_are_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -68,7 +68,7 @@ def test_pretrained_weights_that_cannot_be_fetched_are_a_clear_error(
         create_backbone("resnet18", channels=1, pretrained=True)
 
 
-def test_a_pretrained_first_convolution_is_begun_anew_only_where_asked(
+def test_stem_init_of_pretrained_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def loaded(name: str, channels: int) -> nn.Module:
@@ -88,7 +88,7 @@ def test_a_pretrained_first_convolution_is_begun_anew_only_where_asked(
     assert feature_width(kept) == 512
 
 
-def test_the_note_on_the_first_convolution_says_what_was_done() -> None:
+def test_pretraining_note_describes_the_first_convolution() -> None:
     assert "summed into one" in pretraining_note("resnet18", 1, "summed")
     assert "random first convolution" in pretraining_note("resnet18", 1, "random")
     said = pretraining_note("efficientnet_b5", 3, "random")

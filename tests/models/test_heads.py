@@ -1,4 +1,4 @@
-"""Heads of densities learn posteriors that are known in closed form."""
+"""Posterior densities, on posteriors that are known in closed form."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def predictor(network: nn.Module, family: str, target: TargetConfig = TARGET) ->
     return Predictor(plain, network, "regression", target, family=family, grid=GRID)  # type: ignore[arg-type]
 
 
-class Mean(nn.Module):
-    """The mean of an image, and a head of one hidden layer."""
+class MeanNetwork(nn.Module):
+    """Network that takes the mean of an image and has one hidden layer."""
 
-    def __init__(self, parameters: int) -> None:
+    def __init__(self, n_outputs: int) -> None:
         super().__init__()
-        self.head = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, parameters))
+        self.head = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, n_outputs))
 
     def forward(self, images: Tensor) -> Tensor:
         outputs: Tensor = self.head(images.mean(dim=(2, 3)))
@@ -36,7 +36,7 @@ class Mean(nn.Module):
 
 
 @families
-def test_a_density_adds_up_to_one(family: str) -> None:
+def test_density_is_normalized(family: str) -> None:
     torch.manual_seed(0)
     density = DENSITIES[family]
     outputs = 2 * torch.randn(6, density.n_parameters)
@@ -46,7 +46,7 @@ def test_a_density_adds_up_to_one(family: str) -> None:
 
 
 @families
-def test_wild_outputs_give_finite_gradients(family: str) -> None:
+def test_large_outputs_give_finite_gradients(family: str) -> None:
     density = DENSITIES[family]
     outputs = torch.full((2, density.n_parameters), 50.0, requires_grad=True)
     density.log_density(outputs, torch.tensor([[0.1], [-3.0]])).sum().backward()
@@ -54,7 +54,7 @@ def test_wild_outputs_give_finite_gradients(family: str) -> None:
     assert outputs.grad.isfinite().all()
 
 
-def test_a_flow_with_a_straight_spline_is_a_gaussian() -> None:
+def test_flow_with_zero_spline_parameters_is_gaussian() -> None:
     outputs = torch.zeros(3, DENSITIES["flow"].n_parameters)
     outputs[:, :2] = torch.randn(3, 2)
     values = torch.linspace(-7, 7, 30)[None]
@@ -68,23 +68,25 @@ def test_a_flow_with_a_straight_spline_is_a_gaussian() -> None:
 
 @families
 @pytest.mark.parametrize("transform", ["linear", "log"])
-def test_the_grid_holds_the_density_of_the_mass_itself(family: str, transform: str) -> None:
+def test_density_on_the_grid_includes_the_jacobian_of_the_target(
+    family: str, transform: str
+) -> None:
     target = TargetConfig(transform=transform, mean=0.05, std=0.2)  # type: ignore[arg-type]
     if transform == "log":
         target = TargetConfig(transform="log", mean=-3.0, std=0.4)
     outputs = 0.3 * torch.randn(4, DENSITIES[family].n_parameters)
-    found = predictor(nn.Identity(), family, target).decode(outputs).double()
+    on_grid = predictor(nn.Identity(), family, target).decode(outputs).double()
     masses = torch.from_numpy(GRID.centers).float().requires_grad_()
     encoded = target.encode(masses)
     (slope,) = torch.autograd.grad(encoded.sum(), masses)
     expected = DENSITIES[family].log_density(outputs, encoded[None]).exp() * slope.abs()
     expected = expected / (expected.sum(dim=1, keepdim=True) * GRID.width)
-    np.testing.assert_allclose(found, expected.detach(), rtol=2e-3, atol=1e-3)
+    np.testing.assert_allclose(on_grid, expected.detach(), rtol=2e-3, atol=1e-3)
 
 
-def learn(density: Density, seen: Tensor, labels: Tensor, steps: int) -> Mean:
+def learn(density: Density, seen: Tensor, labels: Tensor, steps: int) -> MeanNetwork:
     torch.manual_seed(1)
-    network = Mean(density.n_parameters)
+    network = MeanNetwork(density.n_parameters)
     optimizer = torch.optim.Adam(network.parameters(), 0.02)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     encoded = TARGET.encode(labels)[:, None]
@@ -98,7 +100,7 @@ def learn(density: Density, seen: Tensor, labels: Tensor, steps: int) -> Mean:
 
 
 @families
-def test_the_posterior_of_a_normal_prior_and_normal_noise_is_learnt(family: str) -> None:
+def test_density_learns_the_posterior_of_normal_prior_and_noise(family: str) -> None:
     rng = np.random.default_rng(0)
     noise = 0.8  # of the mean of an image, in units of the prior's width
     labels = torch.from_numpy(rng.normal(0.05, 0.02, 3000)).float()
@@ -117,7 +119,7 @@ def test_the_posterior_of_a_normal_prior_and_normal_noise_is_learnt(family: str)
     ).detach().numpy() == pytest.approx(posterior.mean, rel=1e-4)
 
 
-def test_a_flow_learns_a_posterior_that_no_gaussian_can_be() -> None:
+def test_flow_learns_a_truncated_normal_posterior() -> None:
     """A uniform prior and normal noise: a normal distribution cut off on both sides."""
     rng = np.random.default_rng(0)
     low, high, noise = 0.03, 0.07, 0.02

@@ -1,4 +1,4 @@
-"""What commutes with flips and quarter turns, and what does not change under them."""
+"""Group convolutions, d4net and test-time augmentation under flips and rotations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from halometry.models.symmetry import (
 )
 
 SYMMETRIES: dict[str, Callable[[Tensor], Tensor]] = {
-    f"{'mirrored and ' if flip else ''}turned {90 * turn}": (
+    f"{'flipped and ' if flip else ''}rotated by {90 * turn}": (
         lambda x, flip=flip, turn=turn: (x.flip(-1) if flip else x).rot90(turn, (-2, -1))
     )
     for flip in (False, True)
@@ -33,8 +33,8 @@ SYMMETRIES: dict[str, Callable[[Tensor], Tensor]] = {
 every_symmetry = pytest.mark.parametrize("symmetry", SYMMETRIES.values(), ids=SYMMETRIES.keys())
 
 
-def settled(net: nn.Module, example: Tensor) -> nn.Module:
-    """A network as training leaves it: no branch switched off, statistics of real batches."""
+def with_statistics(net: nn.Module, example: Tensor) -> nn.Module:
+    """Network with nonzero residual branches and running statistics, as after training."""
     for name, p in net.named_parameters():
         if "norm" in name:
             nn.init.uniform_(p, 0.5, 1.5)
@@ -44,8 +44,8 @@ def settled(net: nn.Module, example: Tensor) -> nn.Module:
     return net.eval()
 
 
-def test_the_forms_are_the_group_of_the_square() -> None:
-    assert len({tuple(form) for form in filter_transforms(3)}) == GROUP_ORDER
+def test_multiplication_table_is_a_group() -> None:
+    assert len({tuple(element) for element in filter_transforms(3)}) == GROUP_ORDER
     products, inverse = multiplication_table(), inverse_elements()
     for table in (products, products.T):
         assert all(sorted(row) == list(range(GROUP_ORDER)) for row in table)
@@ -59,29 +59,27 @@ def test_the_forms_are_the_group_of_the_square() -> None:
 @every_symmetry
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("side", [9, 12])
-def test_convolutions_turn_their_maps_with_the_image(
+def test_group_convolutions_commute_with_the_symmetries(
     symmetry: Callable[[Tensor], Tensor], stride: int, side: int
 ) -> None:
     torch.manual_seed(0)
-    lift, then = LiftingConvolution(2, 3, 5), GroupConvolution(3, 4, 3, stride=stride)
+    lift, convolve = LiftingConvolution(2, 3, 5), GroupConvolution(3, 4, 3, stride=stride)
     images = torch.rand(2, 2, side, side)
     with torch.no_grad():
-        expected = symmetry(mean_over_group(then(lift(images)).relu()))
-        maps = mean_over_group(then(lift(symmetry(images))).relu())
+        expected = symmetry(mean_over_group(convolve(lift(images)).relu()))
+        maps = mean_over_group(convolve(lift(symmetry(images))).relu())
     torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(expected, mean_over_group(then(lift(images)).relu())) or (
-        symmetry is SYMMETRIES["turned 0"]
+    assert not torch.allclose(expected, mean_over_group(convolve(lift(images)).relu())) or (
+        symmetry is SYMMETRIES["rotated by 0"]
     )
 
 
 @every_symmetry
 @pytest.mark.parametrize("side", [47, 48, 150, 151])
-def test_the_output_of_d4net_does_not_change(
-    symmetry: Callable[[Tensor], Tensor], side: int
-) -> None:
+def test_d4net_is_invariant(symmetry: Callable[[Tensor], Tensor], side: int) -> None:
     torch.manual_seed(0)
     images = torch.rand(3, 1, side, side)
-    net = settled(D4Net(channels=1), images)
+    net = with_statistics(D4Net(channels=1), images)
     with torch.inference_mode():
         outputs, turned = net(images), net(symmetry(images))
         other = net(torch.rand(3, 1, side, side))
@@ -89,29 +87,29 @@ def test_the_output_of_d4net_does_not_change(
     assert (other - outputs).abs().max() > 1e-3 * outputs.abs().max()
 
 
-def test_rectangular_images_may_be_flipped() -> None:
+def test_d4net_of_rectangular_images_is_invariant_under_flips() -> None:
     torch.manual_seed(0)
     for sides in ((40, 57), (120, 131)):
         images = torch.rand(2, 1, *sides)
-        net = settled(D4Net(channels=1), images)
+        net = with_statistics(D4Net(channels=1), images)
         with torch.inference_mode():
             for axes in ((-1,), (-2,), (-1, -2)):
                 torch.testing.assert_close(net(images.flip(axes)), net(images), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize(("name", "count"), [("d4net", 69_217), ("d4net_deep", 163_889)])
-def test_d4net_is_small(name: str, count: int) -> None:
+def test_number_of_parameters_of_d4net(name: str, count: int) -> None:
     net = Network(name, channels=1, n_outputs=3)
     assert sum(p.numel() for p in net.parameters()) == count
 
 
 @every_symmetry
-def test_a_deeper_d4net_begins_as_the_shallower_one(
+def test_deep_d4net_initially_equals_the_shallow_one(
     symmetry: Callable[[Tensor], Tensor],
 ) -> None:
     torch.manual_seed(0)
     images = torch.rand(3, 1, 48, 48)
-    net = settled(D4Net(channels=1), images)
+    net = with_statistics(D4Net(channels=1), images)
     deeper = D4Net(channels=1, depths=DEEP_DEPTHS).eval()
     assert not deeper.load_state_dict(net.state_dict(), strict=False).unexpected_keys
     with torch.inference_mode():
@@ -122,7 +120,7 @@ def test_a_deeper_d4net_begins_as_the_shallower_one(
     assert (turned - outputs).abs().max() < 1e-5 * outputs.abs().max()
 
 
-def test_statistics_are_pooled_over_the_forms() -> None:
+def test_batch_statistics_are_pooled_over_orientations() -> None:
     norm = GroupBatchNormalization(2, momentum=1.0).train()
     features = torch.randn(4, 2 * GROUP_ORDER, 6, 6) * torch.rand(2 * GROUP_ORDER, 1, 1) + 3
     norm(features)
@@ -133,22 +131,25 @@ def test_statistics_are_pooled_over_the_forms() -> None:
 
 
 @pytest.mark.parametrize(("sides", "count"), [((6, 6), 8), ((6, 9), 4)])
-def test_symmetric_forms_are_all_there_are(sides: tuple[int, int], count: int) -> None:
+def test_symmetric_copies_are_all_distinct(sides: tuple[int, int], count: int) -> None:
     image = torch.arange(float(np.prod(sides))).view(1, 1, *sides)
-    forms = symmetric_copies(image)
-    assert len({tuple(form.flatten().tolist()) for form in forms}) == count
-    assert all(form.shape == image.shape for form in forms)
+    copies = symmetric_copies(image)
+    assert len({tuple(copy.flatten().tolist()) for copy in copies}) == count
+    assert all(copy.shape == image.shape for copy in copies)
+    assert torch.equal(copies[0], image)
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
-def test_an_average_over_the_forms_makes_any_network_invariant(task: str) -> None:
+def test_tta_makes_any_network_invariant(task: str) -> None:
     torch.manual_seed(0)
     net = Network("mobilenetv3_small", channels=1, n_outputs=3 if task == "classification" else 1)
     plain = Predictor(Preprocessing(PreprocessingConfig()), net, task).eval()
     averaged = Predictor(plain.preprocessing, net, task, tta=True).eval()
     images = torch.rand(2, 1, 48, 48)
     with torch.inference_mode():
-        answers = averaged(images)
+        predictions = averaged(images)
         for symmetry in SYMMETRIES.values():
-            torch.testing.assert_close(averaged(symmetry(images)), answers, rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(
+                averaged(symmetry(images)), predictions, rtol=1e-5, atol=1e-7
+            )
         assert not torch.equal(plain(images.rot90(1, (-2, -1))), plain(images))

@@ -1,4 +1,4 @@
-"""What weights learnt from before is remembered, and never calibrates or judges what followed."""
+"""Lineage: images that initial weights were trained on neither calibrate nor evaluate a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TINY = "test_resnet"
 
 @pytest.fixture(scope="module")
 def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set that says itself which images are for testing."""
+    """Dataset with a test set of its own."""
     path = tmp_path_factory.mktemp("sets") / "fixed.h5"
     return simulate("demo_classification", 90, seed=5, out=path, n_test=12)
 
@@ -45,25 +45,27 @@ def first(fixed: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def second(first: Run, lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Begun from `first`, on another set."""
+    """Run that starts from `first`, on another dataset."""
     out = tmp_path_factory.mktemp("runs") / "second"
     return train("classification", lenses, TINY, out, overrides=QUICK, init_from=first.path)
 
 
-def known(run: Run) -> np.ndarray:
+def seen_rows(run: Run) -> np.ndarray:
     split = run.split()
     return np.concatenate([split.train, split.validation])
 
 
-def test_a_start_may_go_on_with_the_same_split(first: Run, fixed: Path, tmp_path: Path) -> None:
+def test_initial_run_with_the_same_split_is_accepted(
+    first: Run, fixed: Path, tmp_path: Path
+) -> None:
     again = train(
         "classification", fixed, TINY, tmp_path / "b", overrides=QUICK, init_from=first.path
     )
     assert [one.data for one in again.lineage()] == [first.config.data]
-    assert not np.isin(evaluate(again, fixed).rows, known(first)).any()
+    assert not np.isin(evaluate(again, fixed).rows, seen_rows(first)).any()
 
 
-def test_a_start_that_knows_calibration_images_is_refused(
+def test_initial_run_trained_on_calibration_images_is_refused(
     first: Run, fixed: Path, tmp_path: Path
 ) -> None:
     words = r"was trained on \d+ of the \d+ validation, calibration and test images of the new run"
@@ -79,7 +81,7 @@ def test_a_start_that_knows_calibration_images_is_refused(
         )
 
 
-def test_what_came_before_the_start_counts_too(second: Run, fixed: Path, tmp_path: Path) -> None:
+def test_lineage_of_the_initial_run_is_checked(second: Run, fixed: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\(--seed 0\)"):
         train(
             "classification",
@@ -92,15 +94,15 @@ def test_what_came_before_the_start_counts_too(second: Run, fixed: Path, tmp_pat
         )
 
 
-def test_a_run_is_not_judged_by_what_its_start_learnt_from(
+def test_evaluation_excludes_images_of_the_lineage(
     first: Run, second: Run, fixed: Path, tmp_path: Path
 ) -> None:
-    free = np.setdiff1d(np.arange(90), known(first))
+    unseen = np.setdiff1d(np.arange(90), seen_rows(first))
     found = evaluate(second, fixed)
-    assert set(found.rows) <= set(free)
+    assert set(found.rows) <= set(unseen)
     longer = simulate("demo_classification", 120, seed=5, out=tmp_path / "longer.h5")
     rows = evaluate(second, longer).rows
-    assert set(rows) == set(free) | set(range(90, 120))
+    assert set(rows) == set(unseen) | set(range(90, 120))
 
     export(second, tmp_path / "second.onnx")
     assert set(evaluate(tmp_path / "second.onnx", longer).rows) == set(rows)
@@ -111,18 +113,20 @@ def test_a_run_is_not_judged_by_what_its_start_learnt_from(
     assert str(fixed.parent) not in load_exported(tmp_path / "second.onnx").metadata["lineage"]
 
 
-def test_a_run_is_not_calibrated_with_what_its_start_learnt_from(
+def test_calibration_excludes_images_of_the_lineage(
     first: Run, second: Run, tmp_path: Path
 ) -> None:
     longer = simulate("demo_classification", 120, seed=5, out=tmp_path / "longer.h5")
     copy = Path(shutil.copytree(second.path, tmp_path / "copy"))
     made = calibrate(copy, longer, device="cpu")
-    free = np.concatenate([np.setdiff1d(np.arange(90), known(first)), np.arange(90, 120)])
+    unseen = np.concatenate([np.setdiff1d(np.arange(90), seen_rows(first)), np.arange(90, 120)])
     assert len(made.conformal.scores) == 3
-    assert sum(map(len, made.conformal.scores)) == len(split_in_half(free)[1])
+    assert sum(map(len, made.conformal.scores)) == len(split_in_half(unseen)[1])
 
 
-def test_where_nothing_is_left_it_says_so(second: Run, fixed: Path, tmp_path: Path) -> None:
+def test_evaluation_without_unseen_images_is_refused(
+    second: Run, fixed: Path, tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(second.path, tmp_path / "copy"))
     content = json.loads((copy / LINEAGE).read_text())
     content["datasets"][0]["split"] = {"seed": 0, "parts": "t" * 90}

@@ -18,7 +18,7 @@ from halometry.training.module import TrainingModule
 from halometry.training.train import train
 
 
-def test_the_baseline_is_the_published_recipe() -> None:
+def test_baseline_equals_the_published_recipe() -> None:
     baseline = load_recipe("baseline")
     b5 = baseline.resolve("classification", "efficientnet_b5")
     assert (b5.size, b5.channels, b5.batch_size, b5.epochs) == (224, 3, 32, 20)
@@ -38,11 +38,11 @@ def test_the_baseline_is_the_published_recipe() -> None:
 
 
 @pytest.mark.parametrize("name", list_recipes())
-def test_every_recipe_says_what_it_is(name: str) -> None:
+def test_every_recipe_has_a_description(name: str) -> None:
     assert len(load_recipe(name).description) > 30
 
 
-def test_the_more_special_wins() -> None:
+def test_more_specific_value_wins() -> None:
     content = {
         "epochs": 1,
         "backbones": {"resnet18": {"epochs": 2}},
@@ -69,33 +69,31 @@ def test_the_more_special_wins() -> None:
         ({"backbones": {"resnet81": {}}}, "backbones: unknown backbone 'resnet81', did you mean"),
     ],
 )
-def test_a_wrong_recipe_is_refused_before_anything_runs(
-    content: dict[str, object], message: str
-) -> None:
+def test_wrong_recipe_is_refused(content: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         RecipeFile(content, "mine.yaml")
 
 
-def test_a_recipe_of_ones_own_is_a_file(tmp_path: Path) -> None:
+def test_recipe_is_loaded_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("epochs: 3\nregression:\n  stretch: sqrt\n")
     assert load_recipe(file).resolve("regression", "resnet18").stretch == "sqrt"
     assert load_recipe(file).name == "mine"
 
 
-def test_an_unknown_recipe_gets_the_nearest_name() -> None:
+def test_unknown_recipe_gets_the_nearest_name() -> None:
     with pytest.raises(UsageError, match="unknown recipe 'baselin', did you mean 'baseline'"):
         load_recipe("baselin")
 
 
-def test_overrides_are_read_as_numbers_and_words() -> None:
+def test_overrides_are_parsed() -> None:
     read = parse_overrides(["learning_rate=1e-3", "head_hidden=[64]", "stretch=log", "size=null"])
     assert read == {"learning_rate": 1e-3, "head_hidden": [64], "stretch": "log", "size": None}
     with pytest.raises(UsageError, match="--set epochs: write it as key=value"):
         parse_overrides(["epochs"])
 
 
-def test_ours_begin_without_weights_of_imagenet_by_every_recipe() -> None:
+def test_d4net_is_never_pretrained() -> None:
     for name in list_recipes():
         for backbone in D4NET_DEPTHS:
             for task in TASKS:
@@ -103,7 +101,7 @@ def test_ours_begin_without_weights_of_imagenet_by_every_recipe() -> None:
 
 
 @pytest.mark.parametrize("monitor", ["val_loss", "val_metric"])
-def test_the_checkpoint_is_the_best_of_what_the_recipe_says(
+def test_saved_checkpoint_has_the_best_monitored_value(
     monitor: str, lenses: Path, tmp_path: Path
 ) -> None:
     overrides = {"epochs": 6, "val_checks_per_epoch": 2, "monitor": monitor, "head_dropout": 0.5}
@@ -128,7 +126,7 @@ def test_the_checkpoint_is_the_best_of_what_the_recipe_says(
         ("cosine", [0.5, 1, 1, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038, 0]),
     ],
 )
-def test_schedules_rise_and_fall(
+def test_learning_rate_follows_the_schedule(
     schedule: str, rates: list[float], lenses: Path, tmp_path: Path
 ) -> None:
     overrides = {"schedule": schedule, "warmup": 0.2, "cooldown": 0.4, "learning_rate": 1.0}

@@ -1,4 +1,4 @@
-"""The weights that come with the package: each loads, answers, and has a card that is true."""
+"""Weights that come with the package: each loads, predicts, and has a matching card."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from halometry.simulation import load_preset
 MEGABYTE = 1_000_000
 
 
-def test_they_are_there_and_small() -> None:
+def test_bundled_weights_are_small() -> None:
     assert "common_test_1/d4net" in halometry.list_weights()
     files = [f for name in halometry.list_weights() for f in weights_folder(name).iterdir()]
     assert sum(file.stat().st_size for file in files) < 4 * MEGABYTE
 
 
 @pytest.mark.parametrize("name", halometry.list_weights())
-def test_each_answers_and_its_card_is_true(name: str) -> None:
+def test_bundled_run_predicts_and_has_a_matching_card(name: str) -> None:
     run = load_run(name)
     record = run.training_metrics()
     assert run.config.data.preset == name.split("/")[0]
     assert len(run.split().train) == record["split"]["train"]
-    answers = run.predictor()(100 * torch.rand(2, *run.config.data.shape))
-    assert answers.isfinite().all()
-    assert len(answers) == 2
+    predictions = run.predictor()(100 * torch.rand(2, *run.config.data.shape))
+    assert predictions.isfinite().all()
+    assert len(predictions) == 2
     text = read_card(name)
     assert text == model_card(name, run.config, record)
     found = {r.metric_type: r.metric_value for r in ModelCard(text).data.eval_results}

@@ -144,11 +144,7 @@ class RecipeFile:
                     timm_name(backbone)
                 except UsageError as error:
                     raise ConfigError(f"{where}: backbones: {error}") from error
-            for backbone in {
-                *PLAIN_NAMES,
-                *self._backbones_in(content),
-                *self._backbones_of_task(task),
-            }:
+            for backbone in named.union(PLAIN_NAMES):
                 self.resolve(task, backbone)
 
     @property
