@@ -25,13 +25,22 @@ import yaml
 from safetensors import safe_open
 
 from halometry.calibration.conformal import Conformal, read_conformal, write_conformal
+from halometry.calibration.posterior import Grid, Posterior
+from halometry.calibration.prediction_sets import PredictionSet
 from halometry.compare.compare import read_history
+from halometry.compare.schema import read_comparison_record, write_comparison_record
 from halometry.datasets.generate import simulate
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import Split, read_split, write_split
+from halometry.evaluation.bootstrap import Interval
+from halometry.evaluation.calibration_error import calibration_record, coverage_record
+from halometry.evaluation.differences import Difference
+from halometry.evaluation.posterior_checks import posterior_record
+from halometry.evaluation.predictions import Prediction, read_predictions, write_predictions
+from halometry.evaluation.records import EvaluationRecord, read_evaluation_record, write_record
 from halometry.io import FORMATS, PREFIX, check_header
 from halometry.models import PreprocessingConfig, TargetConfig
-from halometry.ood.detector import ImageScaling, OODDetector
+from halometry.ood.detector import ImageScaling, OODDetector, OODResult
 from halometry.runs.config import DataRecord, RunConfig
 from halometry.runs.execution import Execution
 from halometry.runs.lineage import LineageEntry, read_lineage, write_lineage
@@ -40,6 +49,7 @@ from halometry.runs.recipe import load_recipe
 from halometry.runs.run import Run, read_config, write_config, write_weights
 from halometry.simulation import load_preset
 from halometry.training.train import train
+from helpers.comparison import comparison_record, model_record
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -179,6 +189,72 @@ def _read_manifest(path: Path) -> None:
     check_header(yaml.safe_load(path.read_text(encoding="utf-8")), "manifest", path)
 
 
+def _calibration_parts() -> dict[str, Any]:
+    """Calibration, coverage and posterior of a few images, as records have them."""
+    truth = np.arange(24) % 2
+    probabilities = np.tile([0.7, 0.3], (24, 1))
+    conformal = Conformal.fit(
+        truth, probabilities, images="24 images", fingerprint="0123456789abcdef", held_out=True
+    )
+    grid = Grid(low=0.0, high=0.1, cells=8)
+    masses = np.linspace(0.01, 0.09, 24)
+    density = np.exp(-0.5 * ((grid.centers - masses[:, None]) / 0.02) ** 2)
+    return {
+        "calibration": calibration_record(truth, probabilities, probabilities, resamples=20),
+        "coverage": coverage_record(truth, probabilities, conformal, ("no", "vort"), resamples=20),
+        "posterior": posterior_record(masses, Posterior(grid, density)),
+        "confusion": ((12, 0), (12, 0)),
+    }
+
+
+def _write_evaluation(path: Path) -> None:
+    record = EvaluationRecord(
+        run="runs/d4net",
+        backbone="d4net",
+        task="classification",
+        data="images.h5",
+        images="24 test images",
+        count=24,
+        interval="95 %",
+        metrics={"auc": Interval(0.9, 0.8, 0.95)},
+        class_names=("no", "vort"),
+        versions={"python": "3.11.7"},
+        date="2026-11-30T00:00:00+00:00",
+        **_calibration_parts(),
+    )
+    write_record(path, "evaluation", record)
+
+
+def _write_comparison(path: Path) -> None:
+    first, second = (
+        model_record(name, value).model_copy(
+            update=_calibration_parts()
+            | {"roc": {"no": ((0.0, 1.0), (0.0, 1.0)), "vort": ((0.0, 1.0), (0.0, 1.0))}}
+            | {"command": "halometry compare", "date": "2026-11-30"}
+        )
+        for name, value in (("d4net", 0.9), ("resnet18", 0.8))
+    )
+    interval = Interval(0.1, 0.05, 0.15)
+    record = comparison_record(first, second, best_minus_second=interval)
+    pair = Difference.from_interval("auc", "d4net", "resnet18", interval)
+    sentences = ("d4net is the most accurate.",)
+    update = {"differences": (pair,), "conclusion": sentences}
+    write_comparison_record(path, record.model_copy(update=update))
+
+
+def _write_predictions(path: Path) -> None:
+    probabilities = {"no": 0.7, "sphere": 0.2, "vort": 0.1}
+    ood = OODResult(0.25, 0.4, None)
+    sets = PredictionSet(classes=("no", "sphere"))
+    predictions = [
+        Prediction("images.h5#0", probabilities, conformal=sets, ood=ood, true="no"),
+        Prediction("bad.npy", error="is empty"),
+    ]
+    write_predictions(
+        path, Run(path.parent, _run_config(), "golden"), predictions, coverage=0.9, ood=True
+    )
+
+
 GOLDEN: dict[str, Format] = {
     "dataset": Format("dataset.h5", open_dataset, _write_dataset),
     "manifest": Format("dataset.shards/manifest.yaml", _read_manifest, _write_manifest),
@@ -190,6 +266,9 @@ GOLDEN: dict[str, Format] = {
     "weights": Format("run/weights.safetensors", _read_weights, _write_weights),
     "training": Format("run/metrics.json", _read_training, _train_and_copy),
     "history": Format("run/history.csv", _read_history, _train_and_copy),
+    "predictions": Format("evaluation/predictions.csv", read_predictions, _write_predictions),
+    "evaluation": Format("evaluation/metrics.json", read_evaluation_record, _write_evaluation),
+    "comparison": Format("results.json", read_comparison_record, _write_comparison),
 }
 
 

@@ -92,7 +92,7 @@ def test_results_of_another_version_or_with_unknown_keys_are_refused(
         read_comparison_record(path)
     content["models"][0]["trust"] = {}
     path.write_text(json.dumps(content))
-    with pytest.raises(FormatError, match=r"(?s)is not a valid comparison.*models\.0\.trust"):
+    with pytest.raises(FormatError, match=r"(?s)is not a valid comparison file.*models\.0\.trust"):
         read_comparison_record(path)
 
 

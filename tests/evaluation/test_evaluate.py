@@ -18,8 +18,8 @@ from halometry.errors import DataError, RunError
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.metrics import regression_metrics
 from halometry.evaluation.predictions import read_predictions
-from halometry.evaluation.records import EvaluationRecord
-from halometry.io import header, read_json
+from halometry.evaluation.records import read_evaluation_record
+from halometry.io import header
 from halometry.runs.predict_rows import predict_rows
 from halometry.runs.run import Run
 from halometry.training.train import train
@@ -38,13 +38,6 @@ def unresized_run(lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
     out = tmp_path_factory.mktemp("runs") / "unresized"
     overrides = QUICK | {"size": None}
     return train("classification", lenses, NETWORKS[0], out, overrides=overrides)
-
-
-def read_record(path: Path) -> EvaluationRecord:
-    content = read_json(path, "evaluation")
-    for key in header("evaluation"):
-        del content[key]
-    return EvaluationRecord.model_validate(content)
 
 
 def save_images(folder: Path, classes: tuple[str, ...], shape: tuple[int, ...]) -> Path:
@@ -74,7 +67,7 @@ def test_all_images_of_another_data_set_are_evaluated_and_written(
     figures = {"roc.png", "confusion.png", "reliability.png"}
     tables = {"metrics.json", "predictions.csv", "predictions.csv.json"}
     assert {path.name for path in out.iterdir()} == tables | figures
-    record = read_record(out / "metrics.json")
+    record = read_evaluation_record(out / "metrics.json")
     assert record.metrics == evaluation.metrics
     assert record.calibration == evaluation.calibration
     assert record.coverage == evaluation.coverage
@@ -118,7 +111,7 @@ def test_metrics_of_masses_are_those_of_the_written_predictions(
     metrics = regression_metrics(truth, table.f_sub, resamples=50)
     assert metrics["mse"].value == pytest.approx(evaluation.metrics["mse"].value, rel=1e-3)
     assert (tmp_path / "true_against_predicted.png").exists()
-    record = read_record(tmp_path / "metrics.json")
+    record = read_evaluation_record(tmp_path / "metrics.json")
     assert record.calibration is record.confusion is record.class_names is None
 
 

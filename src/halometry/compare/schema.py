@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from halometry.config import Task
-from halometry.errors import FormatError
 from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.differences import Difference
 from halometry.evaluation.metrics import key_metric
@@ -16,8 +15,9 @@ from halometry.evaluation.records import (
     CoverageRecord,
     PosteriorRecord,
     Record,
+    read_record,
+    write_record,
 )
-from halometry.io import header, read_json, write_json
 
 Machine = dict[str, str | int | float | None]
 
@@ -257,7 +257,7 @@ def write_comparison_record(path: Path, record: ComparisonRecord) -> None:
     Raises:
         StorageError: no room or no permission.
     """
-    write_json(path, "comparison", record.model_dump(mode="json"))
+    write_record(path, "comparison", record)
 
 
 def read_comparison_record(path: Path) -> ComparisonRecord:
@@ -266,10 +266,4 @@ def read_comparison_record(path: Path) -> ComparisonRecord:
     Raises:
         FormatError: it cannot be read, is of another format or version, or is not valid.
     """
-    content = read_json(path, "comparison")
-    for key in header("comparison"):
-        del content[key]
-    try:
-        return ComparisonRecord.model_validate(content)
-    except ValidationError as error:
-        raise FormatError(f"{path}: is not a valid comparison ({error})") from error
+    return read_record(path, "comparison", ComparisonRecord)

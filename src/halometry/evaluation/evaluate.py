@@ -37,8 +37,9 @@ from halometry.evaluation.records import (
     CoverageRecord,
     EvaluationRecord,
     PosteriorRecord,
+    write_record,
 )
-from halometry.io import check_writable, write_json
+from halometry.io import check_writable
 from halometry.log import logger, with_progress
 from halometry.plotting import save_figure
 from halometry.runs.checks import check_compatible
@@ -195,7 +196,7 @@ def write_evaluation(evaluation: Evaluation, out: Path, data: LabeledImages) -> 
     if evaluation.posterior_checks is not None:
         save_figure(posterior_figure({name: evaluation.posterior_checks}), out / "posterior.png")
     record = evaluation_record(evaluation, data)
-    write_json(out / METRICS, "evaluation", record.model_dump(mode="json"))
+    write_record(out / METRICS, "evaluation", record)
     _write_predictions(out / PREDICTIONS, evaluation, data)
     logger.info(f"{name}: {evaluation.description} -> {out}")
 

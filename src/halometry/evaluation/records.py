@@ -2,18 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 
 from halometry.config import StrictModel, Task
+from halometry.errors import FormatError
 from halometry.evaluation.bootstrap import Interval
+from halometry.io import header, read_json, write_json
 
 
 class Record(StrictModel):
     """Immutable part of a JSON file, without room for unknown keys; numbers may be infinite."""
 
     model_config = ConfigDict(allow_inf_nan=True)
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def write_record(path: Path, name: str, record: Record) -> None:
+    """Write a record as a JSON file with the header of its format.
+
+    Args:
+        path: the file.
+        name: format, one of `halometry.io.FORMATS`.
+        record: the content.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    write_json(path, name, record.model_dump(mode="json"))
+
+
+def read_record(path: Path, name: str, model: type[AnyRecord]) -> AnyRecord:
+    """Read a record that `write_record` wrote.
+
+    Raises:
+        FormatError: it cannot be read, is of another format or version, or is not valid.
+    """
+    content = read_json(path, name)
+    for key in header(name):
+        del content[key]
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise FormatError(f"{path}: is not a valid {name} file ({error})") from error
 
 
 class ReliabilityBins(Record):
@@ -176,3 +211,12 @@ class EvaluationRecord(Record):
     posterior: PosteriorRecord | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     date: str
+
+
+def read_evaluation_record(path: Path) -> EvaluationRecord:
+    """Read `metrics.json` of an evaluation.
+
+    Raises:
+        FormatError: it cannot be read, is of another format or version, or is not valid.
+    """
+    return read_record(path, "evaluation", EvaluationRecord)
