@@ -45,8 +45,8 @@ FREED_CONSTANTS = (
     "lens_e1",
     "lens_e2",
 )
-# New keys in results of fits, by the stem of the file. A key that ends in `*` is a prefix.
-FIT_KEYS = {
+# New keys in single files, by the stem of the file. A key that ends in `*` is a prefix.
+FILE_KEYS = {
     "published_images": {
         "real*": "published*",
         "line*": "vortex*",
@@ -95,8 +95,27 @@ FIT_KEYS = {
     },
     "likelihood_gain": {},
     "mass_bound": {},
+    "out_of_distribution": {
+        "rate": "false_positive_rate",
+        "compared_with": "n_reference",
+        "familiar": "in_distribution",
+        "real_familiar": "published",
+        "hackathon_2020, real": "hackathon_2020, published",
+        "lens_finding, real": "lens_finding, published",
+        "median_strangeness": "median_score",
+        "for": "reasons",
+        "centre": "center",
+        "familiarity": "p_value",
+        "strangeness": "score",
+        "unusual": "reason",
+    },
+    "posteriors": {
+        "r2_more_than_plain": "r2_minus_plain",
+        "flow, backbone held": "flow, frozen backbone",
+        "Gaussian, backbone held": "Gaussian, frozen backbone",
+    },
 }
-FIT_KEYS["fit_coverage_estimated"] = FIT_KEYS["fit_coverage"]
+FILE_KEYS["fit_coverage_estimated"] = FILE_KEYS["fit_coverage"]
 ATTRIBUTION_HEADER = ["maximum of the map at", "lenses", "radius", "hits", "by chance",
                       "above chance"]  # fmt: skip
 TEXTS = (  # in `what` and the cells of tables
@@ -132,6 +151,14 @@ TEXTS = (  # in `what` and the cells of tables
     (r"\bsimulated and on real images\b", "simulated and on published images"),
     (r"\btell real images from others\b", "tell published images from others"),
     (r"^real$", "published"),
+    (r"\bbackbone held$", "frozen backbone"),
+    (r"^images unlike those a run was trained on, told from fresh ones that are alike$",
+     "OOD detection: images that differ from the training images of a run, against new"
+     " in-distribution images"),
+    (r"^posteriors on a plain run's features against its own answers, on images that no run has"
+     r" seen$", "posteriors from the features of a plain run, compared with its own predictions on"
+     " new images"),
+    (r"\bon fresh images$", "on new images"),
 )  # fmt: skip
 
 
@@ -147,8 +174,8 @@ def migrate_result(path: Path) -> None:
         recorded if isinstance(recorded, str) else content.get("versions", {}).get("halometry")
     )
     content = _rename(content)
-    if path.stem in FIT_KEYS:
-        content = _rename_fit_keys(content, FIT_KEYS[path.stem])
+    if path.stem in FILE_KEYS:
+        content = _rename_fit_keys(content, FILE_KEYS[path.stem])
     if name == "comparison":
         content = _comparison(content)
     elif name == "robustness":

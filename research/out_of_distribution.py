@@ -1,27 +1,29 @@
-"""How well a run tells images that are none of its kind: of shifted presets, real and broken ones.
+"""How well the OOD detector of a run recognizes images that differ from its training images.
 
-python research/out_of_distribution.py common_test_1/d4net --shared ../shared/data
+    python research/out_of_distribution.py common_test_1/d4net --shared ../shared/data
+
+The images are those of `research/ood_sets.py`, compared with new images of the run's preset.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from ood_sets import ood_sets, simulate_images
 from scipy.stats import binomtest
 from torch import Tensor
-from unlike_sets import drawn, unlike
 
 import halometry
 from halometry.evaluation.bootstrap import Interval, bootstrap
 from halometry.evaluation.metrics import area_under_roc
 from halometry.evaluation.predict import predict
+from halometry.io import write_json
 from halometry.ood.detector import OODResult
 from halometry.plotting import (
     IMAGE_COLORMAP,
@@ -31,36 +33,43 @@ from halometry.plotting import (
     stretch,
     with_style,
 )
-from halometry.provenance import provenance
+from halometry.provenance import command, provenance
 from halometry.runs.ood import predict_with_ood, read_detector
 from halometry.simulation import load_preset
 
-BATCH = 50  # images at a time
+BATCH_SIZE = 50
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a run says of a set: of each image how new it is, and the first image."""
+class DetectedSet:
+    """OOD results of a set of images, and its first image (H, W)."""
 
-    novelty: list[OODResult]
+    results: list[OODResult]
     example: np.ndarray
 
     @property
-    def strangeness(self) -> np.ndarray:
-        return np.array([one.score for one in self.novelty])
+    def scores(self) -> np.ndarray:
+        """OOD scores (N,)."""
+        return np.array([result.score for result in self.results])
 
     @property
-    def flagged(self) -> int:
-        return sum(one.reason is not None for one in self.novelty)
+    def n_flagged(self) -> int:
+        """Number of images that are flagged as out of distribution."""
+        return sum(result.reason is not None for result in self.results)
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Number of flagged images by reason."""
+        return Counter(result.reason for result in self.results if result.reason)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", help="of common_test_1")
-    parser.add_argument("--shared", type=Path, required=True, help="the folder of real images")
-    parser.add_argument("--familiar", type=int, default=2000, help="fresh images of its kind")
-    parser.add_argument("--each", type=int, default=200, help="images of each other kind, at most")
-    parser.add_argument("--seed", type=int, default=1001, help="of all that is drawn")
+    parser.add_argument("run", help="a run on images of common_test_1")
+    parser.add_argument("--shared", type=Path, required=True, help="folder of published images")
+    parser.add_argument("--n-in-distribution", type=int, default=2000, help="new images")
+    parser.add_argument("--n-each", type=int, default=200, help="largest number of each set")
+    parser.add_argument("--seed", type=int, default=1001, help="seed of all simulated images")
     parser.add_argument("--out", type=Path, default=Path("results/out_of_distribution.json"))
     parser.add_argument("--figure", type=Path, default=Path("docs/images/ood.jpg"))
     options = parser.parse_args()
@@ -68,74 +77,74 @@ def main() -> None:
     detector, predict_fn = read_detector(run.path), predict_with_ood(run, "cpu")
     assert detector is not None, "the run has no OOD detector"
 
-    def judged(images: Tensor) -> Judged:
-        novelty: list[OODResult] = []
-        for part in images.split(BATCH):
-            novelty += predict_fn(part.numpy())[1] or []
-        return Judged(novelty, images[0, 0].numpy())
+    def detect(images: Tensor) -> DetectedSet:
+        results: list[OODResult] = []
+        for batch in images.split(BATCH_SIZE):
+            results += predict_fn(batch.numpy())[1] or []
+        return DetectedSet(results, images[0, 0].numpy())
 
     preset = load_preset(str(run.config.data.preset))
-    known = judged(drawn(preset, options.familiar, options.seed))
-    found = {}
-    for name, make in unlike(options.shared).items():
-        found[name] = judged(make(options.each, options.seed + 1))
-        print(name, line(known, found[name])[1:], flush=True)
-    real = real_ones(options.run, options.shared / "common_test_1")
-    save_figure(examples({"familiar": known} | found), options.figure)
+    own = detect(simulate_images(preset, options.n_in_distribution, options.seed))
+    sets = {}
+    for name, make in ood_sets(options.shared).items():
+        sets[name] = detect(make(options.n_each, options.seed + 1))
+        print(name, table_row(own, sets[name])[1:], flush=True)
+    published = detect_published(options.run, options.shared / "common_test_1")
+    save_figure(examples_figure({"in distribution": own} | sets), options.figure)
     record = {
-        "what": "images unlike those a run was trained on, told from fresh ones that are alike",
-        "command": f"python research/out_of_distribution.py {options.run} --shared"
-        f" {options.shared} --familiar {options.familiar} --each {options.each}"
-        f" --seed {options.seed}",
+        "what": "OOD detection: images that differ from the training images of a run, against new"
+        " in-distribution images",
+        "command": command(),
         **provenance(),
         "run": options.run,
         "trained_on": run.config.data.description,
         "seed": options.seed,
-        "rate": detector.false_positive_rate,
-        "compared_with": len(detector.reference_scores),
-        "familiar": described(known),
+        "false_positive_rate": detector.false_positive_rate,
+        "n_reference": len(detector.reference_scores),
+        "in_distribution": set_record(own),
         "sets": {
-            name: described(one) | {"auroc": area(known, one).to_dict()}
-            for name, one in found.items()
+            name: set_record(detected) | {"auroc": auroc(own, detected).to_dict()}
+            for name, detected in sets.items()
         },
-        "real_familiar": real,
+        "published": published,
         "rows": [
-            ["images", "number", "AUROC", "flagged", "mostly for"],
-            ["familiar, fresh", f"{options.familiar:,}", "", share(known), ""],
-            *([name, *line(known, one)] for name, one in found.items()),
+            ["images", "number", "AUROC", "flagged", "most frequent reason"],
+            ["new, in distribution", f"{options.n_in_distribution:,}", "", flagged_cell(own), ""],
+            *([name, *table_row(own, detected)] for name, detected in sets.items()),
         ],
     }
-    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"flagged of the real ones: {real['flagged']} -> {options.out}, {options.figure}")
+    write_json(options.out, "measurement", record)
+    flagged = published["flagged"]
+    print(f"flagged published images: {flagged} -> {options.out}, {options.figure}")
 
 
-def real_ones(run: str, folder: Path) -> dict[str, Any]:
-    """What is said of real images of the set that the run's are simulations of."""
-    answers = predict(run, folder)
-    told = {}
-    for answer in answers:
-        path = Path(answer.image)
-        assert answer.ood is not None
-        told[f"{path.parent.name}/{path.name}"] = vars(answer.ood)
-    flagged = [name for name, one in told.items() if one["unusual"]]
-    return {"count": len(told), "flagged": flagged, "images": told}
+def detect_published(run: str, folder: Path) -> dict[str, Any]:
+    """OOD results of the published images of the run's own kind."""
+    images = {}
+    for prediction in predict(run, folder):
+        path = Path(prediction.image)
+        assert prediction.ood is not None
+        images[f"{path.parent.name}/{path.name}"] = asdict(prediction.ood)
+    flagged = [name for name, result in images.items() if result["reason"]]
+    return {"count": len(images), "flagged": flagged, "images": images}
 
 
-def described(judged: Judged) -> dict[str, Any]:
-    """A set's figures."""
-    low, high = binomtest(judged.flagged, len(judged.novelty)).proportion_ci(method="wilson")
+def set_record(detected: DetectedSet) -> dict[str, Any]:
+    """Record of one set."""
+    count = len(detected.results)
+    low, high = binomtest(detected.n_flagged, count).proportion_ci(method="wilson")
     return {
-        "count": len(judged.novelty),
-        "flagged": {"value": judged.flagged / len(judged.novelty), "low": low, "high": high},
-        "median_strangeness": float(np.median(judged.strangeness)),
-        "for": Counter(one.reason for one in judged.novelty if one.reason),
+        "count": count,
+        "flagged": {"value": detected.n_flagged / count, "low": low, "high": high},
+        "median_score": float(np.median(detected.scores)),
+        "reasons": detected.reasons,
     }
 
 
-def area(known: Judged, other: Judged) -> Interval:
-    """The chance that one of the others is stranger than a familiar one."""
-    scores = np.concatenate([known.strangeness, other.strangeness])
-    positive = np.arange(len(scores)) >= len(known.novelty)
+def auroc(own: DetectedSet, other: DetectedSet) -> Interval:
+    """Probability that an image of another set has a higher score than an in-distribution image."""
+    scores = np.concatenate([own.scores, other.scores])
+    positive = np.arange(len(scores)) >= len(own.results)
     groups = [np.flatnonzero(~positive), np.flatnonzero(positive)]
 
     def statistic(rows: np.ndarray) -> np.ndarray:
@@ -145,37 +154,37 @@ def area(known: Judged, other: Judged) -> Interval:
     return bootstrap(statistic, groups, float(statistic(everything)[0]))
 
 
-def line(known: Judged, other: Judged) -> list[str]:
-    """A row of the table, without its name."""
-    reason = Counter(one.reason for one in other.novelty if one.reason).most_common(1)
-    return [str(len(other.novelty)), str(area(known, other)), share(other), *(r for r, _ in reason)]
+def table_row(own: DetectedSet, other: DetectedSet) -> list[str]:
+    """Row of the table without the name: number, AUROC, flagged, most frequent reason."""
+    reasons = [reason for reason, _ in other.reasons.most_common(1)]
+    return [str(len(other.results)), str(auroc(own, other)), flagged_cell(other), *reasons]
 
 
-def share(judged: Judged) -> str:
-    """The share that is flagged, in per cent with its interval."""
-    found = described(judged)["flagged"]
-    return "{:.1f} % [{:.1f}, {:.1f}]".format(*(100 * found[k] for k in ("value", "low", "high")))
+def flagged_cell(detected: DetectedSet) -> str:
+    """Fraction of flagged images in percent, with its interval."""
+    flagged = set_record(detected)["flagged"]
+    return "{:.1f} % [{:.1f}, {:.1f}]".format(*(100 * flagged[k] for k in ("value", "low", "high")))
 
 
 @with_style
-def examples(sets: dict[str, Judged], columns: int = 7) -> Figure:
-    """The first image of each set, with what is said of it; what is unusual in red."""
+def examples_figure(sets: dict[str, DetectedSet], columns: int = 7) -> Figure:
+    """First image of each set with its score and reason, flagged ones in red."""
     rows = -(-len(sets) // columns)
-    drawn, axes = create_figure(1.35 * columns, 1.65 * rows, rows, columns)
+    figure, axes = create_figure(1.35 * columns, 1.65 * rows, rows, columns)
     for ax in axes.flat:
         hide_axes(ax)
         ax.set_visible(False)
-    for ax, (name, one) in zip(axes.flat, sets.items(), strict=False):
+    for ax, (name, detected) in zip(axes.flat, sets.items(), strict=False):
         ax.set_visible(True)
-        new = one.novelty[0]
-        ax.imshow(stretch(one.example), cmap=IMAGE_COLORMAP)
+        result = detected.results[0]
+        ax.imshow(stretch(detected.example), cmap=IMAGE_COLORMAP)
         ax.set_title(name, fontsize=5.7)
         ax.set_xlabel(
-            f"{new.score:.2g}" + (f", {new.reason}" if new.reason else ""),
+            f"{result.score:.2g}" + (f", {result.reason}" if result.reason else ""),
             fontsize=7.5,
-            color="tab:red" if new.reason else "black",
+            color="tab:red" if result.reason else "black",
         )
-    return drawn
+    return figure
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How the reliability of posteriors looks when they are right and when they are not.
+"""Reliability of posteriors that are calibrated, too narrow, or biased: figure of the docs.
 
     python research/posterior_toy.py docs/images/posterior_toy.png
 
-Masses with a normal prior, seen with normal noise, have normal posteriors in closed form; made too
-narrow, or moved to one side, they are wrong in known ways. 3,000 of them, R² = 0.75.
+For a normal prior and normal noise the posterior is normal. 3,000 such posteriors with R² = 0.75
+are shown as they are, too narrow, and shifted.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.plotting import save_figure
 
 COUNT, SEED = 3000, 0
-SHARE = 0.75  # R²: of the variance, what the mean of the posterior has
+R2 = 0.75  # fraction of the variance that the posterior mean explains
 GRID = Grid(low=-5.0, high=5.0)
 
 
 def main() -> None:
     rng = np.random.default_rng(SEED)
-    std = np.sqrt(1 - SHARE)
-    mean = np.sqrt(SHARE) * rng.normal(size=COUNT)
+    std = np.sqrt(1 - R2)
+    mean = np.sqrt(R2) * rng.normal(size=COUNT)
     truth = mean + std * rng.normal(size=COUNT)
-    kinds = {"right": (0.0, 1.0), "too narrow": (0.0, 0.7), "too light": (-0.5, 1.0)}
+    shifts_and_widths = {"calibrated": (0.0, 1.0), "too narrow": (0.0, 0.7), "biased": (-0.5, 1.0)}
     records = {}
-    for name, (shift, width) in kinds.items():
+    for name, (shift, width) in shifts_and_widths.items():
         means = (mean + shift * std)[:, None]
         density = norm.pdf(GRID.centers, means, width * std)
         records[name] = posterior_record(truth, Posterior(GRID, density))
