@@ -45,7 +45,7 @@ def test_simulate_train_evaluate_predict_show(command: Command, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "networks", [("test_resnet", "test_convnext"), pytest.param(NETWORKS, marks=pytest.mark.slow)]
+    "networks", [("test_resnet",), pytest.param(NETWORKS, marks=pytest.mark.slow)]
 )
 def test_demo_writes_a_report_and_keeps_finished_work(
     command: Command, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
