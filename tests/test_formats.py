@@ -1,6 +1,7 @@
 """File formats: the current code reads each golden file, and new files have the golden keys.
 
 Each format of `halometry.io.FORMATS` has a small file in `tests/golden` and a row in `GOLDEN`.
+Further files of a format have its name and a suffix, such as `robustness.csv`.
 To add a format: write the file once with the row's writer, commit it, and never change it without
 raising the format's version. `python tests/test_formats.py NAME` writes the golden file of a row.
 """
@@ -38,7 +39,7 @@ from halometry.evaluation.differences import Difference
 from halometry.evaluation.posterior_checks import posterior_record
 from halometry.evaluation.predictions import Prediction, read_predictions, write_predictions
 from halometry.evaluation.records import EvaluationRecord, read_evaluation_record, write_record
-from halometry.io import FORMATS, PREFIX, check_header
+from halometry.io import FORMATS, PREFIX, check_header, read_json
 from halometry.models import PreprocessingConfig, TargetConfig
 from halometry.ood.detector import ImageScaling, OODDetector, OODResult
 from halometry.runs.config import DataRecord, RunConfig
@@ -49,6 +50,13 @@ from halometry.runs.recipe import load_recipe
 from halometry.runs.run import Run, read_config, write_config, write_weights
 from halometry.simulation import load_preset
 from halometry.training.train import train
+from helpers.analyses import (
+    write_attribution_example,
+    write_mass_population_example,
+    write_population_example,
+    write_robustness_example,
+    write_sensitivity_example,
+)
 from helpers.comparison import comparison_record, model_record
 
 FOLDER = Path(__file__).parent / "golden"
@@ -255,6 +263,32 @@ def _write_predictions(path: Path) -> None:
     )
 
 
+def _copy_from(write_files: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Return a function that writes all files of an analysis, and copies one with its header."""
+
+    def write(path: Path) -> None:
+        with TemporaryDirectory() as place:
+            write_files(Path(place))
+            path.parent.mkdir(exist_ok=True)
+            for file in Path(place).glob(f"{path.name}*"):
+                shutil.copyfile(file, path.parent / file.name)
+
+    return write
+
+
+def _read_analysis(path: Path) -> None:
+    header = path.with_name(f"{path.name}.json") if path.suffix == ".csv" else path
+    read_json(header, path.stem)
+
+
+ANALYSES = {
+    "robustness": _copy_from(write_robustness_example),
+    "attribution": _copy_from(write_attribution_example),
+    "sensitivity": _copy_from(write_sensitivity_example),
+    "population": _copy_from(write_population_example),
+}
+_write_mass_population = _copy_from(write_mass_population_example)
+
 GOLDEN: dict[str, Format] = {
     "dataset": Format("dataset.h5", open_dataset, _write_dataset),
     "manifest": Format("dataset.shards/manifest.yaml", _read_manifest, _write_manifest),
@@ -269,6 +303,12 @@ GOLDEN: dict[str, Format] = {
     "predictions": Format("evaluation/predictions.csv", read_predictions, _write_predictions),
     "evaluation": Format("evaluation/metrics.json", read_evaluation_record, _write_evaluation),
     "comparison": Format("results.json", read_comparison_record, _write_comparison),
+    **{
+        f"{name}{suffix}": Format(f"{name}/{name}.{suffix[1:] or 'json'}", _read_analysis, write)
+        for name, write in ANALYSES.items()
+        for suffix in ("", ".csv")
+    },
+    "population.masses": Format("masses/population.json", _read_analysis, _write_mass_population),
 }
 
 
@@ -325,8 +365,9 @@ def header_of(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_file_has_the_header_of_its_format(name: str) -> None:
     header = header_of(FOLDER / GOLDEN[name].file)
-    assert header["format"] == f"{PREFIX}{name}"
-    assert int(header["format_version"]) == FORMATS[name]
+    format_name = name.partition(".")[0]
+    assert header["format"] == f"{PREFIX}{format_name}"
+    assert int(header["format_version"]) == FORMATS[format_name]
     assert header["halometry_version"]
 
 
