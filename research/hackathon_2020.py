@@ -1,24 +1,22 @@
-"""The recipe behind the images of the ML4SCI hackathon of 2020, from the images themselves.
+"""Parameters of the simulation behind the images of the ML4SCI hackathon of 2020.
 
     python research/hackathon_2020.py --data ../shared/data/hackathon_2020/no_sub
 
-1.  Single images are fitted by least squares with the package's renderer: first with the lens's and
-    the profiles' constants free, which gives these; then with the constants held as the preset has
-    them, which gives the laws of what changes from image to image, each held against the preset's
-    law by Kolmogorov and Smirnov's test.
-2.  The noise, of which compression leaves little in one image, follows from the corners of all
-    images together (`hackathon_noise.py`), and so does the width of the point spread function from
-    the profile of the center.
+1.  Single images are fitted by least squares with the package's renderer. Fits with free constants
+    of the lens and the profiles give these constants. Fits with the constants of the preset give
+    the distributions of the other parameters, which a Kolmogorov-Smirnov test compares with those
+    of the preset.
+2.  The noise, most of which compression removes, is estimated from the corners of all images
+    together (`hackathon_noise.py`), the width of the PSF from the profile of the center.
 
-The model of a pixel is the mean of |light + noise|, with the width of the noise fitted, too.
-Residuals are weighed by what compression does at each brightness. Only the first images by name are
-used: the last are for `two_sample_test.py`.
+The model of a pixel is the mean of |light + noise|; the standard deviation of the noise is fitted.
+Residuals are weighted by the error of the compression at each brightness. Only the first images by
+name are used; the last ones are for `two_sample_test.py`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -29,20 +27,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from hackathon_images import of_one_class, read, simulate
-from hackathon_noise import noise_law, psf_width
+from hackathon_images import load_one_class, read, simulate
+from hackathon_noise import noise_distribution, psf_width
 from scipy.optimize import OptimizeResult, least_squares
 from scipy.special import erf
 from scipy.stats import kstest
 
+from halometry.io import write_json
 from halometry.provenance import machine, versions
 from halometry.simulation import Preset, Scene, draw_scenes, render
 
-EDGE = 15  # pixels left out on each side: noise alone
-STEP = 1e-4  # of the numerical derivatives
-GOOD = 1.2  # weighed residual of a fit that found the image
-LEVELS = (0, 5, 14, 30, 55, 90, 135, 255)
-LOST = (0.38, 0.75, 0.99, 1.28, 1.68, 2.03, 2.42, 2.6)  # rms that compression leaves there
+EDGE = 15  # pixels without light on each side, which are left out
+STEP = 1e-4  # of numerical derivatives
+MAX_RESIDUAL = 1.2  # weighted rms residual of a good fit
+BRIGHTNESS = (0, 5, 14, 30, 55, 90, 135, 255)
+COMPRESSION_RMS = (0.38, 0.75, 0.99, 1.28, 1.68, 2.03, 2.42, 2.6)  # at that brightness
 START = {
     "shear_1": 0.1,
     "shear_2": -0.01,
@@ -67,7 +66,7 @@ CONSTANTS = {
 
 @dataclass(frozen=True)
 class Fit:
-    """What one image says: values, their errors, and the weighed rms of the residuals."""
+    """Result for one image: values, their errors, and the weighted rms of the residuals."""
 
     values: Mapping[str, float]
     errors: Mapping[str, float]
@@ -75,14 +74,14 @@ class Fit:
 
 
 class Model:
-    """Images as functions of the free parameters' values."""
+    """Images as functions of the free parameters."""
 
     def __init__(self, preset: Preset, free: Sequence[str]) -> None:
         self.preset, self.free = preset, tuple(free)
         self.template = draw_scenes(preset, 0, 0, 1)
 
     def scene(self, rows: np.ndarray) -> Scene:
-        """Scenes of values (B, P), in the order of `free`."""
+        """Scenes with parameters (B, P), in the order of `free`."""
         count = len(rows)
         p = {name: torch.full((count,), v) for name, v in (START | CONSTANTS).items()}
         p |= {name: torch.from_numpy(rows[:, k]) for k, name in enumerate(self.free)}
@@ -105,7 +104,7 @@ class Model:
         ).to("cpu", torch.float64)
 
     def images(self, rows: np.ndarray) -> np.ndarray:
-        """Mean gray levels (B, H, W) without the edges: of |light + noise|."""
+        """Mean of |light + noise| in gray levels (B, H, W), without the edges."""
         with torch.no_grad():
             light = render(self.scene(rows), self.preset)[:, 0].numpy()
         return _folded(light[:, EDGE:-EDGE, EDGE:-EDGE], rows[:, self.free.index("noise")])
@@ -126,7 +125,7 @@ def _folded(light: np.ndarray, rms: np.ndarray) -> np.ndarray:
 def fit(image: np.ndarray, model: Model, starts: np.ndarray) -> Fit:
     """Fit one image from the best few of the starts (S, P)."""
     inner = image[EDGE:-EDGE, EDGE:-EDGE].astype(np.float64)
-    weight = 1 / np.interp(inner, LEVELS, LOST)
+    weight = 1 / np.interp(inner, BRIGHTNESS, COMPRESSION_RMS)
 
     def residuals(values: np.ndarray) -> np.ndarray:
         return ((model.images(values[None])[0] - inner) * weight).ravel()
@@ -141,7 +140,7 @@ def fit(image: np.ndarray, model: Model, starts: np.ndarray) -> Fit:
     for k in np.argsort(costs)[:3]:
         found = least_squares(residuals, starts[k], derivatives, x_scale="jac", max_nfev=25)
         best = found if best is None or found.cost < best.cost else best
-        if np.sqrt(2 * best.cost / inner.size) < GOOD:
+        if np.sqrt(2 * best.cost / inner.size) < MAX_RESIDUAL:
             break
     assert best is not None
     residual = float(np.sqrt(2 * best.cost / inner.size))
@@ -155,7 +154,7 @@ def fit(image: np.ndarray, model: Model, starts: np.ndarray) -> Fit:
 
 
 def starting_points(free: Sequence[str]) -> np.ndarray:
-    """Sources all over the place, (S, P)."""
+    """Parameters with many positions of the source, (S, P)."""
     first = START | CONSTANTS
     points = []
     for offset in (0.02, 0.3, 0.6, 0.9, 1.15):
@@ -168,24 +167,24 @@ def starting_points(free: Sequence[str]) -> np.ndarray:
 
 
 def constants(images: np.ndarray, preset: Preset) -> dict[str, Any]:
-    """The constants, free in each image: mean over images, its error, and their scatter."""
+    """Constants, free in each image: mean over images, its error, and standard deviation."""
     free = (*START, *CONSTANTS)
-    fits = _all(images, Model(preset, free), starting_points(free))
-    good = [one for one in fits if one.residual < GOOD]
+    fits = _fit_all(images, Model(preset, free), starting_points(free))
+    good = [one for one in fits if one.residual < MAX_RESIDUAL]
     found: dict[str, Any] = {"images": len(fits), "good": len(good)}
     for name in CONSTANTS:
         values = np.array([one.values[name] for one in good])
         found[name] = {
             "mean": float(values.mean()),
             "error": float(values.std(ddof=1) / np.sqrt(len(values))),
-            "scatter": float(values.std(ddof=1)),
+            "std": float(values.std(ddof=1)),
         }
     return found
 
 
-def laws(images: np.ndarray, preset: Preset) -> dict[str, Any]:
-    """What changes from image to image, held against the preset's uniform laws."""
-    fits = _all(images, Model(preset, tuple(START)), starting_points(tuple(START)))
+def parameter_distributions(images: np.ndarray, preset: Preset) -> dict[str, Any]:
+    """Distributions of the other parameters, compared with the uniform ones of the preset."""
+    fits = _fit_all(images, Model(preset, tuple(START)), starting_points(tuple(START)))
     columns = {name: np.array([one.values[name] for one in fits]) for name in START}
     lens, source = preset.lens_light, preset.source
     assert lens is not None
@@ -196,8 +195,8 @@ def laws(images: np.ndarray, preset: Preset) -> dict[str, Any]:
     source_q, lens_q = (_axis_ratio(columns, of) for of in ("source", "lens"))
     shear = np.hypot(columns["shear_1"], columns["shear_2"])
     angle = 0.5 * np.arctan2(columns["shear_2"], columns["shear_1"])
-    angle = angle[shear > 0.08]  # it means something only where there is shear
-    held = {
+    angle = angle[shear > 0.08]  # not defined without shear
+    compared = {
         "shear": (shear, preset.lens.shear.uniform),
         "shear_angle": (angle, preset.lens.shear_angle.uniform),
         "source_offset": (
@@ -213,9 +212,9 @@ def laws(images: np.ndarray, preset: Preset) -> dict[str, Any]:
         "median_residual": float(np.median([one.residual for one in fits])),
         "lens_brightness": _spread(columns["lens_brightness"]),
     }
-    for name, (values, law) in held.items():
-        assert law is not None
-        low, high = law
+    for name, (values, limits) in compared.items():
+        assert limits is not None
+        low, high = limits
         test = kstest(values, "uniform", (low, high - low))
         found[name] = _spread(values) | {
             "uniform": [low, high],
@@ -235,7 +234,7 @@ def _axis_ratio(columns: Mapping[str, np.ndarray], of: str) -> np.ndarray:
     return (1 - size) / (1 + size)
 
 
-def _all(images: np.ndarray, model: Model, starts: np.ndarray) -> list[Fit]:
+def _fit_all(images: np.ndarray, model: Model, starts: np.ndarray) -> list[Fit]:
     fits = []
     for k, image in enumerate(images):
         fits.append(fit(image, model, starts))
@@ -248,39 +247,39 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(1)
     started = time.perf_counter()
-    preset = of_one_class(options.preset)
+    preset = load_one_class(options.preset)
     files = sorted(Path(options.data).glob("*.jpg"))[: options.population]
     images, others = read(files), Path(options.data).parent / "sub"
     simulated = simulate(options.preset, options.free, options.seed, {})
     record = {
-        "what": "recipe recovered from single fits and from the population",
+        "what": "parameters of the simulation from single fits and from all images together",
         "data": f"{Path(options.data).parent.name}/{Path(options.data).name}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": f"python research/hackathon_2020.py --data {options.data} --free {options.free}"
         f" --fixed {options.fixed} --population {options.population} --seed {options.seed}",
         "seed": options.seed,
-        "noise": noise_law(images, options.seed),
+        "noise": noise_distribution(images, options.seed),
         "psf": psf_width(images, options.preset, options.seed),
         "constants": constants(images[: options.free], preset),
         "constants_of_simulated": constants(simulated, preset),
         "constants_with_subhalos": constants(
             read(sorted(others.glob("*.jpg"))[: options.free]), preset
         ),
-        "laws": laws(images[: options.fixed], preset),
+        "distributions": parameter_distributions(images[: options.fixed], preset),
         "seconds": round(time.perf_counter() - started, 1),
         "versions": versions(),
         "machine": machine(),
     }
-    Path(options.out).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(Path(options.out), "measurement", record)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", required=True, help="the folder of real images, no_sub")
+    parser.add_argument("--data", required=True, help="the folder of published images, no_sub")
     parser.add_argument("--preset", default="hackathon_2020")
     parser.add_argument("--out", default="results/hackathon_2020_recipe.json")
-    parser.add_argument("--free", type=int, default=20, help="images fitted with all free")
-    parser.add_argument("--fixed", type=int, default=60, help="images fitted for the laws")
+    parser.add_argument("--free", type=int, default=20, help="images fitted with free constants")
+    parser.add_argument("--fixed", type=int, default=60, help="images fitted for the distributions")
     parser.add_argument("--population", type=int, default=2500, help="images for the noise")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()

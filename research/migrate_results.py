@@ -159,6 +159,7 @@ TEXTS = (  # in `what` and the cells of tables
      r" seen$", "posteriors from the features of a plain run, compared with its own predictions on"
      " new images"),
     (r"\bon fresh images$", "on new images"),
+    (r"halo_mass, real and simulated$", "halo_mass, published and simulated"),
 )  # fmt: skip
 
 
@@ -174,6 +175,9 @@ def migrate_result(path: Path) -> None:
         recorded if isinstance(recorded, str) else content.get("versions", {}).get("halometry")
     )
     content = _rename(content)
+    for stem, patterns in KEY_PATTERNS.items():
+        if path.stem.startswith(stem):
+            content = _rename_patterns(content, patterns)
     if path.stem in FILE_KEYS:
         content = _rename_fit_keys(content, FILE_KEYS[path.stem])
     if name == "comparison":
@@ -196,6 +200,41 @@ def _rename(value: Any) -> Any:
     if isinstance(value, dict):
         return {KEYS.get(key, key): _rename(inner) for key, inner in value.items()}
     return [_rename(inner) for inner in value] if isinstance(value, list) else value
+
+
+# Patterns of keys in results on published images, by the beginning of the file's stem.
+KEY_PATTERNS = {
+    "hackathon_two_sample": (
+        (r"^median_real$", "median_published"),
+        (r"^share above", "fraction above"),
+        (r"^scatter at", "std at"),
+        (r"^background scatter$", "background std"),
+        (r"^asymmetry turned by", "asymmetry rotated by"),
+        (r"^centre$", "center"),
+    ),
+    "hackathon_2020_simulated": ((r"^judged$", "evaluations"), (r"^real$", "published")),
+    "hackathon_2020_recipe": (
+        (r"_of_any_law$", "_of_any_distribution"),
+        (r"^laws$", "distributions"),
+        (r"^scatter$", "std"),
+    ),
+    "published_beside_simulated": ((r"^real$", "published"),),
+    "simulated_to_published": ((r"^right$", "correct"), (r"^of$", "count")),
+}
+
+
+def _rename_patterns(value: Any, patterns: tuple[tuple[str, str], ...]) -> Any:
+    if isinstance(value, list):
+        return [_rename_patterns(item, patterns) for item in value]
+    if not isinstance(value, dict):
+        return value
+    renamed = {}
+    for key, inner in value.items():
+        new = key
+        for pattern, replacement in patterns:
+            new = re.sub(pattern, replacement, new)
+        renamed[new] = _rename_patterns(inner, patterns)
+    return renamed
 
 
 def _rename_fit_keys(content: Any, keys: dict[str, str], parent: str = "") -> Any:

@@ -1,16 +1,15 @@
-"""Trained weights of one preset on the same fresh images, and by how much they differ, in pairs.
+"""Evaluate trained weights of one preset on the same new images, with paired differences.
 
 python research/side_by_side.py halo_mass/d4net halo_mass/d4net_deep \
     halo_mass/d4net,halo_mass/d4net_deep --out results/deeper_mass.json
 
-For weights that learnt from mapped images these are mapped without a look at the true lens, by the
-preset that they learnt from. `--shift psf 1.5` takes images of a preset moved away from it.
+For weights that were trained on mass maps, the images are mapped without the true lens, with the
+preset of the training. `--shift psf 1.5` simulates a shifted preset.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +17,7 @@ import halometry
 from halometry.evaluation.differences import differences, find_difference
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.metrics import key_metric, metric_title
+from halometry.io import write_json
 from halometry.massmaps.dataset import map_mass
 from halometry.massmaps.pool import preset_from_yaml
 from halometry.parallel import available_cores
@@ -25,15 +25,17 @@ from halometry.provenance import command, provenance
 from halometry.robustness.shifts import shift_preset
 from halometry.runs.open import open_run
 
-SHOWN = {"classification": ("auc", "accuracy", "loss"), "regression": ("r2", "mse", "nll")}
+SHOWN_METRICS = {"classification": ("auc", "accuracy", "loss"), "regression": ("r2", "mse", "nll")}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("runs", nargs="+", help="names or folders, several with commas between")
-    parser.add_argument("--count", type=int, default=4000, help="fresh images")
-    parser.add_argument("--seed", type=int, default=7007, help="of these")
-    parser.add_argument("--shift", nargs=2, metavar=("NAME", "FACTOR"), help="of `robustness`")
+    parser.add_argument(
+        "runs", nargs="+", help="names or folders; an ensemble is separated by commas"
+    )
+    parser.add_argument("--count", type=int, default=4000, help="number of images")
+    parser.add_argument("--seed", type=int, default=7007, help="of the images")
+    parser.add_argument("--shift", nargs=2, metavar=("NAME", "FACTOR"), help="as in `robustness`")
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to write")
     options = parser.parse_args()
     runs = {name: open_run(name) for name in options.runs}
@@ -49,12 +51,12 @@ def main() -> None:
         images = Path(place) / "fresh.h5"
         halometry.simulate(preset, options.count, seed=options.seed, out=images)
         sets: dict[str | None, Path] = {None: images}
-        for told in {p for run in runs.values() if (p := run.config.data.mass_map_preset)}:
+        for text in {p for run in runs.values() if (p := run.config.data.mass_map_preset)}:
             out = images.with_name(f"mapped-{len(sets)}.h5")
-            sets[told] = map_mass(
+            sets[text] = map_mass(
                 images,
                 out,
-                preset=preset_from_yaml(told),
+                preset=preset_from_yaml(text),
                 workers=available_cores(),
                 no_truth_init=True,
             )
@@ -63,14 +65,14 @@ def main() -> None:
         }
     outputs = {name: one.outputs for name, one in found.items()}
     pairs = differences(found[first].truth, outputs)
-    key, shown = key_metric(config.task), SHOWN[config.task]
+    key, shown = key_metric(config.task), SHOWN_METRICS[config.task]
     rows = [["weights", *map(metric_title, shown), f"difference of {metric_title(key)}"]]
     for name, one in found.items():
         cells = [str(one.metrics[metric]) for metric in shown]
         difference = str(find_difference(pairs, key, name, first)) if name in others else ""
         rows.append([name, *cells, difference])
     record = {
-        "what": f"weights for {config.data.preset} on the same fresh images",
+        "what": f"weights for {config.data.preset} on the same new images",
         "command": command(),
         **provenance(),
         "count": options.count,
@@ -83,7 +85,7 @@ def main() -> None:
         "differences": [pair.model_dump() for pair in pairs],
         "rows": rows,
     }
-    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(options.out, "measurement", record)
     print("\n".join(" | ".join(row) for row in rows))
 
 

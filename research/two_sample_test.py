@@ -1,23 +1,23 @@
-"""Can a network tell real images from simulated ones?
+"""Classifiers that distinguish published images from simulated ones.
 
     python research/two_sample_test.py --data ../shared/data/hackathon_2020/no_sub \
         --preset hackathon_2020 --out results/hackathon_two_sample.json \
         --figure docs/images/hackathon_2020.png
 
-Trains a small network on some real and simulated images, keeps it as it was where it did best on a
-few others, and scores it on the rest: an AUC of 0.5 means that nobody can tell. A forest on summary
-statistics does the same, and says which of them tell most. Two checks of the test itself go with
-it: real images against real ones must give about 0.5, and against deliberately wrong ones about 1.
+Trains a small network on published and simulated images, keeps the epoch with the best validation
+AUC, and evaluates it on a test set. An AUC of 0.5 means that it cannot distinguish them. A random
+forest on summary statistics does the same, and ranks the statistics. Two checks of the test:
+published against other published images must give about 0.5, and against images of a wrong preset
+about 1.
 
-Both sides went through JPEG, the simulated ones as part of the preset. The real images of the test
-are the last by name; fits for the preset take the first.
+All images are JPEG files, the simulated ones as part of the preset. The published images of the
+test set are the last by name; fits for the preset use the first.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -36,10 +36,11 @@ from torch import Tensor, nn
 
 from halometry.evaluation.bootstrap import Interval, bootstrap
 from halometry.evaluation.metrics import area_under_roc
+from halometry.io import write_json
 from halometry.provenance import machine, versions
 
-BATCH = 50
-SHOWN = 8  # images of each kind in the figure
+BATCH_SIZE = 50
+IMAGES_PER_ROW = 8  # of the figure
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,21 @@ class Sample:
     numbers: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, images: np.ndarray) -> Sample:
+    def from_images(cls, images: np.ndarray) -> Sample:
+        """Images and their statistics."""
         return cls(images, statistics(images))
 
     def __getitem__(self, rows: slice) -> Sample:
         return Sample(self.images[rows], {k: v[rows] for k, v in self.numbers.items()})
 
     def table(self) -> np.ndarray:
-        """(N, statistics)."""
+        """Statistics of all images (N, S)."""
         return np.stack(list(self.numbers.values()), axis=1)
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Images of each kind that a network learns from, is chosen by, and is scored on."""
+    """Number of images of each kind in the training, validation and test set."""
 
     training: int
     validation: int
@@ -79,7 +81,7 @@ class Sizes:
 
 
 class Network(nn.Module):
-    """Convolutions without padding; mean, scatter and largest value of 96 maps decide."""
+    """Convolutions without padding, and a linear layer on mean, std and maximum of 96 maps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,47 +92,49 @@ class Network(nn.Module):
             layers += [nn.Conv2d(before, after, size, stride), nn.BatchNorm2d(after), nn.ReLU()]
             layers += [nn.MaxPool2d(2)] if k < 2 else []
         self.features = nn.Sequential(*layers)
-        self.decide = nn.Sequential(nn.Dropout(0.3), nn.Linear(3 * widths[-1], 1))
+        self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(3 * widths[-1], 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Gray levels (B, H, W) to logits (B,): above zero for simulated."""
+        """Logits (B,) of gray levels (B, H, W); positive for simulated images."""
         x = torch.stack([images / 64 - 0.3, torch.log1p(images) / 2 - 0.5], dim=1)
         maps = self.features(x.contiguous(memory_format=torch.channels_last)).flatten(2)
         summary = torch.cat([maps.mean(2), maps.std(2), maps.amax(2)], dim=1)
-        return self.decide(summary)[:, 0]
+        return self.head(summary)[:, 0]
 
 
 def network_scores(
-    real: np.ndarray, other: np.ndarray, sizes: Sizes, seed: int, epochs: int
+    published: np.ndarray, other: np.ndarray, sizes: Sizes, seed: int, epochs: int
 ) -> np.ndarray:
-    """Scores of the test images, the real ones first, after training."""
+    """Train a network, and return its scores of the test images, the published ones first."""
     torch.manual_seed(seed)
-    pairs = list(zip(sizes.parts(real), sizes.parts(other), strict=True))
-    (train, truth), (chosen_by, kinds), (test, _) = (_joined(*pair) for pair in pairs)
+    pairs = list(zip(sizes.parts(published), sizes.parts(other), strict=True))
+    (train, truth), (validation, kinds), (test, _) = (_joined(*pair) for pair in pairs)
     network = Network().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
-    steps = epochs * (len(train) // BATCH)
+    steps = epochs * (len(train) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     loss_of = nn.BCEWithLogitsLoss()
-    best, kept = -1.0, network.state_dict()
+    best, weights = -1.0, network.state_dict()
     for epoch in range(epochs):
         network.train()
-        for rows in torch.randperm(len(train))[: len(train) // BATCH * BATCH].split(BATCH):
+        for rows in torch.randperm(len(train))[: len(train) // BATCH_SIZE * BATCH_SIZE].split(
+            BATCH_SIZE
+        ):
             optimizer.zero_grad()
             loss_of(network(train[rows]), truth[rows]).backward()
             optimizer.step()
             schedule.step()
-        auc = float(area_under_roc(_scores(network, chosen_by), kinds.numpy() > 0.5))
+        auc = float(area_under_roc(_scores(network, validation), kinds.numpy() > 0.5))
         if auc > best:
-            best, kept = auc, {k: v.clone() for k, v in network.state_dict().items()}
-        print(f"  epoch {epoch + 1}: AUC {auc:.3f} on the validation", file=sys.stderr)
-    network.load_state_dict(kept)
+            best, weights = auc, {k: v.clone() for k, v in network.state_dict().items()}
+        print(f"  epoch {epoch + 1}: validation AUC {auc:.3f}", file=sys.stderr)
+    network.load_state_dict(weights)
     return _scores(network, test)
 
 
-def _joined(real: np.ndarray, other: np.ndarray) -> tuple[Tensor, Tensor]:
-    images = torch.from_numpy(np.concatenate([real, other])).float()
-    return images, torch.cat([torch.zeros(len(real)), torch.ones(len(other))])
+def _joined(published: np.ndarray, other: np.ndarray) -> tuple[Tensor, Tensor]:
+    images = torch.from_numpy(np.concatenate([published, other])).float()
+    return images, torch.cat([torch.zeros(len(published)), torch.ones(len(other))])
 
 
 def _scores(network: Network, images: Tensor) -> np.ndarray:
@@ -140,20 +144,20 @@ def _scores(network: Network, images: Tensor) -> np.ndarray:
 
 
 def forest_scores(
-    real: Sample, other: Sample, sizes: Sizes, seed: int
+    published: Sample, other: Sample, sizes: Sizes, seed: int
 ) -> tuple[np.ndarray, dict[str, float]]:
-    """Scores of the test images by their summary statistics, and how much each of them tells."""
-    pairs = zip(sizes.parts(real.table()), sizes.parts(other.table()), strict=True)
+    """Scores of the test images by a random forest, and the importance of each statistic."""
+    pairs = zip(sizes.parts(published.table()), sizes.parts(other.table()), strict=True)
     train, more, test = map(np.concatenate, pairs)
     truth = np.repeat([0, 1, 0, 1], np.repeat([sizes.training, sizes.validation], 2))
     forest = RandomForestClassifier(400, min_samples_leaf=3, random_state=seed)
     forest.fit(np.concatenate([train, more]), truth)
-    weights = dict(zip(real.numbers, forest.feature_importances_.tolist(), strict=True))
+    weights = dict(zip(published.numbers, forest.feature_importances_.tolist(), strict=True))
     return forest.predict_proba(test)[:, 1], weights
 
 
 def area(scores: np.ndarray, seed: int) -> Interval:
-    """AUC of scores, the first half being of real images, with its interval."""
+    """AUC of scores with its interval; the first half of the scores is of published images."""
     half = len(scores) // 2
     truth = np.arange(len(scores)) >= half
     groups = [np.flatnonzero(~truth), np.flatnonzero(truth)]
@@ -163,27 +167,29 @@ def area(scores: np.ndarray, seed: int) -> Interval:
     )
 
 
-def distances(real: Sample, other: Sample) -> dict[str, dict[str, float]]:
-    """Kolmogorov and Smirnov's distance of each statistic, and its medians; the largest first."""
-    first, second = real.numbers, other.numbers
+def distances(published: Sample, other: Sample) -> dict[str, dict[str, float]]:
+    """Kolmogorov-Smirnov distance and medians of each statistic; the largest distance first."""
+    first, second = published.numbers, other.numbers
     found = {}
     for name in first:
         test = ks_2samp(first[name], second[name])
         found[name] = {
             "ks": float(test.statistic),
             "p": float(test.pvalue),
-            "median_real": float(np.median(first[name])),
+            "median_published": float(np.median(first[name])),
             "median_simulated": float(np.median(second[name])),
         }
     return dict(sorted(found.items(), key=lambda item: -item[1]["ks"]))
 
 
-def judged(real: Sample, other: Sample, sizes: Sizes, seed: int, epochs: int) -> dict[str, Any]:
-    """Both classifiers' AUC for one pair of sets."""
+def evaluate_pair(
+    published: Sample, other: Sample, sizes: Sizes, seed: int, epochs: int
+) -> dict[str, Any]:
+    """AUC of both classifiers for one pair of sets."""
     started = time.perf_counter()
-    by_forest, weights = forest_scores(real, other, sizes, seed)
-    by_network = network_scores(real.images, other.images, sizes, seed, epochs)
-    tell_most = sorted(weights.items(), key=lambda item: -item[1])[:10]
+    by_forest, importances = forest_scores(published, other, sizes, seed)
+    by_network = network_scores(published.images, other.images, sizes, seed, epochs)
+    most_important = sorted(importances.items(), key=lambda item: -item[1])[:10]
     return {
         "images_of_each": {
             "training": sizes.training,
@@ -193,21 +199,21 @@ def judged(real: Sample, other: Sample, sizes: Sizes, seed: int, epochs: int) ->
         "epochs": epochs,
         "network_auc": area(by_network, seed).to_dict(),
         "forest_auc": area(by_forest, seed).to_dict(),
-        "forest_weights": {name: round(weight, 4) for name, weight in tell_most},
+        "forest_weights": {name: round(weight, 4) for name, weight in most_important},
         "seconds": round(time.perf_counter() - started, 1),
     }
 
 
-def draw_montage(real: np.ndarray, other: np.ndarray, path: Path) -> None:
-    """Real images above simulated ones; each pair of rows once plainly, once with faint light."""
+def draw_montage(published: np.ndarray, other: np.ndarray, path: Path) -> None:
+    """Draw published images above simulated ones, with a stretch that shows faint light."""
 
     def rows(images: np.ndarray, power: float) -> np.ndarray:
-        shown = (255 * (images[:SHOWN] / 255.0) ** power).astype(np.uint8)
+        shown = (255 * (images[:IMAGES_PER_ROW] / 255.0) ** power).astype(np.uint8)
         return np.hstack([np.pad(one, 1, constant_values=90) for one in shown])
 
-    gap = np.full((6, SHOWN * (real.shape[2] + 2)), 255, np.uint8)
-    parts = [rows(real, 0.4), rows(real[SHOWN:], 0.4), gap]
-    parts += [rows(other, 0.4), rows(other[SHOWN:], 0.4)]
+    gap = np.full((6, IMAGES_PER_ROW * (published.shape[2] + 2)), 255, np.uint8)
+    parts = [rows(published, 0.4), rows(published[IMAGES_PER_ROW:], 0.4), gap]
+    parts += [rows(other, 0.4), rows(other[IMAGES_PER_ROW:], 0.4)]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.vstack(parts)).save(path, optimize=True)
 
@@ -216,35 +222,39 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
     sizes, kind = Sizes(*options.sizes), Path(options.data).name
-    real = read(sorted(Path(options.data).glob("*.jpg")))
-    if len(real) < sizes.total:
-        raise SystemExit(f"{options.data}: {sizes.total} images are needed, there are {len(real)}")
+    published = read(sorted(Path(options.data).glob("*.jpg")))
+    if len(published) < sizes.total:
+        raise SystemExit(
+            f"{options.data}: {sizes.total} images are needed, there are {len(published)}"
+        )
     simulated = simulate(options.preset, sizes.total, options.seed, {}, kind)
-    known, drawn = Sample.of(real), Sample.of(simulated)
+    known, drawn = Sample.from_images(published), Sample.from_images(simulated)
     record: dict[str, Any] = {
-        "against_simulated": _said("simulated", known, drawn, sizes, options),
+        "against_simulated": _compare("simulated", known, drawn, sizes, options),
         "statistics": distances(known[-sizes.test :], drawn[-sizes.test :]),
     }
     if options.figure:
-        draw_montage(real[-sizes.test :], simulated[-sizes.test :], Path(options.figure))
+        draw_montage(published[-sizes.test :], simulated[-sizes.test :], Path(options.figure))
     _write(record, options)
     if not options.no_checks:
         fewer = Sizes(*options.check_sizes)
-        record["real_against_real"] = _said("real", known[::2], known[1::2], fewer, options)
+        record["published_against_published"] = _compare(
+            "published", known[::2], known[1::2], fewer, options
+        )
         wrong = simulate(options.preset, fewer.total, options.seed + 1, WRONG, kind)
-        found = _said("wrong", known, Sample.of(wrong), fewer, options)
+        found = _compare("wrong preset", known, Sample.from_images(wrong), fewer, options)
         record["against_wrong"] = {"changed": WRONG} | found
         _write(record, options)
 
 
-WRONG = {"psf_sigma": 0.1}  # blurred by a seventh too much: no eye sees it
+WRONG = {"psf_sigma": 0.1}  # one seventh wider than that of the published images
 
 
-def _said(
-    name: str, real: Sample, other: Sample, sizes: Sizes, options: argparse.Namespace
+def _compare(
+    name: str, published: Sample, other: Sample, sizes: Sizes, options: argparse.Namespace
 ) -> dict[str, Any]:
-    print(f"real against {name}", file=sys.stderr)
-    found = judged(real, other, sizes, options.seed, options.epochs)
+    print(f"published against {name}", file=sys.stderr)
+    found = evaluate_pair(published, other, sizes, options.seed, options.epochs)
     for kind in ("network", "forest"):
         print(f"  {kind}: AUC {Interval(**found[f'{kind}_auc'])}", file=sys.stderr)
     return found
@@ -253,7 +263,7 @@ def _said(
 def _write(record: dict[str, Any], options: argparse.Namespace) -> None:
     folder = Path(options.data)
     about = {
-        "what": "AUC of classifiers that tell real images from others; 0.5 is chance",
+        "what": "AUC of classifiers that tell published images from others; 0.5 is chance",
         "data": f"{folder.parent.name}/{folder.name}",
         "preset": Path(options.preset).stem,
         "seed": options.seed,
@@ -265,9 +275,7 @@ def _write(record: dict[str, Any], options: argparse.Namespace) -> None:
         "versions": versions(),
         "machine": machine(),
     }
-    out = Path(options.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(about | record, indent=1) + "\n", encoding="utf-8")
+    write_json(Path(options.out), "measurement", about | record)
 
 
 def _options() -> argparse.Namespace:
@@ -275,17 +283,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--data",
         required=True,
-        help="a folder of real JPEG images, named as their class in the preset",
+        help="a folder of published JPEG images, named like their class in the preset",
     )
     parser.add_argument("--preset", default="hackathon_2020")
     parser.add_argument("--out", default="results/hackathon_two_sample.json")
-    parser.add_argument("--figure", help="where to draw real above simulated images")
+    parser.add_argument("--figure", help="a picture of published above simulated images")
     parser.add_argument("--sizes", type=int, nargs=3, default=(1500, 400, 1000))
     parser.add_argument("--check-sizes", type=int, nargs=3, default=(900, 200, 600))
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--no-checks", action="store_true", help="leave out real and wrong ones")
+    parser.add_argument("--no-checks", action="store_true", help="leave out both checks")
     return parser.parse_args()
 
 

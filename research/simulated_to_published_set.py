@@ -1,37 +1,37 @@
-"""How well a network that saw only simulated images of a set judges the real ones.
+"""Evaluate a network trained on simulated images of a published set on its published images.
 
-    python research/simulated_to_real_set.py hackathon_2020 --data ../shared/data/hackathon_2020 \
-        --work runs/simulated --epochs 16
+    python research/simulated_to_published_set.py hackathon_2020 \
+        --data ../shared/data/hackathon_2020 --work runs/simulated --epochs 16
 
-Renders the preset, trains on it, judges the run on its own test images and on all real ones. The
-same command goes on where it was stopped.
+Simulates the preset, trains on it, and evaluates the run on its own test images and on all
+published ones. The same command continues where it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 
 import halometry
 from halometry.evaluation.evaluate import Evaluation
+from halometry.io import write_json
 from halometry.provenance import provenance, versions
 
-SHOWN = ("auc", "accuracy", "loss", "ece")
+SHOWN_METRICS = ("auc", "accuracy", "loss", "ece")
 
 
 def main() -> None:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset")
-    parser.add_argument("--data", type=Path, required=True, help="the real images, labeled")
+    parser.add_argument("--data", type=Path, required=True, help="the published images, labeled")
     parser.add_argument("--work", type=Path, required=True, help="a folder for images and runs")
     parser.add_argument("--out", type=Path, help="results/PRESET_simulated.json if not given")
     parser.add_argument("--backbone", default="d4net")
     parser.add_argument("--count", type=int, default=12_000)
-    parser.add_argument("--test", type=int, default=2000, help="of these")
+    parser.add_argument("--test", type=int, default=2000, help="number of test images")
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -43,36 +43,36 @@ def main() -> None:
         "classification", store, options.backbone, options.work / options.backbone,
         overrides={"epochs": options.epochs}, seed=options.seed,
     )  # fmt: skip
-    judged = {
+    evaluations = {
         "simulated": halometry.evaluate(run, store),
-        "real": halometry.evaluate(run, options.data),
+        "published": halometry.evaluate(run, options.data),
     }
     record = {
-        "what": f"a network trained on simulated {options.preset} alone, on simulated and on real"
-        " images",
-        "command": f"python research/simulated_to_real_set.py {options.preset}"
+        "what": f"a network trained on simulated {options.preset} alone, on simulated and on"
+        " published images",
+        "command": f"python research/simulated_to_published_set.py {options.preset}"
         f" --data {options.data.name} --work runs/simulated --epochs {options.epochs}",
         **provenance(),
         "versions": versions(),
         "network": options.backbone,
         "seed": options.seed,
         "training": run.training_metrics()["images"],
-        "judged": {name: described(one) for name, one in judged.items()},
+        "evaluations": {name: describe(one) for name, one in evaluations.items()},
         "rows": [
             ["images", "number", "AUC", "accuracy", "loss", "calibration error"],
             *(
-                [name, f"{len(one.truth):,}", *(str(one.metrics[key]) for key in SHOWN)]
-                for name, one in judged.items()
+                [name, f"{len(one.truth):,}", *(str(one.metrics[key]) for key in SHOWN_METRICS)]
+                for name, one in evaluations.items()
             ),
         ],
     }
     out = options.out or Path(f"results/{options.preset}_simulated.json")
-    out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(out, "measurement", record)
     print("\n".join(" | ".join(row) for row in record["rows"]))
 
 
-def described(one: Evaluation) -> dict[str, object]:
-    """Figures of merit, and where the probabilities of the second class lie by class."""
+def describe(one: Evaluation) -> dict[str, object]:
+    """Metrics, and quantiles of the probability of the second class for each true class."""
     quantiles = {
         str(k): np.quantile(one.outputs[one.truth == k, 1], (0.05, 0.25, 0.5, 0.75, 0.95)).tolist()
         for k in np.unique(one.truth)

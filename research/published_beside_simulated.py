@@ -1,12 +1,11 @@
-"""The community's sets beside simulated ones: a montage, profiles, and the labels of the mass set.
+"""Published images beside simulated ones: a montage, profiles, and labels of the mass set.
 
-python research/real_beside_simulated.py --data ../shared/data
+python research/published_beside_simulated.py --data ../shared/data
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from scipy.stats import ks_2samp
 
 from halometry.datasets.readers import read_image
+from halometry.io import write_json
 from halometry.plotting import (
     COLORS,
     IMAGE_COLORMAP,
@@ -29,9 +29,9 @@ from halometry.simulation import draw_scenes, load_preset, sample
 from halometry.simulation.render import pixel_grid
 
 CLASSES = ("no", "sphere", "vort")
-EACH = 6  # images of a class shown, as many as there are real ones
-MANY = 300  # simulated for the profiles
-LABELS = 20_000  # drawn, as many as were published
+IMAGES_PER_CLASS = 6  # in the montage; as many as there are published ones
+N_SIMULATED = 300  # for the profiles
+N_LABELS = 20_000  # as many as were published
 BOOTSTRAPS = 200
 SEED = 11
 Images = dict[str, np.ndarray]
@@ -41,39 +41,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="with common_test_1, halo_mass")
     parser.add_argument("--figures", type=Path, default=Path("docs/images"))
-    parser.add_argument("--out", type=Path, default=Path("results/real_beside_simulated.json"))
+    parser.add_argument("--out", type=Path, default=Path("results/published_beside_simulated.json"))
     options = parser.parse_args()
-    real, simulated, radius = real_images(options.data / "common_test_1"), *simulated_images()
-    save_figure(montage(real, simulated), options.figures / "common_test_1_beside.jpg")
-    save_figure(profiles(real, simulated, radius), options.figures / "common_test_1_profiles.png")
-    published = np.load(options.data / "halo_mass" / "masses.npy")
-    drawn = draw_scenes(load_preset("halo_mass"), SEED, 0, LABELS).f_sub.numpy()
-    save_figure(labels(published, drawn), options.figures / "halo_mass_labels.png")
+    published, simulated, radius = (
+        read_published_images(options.data / "common_test_1"),
+        *simulate_images(),
+    )
+    save_figure(montage(published, simulated), options.figures / "common_test_1_beside.jpg")
+    save_figure(
+        profiles(published, simulated, radius), options.figures / "common_test_1_profiles.png"
+    )
+    published_labels = np.load(options.data / "halo_mass" / "masses.npy")
+    drawn = draw_scenes(load_preset("halo_mass"), SEED, 0, N_LABELS).f_sub.numpy()
+    save_figure(labels(published_labels, drawn), options.figures / "halo_mass_labels.png")
     record: dict[str, Any] = {
-        "what": "pixels of common_test_1 and labels of halo_mass, real and simulated",
-        "command": "python research/real_beside_simulated.py --data ../shared/data",
+        "what": "pixels of common_test_1 and labels of halo_mass, published and simulated",
+        "command": "python research/published_beside_simulated.py --data ../shared/data",
         **provenance(),
         "seed": SEED,
-        "pixels": {"real": _pixels(real), "simulated": _pixels(simulated)},
-        "labels": _labels(published, drawn),
+        "pixels": {"published": _pixels(published), "simulated": _pixels(simulated)},
+        "labels": _labels(published_labels, drawn),
     }
     record["rows"] = _rows(record["labels"], record["pixels"])
-    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(record["pixels"]), json.dumps(record["labels"]))
+    write_json(options.out, "measurement", record)
+    print(record["pixels"], record["labels"])
 
 
-def real_images(folder: Path) -> Images:
-    """Scaled to [0, 1], (n, H, W) of each class."""
+def read_published_images(folder: Path) -> Images:
+    """Read images scaled to [0, 1], (N, H, W) for each class."""
     files = {name: sorted((folder / name).glob("*.npy")) for name in CLASSES}
     return {
-        name: np.stack([read_image(file).pixels[0] for file in of]) for name, of in files.items()
+        name: np.stack([read_image(file).pixels[0] for file in paths])
+        for name, paths in files.items()
     }
 
 
-def simulated_images() -> tuple[Images, np.ndarray]:
-    """The same of the preset, and each pixel's distance from the center (H, W), arcsec."""
+def simulate_images() -> tuple[Images, np.ndarray]:
+    """Simulate such images, and return the radius of each pixel (H, W), arcsec."""
     preset = load_preset("common_test_1")
-    images, scene = sample(preset, SEED, 0, MANY)
+    images, scene = sample(preset, SEED, 0, N_SIMULATED)
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
     scaled, which = ((images - low) / (high - low))[:, 0].numpy(), scene.class_index.numpy()
     x, y = pixel_grid(preset.image.model_copy(update={"supersampling": 1}), images)
@@ -82,11 +88,11 @@ def simulated_images() -> tuple[Images, np.ndarray]:
 
 
 @with_style
-def montage(real: Images, simulated: Images) -> Figure:
-    """A row of real images above a row of simulated ones, for each class."""
-    made, axes = create_figure(1.1 * EACH, 7.2, 2 * len(CLASSES), EACH)
+def montage(published: Images, simulated: Images) -> Figure:
+    """A row of published images above a row of simulated ones, for each class."""
+    made, axes = create_figure(1.1 * IMAGES_PER_CLASS, 7.2, 2 * len(CLASSES), IMAGES_PER_CLASS)
     for k, name in enumerate(CLASSES):
-        for row, (what, sets) in enumerate((("real", real), ("simulated", simulated))):
+        for row, (what, sets) in enumerate((("published", published), ("simulated", simulated))):
             for panel, image in zip(axes[2 * k + row], sets[name], strict=False):
                 hide_axes(panel)
                 panel.imshow(stretch(image), cmap=IMAGE_COLORMAP, origin="lower")
@@ -96,24 +102,24 @@ def montage(real: Images, simulated: Images) -> Figure:
 
 
 @with_style
-def profiles(real: Images, simulated: Images, radius: np.ndarray) -> Figure:
-    """Mean brightness at each distance from the center, and how often each brightness comes."""
+def profiles(published: Images, simulated: Images, radius: np.ndarray) -> Figure:
+    """Mean brightness against radius, and the distribution of the brightness."""
     made, axes = create_figure(9, 3.4, 1, 2)
     bins, levels = np.arange(0, 3.75, 0.1), np.geomspace(3e-3, 1, 40)
     which = np.digitize(radius, bins) - 1
     middle = (bins[:-1] + bins[1:]) / 2
     for color, (what, sets) in zip(
-        COLORS, (("real", real), ("simulated", simulated)), strict=False
+        COLORS, (("published", published), ("simulated", simulated)), strict=False
     ):
         images = np.concatenate(list(sets.values()))
         each = np.stack([images[:, which == k].mean(axis=1) for k in range(len(middle))], axis=1)
         mean, error = each.mean(axis=0), each.std(axis=0) / np.sqrt(len(each))
         axes[0, 0].fill_between(middle, mean - error, mean + error, color=color, alpha=0.3)
         axes[0, 0].plot(middle, mean, color=color, label=f"{what}, {len(images)} images")
-        shares = [(images > level).mean() for level in levels]
-        axes[0, 1].loglog(levels, shares, color=color, label=what)
+        fractions = [(images > level).mean() for level in levels]
+        axes[0, 1].loglog(levels, fractions, color=color, label=what)
     axes[0, 0].set(xlabel="distance from the center (arcsec)", ylabel="mean of scaled pixels")
-    axes[0, 1].set(xlabel="scaled brightness", ylabel="share of pixels above it")
+    axes[0, 1].set(xlabel="scaled brightness", ylabel="fraction of pixels above it")
     axes[0, 0].legend()
     return made
 
@@ -133,24 +139,28 @@ def labels(published: np.ndarray, drawn: np.ndarray) -> Figure:
 
 
 def _rows(labels: dict[str, float], pixels: dict[str, Any]) -> list[list[str]]:
-    """A table for people."""
+    """Table with a header."""
     ks = f"{labels['ks']:.3f} [{labels['low']:.3f}, {labels['high']:.3f}]"
-    rows = [["", "real", "simulated"], ["`halo_mass`: KS distance of the labels", "", ks]]
+    rows = [["", "published", "simulated"], ["`halo_mass`: KS distance of the labels", "", ks]]
     for name in ("mean", "standard_deviation"):
-        told = (f"{labels[key]:.5f}" for key in (f"{name}_published", name))
-        rows.append([f"`halo_mass`: {name.replace('_', ' ')} of the labels", *told])
+        values = (f"{labels[key]:.5f}" for key in (f"{name}_published", name))
+        rows.append([f"`halo_mass`: {name.replace('_', ' ')} of the labels", *values])
     for kind in CLASSES:
-        both = [pixels[which][kind] for which in ("real", "simulated")]
-        told = (f"{one['mean']:.4f}, {one['standard_deviation']:.4f}" for one in both)
+        both = [pixels[which][kind] for which in ("published", "simulated")]
+        values = (f"{one['mean']:.4f}, {one['standard_deviation']:.4f}" for one in both)
         words = f"`common_test_1`, {kind}: mean and standard deviation of scaled pixels"
-        rows.append([words, *told])
+        rows.append([words, *values])
     return rows
 
 
 def _pixels(sets: Images) -> dict[str, dict[str, float]]:
     return {
-        name: {"images": len(of), "mean": float(of.mean()), "standard_deviation": float(of.std())}
-        for name, of in sets.items()
+        name: {
+            "images": len(images),
+            "mean": float(images.mean()),
+            "standard_deviation": float(images.std()),
+        }
+        for name, images in sets.items()
     }
 
 
