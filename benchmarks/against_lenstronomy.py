@@ -1,13 +1,13 @@
-"""Images a second and equality, side by side with the published way of making such images.
+"""Speed and agreement of halometry and lenstronomy on the same scenes.
 
-The published way is lenstronomy, an image at a time: an isothermal ellipsoid, external shear and a
-list of point masses (25 subhalos, or a vortex as 100 of them), a Sersic source, a Gaussian PSF and
-noise, as DeepLenseSim's Model 1 calls it. Both render the same scenes, on one core, in turns: those
-of `model_1`, and of `model_1_as_run`, whose masses and noise are those of DeepLenseSim.
+lenstronomy renders an image at a time, as in Model 1 of DeepLenseSim: an isothermal ellipsoid,
+external shear, a list of point masses (25 subhalos, or a vortex as 100 of them), a Sersic source, a
+Gaussian PSF and noise. Both render the same scenes on one core, in turns: those of `model_1`, and
+of `model_1_as_run`, whose masses and noise are those of DeepLenseSim.
 
-There are two rates of the published way: `published` finds the Einstein radii from astropy's
-distances for each image, as DeepLenseSim does; `lenstronomy` is given them, and is the rendering
-and the noise alone. halometry draws its scenes within the time measured.
+There are two rates of lenstronomy. `published` computes the Einstein radii from astropy's distances
+for each image, as DeepLenseSim does. `lenstronomy` is given the radii, and includes rendering and
+noise only. The rate of halometry includes drawing the scenes.
 
 python benchmarks/against_lenstronomy.py --out results/against_lenstronomy.json
 """
@@ -34,28 +34,28 @@ from lenstronomy.ImSim.image_model import ImageModel
 from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LightModel.light_model import LightModel
 from lenstronomy.Util import image_util, param_util, util
-from measuring import arguments, begin, quartiles, told, write
+from measuring import begin_record, create_parser, format_rate, quartiles, write_record
 
 from halometry.simulation import Scene, draw_scenes, load_preset, observe, render
 from halometry.simulation.preset import DEFAULT_CLASSES, Preset
 
-POINTS = 100  # of a vortex, as published
+VORTEX_POINTS = 100  # point masses of a vortex, as published
 PRESETS = ("model_1", "model_1_as_run")
 SEED = 20261125
 
 
-class Published:
-    """One scene of a preset as lenstronomy renders it.
+class PublishedScene:
+    """One scene of a preset, rendered by lenstronomy.
 
     Args:
         preset: for the detector.
         scene: one lens.
-        points: point masses that stand for the line.
+        points: number of point masses of a vortex.
         truncation: of the PSF, in sigma; 3 in DeepLenseSim, 4 in halometry.
     """
 
     def __init__(
-        self, preset: Preset, scene: Scene, points: int = POINTS, truncation: float = 3
+        self, preset: Preset, scene: Scene, points: int = VORTEX_POINTS, truncation: float = 3
     ) -> None:
         self.spec, self.truncation = preset.image, truncation
         self.values = {k: np.asarray(v[0]) for k, v in scene.parameters().items()}
@@ -131,7 +131,7 @@ class Published:
         }
 
     def image(self) -> np.ndarray:
-        """Whole counts, noise applied as DeepLenseSim does."""
+        """Counts (H, W), with the noise of DeepLenseSim."""
         expected, exposure = self.expected(), self.values["exposure"]
         noisy = expected + image_util.add_poisson(expected, exp_time=exposure)
         noisy += image_util.add_background(expected, self.spec.background_rms)
@@ -139,7 +139,7 @@ class Published:
 
 
 def published_radius(mass: Any, z_lens: float, z_source: float) -> Any:
-    """Einstein radii in arcsec from astropy's distances, made anew at each call as published."""
+    """Compute Einstein radii in arcsec from astropy's distances, as DeepLenseSim does."""
     cosmology = FlatLambdaCDM(H0=70, Om0=0.3, Ob0=0.05)
     to_lens = cosmology.luminosity_distance(z_lens).to(units.m)
     to_source = cosmology.luminosity_distance(z_source).to(units.m)
@@ -148,22 +148,22 @@ def published_radius(mass: Any, z_lens: float, z_source: float) -> Any:
 
 
 def seconds_published(preset: Preset, kind: int, start: int, count: int) -> tuple[float, float]:
-    """Seconds an image: with its Einstein radii found as published, and without."""
+    """Seconds an image of lenstronomy, with the computation of Einstein radii and without."""
     scenes = draw_scenes(preset, SEED, start, 3 * count).rows(slice(kind, None, 3))
     begin = time.perf_counter()
     for i in range(count):
         published_radius(scenes.halo_mass[i].numpy(), 0.5, 1.0)
         if kind:  # once more for all its substructure
-            published_radius(np.full(POINTS if kind == 2 else 25, 1e8), 0.5, 1.0)
+            published_radius(np.full(VORTEX_POINTS if kind == 2 else 25, 1e8), 0.5, 1.0)
     found = time.perf_counter()
     for i in range(count):
-        Published(preset, scenes.rows(slice(i, i + 1))).image()
+        PublishedScene(preset, scenes.rows(slice(i, i + 1))).image()
     end = time.perf_counter()
     return (end - begin) / count, (end - found) / count
 
 
 def seconds_halometry(preset: Preset, kind: int, start: int, count: int) -> float:
-    """As `sample` does it, for one class; a third of the draws, as they are for all three."""
+    """Seconds an image of halometry for one class; the draws are those of three classes."""
     begin = time.perf_counter()
     scenes = draw_scenes(preset, SEED, start, 3 * count)
     drawn = time.perf_counter()
@@ -174,7 +174,7 @@ def seconds_halometry(preset: Preset, kind: int, start: int, count: int) -> floa
 
 
 def rates(preset: Preset, rounds: int, theirs: int, ours: int) -> dict[str, Any]:
-    """Images a second and their ratios, by class, from rounds in turns."""
+    """Measure images per second and their ratios for each class, in turns."""
     measured: dict[str, dict[str, list[float]]] = {name: {} for name in DEFAULT_CLASSES}
     for k in range(rounds + 1):  # the first warms up
         for kind, name in enumerate(DEFAULT_CLASSES):
@@ -196,7 +196,7 @@ def rates(preset: Preset, rounds: int, theirs: int, ours: int) -> dict[str, Any]
 
 
 def differences(preset: Preset, count: int) -> dict[str, Any]:
-    """How far the noiseless images of `count` same scenes are apart: median and worst, by class."""
+    """Differences between noiseless images of the same scenes: median and largest, by class."""
     scenes = draw_scenes(preset, SEED, 0, 3 * count)
     with torch.no_grad():
         single = render(scenes.to("cpu", torch.float32), preset).double()
@@ -206,8 +206,8 @@ def differences(preset: Preset, count: int) -> dict[str, Any]:
         apart: dict[str, dict[str, list[float]]] = {}
         for i in range(kind, 3 * count, 3):
             scene = scenes.rows(slice(i, i + 1))
-            for points in (POINTS, 1000, 10_000) if name == "vort" else (0,):
-                reference = Published(preset, scene, points, truncation=4).expected()
+            for points in (VORTEX_POINTS, 1000, 10_000) if name == "vort" else (0,):
+                reference = PublishedScene(preset, scene, points, truncation=4).expected()
                 reference *= float(scene.exposure)
                 for precision, images in (("float32", single), ("float64", double)):
                     key = f"{precision}, {points} points" if points else precision
@@ -232,7 +232,7 @@ def _apart(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = create_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--images", type=int, default=32, help="for the differences, a class")
     options = parser.parse_args()
@@ -242,7 +242,7 @@ def main() -> None:
         core = process.cpu_affinity()[-1]
         process.cpu_affinity([core])
     torch.set_num_threads(1)
-    record = begin("150 px, images/s on one core, noise included: median and quartiles")
+    record = begin_record("150 px, images/s on one core, noise included: median and quartiles")
     record |= {
         "core": core,
         "lenstronomy": importlib.metadata.version("lenstronomy"),
@@ -256,17 +256,17 @@ def main() -> None:
             "rates": rates(preset, options.rounds, theirs=4, ours=48),
             "differences": differences(preset, options.images),
         }
-    record["rows"] = rows_of(record["presets"])
-    write(record, options.out)
+    record["rows"] = table_rows(record["presets"])
+    write_record(record, options.out)
 
 
-def rows_of(presets: dict[str, Any]) -> list[list[str]]:
-    """A table for people."""
+def table_rows(presets: dict[str, Any]) -> list[list[str]]:
+    """Rows of the table."""
     ways = ("halometry", "published", "ratio_to_published", "lenstronomy", "ratio_to_lenstronomy")
     rows = [["preset", "class", *(way.replace("_", " ") for way in ways), "difference"]]
     for preset, measured in presets.items():
         for name, rate in measured["rates"].items():
-            cells = [told(rate[way]) for way in ways]
+            cells = [format_rate(rate[way]) for way in ways]
             apart = next(iter(measured["differences"][name].values()))["norm"]
             cells.append(f"{apart['median']:.0e}, worst {apart['worst']:.0e}")
             rows.append([preset, name, *cells])

@@ -1,15 +1,14 @@
-"""On one GPU: images a second in training and inference, and seconds from nothing to a good AUC.
+"""Images a second of one GPU in training and inference, and the time to the published AUC.
 
     python benchmarks/gpu.py --out results/gpu.json
 
-Rates are of each network on simulated images that lie on the device, drawn, augmented and
-preprocessed there, eager and compiled, bfloat16 on tensor cores; beside each the share of the
-peak that products of large matrices reach on the same device, by the network's multiply-accumulates
-(a training step counts as three forward passes). The record is the published ResNet18's AUC on
-simulated `common_test_1`, rendering included: `halometry.simulate` and `halometry.train` one after
-the other, and the seconds of the run's history at the first validation that passes.
+Rates are measured for each network, eager and compiled, in bfloat16, on simulated images that are
+drawn, augmented and preprocessed on the device. Each rate is also given as a fraction of the peak,
+which is the rate of products of large matrices on this device. A training step counts as three
+forward passes. The time to an AUC is that of the published ResNet18 on simulated `common_test_1`:
+`halometry.simulate` and then `halometry.train`, up to the first validation that reaches the AUC.
 
-Without a GPU it runs in small: --device cpu --size 48 --images 96 --seconds 1 --record-images 60
+On a CPU it runs in small: --device cpu --size 48 --images 96 --seconds 1 --record-images 60
 --no-compile.
 """
 
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import arguments, begin, quartiles, told, write
+from measuring import begin_record, create_parser, format_rate, quartiles, write_record
 from torch import Tensor
 from torch.nn import functional
 
@@ -40,11 +39,12 @@ from halometry.training.sampling import augment
 
 PRESET, PUBLISHED_AUC = "common_test_1", 0.9871
 PREPROCESSING = PreprocessingConfig(scale="minmax", stretch="sqrt")
-SIDES = {"cuda": 8192, "cpu": 1024}  # of the matrices for the peak
+MATRIX_SIDES = {"cuda": 8192, "cpu": 1024}  # of the matrices that measure the peak
 ROUNDS = 7
 
 
-def seconds_of(work: Callable[[], object], device: str) -> float:
+def time_call(work: Callable[[], object], device: str) -> float:
+    """Seconds that a call takes on a device."""
     start = time.perf_counter()
     work()
     if device.startswith("cuda"):
@@ -58,23 +58,23 @@ def repeat(work: Callable[[], object], times: int) -> None:
 
 
 def matrix_peak(device: str) -> float:
-    """Multiply-accumulates a second of large matrices in bfloat16."""
-    side = SIDES[device.partition(":")[0]]
+    """Multiply-accumulates per second of products of large matrices in bfloat16."""
+    side = MATRIX_SIDES[device.partition(":")[0]]
     a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
-    seconds_of(lambda: a @ b, device)
-    return side**3 / min(seconds_of(lambda: a @ b, device) for _ in range(ROUNDS))
+    time_call(lambda: a @ b, device)
+    return side**3 / min(time_call(lambda: a @ b, device) for _ in range(ROUNDS))
 
 
-def images_on(device: str, count: int, size: int) -> tuple[Tensor, Tensor]:
-    """Simulated images (N, 1, size, size) in half precision and their labels, on the device."""
+def simulate_images(device: str, count: int, size: int) -> tuple[Tensor, Tensor]:
+    """Simulate images (N, 1, size, size) in half precision, and labels, on a device."""
     images, scene = sample(load_preset(PRESET), 0, 0, count, device)
     if images.shape[-1] != size:
         images = functional.adaptive_avg_pool2d(images, size)
     return images.half(), scene.labels.to(device)
 
 
-class Way:
-    """One network, eager or compiled, on images that lie on its device."""
+class NetworkBenchmark:
+    """One network, eager or compiled, and images on its device."""
 
     def __init__(self, name: str, images: Tensor, labels: Tensor, batch: int, compiled: bool):
         self.images, self.labels = images, labels
@@ -92,7 +92,7 @@ class Way:
             return self.net(images).float()
 
     def next_batch(self) -> Tensor:
-        """Rows of the images of a step."""
+        """Indices of the images of the next step."""
         self.steps += 1
         first = self.steps * self.batch
         return torch.arange(first, first + self.batch, device=self.device) % len(self.images)
@@ -104,28 +104,28 @@ class Way:
         functional.cross_entropy(self.forward(images), self.labels[rows]).backward()
         self.optimizer.step()
 
-    def answer(self) -> None:
+    def predict(self) -> None:
         with torch.no_grad():
             self.forward(self.images[self.next_batch()])
 
     def rates(self, seconds: float) -> dict[str, Any]:
-        """Images a second in training and inference, and seconds before the first (compiling)."""
+        """Images per second in training and inference, and seconds of the first step."""
         record: dict[str, Any] = {}
-        for kind, step in (("training", self.train), ("inference", self.answer)):
+        for kind, step in (("training", self.train), ("inference", self.predict)):
             self.net.train(kind == "training")
-            first = seconds_of(step, self.device)
-            each = min(seconds_of(step, self.device) for _ in range(2))
+            first = time_call(step, self.device)
+            each = min(time_call(step, self.device) for _ in range(2))
             steps = max(1, round(seconds / ROUNDS / each))
             rates = [
-                steps * self.batch / seconds_of(partial(repeat, step, steps), self.device)
+                steps * self.batch / time_call(partial(repeat, step, steps), self.device)
                 for _ in range(ROUNDS)
             ]
             record[kind] = quartiles(rates) | {"first_seconds": first}
         return record
 
 
-def record_run(device: str, network: str, count: int, folder: Path) -> dict[str, Any]:
-    """Seconds from nothing to the published AUC on the validation images; None if not reached."""
+def time_to_published_auc(device: str, network: str, count: int, folder: Path) -> dict[str, Any]:
+    """Measure the seconds until the validation AUC is the published one; None if it never is."""
     start = time.perf_counter()
     store = halometry.simulate(PRESET, count, out=folder / "images.h5", device=device)
     rendered = time.perf_counter() - start
@@ -134,7 +134,7 @@ def record_run(device: str, network: str, count: int, folder: Path) -> dict[str,
     with (run.path / HISTORY).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     reached = [row for row in rows if float(row["val_metric"]) >= PUBLISHED_AUC]
-    # What training took beyond its last validation lies before its first step, or after the end.
+    # Seconds that the history does not hold were spent before the first step or after the last.
     setup = trained - float(rows[-1]["seconds"])
     return {
         "network": network,
@@ -147,7 +147,7 @@ def record_run(device: str, network: str, count: int, folder: Path) -> dict[str,
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = create_parser(__doc__)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--networks", nargs="+", default=list(PLAIN_NAMES))
     parser.add_argument("--size", type=int, default=150, help="of the images in pixels")
@@ -159,31 +159,33 @@ def main() -> None:
     parser.add_argument("--record-images", type=int, default=30_000, help="0 leaves it out")
     options = parser.parse_args()
     device = find_device(options.device)
-    record = begin("images a second on one device, median and quartiles", device)
+    record = begin_record("images a second on one device, median and quartiles", device)
     peak = matrix_peak(device)
     record |= {"batch": options.batch, "matrix_peak_macs": peak, "networks": {}, "record": None}
     record["rows"] = [["network", "way", "training", "of the peak", "inference", "of the peak"]]
-    images, labels = images_on(device, options.images, options.size)
+    images, labels = simulate_images(device, options.images, options.size)
     for name in options.networks:
         example = torch.zeros(1, 1, options.size, options.size)
         macs = model_cost(Network(name, 1, 3).eval().to(device), example)["macs"]
         ways = {"eager": False} | ({} if options.no_compile else {"compiled": True})
         record["networks"][name] = {"macs": macs}
         for way, compiled in ways.items():
-            rates = Way(name, images, labels, options.batch, compiled).rates(options.seconds)
+            rates = NetworkBenchmark(name, images, labels, options.batch, compiled).rates(
+                options.seconds
+            )
             record["networks"][name][way] = rates
             cells = []
             for kind, passes in (("training", 3), ("inference", 1)):
-                share = passes * macs * rates[kind]["median"] / peak
-                cells += [told(rates[kind]), f"{share:.1%}"]
+                fraction = passes * macs * rates[kind]["median"] / peak
+                cells += [format_rate(rates[kind]), f"{fraction:.1%}"]
             record["rows"].append([name, way, *cells])
     if options.record_images:
         with tempfile.TemporaryDirectory(prefix="halometry-") as folder:
-            record["record"] = record_run(
+            record["record"] = time_to_published_auc(
                 device, options.record_network, options.record_images, Path(folder)
             )
         print(record["record"])
-    write(record, options.out)
+    write_record(record, options.out)
 
 
 if __name__ == "__main__":

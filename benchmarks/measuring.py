@@ -1,4 +1,4 @@
-"""What the benchmarks share: contenders in processes of their own, in turns; ratios; the record."""
+"""Shared parts of the benchmarks: contenders in processes of their own, ratios, records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -15,37 +14,47 @@ from typing import Any
 import numpy as np
 import psutil
 
-from halometry.provenance import machine
+from halometry.io import header
+from halometry.provenance import command, provenance
 
-BUSY = 0.3  # load by others above which a measurement is doubtful
-RESAMPLES = 10_000
+BUSY_LOAD = 0.3  # by other programs, above which rates are too low
+BOOTSTRAP_RESAMPLES = 10_000
 
 Round = Callable[[], dict[str, Any]]
 
 
-def arguments(text: str | None) -> argparse.ArgumentParser:
-    """A parser with the option that every benchmark has."""
+def create_parser(text: str | None) -> argparse.ArgumentParser:
+    """Create a parser with the option `--out`.
+
+    Args:
+        text: docstring of the script.
+    """
     parser = argparse.ArgumentParser(description=(text or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, help="a JSON file to write")
     return parser
 
 
-def begin(what: str, device: str = "cpu") -> dict[str, Any]:
-    """The head of a record; warns where others are at work."""
+def begin_record(what: str, device: str = "cpu") -> dict[str, Any]:
+    """Create a record with header and provenance; warn if other programs are running.
+
+    Args:
+        what: is measured, in one sentence.
+        device: that is used.
+    """
     load = psutil.getloadavg()[0]
-    if load > BUSY:
-        print(f"the load is {load:.2f}: others are at work, the rates will be too low")
+    if load > BUSY_LOAD:
+        print(f"the load is {load:.2f}: other programs are running, the rates will be too low")
     return {
+        **header("measurement"),
         "what": what,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", *sys.argv]),
-        "machine": machine(device),
+        "command": command(),
+        **provenance(device),
         "load_before": round(load, 2),
     }
 
 
-def write(record: dict[str, Any], out: Path | None) -> None:
-    """Show the table of a record, and write it."""
+def write_record(record: dict[str, Any], out: Path | None) -> None:
+    """Print the table of a record, and write the record as JSON."""
     rows = record["rows"]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
@@ -57,13 +66,12 @@ def write(record: dict[str, Any], out: Path | None) -> None:
 
 
 class Contender:
-    """One way of doing something, in a process of its own that waits between its rounds.
+    """One of the compared methods, in a process of its own, which waits between its rounds.
 
-    Settings of the process (threads, the C library's memory) are then its own, too.
+    Settings of the process (threads, memory of the C library) do not affect the others.
 
     Args:
-        make: builds the way, and returns what does one round and tells about it; a function of
-            a module, since the process imports it.
+        make: function of a module that prepares the method, and returns a function of one round.
         arguments: of `make`.
     """
 
@@ -75,56 +83,58 @@ class Contender:
         other.close()
 
     def round(self) -> dict[str, Any]:
-        """Do one round; whatever it tells, such as `images` and `seconds`."""
+        """Run one round, and return its results, such as `images` and `seconds`."""
         self._pipe.send("round")
         try:
             result: dict[str, Any] = self._pipe.recv()
         except EOFError:
-            sys.exit("a contender ended; what it said stands above")
+            sys.exit("a contender ended; see its message above")
         return result
 
-    def end(self) -> None:
+    def close(self) -> None:
+        """End the process."""
         self._pipe.send(None)
         self._process.join()
 
 
 def _serve(pipe: Connection, make: Callable[..., Round], arguments: tuple[Any, ...]) -> None:
-    one_round = make(*arguments)
+    run_round = make(*arguments)
     while pipe.recv() is not None:
-        pipe.send(one_round())
+        pipe.send(run_round())
 
 
-def in_turns(contenders: dict[str, Contender], rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Rounds of all contenders, A B C A B C ..., so that a busy moment hits all; one warms up."""
-    told: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
+def run_in_turns(contenders: dict[str, Contender], rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """Run rounds A B C A B C ... of all contenders, so that a busy moment affects all.
+
+    The first round of each is not counted.
+    """
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     for k in range(rounds + 1):
         for name, contender in contenders.items():
             result = contender.round()
             if k:
-                told[name].append(result)
+                results[name].append(result)
     for contender in contenders.values():
-        contender.end()
-    return told
+        contender.close()
+    return results
 
 
 def quartiles(values: list[float]) -> dict[str, float]:
+    """Median and quartiles."""
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
     return {"median": float(median), "low": float(low), "high": float(high)}
 
 
-def ratio(over: list[float], under: list[float], seed: int = 0) -> dict[str, float]:
-    """The median of one rate over another's of the same rounds, with its 95 % interval.
-
-    The interval is a percentile bootstrap over rounds.
-    """
-    each = np.array(over) / np.array(under)
-    rows = np.random.default_rng(seed).integers(0, len(each), (RESAMPLES, len(each)))
-    low, high = np.quantile(np.median(each[rows], axis=1), (0.025, 0.975))
-    return {"value": float(np.median(each)), "low": float(low), "high": float(high)}
+def median_ratio(over: list[float], under: list[float], seed: int = 0) -> dict[str, float]:
+    """Median ratio of two rates of the same rounds, with a 95 % percentile bootstrap interval."""
+    ratios = np.array(over) / np.array(under)
+    rows = np.random.default_rng(seed).integers(0, len(ratios), (BOOTSTRAP_RESAMPLES, len(ratios)))
+    low, high = np.quantile(np.median(ratios[rows], axis=1), (0.025, 0.975))
+    return {"value": float(np.median(ratios)), "low": float(low), "high": float(high)}
 
 
-def told(rate: dict[str, float]) -> str:
-    """A median or ratio with its quartiles or interval."""
+def format_rate(rate: dict[str, float]) -> str:
+    """Format a median with its quartiles, or a ratio with its interval."""
     value = rate.get("median", rate.get("value", float("nan")))
     shown, low, high = (f"{float(f'{v:.3g}'):,g}" for v in (value, rate["low"], rate["high"]))
     return f"{shown} [{low}, {high}]"

@@ -1,4 +1,4 @@
-"""The most memory that a process takes to answer for images, in one way; see inference.py.
+"""Peak memory of a process that predicts images in one way; used by inference.py.
 
 python benchmarks/peak_memory.py onnxruntime MODEL.onnx --channels 1 --pixels 150 --batch 64
 """
@@ -24,9 +24,9 @@ def main() -> None:
     options = parser.parse_args()
     shape = (options.batch, 1, options.pixels, options.pixels)
     images = np.random.default_rng(0).random(shape, dtype=np.float32)
-    {"pytorch": with_pytorch, "halometry": with_halometry, "onnxruntime": alone}[options.way](
-        options, images
-    )
+    {"pytorch": with_pytorch, "halometry": with_halometry, "onnxruntime": with_onnxruntime}[
+        options.way
+    ](options, images)
     print(peak_bytes())
 
 
@@ -53,8 +53,8 @@ def with_halometry(options: argparse.Namespace, images: np.ndarray) -> None:
     OnnxPredictor(Path(options.model), options.model, "cpu")(images)
 
 
-def alone(options: argparse.Namespace, images: np.ndarray) -> None:
-    """Without PyTorch in the process, the whole batch at once."""
+def with_onnxruntime(options: argparse.Namespace, images: np.ndarray) -> None:
+    """Predict the whole batch at once, without PyTorch in the process."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -66,10 +66,10 @@ def alone(options: argparse.Namespace, images: np.ndarray) -> None:
 
 
 def peak_bytes() -> int:
-    """The largest resident set of this program; `getrusage` would count who started it, too."""
+    """Largest resident set of this process; `getrusage` would include its parent's."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    (found,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
-    return 1024 * int(found)
+    (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return 1024 * int(kilobytes)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What `halometry simulate` takes: images a second with one and two processes, and memory.
+"""Speed of `halometry simulate` with one and two processes, and its peak memory.
 
 python benchmarks/simulate.py --out results/simulate.json
 """
@@ -12,24 +12,24 @@ import tempfile
 import time
 from pathlib import Path
 
-from measuring import arguments, begin, quartiles, told, write
+from measuring import begin_record, create_parser, format_rate, quartiles, write_record
 
 from halometry.datasets.generate import simulate
 
 PROCESSES = (1, 2)
-SHARD = 256
+SHARD_SIZE = 256
 
 
-def rate(preset: str, count: int, workers: int) -> float:
-    """Images a second of a whole set, the start of the processes and the disk included."""
+def measure_rate(preset: str, count: int, workers: int) -> float:
+    """Images per second of a whole set, including the start of processes and writing."""
     with tempfile.TemporaryDirectory(prefix="halometry-") as folder:
         start = time.perf_counter()
-        simulate(preset, count, out=Path(folder) / "set.h5", workers=workers, shard_size=SHARD)
+        simulate(preset, count, out=Path(folder) / "set.h5", workers=workers, shard_size=SHARD_SIZE)
         return count / (time.perf_counter() - start)
 
 
 def peak_memory(preset: str, count: int) -> int:
-    """Bytes of memory that the command held at most, with one process."""
+    """Peak memory of the command with one process, bytes."""
     with tempfile.TemporaryDirectory(prefix="halometry-") as folder:
         words = ["simulate", preset, "--count", str(count), "--workers", "1"]
         process = subprocess.Popen(
@@ -44,7 +44,7 @@ def peak_memory(preset: str, count: int) -> int:
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = create_parser(__doc__)
     parser.add_argument("--preset", default="common_test_1", help="for the rates")
     parser.add_argument("--count", type=int, default=16_384, help="images of a set for the rates")
     parser.add_argument("--rounds", type=int, default=5)
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--memory", type=int, nargs="*", default=[1_000, 10_000, 100_000],
                         help="images of the sets whose memory is measured")  # fmt: skip
     options = parser.parse_args()
-    record = begin("images/s of `halometry simulate`, median and quartiles, and peak memory")
+    record = begin_record("images/s of `halometry simulate`, median and quartiles, and peak memory")
     record |= {
         "preset": options.preset,
         "images": options.count,
@@ -61,7 +61,7 @@ def main() -> None:
     rates: dict[int, list[float]] = {workers: [] for workers in PROCESSES}
     for _ in range(options.rounds):
         for workers in PROCESSES:  # in turns, so that a busy moment hits both
-            rates[workers].append(rate(options.preset, options.count, workers))
+            rates[workers].append(measure_rate(options.preset, options.count, workers))
     ratios = [two / one for one, two in zip(*rates.values(), strict=True)]
     record["images_per_second"] = {str(n): quartiles(values) for n, values in rates.items()}
     record["two_over_one"] = quartiles(ratios)
@@ -70,17 +70,17 @@ def main() -> None:
     for count in options.memory:
         record["peak_memory_bytes"][str(count)] = peak_memory(options.memory_preset, count)
     measured, memory = record["images_per_second"].items(), record["peak_memory_bytes"].items()
-    named = [(f"{n} process{'es' if n != '1' else ''}", told(rate)) for n, rate in measured]
+    named = [(f"{n} process{'es' if n != '1' else ''}", format_rate(rate)) for n, rate in measured]
     record["rows"] = [
         ["what", "median [quartiles]"],
         *([f"{options.preset}, {name}, images a second", rate] for name, rate in named),
-        ["two processes over one", told(record["two_over_one"])],
+        ["two processes over one", format_rate(record["two_over_one"])],
         *(
             [f"{options.memory_preset}, {int(n):,} images: memory", f"{m / 1e6:.0f} MB"]
             for n, m in memory
         ),
     ]
-    write(record, options.out)
+    write_record(record, options.out)
 
 
 if __name__ == "__main__":

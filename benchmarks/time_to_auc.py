@@ -1,19 +1,19 @@
-"""Seconds to the same AUC: the published recipe, ours, and ours on maps of the same images.
+"""Training time to an AUC: the baseline recipe, the default one, and that on mass maps.
 
     python benchmarks/time_to_auc.py --out results/time_to_auc.json
 
-`halometry train` with each recipe, until the AUC of the validation images passes a threshold.
-These are the same for all, and no network learns from them. The seconds begin with the command:
-they hold the start of Python, the choice of precision, validation and everything else. A run that
-does not get there ends at the limit, and the ratio is then a lower one. The published recipe may
-make as many passes as the limit allows, since its schedule does not depend on their number, and
-begins from random weights as ours does. `mapped` is the default recipe on what `halometry map`
-makes of the images, the seconds that this takes included; the search for each lens begins at the
-true one. Those that rendering the images took stand beside (`rendering_seconds`); all need them.
+`halometry train` runs with each recipe until the AUC of the validation images passes a threshold.
+All recipes have the same validation images. The seconds begin with the command: they include the
+start of Python, validation and everything else. A run that does not reach the AUC ends at the
+limit, and the ratio is then a lower limit. The baseline recipe may take as many epochs as the limit
+allows, because its schedule does not depend on their number. Both begin with random weights.
+`mapped` is the default recipe on mass maps of the images. Its seconds include `halometry map`,
+which begins the fit of each lens at the true one. The time of rendering the images is given
+separately (`rendering_seconds`).
 
-The same command goes on where it was stopped; the runs stay in `--work`. Each seed is another
-split, order and network; a ratio is the geometric mean of those of the seeds, its interval
-Student's for their logarithms.
+Repeat the command to continue where it was stopped; the runs stay in `--work`. Each seed has
+another split, order and network. A ratio is the geometric mean over seeds, with Student's interval
+of the logarithms.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import arguments, begin, write
+from measuring import begin_record, create_parser, write_record
 from scipy import stats
 
 from halometry.runs.run import CONFIG, HISTORY, is_finished
 
-BAR = 5.0
+MIN_RATIO = 5.0
 RECIPES = ("baseline", "default", "mapped")
-ENDLESS = ["--recipe", "baseline", "--no-pretrained", "--epochs", "10000"]
-POLL = 0.5  # seconds between looks at a run
+BASELINE_OPTIONS = ["--recipe", "baseline", "--no-pretrained", "--epochs", "10000"]
+SECONDS_BETWEEN_POLLS = 0.5  # seconds between looks at a run
 
 
-class Race:
-    """One recipe on its way to the threshold, in a run folder that stays.
+class TimedRun:
+    """Training with one recipe until the threshold, in a run folder that stays.
 
     Args:
         run: the folder.
         words: the command that trains into it.
         threshold: AUC of the validation images.
         limit: seconds.
-        spent: of these, before training begins.
+        spent: seconds before training began, which count.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Race:
         self.note = run.with_suffix(".setup.json")
 
     def result(self) -> dict[str, Any]:
-        """Seconds, and whether the threshold was reached by then; trains on where it was not."""
+        """Return seconds and whether the threshold was reached; train if this is not known."""
         if (there := self.outcome()) is not None:
             return there
         begin = time.monotonic()
@@ -71,14 +71,14 @@ class Race:
                     sys.exit(f"halometry train failed: see {log.name}")
                 if not self.note.exists() and (self.run / CONFIG).exists():
                     self.note.write_text(json.dumps(time.monotonic() - begin), encoding="utf-8")
-                time.sleep(POLL)
+                time.sleep(SECONDS_BETWEEN_POLLS)
         finally:
             process.kill()
             process.wait()
         return there
 
     def outcome(self) -> dict[str, Any] | None:
-        """What the history says; None while nothing is settled."""
+        """Outcome according to the history; None as long as it is open."""
         if not self.note.exists() or not (self.run / HISTORY).exists():
             return None
         setup = self.spent + json.loads(self.note.read_text(encoding="utf-8"))
@@ -87,14 +87,14 @@ class Race:
         for row in rows:
             seconds, auc = setup + float(row["seconds"]), float(row["val_metric"])
             if auc >= self.threshold and seconds <= self.limit:
-                return _told(seconds, True, row)
+                return _outcome(seconds, True, row)
             if seconds > self.limit:
-                return _told(self.limit, False, row)
-        # A recipe that has come to its end would not get there in the time left either.
-        return _told(self.limit, False, rows[-1]) if is_finished(self.run) else None
+                return _outcome(self.limit, False, row)
+        # A finished run would not reach the threshold in the time left either.
+        return _outcome(self.limit, False, rows[-1]) if is_finished(self.run) else None
 
 
-def _told(seconds: float, reached: bool, row: dict[str, str]) -> dict[str, Any]:
+def _outcome(seconds: float, reached: bool, row: dict[str, str]) -> dict[str, Any]:
     return {
         "seconds": round(seconds, 1),
         "reached": reached,
@@ -103,10 +103,10 @@ def _told(seconds: float, reached: bool, row: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def compared(runs: list[dict[str, dict[str, Any]]], recipe: str) -> dict[str, Any] | None:
-    """Baseline over another, in seconds: geometric mean, and 95 % interval of several seeds.
+def time_ratio(runs: list[dict[str, dict[str, Any]]], recipe: str) -> dict[str, Any] | None:
+    """Ratio of the baseline's seconds to another recipe's: geometric mean and 95 % interval.
 
-    None where the other did not get there either.
+    None if the other recipe did not reach the threshold.
     """
     if not all(one[recipe]["reached"] for one in runs):
         return None
@@ -119,8 +119,8 @@ def compared(runs: list[dict[str, dict[str, Any]]], recipe: str) -> dict[str, An
     return found | {"at_least": not all(one["baseline"]["reached"] for one in runs)}
 
 
-def made(out: Path, words: list[str]) -> float:
-    """Make a set by a command; the seconds that this took, today or when it was made."""
+def make_set(out: Path, words: list[str]) -> float:
+    """Make a set by a command if it does not exist; return the seconds that this took."""
     note = out.with_suffix(".json")
     if not note.exists():
         out.unlink(missing_ok=True)
@@ -132,7 +132,7 @@ def made(out: Path, words: list[str]) -> float:
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = create_parser(__doc__)
     parser.add_argument("--work", type=Path, default=Path("time-to-auc"), help="where runs stay")
     parser.add_argument("--preset", default="demo_classification")
     parser.add_argument("--networks", nargs="+", default=["mobilenetv3_small", "resnet18"])
@@ -142,18 +142,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=float, default=3600, help="seconds a run")
     options = parser.parse_args()
-    record = begin(f"seconds to an AUC of {options.threshold:g} on the validation images")
+    record = begin_record(f"seconds to an AUC of {options.threshold:g} on the validation images")
     record |= {key: getattr(options, key) for key in ("preset", "images", "threshold", "limit")}
     recipes = [one for one in RECIPES if one in options.recipes]
     others = [one for one in recipes if one != "baseline" and "baseline" in recipes]
-    record |= {"bars": {f"baseline / {one}": BAR for one in others}, "networks": {}}
+    record |= {"bars": {f"baseline / {one}": MIN_RATIO for one in others}, "networks": {}}
     place = options.work / f"{options.preset}-{options.images}"
     store, maps = place / "images.h5", place / "images_mapped.h5"
     drawn = ["simulate", options.preset, "--count", str(options.images), "--seed", "1"]
-    record["rendering_seconds"] = round(made(store, drawn), 1)
+    record["rendering_seconds"] = round(make_set(store, drawn), 1)
     images = dict.fromkeys(recipes, (store, 0.0))
     if "mapped" in recipes:
-        images["mapped"] = maps, made(maps, ["map", str(store)])
+        images["mapped"] = maps, make_set(maps, ["map", str(store)])
         record["mapping_seconds"] = round(images["mapped"][1], 1)
     ratios = [f"baseline / {one}" for one in others]
     record["rows"] = [["network", *(f"{one} (s)" for one in recipes), *ratios]]
@@ -166,23 +166,23 @@ def main() -> None:
                 run = place / f"{name}-{recipe}-{seed}"
                 words = ["--task", "classification", "--data", str(data), "--backbone", name]
                 words += ["--out", str(run), "--seed", str(seed)]
-                words += ENDLESS if recipe == "baseline" else []
-                race = Race(run, words, options.threshold, options.limit, spent)
+                words += BASELINE_OPTIONS if recipe == "baseline" else []
+                race = TimedRun(run, words, options.threshold, options.limit, spent)
                 runs[-1][recipe] = race.result()
                 print(f"{name}, {recipe}, seed {seed}: {runs[-1][recipe]}", file=sys.stderr)
-        ratio = {one: compared(runs, one) for one in others}
+        ratio = {one: time_ratio(runs, one) for one in others}
         record["networks"][name] = {"runs": runs, "ratio": ratio}
-        record["rows"].append(row_of(name, runs, recipes, ratio))
-    write(record, options.out)
+        record["rows"].append(table_row(name, runs, recipes, ratio))
+    write_record(record, options.out)
 
 
-def row_of(
+def table_row(
     name: str,
     runs: list[dict[str, dict[str, Any]]],
     recipes: list[str],
     ratios: dict[str, dict[str, Any] | None],
 ) -> list[str]:
-    """Seconds of each seed, those that a run did not get there in with a sign, and their ratios."""
+    """Row of the table: seconds of each seed (`>` if the threshold was not reached), ratios."""
     seconds = [", ".join(_seconds(one[recipe]) for one in runs) for recipe in recipes]
     return [name, *seconds, *(_ratio(one, len(runs)) for one in ratios.values())]
 

@@ -1,4 +1,4 @@
-"""Images a second in training for each network, in every way that this machine could run it.
+"""Images a second in training of each network, with each precision and memory format.
 
 python benchmarks/training.py --out results/training_speed.json
 """
@@ -6,7 +6,7 @@ python benchmarks/training.py --out results/training_speed.json
 from __future__ import annotations
 
 import torch
-from measuring import arguments, begin, write
+from measuring import begin_record, create_parser, write_record
 
 from halometry.doctor import PRECISIONS, training_speed
 from halometry.models import Network
@@ -17,7 +17,7 @@ from halometry.training.memory import keep_freed_memory
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = create_parser(__doc__)
     parser.add_argument("--size", type=int, default=150)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--device", default="auto")
@@ -27,7 +27,7 @@ def main() -> None:
     what = f"training, batches of {options.batch} images of {options.size} px, one channel"
     ways = [(precision, last) for precision in PRECISIONS for last in (True, False)]
     head = ["network", *(f"{p}, channels {'last' if last else 'first'}" for p, last in ways)]
-    record = begin(what, device) | {"ways": [], "rows": [head]}
+    record = begin_record(what, device) | {"ways": [], "rows": [head]}
     for name in PLAIN_NAMES:
         record["rows"].append([name])
         for precision, last in ways:
@@ -42,7 +42,7 @@ def main() -> None:
             measured = {"network": name, "images_per_second": round(speed, 1)}
             record["ways"].append(measured | execution.model_dump())
             record["rows"][-1].append(f"{speed:.0f}")
-    write(record, options.out)
+    write_record(record, options.out)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,19 @@
-"""Images a second in training: the published loop, ours, and the ceiling.
+"""Images a second in training: a published loop, `halometry.train`, and an upper limit.
 
     python benchmarks/training_loop.py --out results/training_loop.json
 
-All on the same simulated images, each in a process of its own, in turns:
+All run on the same simulated images, in processes of their own, in turns:
 
-- published: as the community writes it. A dataset that loads one .npy file a sample, resizes it to
-  224 pixels and repeats it to three channels, a DataLoader without workers, batches of 32, Adam,
-  float32, channels first, loss and running accuracy read in each step. The files were just
-  written, so that the system may hold them in memory.
-- default: `halometry.train` with the default recipe as it is. A round is a whole pass with all it
-  costs: rendering a share of each batch, loading, augmentation, averaging, logging, validation on a
-  ninth as many images, writing weights and the way back; images over seconds are those of the run's
-  `metrics.json`.
-- stored: the same without fresh images.
-- ceiling: the network, precision, memory format, threads and optimizer of `stored`, stepping on one
-  preprocessed batch that never changes.
+- published: the loop of published notebooks. A dataset loads one .npy file a sample, resizes it to
+  224 pixels and repeats it to three channels. A DataLoader without workers, batches of 32, Adam,
+  float32, channels first; loss and running accuracy are read in each step. The files were just
+  written, so the system may hold them in memory.
+- default: `halometry.train` with the default recipe. A round is an epoch with all that it costs:
+  online simulation, loading, augmentation, EMA, logging, validation on a ninth as many images,
+  writing weights and checkpoint. Images and seconds are those of the run's `metrics.json`.
+- stored: the same without online simulation.
+- ceiling: network, precision, memory format, threads and optimizer of `stored`, on one preprocessed
+  batch that never changes.
 
 The interval of a ratio is a bootstrap over rounds.
 """
@@ -30,7 +29,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import Contender, Round, arguments, begin, in_turns, quartiles, ratio, told, write
+from measuring import (
+    Contender,
+    Round,
+    begin_record,
+    create_parser,
+    format_rate,
+    median_ratio,
+    quartiles,
+    run_in_turns,
+    write_record,
+)
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
@@ -47,14 +56,14 @@ from halometry.training.memory import keep_freed_memory
 from halometry.training.module import TrainingModule
 from halometry.training.sampling import EpochSampler, TrainingBatches
 
-BARS = {"default / published": 2.5, "stored / ceiling": 0.90, "default / ceiling": 0.75}
+MIN_RATIOS = {"default / published": 2.5, "stored / ceiling": 0.90, "default / ceiling": 0.75}
 WAYS = ("published", "default", "stored", "ceiling")
 PUBLISHED_SIZE, PUBLISHED_BATCH = 224, 32
 SEED = 20261125
 
 
-class Files(Dataset[tuple[Tensor, int]]):
-    """The published dataset: `CLASS/N.npy`, one read a sample."""
+class PublishedDataset(Dataset[tuple[Tensor, int]]):
+    """The published dataset: files `CLASS/N.npy`, each read when its sample is needed."""
 
     def __init__(self, root: Path) -> None:
         self.files = sorted(root.glob("*/*.npy"))
@@ -71,9 +80,12 @@ class Files(Dataset[tuple[Tensor, int]]):
         return image.repeat(3, 1, 1), self.classes.index(file.parent.name)
 
 
-def published(name: str, folder: Path, seconds: float) -> Round:
+def published_loop(name: str, folder: Path, seconds: float) -> Round:
+    """Prepare the published loop."""
     torch.manual_seed(SEED)
-    loader = DataLoader(Files(folder / "train"), batch_size=PUBLISHED_BATCH, shuffle=True)
+    loader = DataLoader(
+        PublishedDataset(folder / "train"), batch_size=PUBLISHED_BATCH, shuffle=True
+    )
     net = Network(name, channels=3, n_outputs=3).train()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     criterion = nn.CrossEntropyLoss()
@@ -92,11 +104,12 @@ def published(name: str, folder: Path, seconds: float) -> Round:
                 total += len(labels)
                 yield len(images)
 
-    going = steps()
-    return lambda: timed(lambda: next(going), seconds)
+    iterator = steps()
+    return lambda: time_steps(lambda: next(iterator), seconds)
 
 
-def ours(name: str, folder: Path, way: str, changed: dict[str, Any]) -> Round:
+def halometry_loop(name: str, folder: Path, way: str, changed: dict[str, Any]) -> Round:
+    """Prepare `halometry.train` with overrides of the default recipe."""
     console.quiet = True
     overrides = changed | {"epochs": 1}
 
@@ -106,15 +119,15 @@ def ours(name: str, folder: Path, way: str, changed: dict[str, Any]) -> Round:
             overrides=overrides, seed=SEED, device="cpu", overwrite=True,
         )  # fmt: skip
         execution = run.config.execution
-        # Not chosen anew in every round; the number of threads is.
-        overrides.update(precision=execution.precision, channels_last=execution.channels_last)
         metrics = json.loads((run.path / METRICS).read_text(encoding="utf-8"))
         return {key: metrics[key] for key in ("images", "seconds")} | execution.model_dump()
 
     return one_round
 
 
-def ceiling(name: str, folder: Path, seconds: float) -> Round:
+def fixed_batch_loop(name: str, folder: Path, seconds: float) -> Round:
+    """Prepare steps on one batch, with the settings of the run `stored`."""
+
     def one_round() -> dict[str, Any]:
         torch.manual_seed(SEED)
         config = halometry.load_run(folder / f"{name}-stored").config
@@ -125,10 +138,10 @@ def ceiling(name: str, folder: Path, seconds: float) -> Round:
         images = Preprocessing(config.preprocessing)(torch.from_numpy(raw))
         images = images.contiguous(memory_format=execution.memory_format)
         net = config.build_network().to(memory_format=execution.memory_format).train()
-        order = EpochSampler(len(images), len(images), SEED)
-        batches = TrainingBatches(images, labels, np.arange(len(images)), order)
-        learner = TrainingModule(config.build_predictor(net), config, batches)
-        optimizer = learner.configure_optimizers()["optimizer"]
+        sampler = EpochSampler(len(images), len(images), SEED)
+        batches = TrainingBatches(images, labels, np.arange(len(images)), sampler)
+        module = TrainingModule(config.build_predictor(net), config, batches)
+        optimizer = module.configure_optimizers()["optimizer"]
 
         def step() -> int:
             optimizer.zero_grad()
@@ -140,13 +153,13 @@ def ceiling(name: str, folder: Path, seconds: float) -> Round:
 
         with keep_freed_memory(), pinned_threads(execution.threads):
             step()  # allocates
-            return timed(step, seconds)
+            return time_steps(step, seconds)
 
     return one_round
 
 
-def timed(step: Callable[[], int], seconds: float) -> dict[str, Any]:
-    """Steps for some seconds, two at least: images and the time they took."""
+def time_steps(step: Callable[[], int], seconds: float) -> dict[str, Any]:
+    """Repeat a step for some seconds, twice at least; return images and seconds."""
     images = steps = 0
     start = time.perf_counter()
     while steps < 2 or time.perf_counter() - start < seconds:
@@ -156,7 +169,7 @@ def timed(step: Callable[[], int], seconds: float) -> dict[str, Any]:
 
 
 def write_images(folder: Path, preset: str, count: int) -> None:
-    """The same images as a store, and as files as they are published, scaled by their extremes."""
+    """Write images as a store and, min-max scaled, as published files."""
     store = halometry.simulate(preset, count, seed=SEED, out=folder / "images.h5", device="cpu")
     with open_store(store) as file:
         for k, (image, label) in enumerate(zip(file["images"], file["labels"], strict=True)):
@@ -167,20 +180,20 @@ def write_images(folder: Path, preset: str, count: int) -> None:
 
 
 def measure(name: str, folder: Path, rounds: int, seconds: float) -> dict[str, Any]:
-    """Rates of all ways for one network, and their ratios."""
+    """Measure all rates of one network, and their ratios."""
     ways = {
-        "published": Contender(published, name, folder, seconds),
-        "default": Contender(ours, name, folder, "default", {}),
-        "stored": Contender(ours, name, folder, "stored", {"online_fraction": 0}),
-        "ceiling": Contender(ceiling, name, folder, seconds),
+        "published": Contender(published_loop, name, folder, seconds),
+        "default": Contender(halometry_loop, name, folder, "default", {}),
+        "stored": Contender(halometry_loop, name, folder, "stored", {"online_fraction": 0}),
+        "ceiling": Contender(fixed_batch_loop, name, folder, seconds),
     }
-    results = in_turns(ways, rounds)
+    results = run_in_turns(ways, rounds)
     rates = {way: [one["images"] / one["seconds"] for one in all_] for way, all_ in results.items()}
     last = results["stored"][-1]
     return {
         "execution": {key: last[key] for key in ("precision", "channels_last", "threads")},
         "images_per_second": {way: quartiles(values) for way, values in rates.items()},
-        "ratios": {pair: _ratio(rates, pair) for pair in BARS},
+        "ratios": {pair: _ratio(rates, pair) for pair in MIN_RATIOS},
         "rounds": rates,
     }
 
@@ -188,11 +201,11 @@ def measure(name: str, folder: Path, rounds: int, seconds: float) -> dict[str, A
 def _ratio(rates: dict[str, list[float]], pair: str) -> dict[str, float]:
     """Ratio of the rates of a pair of ways, written `OVER / UNDER`."""
     over, under = pair.split(" / ")
-    return ratio(rates[over], rates[under])
+    return median_ratio(rates[over], rates[under])
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = create_parser(__doc__)
     parser.add_argument("--networks", nargs="+", default=["mobilenetv3_small", "resnet18"])
     parser.add_argument("--preset", default="common_test_1", help="of the images")
     parser.add_argument("--images", type=int, default=4000, help="of which 81 %% train ours")
@@ -203,23 +216,23 @@ def main() -> None:
     options = parser.parse_args()
     shape = load_preset(options.preset).image.shape
     what = f"training, images of {shape[1]} x {shape[2]} pixels a second, median and quartiles"
-    record = begin(what) | {"preset": options.preset, "images": options.images, "seed": SEED}
-    record |= {"rounds": options.rounds, "bars": BARS, "networks": {}}
+    record = begin_record(what) | {"preset": options.preset, "images": options.images, "seed": SEED}
+    record |= {"rounds": options.rounds, "bars": MIN_RATIOS, "networks": {}}
     with tempfile.TemporaryDirectory(prefix="halometry-") as folder:
         write_images(Path(folder), options.preset, options.images)
         for name in options.networks:
             measured = measure(name, Path(folder), options.rounds, options.seconds)
             record["networks"][name] = measured
     record["rows"] = [
-        ["network", *WAYS, *(f"{pair} (aim {bar:g})" for pair, bar in BARS.items())],
+        ["network", *WAYS, *(f"{pair} (aim {bar:g})" for pair, bar in MIN_RATIOS.items())],
         *(
             [name]
-            + [told(one["images_per_second"][way]) for way in WAYS]
-            + [told(one["ratios"][pair]) for pair in BARS]
+            + [format_rate(one["images_per_second"][way]) for way in WAYS]
+            + [format_rate(one["ratios"][pair]) for pair in MIN_RATIOS]
             for name, one in record["networks"].items()
         ),
     ]
-    write(record, options.out)
+    write_record(record, options.out)
 
 
 if __name__ == "__main__":

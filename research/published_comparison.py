@@ -1,18 +1,18 @@
-"""The community's two experiments at full scale, on simulated sets of the published size.
+"""Comparison of networks on both published tasks, with simulated sets of the published size.
 
     python research/published_comparison.py --out runs/published --results results/published
 
 Simulates 37,500 images for classification (7,500 of them for the test) and 20,000 for the mass
-(2,000 for the test), and compares the three published networks by the baseline recipe and by ours.
-Every finished network is added to the results at once. Repeat the command to go on after a stop, as
-often as it takes: on two cores this is days. A dry run:
+(2,000 for the test), and compares the three published networks with the baseline and the default
+recipe. Every finished network is added to the results at once. Repeat the command to continue where
+it was stopped: on two cores it takes days. A dry run:
 
     python research/published_comparison.py --out dry --results dry/results \
         --scale 0.003 --set epochs=1 --set size=32 --no-pretrained
 
-Where hours are few, networks may begin from themselves trained on substructure `--warm-up` times
-heavier (a third as many images, `--warm-up-epochs` passes), so that they are not at chance for the
-first hours, and see smaller images. What stands in `results/` as the baseline was made by
+With little time, networks can begin with weights that were trained on substructure `--warm-up`
+times as heavy (a third as many images, `--warm-up-epochs` epochs), and see smaller images. The
+baseline in `results/` was made by
 
     python research/published_comparison.py --out runs/baseline --results results \
         --tasks classification --recipes baseline --backbones mobilenetv3_small resnet18 \
@@ -41,7 +41,7 @@ BACKBONES = ["mobilenetv3_small", "resnet18", "efficientnet_b5"]
 
 @dataclass(frozen=True)
 class Experiment:
-    """One of the two: its preset, and how many images it has in all and for the test."""
+    """A task with its preset, number of images, and number of test images."""
 
     task: Task
     preset: str
@@ -64,12 +64,12 @@ def main() -> None:
         overrides["pretrained"] = False
     begin = time.monotonic()
     tasks = [e for e in EXPERIMENTS if e.task in options.tasks]
-    stores = {e.task: _simulated(e, Path(options.out), options) for e in tasks}
+    stores = {e.task: _simulate(e, Path(options.out), options) for e in tasks}
     for experiment, recipe in itertools.product(tasks, options.recipes):
         name = f"{experiment.task}_{recipe}"
         for count in range(1, len(options.backbones) + 1):
             backbones = options.backbones[:count]
-            start = _warm(experiment, backbones, recipe, overrides, options)
+            start = _train_on_heavy_substructure(experiment, backbones, recipe, overrides, options)
             comparison = halometry.compare_networks(
                 experiment.task,
                 stores[experiment.task],
@@ -90,7 +90,7 @@ def main() -> None:
             )
 
 
-def _simulated(experiment: Experiment, out: Path, options: argparse.Namespace) -> Path:
+def _simulate(experiment: Experiment, out: Path, options: argparse.Namespace) -> Path:
     store = out / f"{experiment.task}.h5"
     if not store.exists():
         test = options.test or max(20, round(experiment.test * options.scale))
@@ -106,14 +106,14 @@ def _simulated(experiment: Experiment, out: Path, options: argparse.Namespace) -
     return store
 
 
-def _warm(
+def _train_on_heavy_substructure(
     experiment: Experiment,
     backbones: list[str],
     recipe: str,
     overrides: dict[str, object],
     options: argparse.Namespace,
 ) -> Path | None:
-    """Networks trained on heavier substructure, to begin from, if that is wanted."""
+    """Train networks on heavier substructure, if `--warm-up` is given; return their folder."""
     if not options.warm_up:
         return None
     out = Path(options.out) / f"warm_{experiment.task}_{recipe}"
@@ -148,15 +148,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", default=[e.task for e in EXPERIMENTS])
     parser.add_argument("--recipes", nargs="+", default=["baseline", "default"])
     parser.add_argument("--backbones", nargs="+", default=BACKBONES)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the published numbers")
-    parser.add_argument("--test", type=int, help="test images, instead of that share")
-    parser.add_argument("--warm-up", type=float, help="how many times heavier to begin with")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="fraction of the published numbers"
+    )
+    parser.add_argument("--test", type=int, help="number of test images")
+    parser.add_argument("--warm-up", type=float, help="mass factor of the initial weights")
     parser.add_argument("--warm-up-epochs", type=int, default=8)
     parser.add_argument("--set", action="append", default=[], help="key=value of the recipe")
     parser.add_argument("--no-pretrained", dest="pretrained", action="store_false")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--note", help="a word for the report on what differs")
+    parser.add_argument("--note", help="note for the report")
     return parser.parse_args()
 
 

@@ -1,13 +1,14 @@
-"""The published recipe and ours, network by network, on the same small sets.
+"""Comparison of the baseline and the default recipe for several networks, on small sets.
 
     python research/recipes.py --out runs/recipes --epochs 8
 
-At true masses and full size the published recipe is at chance for hours of two cores, so this is
-done on the demonstration's sets: 48 pixels, substructure eight times heavier than real. Either
-recipe begins from random weights, keeps the images' own size and channels, and sees the same number
-of images; ours has no heavier substructure at first, for there it is heavy already. Everything else
-is as the recipes have it. The same command goes on where it was stopped, and writes the table after
-each pair. One seed: intervals hold the choice of test images, not that of the seed.
+With the published masses and sizes, the baseline recipe predicts at chance for hours on two cores.
+This script therefore uses the sets of the demonstration: 48 pixels, and substructure eight times as
+heavy. Both recipes begin with random weights, keep the images' size and channels, and see the same
+number of images. The default recipe has no curriculum, because the substructure is heavy already.
+Everything else is as in the recipes. Repeat the command to continue where it was stopped; the table
+is written after each pair. There is one seed, so intervals cover the choice of test images, not
+that of the seed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from halometry.config import Task
 from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation
+from halometry.io import header
 from halometry.provenance import machine, versions
 from halometry.runs.run import Run
 
@@ -48,7 +50,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     record: dict[str, Any] = {
-        "what": "the published recipe and ours on the demonstration's sets, the same images seen",
+        **header("measurement"),
+        "what": "the baseline and the default recipe on small sets, the same number of images",
         "command": shlex.join(["python", "research/recipes.py", *sys.argv[1:]]),
         "versions": versions(),
         "machine": machine(),
@@ -64,17 +67,20 @@ def main() -> None:
                 preset, options.count, seed=options.seed, out=store, n_test=options.test
             )
             print(f"{backbone}, {task}", file=sys.stderr)
-            judged = {recipe: judge(task, store, backbone, recipe, options) for recipe in RECIPES}
-            record["pairs"].append(compared(task, backbone, judged))
-            record["rows"] = [HEAD, *map(row, record["pairs"])]
+            evaluations = {
+                recipe: train_and_evaluate(task, store, backbone, recipe, options)
+                for recipe in RECIPES
+            }
+            record["pairs"].append(compare_recipes(task, backbone, evaluations))
+            record["rows"] = [HEAD, *map(table_row, record["pairs"])]
             record["date"] = datetime.now(UTC).isoformat(timespec="seconds")
             options.results.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def judge(
+def train_and_evaluate(
     task: Task, store: Path, backbone: str, recipe: str, options: argparse.Namespace
 ) -> Evaluation:
-    """Train by one recipe, and judge on the set's test images."""
+    """Train with one recipe, and evaluate on the set's test images."""
     overrides = RECIPES[recipe] | {"epochs": options.epochs}
     out = options.out / f"{backbone}_{task}_{recipe}"
     run = halometry.train(
@@ -83,11 +89,13 @@ def judge(
     return halometry.evaluate(run, store)
 
 
-def compared(task: Task, backbone: str, judged: dict[str, Evaluation]) -> dict[str, Any]:
-    """Figures of merit of both, and how they differ on the same images."""
-    outputs = {recipe: judged[recipe].outputs for recipe in ("default", "baseline")}
+def compare_recipes(
+    task: Task, backbone: str, evaluations: dict[str, Evaluation]
+) -> dict[str, Any]:
+    """Metrics of both recipes, and their differences on the same images."""
+    outputs = {recipe: evaluations[recipe].outputs for recipe in ("default", "baseline")}
     images = {}
-    for recipe, one in judged.items():
+    for recipe, one in evaluations.items():
         assert isinstance(one.run, Run)
         images[recipe] = one.run.training_metrics()["images"]
     return {
@@ -96,17 +104,19 @@ def compared(task: Task, backbone: str, judged: dict[str, Evaluation]) -> dict[s
         "images": images,
         "metrics": {
             recipe: {key: value.to_dict() for key, value in one.metrics.items()}
-            for recipe, one in judged.items()
+            for recipe, one in evaluations.items()
         },
-        "differences": [one.model_dump() for one in differences(judged["default"].truth, outputs)],
+        "differences": [
+            one.model_dump() for one in differences(evaluations["default"].truth, outputs)
+        ],
     }
 
 
 HEAD = ["network", "task", "metric", "baseline", "default", "difference", "of the error is left"]
 
 
-def row(pair: dict[str, Any]) -> list[str]:
-    """A line of the table; what is left is of 1 - AUC, or of the MSE."""
+def table_row(pair: dict[str, Any]) -> list[str]:
+    """Row of the table, with the ratio of errors (1 - AUC, or MSE)."""
     key, error = ("auc", "auc") if pair["task"] == "classification" else ("r2", "mse")
     values = {name: one[key] for name, one in pair["metrics"].items()}
     errors = {name: one[error]["value"] for name, one in pair["metrics"].items()}
