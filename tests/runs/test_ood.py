@@ -165,14 +165,14 @@ def test_ood_score_with_tta_is_that_of_the_image_as_it_is(run: Run, lenses: Path
 
 def test_weights_of_the_package_flag_noise_and_few_lenses(tmp_path: Path) -> None:
     lenses = simulate("common_test_1", 48, seed=2, out=tmp_path / "lenses.h5")
-    novelty = [answer.ood for answer in predict("common_test_1/d4net", lenses)]
-    flagged = sum(one is not None and one.reason is not None for one in novelty)
+    results = [prediction.ood for prediction in predict("common_test_1/d4net", lenses)]
+    flagged = sum(result is not None and result.reason is not None for result in results)
     assert flagged <= binom.ppf(1 - 1e-4, 48, 0.015)
     for k, sky in enumerate((1, 10, 1000)):
         noise = np.random.default_rng(k).poisson(sky, (150, 150)).astype(np.float32)
         np.save(tmp_path / f"{sky}.npy", noise)
-    others = predict("common_test_1/d4net", [tmp_path / f"{sky}.npy" for sky in (1, 10, 1000)])
-    assert all(one.ood is not None and one.ood.reason for one in others)
+    predictions = predict("common_test_1/d4net", [tmp_path / f"{sky}.npy" for sky in (1, 10, 1000)])
+    assert all(prediction.ood and prediction.ood.reason for prediction in predictions)
 
 
 def test_published_weights_keep_the_detector(run: Run, lenses: Path, tmp_path: Path) -> None:
