@@ -1,4 +1,4 @@
-"""Costs against networks whose costs are known by hand."""
+"""Cost of networks whose cost is known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from halometry.compare.cost import measure_speed, model_cost, peak_memory
 from halometry.provenance import machine
 
 
-def test_a_convolution_counted_by_hand(tmp_path: Path) -> None:
+def test_cost_of_a_convolution_is_known(tmp_path: Path) -> None:
     net = nn.Conv2d(2, 8, 3, padding=1, bias=False).eval()
     weights = tmp_path / "weights"
     weights.write_bytes(b"x" * 123)
@@ -23,7 +23,7 @@ def test_a_convolution_counted_by_hand(tmp_path: Path) -> None:
     assert cost["peak_memory_bytes"] == 4 * arrays
 
 
-def test_peak_memory_counts_what_lives_at_once_not_what_was_made() -> None:
+def test_peak_memory_counts_live_tensors_only() -> None:
     # In a chain of ten equal layers, only a layer's input and output live at the same time.
     chain = nn.Sequential(*[nn.ReLU() for _ in range(10)]).eval()
     batch = torch.zeros(1, 1000)
@@ -37,7 +37,7 @@ def test_peak_memory_grows_with_the_batch() -> None:
     assert small < large < 4 * small + 1
 
 
-def test_a_heavier_network_is_measured_slower() -> None:
+def test_larger_network_is_slower() -> None:
     light, heavy = nn.Conv2d(1, 2, 3).eval(), nn.Conv2d(1, 256, 9).eval()
     example = torch.zeros(1, 1, 64, 64)
     speeds = measure_speed({"light": light, "heavy": heavy}, example, batch_size=8, seconds=0.2)
@@ -47,7 +47,7 @@ def test_a_heavier_network_is_measured_slower() -> None:
         assert numbers["low"] <= numbers["median"] <= numbers["high"]
 
 
-def test_the_machine_is_named() -> None:
+def test_machine_is_described() -> None:
     here = machine()
     assert here["processor"]
     assert here["cores"] >= 1

@@ -215,7 +215,7 @@ def test_ensemble_of_posteriors_predicts_the_mean_density(
     with pytest.raises(UsageError, match="give runs with commas between them"):
         open_run(f"{flow.path},")
     assert open_run(both.source).name == f"2 x {NETWORK}"
-    found = evaluate(both, others, tmp_path, device="cpu", resamples=20)
+    found = evaluate(both, others, out=tmp_path, device="cpu", resamples=20)
     assert found.posterior is not None
     singles = [evaluate(run, others, device="cpu", resamples=20) for run in (flow, other)]
     parts = [one.posterior for one in singles]

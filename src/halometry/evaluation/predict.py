@@ -16,9 +16,10 @@ from halometry.evaluation.predictions import Prediction, make_predictions, write
 from halometry.io import check_writable
 from halometry.log import track, with_progress
 from halometry.parallel import Workers, check_workers
-from halometry.runs.ood import PredictWithOOD, predict_with_ood
+from halometry.runs.ood import DETECTOR, PredictWithOOD, predict_with_ood
 from halometry.runs.open import AnyRun, open_run
 from halometry.runs.prediction_sets import prediction_sets_for
+from halometry.runs.run import Run
 
 
 @with_progress
@@ -76,8 +77,8 @@ def predict(
             tracker.advance(len(batch))
     if out is not None:
         set_coverage = sets.coverage if sets else None
-        has_ood = any(prediction.ood is not None for prediction in predictions)
-        write_predictions(Path(out), run, predictions, coverage=set_coverage, ood=has_ood)
+        has_detector = isinstance(run, Run) and (run.path / DETECTOR).is_file()
+        write_predictions(Path(out), run, predictions, coverage=set_coverage, ood=has_detector)
     return predictions
 
 
