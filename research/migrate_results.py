@@ -13,10 +13,13 @@ from typing import Any
 
 from halometry.compare.ranking import conclusion
 from halometry.compare.schema import ComparisonRecord
+from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.records import CalibrationRecord, CoverageRecord, PosteriorRecord
 from halometry.io import header, write_text
 from halometry.robustness.shifts import SHIFTS
 from halometry.robustness.tables import TITLES
+from halometry.sensitivity.tables import HEADER as SENSITIVITY_HEADER
+from halometry.sensitivity.tables import format_ratio
 
 KEYS = {  # at any depth
     "selection": "validation",
@@ -316,13 +319,54 @@ def _robustness(content: dict[str, Any]) -> None:
     content["interval"] = "95 %, percentile bootstrap over images; binomial for ood_fraction"
 
 
-def _sensitivity(content: Any) -> Any:
-    """The record with the observers' new names, as keys and as cells of the table."""
+def _sensitivity(content: dict[str, Any]) -> dict[str, Any]:
+    """The record with the observers' new names; a column of mass ratios replaces sentences."""
+    content = _rename_observers(content)
+    del content["conclusion"]
+    content["what"] = "mass of single subhalos that are detected at a fixed false-positive rate"
+    content["interval"] = (
+        "95 %; binomial for the network's completeness, else bootstrap over lenses"
+    )
+    content["placements"] = content.pop("places")
+    for observers in content["placements"].values():
+        for record in observers.values():
+            for mass in record["log10_mass"].values():
+                mass["is_reached"] = mass.pop("reached")
+    content["rows"] = [
+        SENSITIVITY_HEADER,
+        *(_add_ratio(row, content) for row in content["rows"][1:]),
+    ]
+    lens_map = content["map"]
+    content["map"] = {"lens_index": lens_map.pop("lens")} | lens_map
+    content["map"]["fraction_detected"] = content["map"].pop("share_of_places")
+    return content
+
+
+def _rename_observers(content: Any) -> Any:
     if isinstance(content, dict):
-        return {OBSERVERS.get(key, key): _sensitivity(value) for key, value in content.items()}
+        return {OBSERVERS.get(key, key): _rename_observers(item) for key, item in content.items()}
     if isinstance(content, list):
-        return [_sensitivity(value) for value in content]
+        return [_rename_observers(item) for item in content]
     return OBSERVERS.get(content, content) if isinstance(content, str) else content
+
+
+def _add_ratio(row: list[str], content: dict[str, Any]) -> list[str]:
+    """Add the network's mass over that of an ideal observer to a row of the table."""
+    placement, observer = row[:2]
+    records = content["placements"][placement]
+    if (
+        observer not in OBSERVERS.values()
+        or not records[observer]["log10_mass"]["0.5"]["is_reached"]
+    ):
+        return [*row, ""]
+    network = records["network"]
+    mass = network["log10_mass"]["0.5"]
+    ratio = format_ratio(
+        Interval(**network["delta_log10_mass"][observer]),
+        is_reached=mass["is_reached"],
+        is_cut_off=mass["high"] >= content["log10_masses"][-1],
+    )
+    return [*row, ratio]
 
 
 def _measurement(content: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from halometry.lensfit.linear import project_out
 from halometry.lensfit.optimize import maximize_likelihood
 from halometry.lensfit.parametrization import build_parametrization
 from halometry.log import track
-from halometry.runs.run import Answerer, Run, load_run
+from halometry.runs.run import PredictFn, Run, load_run
 from halometry.sensitivity import (
     BLIND_SEARCH,
     FITTED_LENS,
@@ -172,7 +172,7 @@ def ideal_classifier(preset: Preset, mass: float) -> LikelihoodRatio:
     return LikelihoodRatio(smooth.expected, expected_counts(scene, preset))
 
 
-def score(predict_fn: Answerer, preset: Preset, seed: int, count: int) -> np.ndarray:
+def score(predict_fn: PredictFn, preset: Preset, seed: int, count: int) -> np.ndarray:
     with torch.no_grad(), track("", 1) as progress:
         detector = Detector(predict_fn, 0, preset, seed, FALSE_POSITIVES)
         return score_smooth_lenses(detector, count, progress)
@@ -318,8 +318,8 @@ def measured(
     run = load_run(published / "runs" / "demo_classification")
 
     class SeeingRun(Run):
-        def answerer(self, *args: Any, **options: Any) -> Answerer:
-            predict_fn = run.answerer(*args, **options)
+        def predict_fn(self, *args: Any, **options: Any) -> PredictFn:
+            predict_fn = run.predict_fn(*args, **options)
 
             def predict(images: np.ndarray) -> np.ndarray:
                 seen.append(images)

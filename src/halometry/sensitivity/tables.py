@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from halometry.evaluation.bootstrap import format_interval
+from halometry.evaluation.bootstrap import Interval, format_interval
 from halometry.io import write_json, write_table
 from halometry.plotting import save_figure
 from halometry.provenance import command, provenance
@@ -102,13 +102,26 @@ def format_mass_ratio(outcomes: DetectionOutcomes, observer: str) -> str:
     level = COMPLETENESS_LEVELS[0]
     if observer == NETWORK or not outcomes.is_reached(observer, level):
         return ""
-    delta = outcomes.delta_log10_mass(NETWORK, observer, level)
-    value, low, high = format_interval(*(10**dex for dex in (delta.value, delta.low, delta.high)))
-    if not outcomes.is_reached(NETWORK, level):
+    return format_ratio(
+        outcomes.delta_log10_mass(NETWORK, observer, level),
+        is_reached=outcomes.is_reached(NETWORK, level),
+        is_cut_off=outcomes.log10_mass(NETWORK, level).high >= outcomes.log10_masses[-1],
+    )
+
+
+def format_ratio(delta_log10: Interval, *, is_reached: bool, is_cut_off: bool) -> str:
+    """Format the ratio of two masses.
+
+    Args:
+        delta_log10: log10 of the ratio.
+        is_reached: whether the larger mass is known; if not, the ratio is a lower limit.
+        is_cut_off: whether the interval of the larger mass ends at the largest mass.
+    """
+    ends = (delta_log10.value, delta_log10.low, delta_log10.high)
+    value, low, high = format_interval(*(10**dex for dex in ends))
+    if not is_reached:
         return f"above {value}"
-    if outcomes.log10_mass(NETWORK, level).high >= outcomes.log10_masses[-1]:
-        return f"{value}, above {low}"
-    return f"{value} [{low}, {high}]"
+    return f"{value}, above {low}" if is_cut_off else f"{value} [{low}, {high}]"
 
 
 def sensitivity_record(result: Sensitivity) -> dict[str, Any]:
