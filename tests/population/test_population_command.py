@@ -222,7 +222,7 @@ def test_preset_and_labels_of_a_run_are_those_of_its_training_set(lenses: Path) 
     ):
         preset_of_run(not_simulated)
     with pytest.raises(
-        RunError, match="runs/mine: the set it was trained on, dataset, is not here"
+        RunError, match="runs/mine: the dataset it was trained on, dataset, is not here"
     ):
         labels_of_run(not_simulated)
 
@@ -247,5 +247,5 @@ def test_labels_of_a_run_are_an_error_if_its_file_has_changed(
     monkeypatch.setattr(Run, "split", lambda _: split)
     np.testing.assert_array_equal(labels_of_run(run), labels)
     write_store(labels + 0.9)
-    with pytest.raises(RunError, match="has changed since it was trained on it"):
+    with pytest.raises(RunError, match="has changed since the run was trained on it"):
         labels_of_run(run)
