@@ -173,7 +173,7 @@ def _train_and_copy(path: Path) -> None:
     with TemporaryDirectory() as place:
         home = Path(place)
         data = simulate("demo_classification", 30, out=home / "images.h5", progress=False)
-        options = {"epochs": 1, "size": 16, "online_fraction": 0, "aux_loss_weight": 0}
+        options = {"epochs": 1, "size": 32, "precision": "float32", "online_fraction": 0}
         run = train(
             "classification", data, "test_resnet", home / "run", overrides=options, progress=False
         )
