@@ -108,6 +108,7 @@ FILE_KEYS = {
         "median_strangeness": "median_score",
         "for": "reasons",
         "centre": "center",
+        "off centre by 25 pixels": "off center by 25 pixels",
         "familiarity": "p_value",
         "strangeness": "score",
         "unusual": "reason",
