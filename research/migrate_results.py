@@ -120,6 +120,7 @@ FILE_KEYS = {
     },
 }
 FILE_KEYS["fit_coverage_estimated"] = FILE_KEYS["fit_coverage"]
+FILE_KEYS["population"] = {"pool_shares": "pool_fractions", "spread": "std"}
 ATTRIBUTION_HEADER = ["maximum of the map at", "lenses", "radius", "hits", "by chance",
                       "above chance"]  # fmt: skip
 TEXTS = (  # in `what` and the cells of tables

@@ -7,8 +7,9 @@ images with predictions of a network; a population contains each image at most o
 populations whose posteriors are exact, from Gaussian measurements; the training set has a gamma
 distribution with the mean and the standard deviation of the published mass set. With
 `--mass-run RUN`, a run with posteriors, also populations of masses from a pool of that run's
-preset, thinned to gamma distributions. `--figures FOLDER` draws an example of each. The pool is
-kept in `--work`, so that the same command continues after an interruption.
+preset, thinned to gamma distributions. `--masses-from FILE` takes the populations of masses from an
+earlier result instead. `--figures FOLDER` draws an example of each. The pool is kept in `--work`,
+so that the same command continues after an interruption.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--run", default="common_test_1/d4net", help="run for classification")
     parser.add_argument("--mass-run", help="run for regression with posteriors")
+    parser.add_argument("--masses-from", type=Path, help="earlier result with masses")
     parser.add_argument("--pool", type=int, default=4800, help="images of the pool")
     parser.add_argument("--populations", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
@@ -87,13 +89,20 @@ def main() -> None:
     count, seed = options.populations, options.seed
     names, predictions, true = simulate_pool(options.run, options.pool, options.work)
     classes = {n: list(class_trials(names, predictions, true, n, count, seed)) for n in SIZES}
-    exact = {n: list(exact_mass_trials(n, count, seed)) for n in SIZES}
-    parts = {f"classes, {options.run}": classes, "masses, exact posteriors": exact}
+    parts = {f"classes, {options.run}": _part(classes)}
     command = "python research/population_coverage.py --work runs/population"
-    if options.mass_run:
-        command += f" --mass-run {options.mass_run}"
-        masses = {n: list(network_mass_trials(options, n)) for n in SIZES}
-        parts[f"masses, {Path(options.mass_run).name}"] = masses
+    earlier: dict[str, Any] = {}
+    if options.masses_from:
+        earlier = json.loads(options.masses_from.read_text(encoding="utf-8"))
+        command += f" --masses-from {options.masses_from}"
+        parts |= {name: part for name, part in earlier["parts"].items() if "masses" in name}
+    else:
+        exact = {n: list(exact_mass_trials(n, count, seed)) for n in SIZES}
+        parts["masses, exact posteriors"] = _part(exact)
+        if options.mass_run:
+            command += f" --mass-run {options.mass_run}"
+            masses = {n: list(network_mass_trials(options, n)) for n in SIZES}
+            parts[f"masses, {Path(options.mass_run).name}"] = _part(masses)
     if options.pool != parser.get_default("pool"):
         command += f" --pool {options.pool}"
     record = {
@@ -108,8 +117,9 @@ def main() -> None:
         "pool_mean_probabilities": dict(zip(names, predictions.mean(axis=0).tolist(), strict=True)),
         "populations": count,
         "seed": seed,
+        "masses": {key: earlier[key] for key in ("command", "date", "machine") if key in earlier},
         "rows": _rows(parts),
-        "parts": {name: _part(trials) for name, trials in parts.items()},
+        "parts": parts,
     }
     write_json(options.out, "measurement", record)
     print("\n".join(" | ".join(row) for row in _rows(parts)))
@@ -262,11 +272,11 @@ def _coverage(trials: list[Trial]) -> dict[str, Any]:
     }
 
 
-def _rows(parts: dict[str, Trials]) -> list[list[str]]:
-    rows = [["population of", "", "lenses", "coverage of 68 %", "coverage of 95 %",
-             "width of 68 %", "width if classes were certain"]]  # fmt: skip
-    for what, trials in parts.items():
-        part = _part(trials)
+def _rows(parts: dict[str, dict[str, Any]]) -> list[list[str]]:
+    rows = [["population of", "", "lenses", "coverage of 68 % intervals",
+             "coverage of 95 % intervals", "width of 68 % intervals",
+             "width if classes were certain"]]  # fmt: skip
+    for what, part in parts.items():
         for name in next(iter(part.values())):
             for size in SIZES:
                 coverage = part[str(size)][name]
