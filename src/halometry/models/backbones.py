@@ -70,6 +70,7 @@ StemInit = Literal["summed", "random"]
 def create_backbone(
     name: str,
     channels: int,
+    *,
     pretrained: bool = False,
     stem_init: StemInit = "summed",
 ) -> nn.Module:

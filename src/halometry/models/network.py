@@ -47,7 +47,9 @@ class Network(nn.Module):
         freeze_backbone: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone = create_backbone(backbone, channels, pretrained, stem_init)
+        self.backbone = create_backbone(
+            backbone, channels, pretrained=pretrained, stem_init=stem_init
+        )
         widths = [feature_width(self.backbone), *hidden, n_outputs]
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(pairwise(widths)):
