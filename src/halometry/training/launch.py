@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -57,6 +59,10 @@ def launch(
         UnavailableError: a process was killed.
     """
     with TemporaryDirectory(prefix="halometry-") as folder, _launcher_environment() as stopped:
+        # In a file: Python would wait forever to hand large arguments to a process that has ended.
+        work = Path(folder) / "work.pickle"
+        with work.open("wb") as file:
+            pickle.dump((function, args), file)
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -70,7 +76,7 @@ def launch(
         )
         run = elastic_launch(config, _run_process)
         try:
-            run(printed_level(), progress_is_shown(), devices, device, threads, function, args)
+            run(work, printed_level(), progress_is_shown(), devices, device, threads)
         except ChildFailedError as error:
             raise _cause(*error.get_first_failure(), devices) from None
         except SignalException as error:
@@ -79,17 +85,26 @@ def launch(
 
 @record
 def _run_process(
+    work: Path,
     level: int | None,
     show_progress: bool,
     devices: int,
     device: str,
     threads: int,
-    function: Callable[..., None],
-    args: tuple[Any, ...],
 ) -> None:
+    """Do the work in one process.
+
+    Args:
+        work: pickle file with the function and its arguments.
+        level: from which messages are printed, or None if they are not.
+        show_progress: whether to show progress.
+        devices, device, threads: as for `launch`.
+    """
     begin_as_child()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the launcher's; files are written whole or not
     torch.set_num_threads(threads)
+    with work.open("rb") as file:
+        function, args = pickle.load(file)
     context = find_context(devices, nodes=1)
     printing: AbstractContextManager[None] = nullcontext()
     if not context.is_first:
