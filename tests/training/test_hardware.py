@@ -16,14 +16,14 @@ from halometry.runs.recipe import Recipe
 from halometry.training import hardware, trainer
 from halometry.training.distributed import DistributedContext
 from halometry.training.hardware import (
-    ForwardCost,
+    NetworkProfile,
     choose_execution,
-    measure_forward_cost,
+    profile_network,
     steps_per_checkpoint,
 )
 
-CONVOLUTIONAL = ForwardCost(macs=100, convolution_macs=99)
-TRANSFORMER = ForwardCost(macs=100, convolution_macs=1)
+CONVOLUTIONAL = NetworkProfile(macs=100, convolution_macs=99)
+TRANSFORMER = NetworkProfile(macs=100, convolution_macs=1)
 
 
 @pytest.mark.parametrize("is_native", [True, False])
@@ -63,20 +63,31 @@ def test_automatic_memory_format_is_channels_last_for_convolutions() -> None:
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "mobilenetv3_small", "d4net"])
-def test_forward_cost_of_convolutional_networks_is_in_convolutions(backbone: str) -> None:
-    cost = measure_forward_cost(Network(backbone, 1, 3), torch.rand(1, 1, 48, 48))
-    assert cost.macs / 2 < cost.convolution_macs <= cost.macs
+def test_profile_of_convolutional_networks_is_in_convolutions(backbone: str) -> None:
+    profile = profile_network(Network(backbone, 1, 3), torch.rand(1, 1, 48, 48))
+    assert profile.macs / 2 < profile.convolution_macs <= profile.macs
 
 
-def test_forward_cost_of_transformers_is_not_in_convolutions() -> None:
-    cost = measure_forward_cost(Network("test_vit", 1, 3), torch.rand(1, 1, 160, 160))
-    assert cost.convolution_macs < cost.macs / 2
+def test_profile_of_transformers_is_not_in_convolutions() -> None:
+    profile = profile_network(Network("test_vit", 1, 3), torch.rand(1, 1, 160, 160))
+    assert profile.convolution_macs < profile.macs / 2
 
 
-def test_forward_cost_counts_multiply_accumulates() -> None:
+def test_profile_counts_multiply_accumulates() -> None:
     convolution = torch.nn.Conv2d(2, 3, 5, padding="same")
-    cost = measure_forward_cost(convolution, torch.rand(1, 2, 8, 8))
-    assert cost == ForwardCost(2 * 3 * 25 * 64, 2 * 3 * 25 * 64)
+    profile = profile_network(convolution, torch.rand(1, 2, 8, 8))
+    assert profile == NetworkProfile(2 * 3 * 25 * 64, 2 * 3 * 25 * 64)
+
+
+def test_networks_with_depthwise_convolutions_have_float32_on_cpus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hardware, "has_native_bfloat16", lambda device: True)
+    example = torch.rand(1, 1, 48, 48)
+    for backbone, precision in (("mobilenetv3_small", "float32"), ("d4net", "bfloat16")):
+        profile = profile_network(Network(backbone, 1, 3), example)
+        assert choose_execution(profile, Recipe(), "cpu").precision == precision
+        assert choose_execution(profile, Recipe(), "cuda").precision == "bfloat16"
 
 
 def test_execution_does_not_depend_on_the_moment() -> None:
@@ -86,12 +97,12 @@ def test_execution_does_not_depend_on_the_moment() -> None:
 
 
 def test_checkpoint_interval_follows_from_the_cost_of_a_step() -> None:
-    resnet18_at_150_px = ForwardCost(macs=839_266_368, convolution_macs=839_266_368)
+    resnet18_at_150_px = NetworkProfile(macs=839_266_368, convolution_macs=839_266_368)
     assert steps_per_checkpoint(resnet18_at_150_px, 64) == 80  # of 43 images/s: two minutes
     assert steps_per_checkpoint(resnet18_at_150_px, 32) == 161
-    assert steps_per_checkpoint(ForwardCost(10**13, 0), 64) == 1
-    assert steps_per_checkpoint(ForwardCost(10**6, 0), 16) == 1000
-    assert steps_per_checkpoint(ForwardCost(0, 0), 16) == 1000
+    assert steps_per_checkpoint(NetworkProfile(10**13, 0), 64) == 1
+    assert steps_per_checkpoint(NetworkProfile(10**6, 0), 16) == 1000
+    assert steps_per_checkpoint(NetworkProfile(0, 0), 16) == 1000
 
 
 def test_unusable_device_is_refused() -> None:

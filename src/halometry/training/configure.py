@@ -19,9 +19,9 @@ from halometry.runs.config import DataRecord, RunConfig, build_network, count_ou
 from halometry.runs.recipe import Recipe
 from halometry.runs.run import Run
 from halometry.training.hardware import (
-    ForwardCost,
+    NetworkProfile,
     choose_execution,
-    measure_forward_cost,
+    profile_network,
     steps_per_checkpoint,
 )
 from halometry.training.sampling import EpochSampler
@@ -59,7 +59,7 @@ def configure(
             network cannot take images of this size.
     """
     preprocessing = _preprocessing(data, split, recipe)
-    cost = _forward_cost(data, split, backbone, recipe, preprocessing)
+    profile = _profile(data, split, backbone, recipe, preprocessing)
     sampler = EpochSampler(len(split.train), recipe.batch_size, seed)
     return RunConfig(
         task=task,
@@ -70,9 +70,9 @@ def configure(
         target=_target(data, split, recipe),
         grid=None if recipe.posterior == "none" else Grid.from_labels(data.labels[split.train]),
         data=_data_record(data),
-        execution=choose_execution(cost, recipe, device),
+        execution=choose_execution(profile, recipe, device),
         steps=recipe.epochs * sampler.steps_per_epoch,
-        checkpoint_every_n_steps=steps_per_checkpoint(cost, sampler.batch_size),
+        checkpoint_every_n_steps=steps_per_checkpoint(profile, sampler.batch_size),
         seed=seed,
         initial_weights=describe_initial_weights(
             backbone, recipe, preprocessing.channels, initial_run
@@ -111,14 +111,14 @@ def _preprocessing(data: LabeledImages, split: Split, recipe: Recipe) -> Preproc
     return _standardized(preprocessing, data, split) if recipe.standardize else preprocessing
 
 
-def _forward_cost(
+def _profile(
     data: LabeledImages,
     split: Split,
     backbone: str,
     recipe: Recipe,
     preprocessing: PreprocessingConfig,
-) -> ForwardCost:
-    """Cost of a forward pass of one training image.
+) -> NetworkProfile:
+    """Profile of the network, by a forward pass of one training image.
 
     Raises:
         UsageError: the network cannot take images of this size.
@@ -130,7 +130,7 @@ def _forward_cost(
             network = build_network(
                 backbone, recipe, channels=preprocessing.channels, n_outputs=n_outputs
             )
-            return measure_forward_cost(network, image)
+            return profile_network(network, image)
     except (AssertionError, RuntimeError, ValueError) as error:
         _, _, height, width = image.shape
         raise UsageError(

@@ -18,35 +18,40 @@ PASSES_PER_STEP = 3  # a forward pass, and a backward pass that costs twice as m
 
 
 @dataclass(frozen=True)
-class ForwardCost:
-    """Multiply-accumulates of a forward pass of one image.
+class NetworkProfile:
+    """Properties of a network that its execution depends on.
 
     Attributes:
-        macs: in all.
-        convolution_macs: those in convolutions.
+        macs: multiply-accumulates of a forward pass of one image.
+        convolution_macs: of these, those in convolutions.
+        has_depthwise: whether it has depthwise (grouped) convolutions.
     """
 
     macs: int
     convolution_macs: int
+    has_depthwise: bool = False
 
 
-def choose_execution(cost: ForwardCost, recipe: Recipe, device: str) -> Execution:
+def choose_execution(profile: NetworkProfile, recipe: Recipe, device: str) -> Execution:
     """Choose how a network is trained.
 
-    What the recipe leaves open is chosen as follows: bfloat16 where the device computes it
-    natively, else float32; channels last for convolutional networks; PyTorch's number of
-    threads. The same command therefore gives the same run on the same kind of machine.
+    What the recipe leaves open is chosen as follows. The precision is bfloat16 where the device
+    computes it natively, else float32. Networks with depthwise convolutions have float32 on CPUs,
+    whose matrix instructions do not help these. The memory format is channels last for
+    convolutional networks. The number of threads is PyTorch's. The same command therefore gives the
+    same run on the same kind of machine.
 
     Args:
-        cost: of the network that is trained.
+        profile: of the network that is trained.
         recipe: of the run, with `precision` and `channels_last`.
         device: of the run.
     """
     precision, channels_last = recipe.precision, recipe.channels_last
     if precision == "auto":
-        precision = "bfloat16" if has_native_bfloat16(device) else "float32"
+        is_fast = has_native_bfloat16(device) and not (device == "cpu" and profile.has_depthwise)
+        precision = "bfloat16" if is_fast else "float32"
     if channels_last is None:
-        channels_last = 2 * cost.convolution_macs > cost.macs
+        channels_last = 2 * profile.convolution_macs > profile.macs
     return Execution(
         device=device,
         precision=precision,
@@ -65,8 +70,8 @@ def has_native_bfloat16(device: str) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def measure_forward_cost(network: nn.Module, example: Tensor) -> ForwardCost:
-    """Count the multiply-accumulates of a forward pass.
+def profile_network(network: nn.Module, example: Tensor) -> NetworkProfile:
+    """Count the multiply-accumulates of a forward pass, and look for depthwise convolutions.
 
     Args:
         network: on the CPU.
@@ -77,16 +82,22 @@ def measure_forward_cost(network: nn.Module, example: Tensor) -> ForwardCost:
         network.eval()(example)
     flops = counter.get_flop_counts()["Global"]
     convolutions = flops.get(torch.ops.aten.convolution, 0)
-    return ForwardCost(macs=sum(flops.values()) // 2, convolution_macs=convolutions // 2)
+    return NetworkProfile(
+        macs=sum(flops.values()) // 2,
+        convolution_macs=convolutions // 2,
+        has_depthwise=any(
+            isinstance(module, nn.Conv2d) and module.groups > 1 for module in network.modules()
+        ),
+    )
 
 
-def steps_per_checkpoint(cost: ForwardCost, batch_size: int) -> int:
+def steps_per_checkpoint(profile: NetworkProfile, batch_size: int) -> int:
     """Number of training steps between two checkpoints, from the multiply-accumulates of a step.
 
     Args:
-        cost: of the network.
+        profile: of the network.
         batch_size: images a step.
     """
-    macs_per_step = PASSES_PER_STEP * cost.macs * batch_size
+    macs_per_step = PASSES_PER_STEP * profile.macs * batch_size
     steps = int(MACS_PER_CHECKPOINT / max(1, macs_per_step))
     return min(max(1, steps), MAX_STEPS_PER_CHECKPOINT)
