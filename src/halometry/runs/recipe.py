@@ -71,7 +71,8 @@ class Recipe(StrictModel):
         early_stopping_patience: validations without a lower validation loss after which training
             stops; None for no early stopping.
         precision: precision of matrix products and convolutions; `auto` is bfloat16 where the
-            device computes it natively, else float32.
+            device computes it natively, else float32. On CPUs it is float32 for networks with
+            depthwise convolutions, which are slower in bfloat16.
         channels_last: memory format; None is true for convolutional networks.
     """
 

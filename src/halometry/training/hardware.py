@@ -37,7 +37,7 @@ def choose_execution(profile: NetworkProfile, recipe: Recipe, device: str) -> Ex
 
     What the recipe leaves open is chosen as follows. The precision is bfloat16 where the device
     computes it natively, else float32. Networks with depthwise convolutions have float32 on CPUs,
-    whose matrix instructions do not help these. The memory format is channels last for
+    where bfloat16 makes these slower. The memory format is channels last for
     convolutional networks. The number of threads is PyTorch's. The same command therefore gives the
     same run on the same kind of machine.
 
