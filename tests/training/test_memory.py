@@ -1,4 +1,4 @@
-"""Memory between steps: kept while training, given back afterwards."""
+"""Setting of the C library that keeps freed memory during training."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from halometry.training.memory import keep_freed_memory
 MEGABYTES = 128
 
 
-def pages_fetched(megabytes: int = MEGABYTES) -> int:
-    """New pages that the kernel clears for a large tensor, of 4 kB each."""
+def new_pages(megabytes: int = MEGABYTES) -> int:
+    """Number of new pages (4 kB) that the kernel clears for a large tensor."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(megabytes << 18)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-def test_a_freed_block_is_used_again_within_and_given_back_after() -> None:
-    with keep_freed_memory() as kept:
-        if not kept:
+def test_freed_memory_is_reused_within_and_returned_after() -> None:
+    with keep_freed_memory() as accepted:
+        if not accepted:
             pytest.skip("the C library is not glibc")
-        pages_fetched(MEGABYTES + 1)
-        again = pages_fetched()
+        new_pages(MEGABYTES + 1)
+        reused = new_pages()
         held = psutil.Process().memory_info().rss
-    assert again < 100
+    assert reused < 100
     assert psutil.Process().memory_info().rss < held - (MEGABYTES << 19)
-    assert pages_fetched() > 100
+    assert new_pages() > 100
 
 
-def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_c_libraries_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert memory._glibc() is None
-    with keep_freed_memory() as kept:
-        assert not kept
+    with keep_freed_memory() as accepted:
+        assert not accepted

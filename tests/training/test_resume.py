@@ -19,8 +19,8 @@ from halometry.runs.execution import pinned_threads
 from halometry.runs.run import RESUME, WEIGHTS, load_run
 from halometry.training import hardware
 from halometry.training.callbacks import improves
+from halometry.training.contexts import interruptible
 from halometry.training.train import train
-from halometry.training.trainer import interruptible
 from helpers.processes import read_history, wait_for
 
 BACKBONE = "test_resnet"

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import signal
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +33,7 @@ from halometry.training.callbacks import (
     ResumableEarlyStopping,
     SyncBuffers,
 )
+from halometry.training.contexts import interruptible, quiet_lightning
 from halometry.training.curriculum import (
     create_curriculum,
     has_substructure_parameters,
@@ -55,7 +50,6 @@ from halometry.training.warm_start import initial_network
 METRIC_NAMES = {"classification": "AUC", "regression": "R²"}
 MIN_VALIDATION_BATCH_SIZE = 64
 STEPS_BETWEEN_LOGS = 20  # of losses to TensorBoard
-LIGHTNING_LOGGERS = ("lightning.pytorch", "lightning.fabric")
 
 
 @dataclass(frozen=True)
@@ -107,7 +101,7 @@ def _fit(spec: TrainSpec, context: DistributedContext) -> None:
         f" {config.steps} steps of {sampler.batch_size}"
     )
     logger.info(f"{config.backbone}: from {config.initial_weights}")
-    with track(f"training {config.backbone}", config.steps) as tracker, _quiet_lightning():
+    with track(f"training {config.backbone}", config.steps) as tracker, quiet_lightning():
         progress = ProgressCallback(tracker, METRIC_NAMES[config.task])
         trainer = _create_trainer(spec, context, intervals, [SyncBuffers(), best, progress])
         with interruptible(trainer):
@@ -255,50 +249,6 @@ def _early_stopping(recipe: Recipe) -> list[L.Callback]:
             check_finite=False,
         )
     ]
-
-
-@contextmanager
-def interruptible(trainer: L.Trainer) -> Iterator[None]:
-    """Raise KeyboardInterrupt after Ctrl-C, whatever error the interrupted code raises.
-
-    Lightning would exit the process, and interrupted code may fail with an error of its own.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    interrupted = False
-
-    def interrupt(*_: object) -> None:
-        nonlocal interrupted
-        interrupted = True
-        raise KeyboardInterrupt
-
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if in_main_thread and handler is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    except (Exception, SystemExit) as error:
-        if interrupted or (isinstance(error, SystemExit) and trainer.interrupted):
-            raise KeyboardInterrupt from error
-        raise
-    finally:
-        if in_main_thread:
-            signal.signal(signal.SIGINT, handler)
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Suppress Lightning's warnings and messages."""
-    levels = {name: logging.getLogger(name).level for name in LIGHTNING_LOGGERS}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
-        for name in levels:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
 
 
 def _finish(
