@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from halometry.compare.compare import Comparison, compare_networks, select_examples
+from halometry.compare.compare import Comparison, compare_networks
+from halometry.compare.examples import select_examples
 from halometry.compare.report import BundledSection, write_report
 from halometry.compare.schema import BundledModel, BundledRecord
 from halometry.config import Task

@@ -23,7 +23,7 @@ from halometry.attribution.figure import maps_figure, pointing_figure
 from halometry.attribution.maps import attribution_maps
 from halometry.attribution.pointing_game import PointingGame, distances_to_substructure
 from halometry.attribution.tables import AttributionResult
-from halometry.compare.compare import select_examples
+from halometry.compare.examples import select_examples
 from halometry.datasets.open import open_dataset
 from halometry.errors import DataError, RunError, UnavailableError, UsageError
 from halometry.evaluation.evaluate import evaluate
@@ -315,7 +315,7 @@ def test_comparison_report_is_written_without_maps_if_they_fail(
     assert len(examples.attributions) == 6
     names = ["no"] * 2 + ["sphere"] * 2 + ["vort"] * 2
     assert [each.name.split()[-1] for each in examples.attributions] == names
-    monkeypatch.setattr("halometry.compare.compare.explain_rows", fail)
+    monkeypatch.setattr("halometry.compare.examples.explain_rows", fail)
     assert (
         select_examples(open_dataset(lenses), evaluations, seed=0, explain=run.name).attributions
         == []

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ import numpy as np
 from pydantic import ValidationError
 from torch import Tensor
 
-from halometry.attribution.explain import Attribution, explain_rows
 from halometry.compare.cost import measure_speed, model_cost
+from halometry.compare.examples import select_examples
 from halometry.compare.ranking import best_minus_second, best_model, conclusion
-from halometry.compare.report import ExampleImages, ReportSection, WorstImage, write_report
+from halometry.compare.report import ReportSection, write_report
 from halometry.compare.schema import (
     ComparisonData,
     ComparisonRecord,
@@ -32,7 +31,7 @@ from halometry.compare.tables import write_csv, write_differences
 from halometry.config import Task
 from halometry.datasets.dataset import LabeledImages, take_rows
 from halometry.datasets.open import open_dataset
-from halometry.errors import HalometryError, RunError, UsageError
+from halometry.errors import RunError, UsageError
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import key_metric
@@ -49,9 +48,6 @@ from halometry.training.train import train
 from halometry.training.warm_start import load_initial_run
 
 TIMING_SECONDS = 3.0  # per network
-N_WORST_IMAGES = 8
-SAMPLES_PER_CLASS = 4
-N_ATTRIBUTIONS = 6
 
 
 @dataclass(frozen=True)
@@ -298,94 +294,3 @@ def _measure_costs(
     seconds = TIMING_SECONDS * len(predictors)
     speeds = measure_speed(predictors, example.to(device), seconds=seconds)
     return {name: CostRecord.model_validate(sizes[name] | speeds[name]) for name in predictors}
-
-
-def select_examples(
-    data: LabeledImages,
-    evaluations: Mapping[str, Evaluation],
-    *,
-    seed: int,
-    explain: str | None = None,
-    device: str = "auto",
-) -> ExampleImages:
-    """Images for a report: samples of the data set, and the images with the largest errors.
-
-    Args:
-        data: the data set.
-        evaluations: of each network, on the same images.
-        seed: of the choice of samples.
-        explain: network whose predictions are explained by attributions, if captum is installed.
-        device: where attributions are computed.
-    """
-    first = next(iter(evaluations.values()))
-    truth, rows, class_names = first.truth, first.rows, data.class_names
-    samples = _sample_positions(truth, bool(class_names), seed)
-    if class_names:
-        true_class = np.arange(len(truth)), truth
-        errors = np.mean([1 - e.outputs[true_class] for e in evaluations.values()], axis=0)
-    else:
-        errors = np.mean([(e.outputs - truth) ** 2 for e in evaluations.values()], axis=0)
-    labels = [class_names[int(label)] if class_names else f"{label:.3f}" for label in truth]
-    return ExampleImages(
-        truth=truth,
-        outputs={name: e.outputs for name, e in evaluations.items()},
-        samples=[(data.display_image(rows[i]), labels[i]) for i in samples],
-        worst=[
-            WorstImage(
-                name=first.image_names[i],
-                image=data.display_image(rows[i]),
-                truth=labels[i],
-                predicted={
-                    name: _format_prediction(e.outputs[i], class_names)
-                    for name, e in evaluations.items()
-                },
-            )
-            for i in np.argsort(-errors)[:N_WORST_IMAGES]
-        ],
-        attributions=[]
-        if explain is None
-        else _explain(evaluations[explain], data, samples, labels, device),
-    )
-
-
-def _sample_positions(truth: np.ndarray, classes: bool, seed: int) -> np.ndarray:
-    """Positions of some test images: several of each class, or in equal steps of the mass."""
-    if classes:
-        rng = np.random.default_rng(seed)
-        return np.concatenate(
-            [
-                rng.permutation(np.flatnonzero(truth == k))[:SAMPLES_PER_CLASS]
-                for k in np.unique(truth)
-            ]
-        )
-    ranks = np.linspace(0, len(truth) - 1, 3 * SAMPLES_PER_CLASS).astype(int)
-    positions: np.ndarray = np.argsort(truth)[ranks]
-    return positions
-
-
-def _format_prediction(output: np.ndarray, class_names: tuple[str, ...] | None) -> str:
-    if class_names:
-        return f"{class_names[int(output.argmax())]} {output.max():.0%}"
-    return f"{output:.3f}"
-
-
-def _explain(
-    evaluation: Evaluation,
-    data: LabeledImages,
-    samples: np.ndarray,
-    labels: Sequence[str],
-    device: str,
-) -> list[Attribution]:
-    """Attributions for some of the samples; none if they cannot be computed."""
-    if not find_spec("captum"):
-        return []
-    chosen = samples[np.linspace(0, len(samples) - 1, N_ATTRIBUTIONS).round().astype(int)]
-    try:
-        attributions = explain_rows(evaluation.run, data, evaluation.rows[chosen], device)
-    except (HalometryError, RuntimeError, ImportError) as error:  # such as a lack of memory
-        logger.info(f"the report has no attributions of {evaluation.run.name}: {error}")
-        return []
-    return [
-        replace(attribution, name=f"true: {labels[i]}")
-        for attribution, i in zip(attributions, chosen, strict=True)
-    ]

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -33,27 +32,26 @@ from halometry.lensfit.parametrization import (
     scene_values,
 )
 from halometry.lensfit.result import Fit, FitDiagnostics, build_fit
+from halometry.lensfit.starts import coarse_binning, distinct_optima, fit_linear
 from halometry.lensfit.subhalos.posterior import (
     SubhaloPosterior,
-    check_subhalo_mcmc,
     sample_subhalos,
 )
-from halometry.lensfit.substructure import add_subhalos, add_vortex
+from halometry.lensfit.substructure import (
+    SubhaloMethod,
+    add_subhalos,
+    add_vortex,
+    check_substructure,
+    without_substructure,
+)
 from halometry.simulation import Preset, draw_scenes, load_preset
 from halometry.simulation.render import limited_threads
 
 START_SCENES = 1000  # drawn from the preset; a fit starts from those nearest to the image
 COARSE_STARTS = 8  # at the coarse resolution
 NATIVE_STARTS = 2  # at one ray per pixel: the best of the coarse optima
-MIN_START_DISTANCE_STEPS = 0.2  # between two optima that count as different
-MIN_COARSE_PIXELS = 40  # along a side of a coarse image
-MAX_COARSE_PIXEL_ARCSEC = 0.2
-MAX_BINNING = 8  # of a coarse image
 FIT_THREADS = 1  # the operations are too small to gain by more
 MAX_START_AXIS_RATIO = 0.98  # of starts; at 1 the position angle is undefined
-MAX_ADDED_SUBHALOS = 50
-
-SubhaloMethod = Literal["greedy", "mcmc"]
 
 
 class Fitter:
@@ -107,7 +105,7 @@ class Fitter:
         spec = self.preset.image
         self.full = Resolution(self.preset, 1)
         self.native = Resolution(with_larger_pixels(self.preset, 1, 1), 1)
-        binning = _coarse_binning(spec.pixels, spec.pixel_scale)
+        binning = coarse_binning(spec.pixels, spec.pixel_scale)
         self.coarse = Resolution(with_larger_pixels(self.preset, binning, 1), binning)
         with torch.no_grad():
             theta = self._coordinates(self.parametrization)
@@ -287,7 +285,7 @@ class Fitter:
         data = self._with_noise(data, best)
         data = data.with_best_offset(best.expected[0], self.coarse.binning)
         agreeing_starts = int((optimum.deviance < best.deviance + 1).sum())
-        theta = _distinct_optima(optimum, NATIVE_STARTS)
+        theta = distinct_optima(optimum, NATIVE_STARTS)
         native, likelihood = self.native.model(parametrization), data.likelihood(1)
         optimum = maximize_likelihood(native, likelihood, theta, iterations=10).best()
         data = data.with_best_offset(optimum.expected[0], 1)
@@ -316,7 +314,7 @@ class Fitter:
         """Return the coordinates of the drawn scenes nearest to an image (`COARSE_STARTS`, P)."""
         likelihood, names = data.likelihood(self.coarse.binning), set(parametrization.names)
         if isinstance(likelihood, GaussianLikelihood):
-            unit, zero, squares = _fit_linear(self.scene_images, likelihood.data)
+            unit, zero, squares = fit_linear(self.scene_images, likelihood.data)
             values = {"unit": unit, "zero": zero}
             return self._coordinates(parametrization, values)[squares.argsort()[:COARSE_STARTS]]
         light = {"source_brightness"}
@@ -350,7 +348,7 @@ class Fitter:
         sky = self.preset.image.sky * area
         light = self.scene_images - (sky * scenes.exposure)[:, None]
         if fit_exposure and sky:
-            factor, level, _ = _fit_linear(light, data)
+            factor, level, _ = fit_linear(light, data)
             low, high = scenes.exposure.aminmax()
             exposure = (level / sky).clamp(low, high)
         else:
@@ -384,81 +382,3 @@ class Fitter:
             return value.clamp_min(MIN_EXPECTED_COUNTS) if name in INSTRUMENT_UNITS else value
 
         return parametrization.coordinates(get)
-
-
-def check_substructure(
-    preset: Preset,
-    device: str,
-    *,
-    vortex: bool,
-    subhalos: int,
-    subhalo_method: SubhaloMethod | None,
-) -> None:
-    """Check the options of a fit that add substructure; see `Fitter.fit`.
-
-    Raises:
-        UsageError: an option is unknown or out of range, two options exclude each other, or the
-            subhalos of the preset cannot be sampled.
-    """
-    if not 0 <= subhalos <= MAX_ADDED_SUBHALOS:
-        raise UsageError(f"--subhalos {subhalos}: give a number from 0 to {MAX_ADDED_SUBHALOS}")
-    methods = get_args(SubhaloMethod)
-    if subhalo_method not in (None, *methods):
-        raise UsageError(f"--subhalo-method {subhalo_method}: give one of {', '.join(methods)}")
-    if subhalos and subhalo_method is not None:
-        raise UsageError(
-            f"--subhalos {subhalos} and --subhalo-method {subhalo_method}: give only one of them;"
-            " a method chooses the number of subhalos itself"
-        )
-    if subhalo_method == "mcmc":
-        check_subhalo_mcmc(preset, vortex, device)
-
-
-def without_substructure(preset: Preset) -> Preset:
-    """Return a preset of the same lenses without substructure."""
-    none = dict.fromkeys(("subhalos", "halos", "vortex"))
-    update = {"task": "classification", "classes": {"no": "no"}} | none
-    return preset.model_copy(update=update)
-
-
-def _coarse_binning(pixels: int, pixel_scale: float) -> int:
-    """Return the pixels along a side that are binned into one of a coarse image.
-
-    Args:
-        pixels: along a side of the image; a multiple of the result.
-        pixel_scale: arcsec.
-    """
-    divisors = (
-        b for b in range(1, MAX_BINNING + 1) if pixels % b == 0 and pixels // b >= MIN_COARSE_PIXELS
-    )
-    return max((b for b in divisors if b * pixel_scale <= MAX_COARSE_PIXEL_ARCSEC), default=1)
-
-
-def _distinct_optima(optimum: Optimum, count: int) -> Tensor:
-    """Return the coordinates of the best optima that differ from one another, best first."""
-    steps = optimum.parametrization.steps.to(optimum.theta)
-    distinct: list[Tensor] = []
-    for theta in optimum.theta[optimum.deviance.argsort()]:
-        distances = [float(((theta - other) / steps).abs().max()) for other in distinct]
-        if all(distance > MIN_START_DISTANCE_STEPS for distance in distances):
-            distinct.append(theta)
-        if len(distinct) == count:
-            break
-    return torch.stack(distinct)
-
-
-def _fit_linear(model: Tensor, data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Fit data as a linear function of each model, with a positive factor, by least squares.
-
-    Args:
-        model: (B, N).
-        data: (N,).
-
-    Returns:
-        Factor, constant, and sum of squared residuals of each model, (B,) each.
-    """
-    mean = model.mean(dim=1, keepdim=True)
-    varied, d = model - mean, data - data.mean()
-    factor = ((varied @ d) / (varied**2).sum(dim=1)).clamp_min(1e-12)
-    constant = data.mean() - factor * mean[:, 0]
-    return factor, constant, ((d - factor[:, None] * varied) ** 2).sum(dim=1)

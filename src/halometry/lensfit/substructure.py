@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Literal, get_args
 
 import torch
 from caustics.lenses.func import reduced_deflection_angle_point
 from torch import Tensor
 
+from halometry.errors import UsageError
 from halometry.lensfit.detection import LinearizedImage, linearize_image
-from halometry.lensfit.likelihood import Resolution
+from halometry.lensfit.likelihood import (
+    Resolution,
+)
 from halometry.lensfit.observation import FitData
 from halometry.lensfit.optimize import Optimum, maximize_likelihood
-from halometry.lensfit.parameter_blocks import subhalo_block, vortex_block
+from halometry.lensfit.parameter_blocks import (
+    subhalo_block,
+    vortex_block,
+)
+from halometry.lensfit.subhalos.posterior import (
+    check_subhalo_mcmc,
+)
+from halometry.simulation import Preset
 from halometry.simulation.lenses import SOFTENING
-from halometry.simulation.preset import Preset
 from halometry.simulation.profiles import reduced_deflection_angle_line
+
+SubhaloMethod = Literal["greedy", "mcmc"]  # how subhalos are added: one by one, or sampled
 
 VORTEX_ANGLES = 12  # in the search for starts
 VORTEX_STARTS = 6
@@ -161,3 +173,41 @@ def _peaks(
         near = (x - x[column]) ** 2 + (y[:, None] - y[row]) ** 2 < MIN_PEAK_DISTANCE_ARCSEC**2
         gain[near] = 0
     return peaks
+
+
+MAX_ADDED_SUBHALOS = 50
+
+
+def check_substructure(
+    preset: Preset,
+    device: str,
+    *,
+    vortex: bool,
+    subhalos: int,
+    subhalo_method: SubhaloMethod | None,
+) -> None:
+    """Check the options of a fit that add substructure; see `Fitter.fit`.
+
+    Raises:
+        UsageError: an option is unknown or out of range, two options exclude each other, or the
+            subhalos of the preset cannot be sampled.
+    """
+    if not 0 <= subhalos <= MAX_ADDED_SUBHALOS:
+        raise UsageError(f"--subhalos {subhalos}: give a number from 0 to {MAX_ADDED_SUBHALOS}")
+    methods = get_args(SubhaloMethod)
+    if subhalo_method not in (None, *methods):
+        raise UsageError(f"--subhalo-method {subhalo_method}: give one of {', '.join(methods)}")
+    if subhalos and subhalo_method is not None:
+        raise UsageError(
+            f"--subhalos {subhalos} and --subhalo-method {subhalo_method}: give only one of them;"
+            " a method chooses the number of subhalos itself"
+        )
+    if subhalo_method == "mcmc":
+        check_subhalo_mcmc(preset, vortex, device)
+
+
+def without_substructure(preset: Preset) -> Preset:
+    """Return a preset of the same lenses without substructure."""
+    none = dict.fromkeys(("subhalos", "halos", "vortex"))
+    update = {"task": "classification", "classes": {"no": "no"}} | none
+    return preset.model_copy(update=update)

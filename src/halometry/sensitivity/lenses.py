@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from halometry.attribution.maps import log_odds
-from halometry.lensfit.fitter import without_substructure
 from halometry.lensfit.likelihood import Model
 from halometry.lensfit.parametrization import build_parametrization, scene_values
+from halometry.lensfit.substructure import without_substructure
 from halometry.runs.run import PredictFn
 from halometry.simulation import Preset, Scene, draw_scenes, observe, render
 from halometry.simulation.distributions import Quantity
