@@ -13,12 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from halometry.datasets.generate import simulate
-from halometry.errors import (
-    DataError,
-    HalometryError,
-    RunError,
-    UsageError,
-)
+from halometry.errors import DataError, HalometryError, RunError, UsageError
 from halometry.runs.run import HISTORY, METRICS, WEIGHTS, load_run, read_config, write_config
 from halometry.training.module import TrainingModule
 from halometry.training.train import train

@@ -22,12 +22,7 @@ from halometry.attribution.explain import Attribution, attribution_figure
 from halometry.calibration.temperature import undo_temperature
 from halometry.compare.figures import learning_figure, pareto_figure
 from halometry.compare.ranking import best_model, pareto_front, rank_models
-from halometry.compare.schema import (
-    BundledRecord,
-    ComparisonRecord,
-    EvaluatedModel,
-    ModelRecord,
-)
+from halometry.compare.schema import BundledRecord, ComparisonRecord, EvaluatedModel, ModelRecord
 from halometry.compare.tables import best_values, cost_cells, metric_keys
 from halometry.evaluation.bootstrap import Interval, format_interval
 from halometry.evaluation.calibration_figure import reliability_figure

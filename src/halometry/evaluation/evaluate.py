@@ -16,12 +16,7 @@ from halometry.datasets.open import open_dataset
 from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.calibration_error import calibration_record, coverage_record
 from halometry.evaluation.calibration_figure import reliability_figure
-from halometry.evaluation.figures import (
-    RocCurve,
-    confusion_figure,
-    regression_figure,
-    roc_figure,
-)
+from halometry.evaluation.figures import RocCurve, confusion_figure, regression_figure, roc_figure
 from halometry.evaluation.held_out import rows_to_evaluate
 from halometry.evaluation.metrics import (
     classification_metrics,

@@ -33,10 +33,7 @@ from halometry.lensfit.parametrization import (
 )
 from halometry.lensfit.result import Fit, FitDiagnostics, build_fit
 from halometry.lensfit.starts import coarse_binning, distinct_optima, fit_linear
-from halometry.lensfit.subhalos.posterior import (
-    SubhaloPosterior,
-    sample_subhalos,
-)
+from halometry.lensfit.subhalos.posterior import SubhaloPosterior, sample_subhalos
 from halometry.lensfit.substructure import (
     SubhaloMethod,
     add_subhalos,

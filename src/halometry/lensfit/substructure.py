@@ -12,18 +12,11 @@ from torch import Tensor
 
 from halometry.errors import UsageError
 from halometry.lensfit.detection import LinearizedImage, linearize_image
-from halometry.lensfit.likelihood import (
-    Resolution,
-)
+from halometry.lensfit.likelihood import Resolution
 from halometry.lensfit.observation import FitData
 from halometry.lensfit.optimize import Optimum, maximize_likelihood
-from halometry.lensfit.parameter_blocks import (
-    subhalo_block,
-    vortex_block,
-)
-from halometry.lensfit.subhalos.posterior import (
-    check_subhalo_mcmc,
-)
+from halometry.lensfit.parameter_blocks import subhalo_block, vortex_block
+from halometry.lensfit.subhalos.posterior import check_subhalo_mcmc
 from halometry.simulation import Preset
 from halometry.simulation.lenses import SOFTENING
 from halometry.simulation.profiles import reduced_deflection_angle_line

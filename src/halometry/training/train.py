@@ -21,12 +21,7 @@ from halometry.runs.config import RunConfig
 from halometry.runs.execution import pinned_threads
 from halometry.runs.recipe import Recipe, RecipeFile, load_recipe
 from halometry.runs.run import Run
-from halometry.training.checks import (
-    check_frozen,
-    check_labels,
-    check_process_count,
-    check_unseen,
-)
+from halometry.training.checks import check_frozen, check_labels, check_process_count, check_unseen
 from halometry.training.configure import configure
 from halometry.training.distributed import DistributedContext, find_context
 from halometry.training.trainer import TrainSpec, fit
