@@ -3,8 +3,8 @@
     python research/reference_numbers.py --data FOLDER --out results/reference_numbers.json
     python research/reference_numbers.py --data FOLDER --check results/reference_numbers.json
 
-Recorded are the images of every preset (SHA-256 of their bytes), the predictions of all weights
-that come with the package, fits, mass maps and sampled masses of published images, and the metrics
+Recorded are the images of every preset (SHA-256 of their bytes), the predictions of all bundled
+weights, fits, mass maps and sampled masses of published images, and the metrics
 of one small training run of each task. FOLDER holds the published images as `no/1.npy`, ...
 
 Images must be equal to the byte, all other numbers within TOLERANCE.
@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,10 @@ from halometry.config import Task
 from halometry.errors import ReadError, UnavailableError
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.predict import predict
+from halometry.evaluation.predictions import Prediction
+from halometry.io import read_json, write_json
 from halometry.lensfit.command import fit_lens
+from halometry.provenance import command, provenance
 from halometry.resources import list_weights
 from halometry.runs.run import load_run
 from halometry.simulation import list_presets, load_preset
@@ -38,14 +39,14 @@ IMAGES = 60  # of each preset
 SIMULATED = 200  # images that each run predicts
 SIMULATED_SEED = 20_261_130
 DIGITS = 9
-TOLERANCE = 1e-6  # relative to the largest number of a list, or absolute below one
+TOLERANCE = 1e-6  # relative; absolute for numbers below one
 FITTED = ("no/1.npy", "no/2.npy", "sphere/1.npy", "sphere/2.npy", "vort/1.npy", "vort/2.npy")
 PARTS = ("images", "predictions", "fits", "training")
 
 
-def numbers(values: Any) -> list[float]:
-    """Values of any shape as a flat list with `DIGITS` significant digits."""
-    return [float(f"{v:.{DIGITS}g}") for v in np.asarray(values, dtype=float).ravel()]
+def text(values: Any) -> str:
+    """Values of any shape in one line, with `DIGITS` significant digits."""
+    return " ".join(f"{v:.{DIGITS}g}" for v in np.asarray(values, dtype=float).ravel())
 
 
 def images() -> dict[str, str]:
@@ -63,8 +64,8 @@ def images() -> dict[str, str]:
     return found
 
 
-def predictions(data: Path) -> dict[str, dict[str, list[float]]]:
-    """What each run that comes with the package predicts of published and simulated images."""
+def predictions(data: Path) -> dict[str, dict[str, str]]:
+    """Predictions of all bundled runs for published and for simulated images."""
     found = {}
     published = sorted(data.glob("*/*.npy"))
     for name in list_weights():
@@ -78,19 +79,19 @@ def predictions(data: Path) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def _predicted(answers: Any) -> list[float]:
-    values = []
-    for answer in answers:
-        values += list(answer.probabilities.values())
-        values += [] if answer.f_sub is None else [answer.f_sub]
-        values += [end for ends in answer.intervals.values() for end in ends]
-        if answer.ood is not None:
-            values.append(answer.ood.p_value)
-    return numbers(values)
+def _predicted(predictions: list[Prediction]) -> str:
+    values: list[float] = []
+    for prediction in predictions:
+        values += list(prediction.probabilities.values())
+        values += [] if prediction.f_sub is None else [prediction.f_sub]
+        values += [end for ends in prediction.intervals.values() for end in ends]
+        if prediction.ood is not None:
+            values.append(prediction.ood.p_value)
+    return text(values)
 
 
-def fits(data: Path) -> dict[str, dict[str, list[float]]]:
-    """Fits of a smooth lens with a mass map, with a line, with point masses, and sampled ones."""
+def fits(data: Path) -> dict[str, dict[str, str]]:
+    """Fits with a mass map, with a vortex, with point masses, and with sampled subhalos."""
     found = {}
     files = [data / name for name in FITTED]
     ways: dict[str, dict[str, Any]] = {
@@ -108,14 +109,14 @@ def fits(data: Path) -> dict[str, dict[str, list[float]]]:
             values = [v for e in made.parameters for v in (e.value, e.error)]
             values += [made.reduced_chi2, made.deviance]
             if made.convergence is not None:
-                values += numbers(made.convergence[::9, ::9])
+                values += made.convergence[::9, ::9].ravel().tolist()
             if made.subhalo_posterior is not None:
-                values += numbers(made.subhalo_posterior.mass_fractions[:50])
-            found[f"{way} {file}"] = {"values": numbers(values)}
+                values += made.subhalo_posterior.mass_fractions[:50].tolist()
+            found[f"{way} {file}"] = {"values": text(values)}
     return found
 
 
-def training() -> dict[str, dict[str, list[float]]]:
+def training() -> dict[str, dict[str, str]]:
     """Metrics of one small run of each task, with precision, memory format and threads fixed."""
     from halometry.datasets.generate import simulate
 
@@ -143,13 +144,13 @@ def training() -> dict[str, dict[str, list[float]]]:
                 )
                 made = evaluate(run, store)
                 found[f"{task} {recipe}"] = {
-                    name: numbers([metric.value]) for name, metric in made.metrics.items()
+                    name: text(metric.value) for name, metric in made.metrics.items()
                 }
     return found
 
 
 def differences(recorded: Any, measured: Any, where: str = "") -> list[str]:
-    """Where two records differ by more than `TOLERANCE`."""
+    """Differences of two records that exceed `TOLERANCE`, a line each."""
     if isinstance(recorded, dict):
         if recorded.keys() != measured.keys():
             return [f"{where}: {sorted(recorded.keys() ^ measured.keys())} only in one"]
@@ -158,18 +159,14 @@ def differences(recorded: Any, measured: Any, where: str = "") -> list[str]:
             for key in recorded
             for line in differences(recorded[key], measured[key], f"{where}/{key}")
         ]
-    if isinstance(recorded, list):
-        if len(recorded) != len(measured):
-            return [f"{where}: {len(recorded)} numbers recorded, {len(measured)} now"]
-        pairs = [
-            (a, b)
-            for a, b in zip(recorded, measured, strict=True)
-            if not (math.isnan(a) and math.isnan(b))
-        ]
-        scale = max([1.0, *(abs(a) for a, _ in pairs)])
-        worst = max((abs(a - b) for a, b in pairs), default=0.0)
-        return [f"{where}: differs by {worst:.3g}"] if not worst <= TOLERANCE * scale else []
-    return [] if recorded == measured else [f"{where}: {recorded} recorded, {measured} now"]
+    try:
+        pairs = list(zip(map(float, recorded.split()), map(float, measured.split()), strict=True))
+    except ValueError:  # a checksum, or other numbers of values
+        return [] if recorded == measured else [f"{where}: {recorded} recorded, {measured} now"]
+    errors = [abs(a - b) / max(1.0, abs(a)) for a, b in pairs]
+    differs = [e for e, (a, b) in zip(errors, pairs, strict=True) if str(a) != str(b)]
+    wrong = [e for e in differs if not e <= TOLERANCE]
+    return [f"{where}: {len(wrong)} values differ, by {wrong[0]:.3g}"] if wrong else []
 
 
 def main() -> None:
@@ -188,9 +185,10 @@ def main() -> None:
     }
     record = {part: makers[part]() for part in options.parts.split(",")}
     if options.out:
-        options.out.write_text(json.dumps(record, indent=0) + "\n", encoding="utf-8")
+        about = {"command": command(), **provenance()}
+        write_json(options.out, "measurement", about | record)
     if options.check:
-        recorded = json.loads(options.check.read_text(encoding="utf-8"))
+        recorded = read_json(options.check, "measurement")
         found = differences({part: recorded[part] for part in record}, record)
         print("\n".join(found) or "no number differs")
         raise SystemExit(bool(found))
