@@ -24,9 +24,11 @@ def new_table(*columns: str) -> Table:
 
 
 def print_rows(rows: list[list[str]]) -> None:
-    """Print a table whose first row is its header."""
+    """Print a table whose first row is its header; columns of single words keep them whole."""
     header, *others = rows
     table = new_table(*header)
+    for column, cells in zip(table.columns, zip(*others, strict=True), strict=True):
+        column.no_wrap = column.no_wrap or not any(" " in cell for cell in cells)
     for row in others:
         table.add_row(*map(escape, row))
     out_console.print(table)
