@@ -31,7 +31,8 @@ import halometry
 from halometry.calibration.posterior import CREDIBLE_LEVELS
 from halometry.datasets.store import open_store
 from halometry.evaluation.bootstrap import binomial_interval
-from halometry.evaluation.predictions import PROBABILITY_PREFIX, QUANTILE_COLUMNS, read_predictions
+from halometry.evaluation.prediction_table import read_predictions
+from halometry.evaluation.predictions import PROBABILITY_PREFIX, QUANTILE_COLUMNS
 from halometry.io import write_json, write_table
 from halometry.population import PosteriorSummary, fraction_posterior, mass_posterior
 from halometry.population.density import density_from_quantiles, label_quantiles

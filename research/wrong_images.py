@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from halometry.datasets.readers import read_image
-from halometry.evaluation.predictions import read_predictions
+from halometry.evaluation.prediction_table import read_predictions
 from halometry.plotting import montage, save_figure
 
 

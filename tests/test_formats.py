@@ -37,7 +37,8 @@ from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.calibration_error import calibration_record, coverage_record
 from halometry.evaluation.differences import Difference
 from halometry.evaluation.posterior_checks import posterior_record
-from halometry.evaluation.predictions import Prediction, read_predictions, write_predictions
+from halometry.evaluation.prediction_table import read_predictions
+from halometry.evaluation.predictions import Prediction, write_predictions
 from halometry.evaluation.records import EvaluationRecord, read_evaluation_record, write_record
 from halometry.io import FORMATS, PREFIX, check_header, read_json
 from halometry.models import PreprocessingConfig, TargetConfig

@@ -17,7 +17,7 @@ from halometry.datasets.splits import read_split
 from halometry.errors import DataError, RunError
 from halometry.evaluation.evaluate import evaluate
 from halometry.evaluation.metrics import regression_metrics
-from halometry.evaluation.predictions import read_predictions
+from halometry.evaluation.prediction_table import read_predictions
 from halometry.evaluation.records import read_evaluation_record
 from halometry.io import header
 from halometry.runs.predict_rows import predict_rows

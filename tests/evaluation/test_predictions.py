@@ -12,12 +12,8 @@ import pytest
 from halometry.calibration.posterior import Grid, Posterior
 from halometry.calibration.prediction_sets import PredictionSet
 from halometry.errors import DataError
-from halometry.evaluation.predictions import (
-    QUANTILE_COLUMNS,
-    Prediction,
-    read_predictions,
-    write_predictions,
-)
+from halometry.evaluation.prediction_table import read_predictions
+from halometry.evaluation.predictions import QUANTILE_COLUMNS, Prediction, write_predictions
 from halometry.ood.detector import OODResult
 from halometry.runs.open import AnyRun
 

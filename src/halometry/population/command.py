@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from halometry.errors import DataError, UsageError, did_you_mean
-from halometry.evaluation.predictions import PredictionTable, read_predictions
+from halometry.evaluation.prediction_table import PredictionTable, read_predictions
 from halometry.io import check_writable, write_json, write_table
 from halometry.log import logger, warn
 from halometry.plotting import save_figure
