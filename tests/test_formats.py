@@ -53,6 +53,7 @@ from halometry.simulation import load_preset
 from halometry.training.train import train
 from helpers.analyses import (
     write_attribution_example,
+    write_fits_example,
     write_mass_population_example,
     write_population_example,
     write_robustness_example,
@@ -283,6 +284,7 @@ def _read_analysis(path: Path) -> None:
 
 
 ANALYSES = {
+    "fits": _copy_from(write_fits_example),
     "robustness": _copy_from(write_robustness_example),
     "attribution": _copy_from(write_attribution_example),
     "sensitivity": _copy_from(write_sensitivity_example),
@@ -361,6 +363,11 @@ def header_of(path: Path) -> dict[str, Any]:
     text = path.read_text(encoding="utf-8")
     content: dict[str, Any] = yaml.safe_load(text)  # JSON is YAML
     return content
+
+
+def test_every_format_has_a_golden_file() -> None:
+    # ONNX files are tested with the export; measurements have keys of their own.
+    assert {name.partition(".")[0] for name in GOLDEN} == set(FORMATS) - {"onnx", "measurement"}
 
 
 @pytest.mark.parametrize("name", GOLDEN)

@@ -30,7 +30,6 @@ FORMATS = {  # version of each format, raised by changes that older code cannot 
     "weights": 1,
     "training": 1,
     "history": 1,
-    "checkpoint": 1,
     "dataset": 1,
     "manifest": 1,
     "predictions": 1,

@@ -1,4 +1,4 @@
-"""Small results of the analyses, made without a network, and their files."""
+"""Small results of fits and of the analyses, made without a network, and their files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import numpy as np
 from halometry.attribution.explain import Attribution
 from halometry.attribution.pointing_game import PointingGame
 from halometry.attribution.tables import AttributionResult, write_attribution
+from halometry.datasets.readers import Image
+from halometry.errors import ReadError
 from halometry.evaluation.bootstrap import Interval
 from halometry.io import write_table
+from halometry.lensfit import Fitter
+from halometry.lensfit.tables import write_fits
 from halometry.population.command import infer_population
 from halometry.robustness.core import Robustness, ShiftStep
 from halometry.robustness.tables import write_robustness
@@ -25,7 +29,7 @@ from halometry.sensitivity import (
     SensitivityMap,
     write_sensitivity,
 )
-from halometry.simulation import load_preset
+from halometry.simulation import load_preset, sample
 
 
 def write_robustness_example(folder: Path) -> None:
@@ -35,6 +39,13 @@ def write_robustness_example(folder: Path) -> None:
     run, preset = load_run("common_test_1/d4net"), load_preset("common_test_1")
     result = Robustness(run, preset, 1, 30, unshifted, [shifted], "halometry robustness", "cpu")
     write_robustness(result, folder)
+
+
+def write_fits_example(folder: Path) -> None:
+    preset = load_preset("demo_classification")
+    image = sample(preset, seed=5, start=0, count=1)[0][0].numpy()
+    fit = Fitter(preset, draws=100).fit(Image(image, None, "image.npy"))
+    write_fits(folder, [fit, ReadError("damaged.npy", "is truncated")])
 
 
 def write_attribution_example(folder: Path) -> None:
