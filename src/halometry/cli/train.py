@@ -146,7 +146,7 @@ def demo(
     recipe: RecipeOption = "demo",
     device: DeviceOption = "auto",
 ) -> None:
-    """Simulate, train and compare small networks: about ten minutes on two cores."""
+    """Simulate, train and compare small networks: about twelve minutes on two cores."""
     from halometry.compare.tables import print_bundled_weights
     from halometry.demo import run_demo
 
