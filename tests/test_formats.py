@@ -337,7 +337,7 @@ def keys_of(path: Path) -> set[str]:
             names: set[str] = set()
             file.visit(names.add)
             return names | {f"attribute {key}" for key in file.attrs}
-    raise NotImplementedError(path.suffix)
+    raise ValueError(f"{path}: keys of {path.suffix} files are not read here")
 
 
 def _nested(content: Any, prefix: str = "") -> set[str]:
