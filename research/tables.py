@@ -189,7 +189,7 @@ def _training(record: ComparisonRecord) -> str:
 def main() -> None:
     check = "--check" in sys.argv
     stale = []
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         text = page.read_text(encoding="utf-8")
         if (wanted := render(text)) != text:
             stale.append(page.name)

@@ -25,7 +25,7 @@ from helpers.terminal import Command
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 CODE_BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
@@ -187,16 +187,17 @@ def test_files_named_in_the_pages_exist() -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
-    assert set(re.findall(r"[\w-]+\.md", navigation)) == {page.name for page in DOCS.glob("*.md")}
+    pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
+    assert set(re.findall(r"[\w/-]+\.md", navigation)) == pages
 
 
 def test_every_format_is_specified() -> None:
-    text = (DOCS / "formats.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference/formats.md").read_text(encoding="utf-8")
     assert set(re.findall(r"`halometry-([a-z]+)`", text)) == set(FORMATS)
 
 
 def test_glossary_has_each_term_once_in_order() -> None:
-    text = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference/glossary.md").read_text(encoding="utf-8")
     terms = re.findall(r"^\*\*(.+?)\*\*", text, re.MULTILINE)
     names = [term.lower() for term in terms]
     assert len(names) >= 60
@@ -204,7 +205,7 @@ def test_glossary_has_each_term_once_in_order() -> None:
 
 
 def test_recipe_of_the_page_on_training_is_valid(tmp_path: Path) -> None:
-    (block,) = YAML_BLOCK.findall((DOCS / "train.md").read_text(encoding="utf-8"))
+    (block,) = YAML_BLOCK.findall((DOCS / "howto/train.md").read_text(encoding="utf-8"))
     (tmp_path / "mine.yaml").write_text(block)
     recipe = load_recipe(tmp_path / "mine.yaml")
     assert recipe.resolve("classification", "resnet18").learning_rate == 0.0005
@@ -212,7 +213,11 @@ def test_recipe_of_the_page_on_training_is_valid(tmp_path: Path) -> None:
 
 
 def test_python_of_the_page_on_physics_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    code = [code for language, code in code_blocks(DOCS / "sky.md") if language == "python"]
+    code = [
+        code
+        for language, code in code_blocks(DOCS / "explanation/substructure.md")
+        if language == "python"
+    ]
     assert len(code) == 2
     exec("\n".join(code), {})
     printed = capsys.readouterr().out
@@ -222,14 +227,18 @@ def test_python_of_the_page_on_physics_runs(capsys: pytest.CaptureFixture[str]) 
 def test_python_of_the_page_on_weights_runs(
     shipped: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (code,) = [code for language, code in code_blocks(DOCS / "weights.md") if language == "python"]
+    (code,) = [
+        code
+        for language, code in code_blocks(DOCS / "reference/model-zoo.md")
+        if language == "python"
+    ]
     exec(code, {})
     assert "demo_mass/tiny test_resnet {'mse'" in capsys.readouterr().out
 
 
 def test_parts_of_presets_in_the_page_on_presets_are_valid(tmp_path: Path) -> None:
     np.savez(tmp_path / "galaxies.npz", images=np.random.default_rng(0).random((2, 16, 16)))
-    text = (DOCS / "presets.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference/presets.md").read_text(encoding="utf-8")
     blocks = [yaml.safe_load(block) for block in YAML_BLOCK.findall(text)]
     parts = [block for block in blocks if set(block) & {"source", "halos", "image"}]
     assert len(parts) == len(blocks) - 1 == 4

@@ -93,7 +93,7 @@ def test_profiler_does_not_change_the_bytes(tmp_path: Path) -> None:
 
 
 def test_documentation_of_formats_is_correct(dataset: Path) -> None:
-    page = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
+    page = Path(__file__).resolve().parents[2] / "docs" / "reference/formats.md"
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
     check = "assert images.shape[0] == len(labels) == len(mass) and unit == 'Msun' and seed == 2\n"
     done = subprocess.run([sys.executable, "-c", "\n".join([*blocks, check])], cwd=dataset.parent,

@@ -194,7 +194,7 @@ def test_exported_file_predicts_published_images_as_its_run(
 def test_python_example_of_the_documentation_runs(
     classifier_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = Path(__file__).parents[2] / "docs" / "export.md"
+    page = Path(__file__).parents[2] / "docs" / "howto/export-publish.md"
     (code,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     (tmp_path / "my_images").mkdir()
     np.save(tmp_path / "my_images" / "1.npy", np.random.default_rng(0).random((32, 32)))

@@ -236,7 +236,7 @@ def test_python_code_of_the_docs_page_runs(
     noise = np.random.default_rng(0).poisson(10, (150, 150)).astype(np.float32)
     np.save(tmp_path / "my_images" / "noise.npy", noise)
     monkeypatch.chdir(tmp_path)
-    page = Path(__file__).resolve().parents[2] / "docs" / "ood.md"
+    page = Path(__file__).resolve().parents[2] / "docs" / "explanation/ood.md"
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert len(blocks) == 2
     for block in blocks:

@@ -29,7 +29,7 @@ VORTEX_REFINED_STARTS = 2  # best ones after the first optimization
 SUBHALO_STARTS = 3
 MIN_PEAK_DISTANCE_ARCSEC = 0.25  # between positions of starts
 MIN_START_FRACTION, MAX_START_FRACTION = 1e-4, 0.1  # limits of the mass fraction of a start
-MIN_DELTA_2LNL = 20.0  # gain by which `greedy` accepts one more point mass; see docs/fit.md
+MIN_DELTA_2LNL = 20.0  # gain by which `greedy` accepts one more point mass; see docs/explanation/lens-fits.md
 MAX_SUBHALOS = 30  # that `greedy` adds
 
 
@@ -73,7 +73,7 @@ def add_subhalos(
     Args:
         full: resolution of `optimum` and of the result.
         native: resolution of one ray per pixel, at which they are searched for. It takes a quarter
-            of the time and is nearly as accurate (see docs/fit.md).
+            of the time and is nearly as accurate (see docs/explanation/lens-fits.md).
         data: the image.
         optimum: the lens without them, one row.
         number: how many to add; None for as many as gain `MIN_DELTA_2LNL` each.
