@@ -29,7 +29,8 @@ VORTEX_REFINED_STARTS = 2  # best ones after the first optimization
 SUBHALO_STARTS = 3
 MIN_PEAK_DISTANCE_ARCSEC = 0.25  # between positions of starts
 MIN_START_FRACTION, MAX_START_FRACTION = 1e-4, 0.1  # limits of the mass fraction of a start
-MIN_DELTA_2LNL = 20.0  # gain by which `greedy` accepts one more point mass; see docs/explanation/lens-fits.md
+# Gain by which `greedy` accepts one more point mass; see docs/explanation/lens-fits.md.
+MIN_DELTA_2LNL = 20.0
 MAX_SUBHALOS = 30  # that `greedy` adds
 
 
