@@ -54,7 +54,7 @@ def test_only_test_images_of_the_training_set_are_evaluated(class_run: Run, lens
     split = read_split(class_run.path / "split.json")
     np.testing.assert_array_equal(evaluation.rows, split.test)
     assert not set(evaluation.rows) & (set(split.train) | set(split.validation))
-    assert "kept aside in training" in evaluation.description
+    assert "held-out test images" in evaluation.description
 
 
 def test_all_images_of_another_data_set_are_evaluated_and_written(

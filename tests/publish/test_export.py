@@ -109,7 +109,7 @@ def test_exported_file_is_evaluated_on_the_test_images(
         evaluate(each, lenses, resamples=20) for each in (classifier_onnx, classifier.path)
     )
     assert exported.description == original.description
-    assert exported.description.startswith("9 test images")
+    assert exported.description.startswith("9 held-out test images")
     np.testing.assert_array_equal(exported.rows, original.rows)
     np.testing.assert_allclose(exported.outputs, original.outputs, atol=1e-5)
     evaluate(classifier_onnx, lenses, out=tmp_path / "evaluation", resamples=20)
@@ -223,7 +223,7 @@ def test_export_command(
     assert result.out.splitlines()[-1] == f"90 of 90 predicted -> {tmp_path / 'p.csv'}"
     result = command("evaluate", file, "--data", lenses, "--out", tmp_path / "evaluation")
     assert result.status == 0
-    assert "9 test images" in result.out
+    assert "9 held-out test images" in result.out
     result = command("export", classifier.path, "--out", tmp_path / "model.pb")
     assert result.status == 2
     assert "model.pb: must end in .onnx" in result.err

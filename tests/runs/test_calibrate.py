@@ -71,7 +71,7 @@ def test_training_ends_with_calibration(run: Path, lenses: Path) -> None:
     conformal = found.conformal()
     assert conformal is not None
     assert conformal.held_out
-    assert conformal.images == "3 images of the training set, kept aside for this"
+    assert conformal.images == "3 images held out of the training set for this"
     answers = predict_rows(found, data, np.sort(split.calibration), point=True)
     truth = data.labels[np.sort(split.calibration)]
     for k, scores in enumerate(conformal.scores):
@@ -278,7 +278,7 @@ def test_command_calibrates_and_predicts_with_coverage(
     said = capsys.readouterr().out
     config = load_run(run).config
     assert f"temperature {config.temperature:.3f}, bias no {config.bias[0]:+.3f}, sphere" in said
-    assert "sets and intervals from 3 images of the training set, kept aside for this" in said
+    assert "sets and intervals from 3 images held out of the training set for this" in said
     out = tmp_path / "p.csv"
     with pytest.raises(SystemExit, match="0"):
         command("predict", run, lenses, "--out", out, "--coverage", "0.5")

@@ -52,7 +52,7 @@ def _rows_not_trained_on(run: Run | ExportedRun, data: LabeledImages) -> tuple[n
     trained = run.config.data
     if data.fingerprint == trained.fingerprint:
         test = np.sort(run.split().test)
-        return test, f"{len(test):,} test images kept aside in training"
+        return test, f"{len(test):,} held-out test images"
     if trained.shares_images_with(data):
         return _rows_after_training_set(run, data)
     if data.roles is not None and (data.roles == "test").any():

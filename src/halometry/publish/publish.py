@@ -170,6 +170,8 @@ def _metrics_record(
     images = evaluation.description.replace(data.source, label)
     evaluated = evaluation_record(evaluation, data)
     test = {"data": label, "preset": preset, "images": images}
+    if "no_truth_init" in data.attributes:
+        test["maps_from_true_lenses"] = not data.attributes["no_truth_init"]
     test |= evaluated.model_dump(mode="json", include=EVALUATION_KEYS, exclude_none=True)
     training = run.training_metrics()
     for key in header("training"):  # the file gets a new one

@@ -121,7 +121,7 @@ def calibration_rows(split: Split) -> CalibrationRows:
     Small datasets have no calibration images; validation images then take their place.
     """
     if len(split.calibration):
-        description = "images of the training set, kept aside for this"
+        description = "images held out of the training set for this"
         return CalibrationRows(
             subsample(split.validation), subsample(split.calibration), description
         )
