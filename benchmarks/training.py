@@ -8,11 +8,12 @@ from __future__ import annotations
 import torch
 from measuring import begin_record, create_parser, write_record
 
-from halometry.doctor import PRECISIONS, training_speed
+from halometry.doctor import PRECISIONS
 from halometry.models import Network
 from halometry.models.backbones import PLAIN_NAMES
 from halometry.parallel import find_device
 from halometry.runs.execution import Execution
+from halometry.training.estimate import training_speed
 from halometry.training.memory import keep_freed_memory
 
 

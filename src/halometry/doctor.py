@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,10 +13,9 @@ from typing import Literal
 import numpy as np
 import psutil
 import torch
-from torch import Tensor, nn
 
 from halometry.provenance import machine
-from halometry.runs.execution import Execution, pinned_threads
+from halometry.runs.execution import Execution
 
 PACKAGES = (
     "halometry",
@@ -37,7 +35,7 @@ BUSY_LOAD_PER_CORE = 0.5  # above which timings cannot be trusted
 MIN_FREE_MEMORY_BYTES = 2e9
 MIN_FREE_DISK_BYTES = 5e9
 PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
-BENCHMARK_BATCH_SIZE, BENCHMARK_PIXELS, BENCHMARK_STEPS = 16, 64, 4
+BENCHMARK_BATCH_SIZE, BENCHMARK_PIXELS = 16, 64
 
 
 @dataclass
@@ -143,6 +141,7 @@ def _benchmark(facts: dict[str, str]) -> None:
     """Add training speeds of ResNet18, and the options that give the fastest."""
     from halometry.models import Network
     from halometry.parallel import find_device
+    from halometry.training.estimate import training_speed
 
     images = torch.rand(BENCHMARK_BATCH_SIZE, 1, BENCHMARK_PIXELS, BENCHMARK_PIXELS)
     executions = candidate_executions(find_device())
@@ -173,27 +172,3 @@ def recipe_options(execution: Execution) -> str:
     if execution.device == "cpu" and execution.threads != torch.get_num_threads():
         return f"{options} (with OMP_NUM_THREADS={execution.threads})"
     return options
-
-
-def training_speed(network: nn.Module, images: Tensor, execution: Execution) -> float:
-    """Measure images per second in training: the fastest of a few steps.
-
-    Args:
-        network: with initial weights; is changed.
-        images: a batch (B, C, H, W).
-        execution: to measure.
-    """
-    network = network.to(execution.device).to(memory_format=execution.memory_format).train()
-    images = images.to(execution.device, memory_format=execution.memory_format)
-    fastest = float("inf")
-    with pinned_threads(execution.threads):
-        for step in range(BENCHMARK_STEPS):
-            start = time.monotonic()
-            with execution.autocast():
-                loss = network(images).float().square().mean()
-            loss.backward()
-            if images.is_cuda:
-                torch.cuda.synchronize(images.device)
-            if step:  # the first step also allocates memory
-                fastest = min(fastest, time.monotonic() - start)
-    return len(images) / fastest

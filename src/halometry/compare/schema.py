@@ -181,6 +181,22 @@ class ModelRecord(EvaluatedModel):
         return self.cost.latency_ms.median
 
 
+class PublishedResult(Record):
+    """Result that others published for a network of an experiment.
+
+    Attributes:
+        network: its name, as in `ModelRecord`.
+        metrics: values by name of the metric; no intervals are known.
+        confusion: number of images by true class (rows) and predicted class (columns).
+        remark: how the network was trained or tested.
+    """
+
+    network: str
+    metrics: dict[str, float]
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    remark: str = ""
+
+
 class ComparisonRecord(Record):
     """Comparison of networks on one data set: contents of `results.json`.
 
@@ -194,6 +210,7 @@ class ComparisonRecord(Record):
         best_minus_second: difference of the two best networks in the key metric; None if fewer
             than two are better than chance.
         conclusion: sentences that summarize the ranking.
+        published: results that others published for the same experiment.
     """
 
     task: Task
@@ -208,6 +225,7 @@ class ComparisonRecord(Record):
     differences: tuple[Difference, ...] = ()
     best_minus_second: Interval | None = None
     conclusion: tuple[str, ...] = ()
+    published: tuple[PublishedResult, ...] = ()
 
     @property
     def key_metric(self) -> str:
