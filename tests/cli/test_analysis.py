@@ -10,7 +10,7 @@ import pytest
 
 from helpers.terminal import Command
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks/robustness.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto/robustness.md"
 
 
 def write_predictions(path: Path) -> Path:

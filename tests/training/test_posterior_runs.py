@@ -286,7 +286,7 @@ def test_posteriors_are_published_and_compared(
 def test_python_of_the_documentation_of_posteriors_runs(
     flow: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = Path(__file__).resolve().parents[2] / "docs/explanation/calibration.md"
+    page = Path(__file__).resolve().parents[2] / "docs/howto/calibrate.md"
     (code,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "flow").symlink_to(flow.path)
