@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from halometry.datasets.open import open_dataset
+
 Tree = Callable[..., Path]
 RNG = np.random.default_rng(0)
 
@@ -23,3 +25,28 @@ def mass_files(folder: Path, labels: list[Any]) -> Path:
         content[0], content[1] = RNG.poisson(50, (20, 20)), label
         np.save(folder / f"image_{i}.npy", content, allow_pickle=True)
     return folder.parent
+
+
+def published_classes(store: Path, folder: Path) -> Path:
+    """Write a simulated set as the community's: `train/` and `val/`, scaled images (1, H, W)."""
+    data = open_dataset(store)
+    assert data.class_names is not None
+    for row, label in enumerate(data.labels):
+        counts = np.asarray(data.images[np.array([row])])[0].astype(np.float64)
+        scaled = (counts - counts.min()) / np.ptp(counts)
+        place = folder / ("val" if row % 5 == 0 else "train") / data.class_names[label]
+        place.mkdir(parents=True, exist_ok=True)
+        np.save(place / f"{row}.npy", scaled)
+    return folder
+
+
+def published_masses(store: Path, folder: Path) -> Path:
+    """Write a simulated set as the community's: object arrays `[counts, f_sub]`."""
+    data = open_dataset(store)
+    folder.mkdir(parents=True)
+    for row, label in enumerate(data.labels):
+        content = np.empty(2, dtype=object)
+        counts = np.asarray(data.images[np.array([row])])[0, 0]
+        content[0], content[1] = counts.astype(np.int64), float(label)
+        np.save(folder / f"image_{row}.npy", content, allow_pickle=True)
+    return folder

@@ -23,7 +23,7 @@ from halometry.calibration.temperature import undo_temperature
 from halometry.compare.figures import learning_figure, pareto_figure
 from halometry.compare.ranking import best_model, pareto_front, rank_models
 from halometry.compare.schema import BundledRecord, ComparisonRecord, EvaluatedModel, ModelRecord
-from halometry.compare.tables import best_values, cost_cells, metric_keys
+from halometry.compare.tables import best_values, cost_cells, metric_keys, published_rows
 from halometry.evaluation.bootstrap import Interval, format_interval
 from halometry.evaluation.calibration_figure import reliability_figure
 from halometry.evaluation.differences import Difference
@@ -169,6 +169,7 @@ def _section_context(section: ReportSection) -> dict[str, Any]:
         "ranking": _ranking_rows(record),
         "metrics": _metric_rows(models),
         "differences": [_difference_row(pair) for pair in record.differences],
+        "published": published_rows(record),
         "costs": [{"name": model.name, **cost_cells(model)} for model in models],
         "colors": colors_by_name(model.name for model in models),
         "figures": {name: Markup(to_svg(drawn)) for name, drawn in section.figures.items()},

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from halometry.compare.ranking import pareto_front
@@ -18,6 +19,7 @@ from halometry.evaluation.differences import Difference
 from halometry.evaluation.metrics import LOWER_IS_BETTER
 from halometry.io import write_table
 
+MIN_FIXED_POINT = 1e-3  # smaller published values are written with an exponent
 COLUMNS: dict[Task, dict[str, str]] = {
     "classification": {"auc": "AUC", "accuracy": "accuracy", "loss": "loss"},
     "regression": {"mse": "MSE", "r2": "R²", "mae": "MAE"},
@@ -68,6 +70,37 @@ def print_table(record: ComparisonRecord, console: Console) -> None:
         "Pareto": ["yes" if model in front else "" for model in record.models],
     }
     console.print(_table(record.task, record.models, title, columns))
+
+
+def published_rows(record: ComparisonRecord) -> list[list[str]]:
+    """Metrics of this comparison and published ones, as text: one row for each network and metric.
+
+    The columns are network, metric, value with interval, published value, and remark.
+    """
+    rows = []
+    measured = {model.name: model.metrics for model in record.models}
+    for result in record.published:
+        metrics = measured.get(result.network, {})
+        for key, value in result.metrics.items():
+            own = str(metrics[key]) if key in metrics else "–"
+            text = f"{value:.4f}" if value > MIN_FIXED_POINT else f"{value:.1e}"
+            rows.append([result.network, COLUMNS[record.task][key], own, text, result.remark])
+    return rows
+
+
+def print_published(record: ComparisonRecord, console: Console) -> None:
+    """Print published results beside those of a comparison."""
+    table = Table(
+        title="beside the published results, which have no intervals",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for heading in ("network", "metric", "here", "published"):
+        table.add_column(heading, no_wrap=heading != "here")
+    for *cells, _ in published_rows(record):
+        table.add_row(*map(escape, cells))
+    console.print(table)
 
 
 def print_bundled_weights(record: BundledRecord, console: Console) -> None:
