@@ -25,7 +25,7 @@ LINES = (
     "models ood calibration massmaps",
     "lensfit",
     "datasets simulation",
-    "hub plotting resources provenance parallel config log io errors seeds",
+    "hub plotting resources provenance parallel config log io extras errors seeds",
 )
 ORDER = " ".join(LINES).split()
 SEPARATE = {"evaluation", "training"}  # neither imports the other

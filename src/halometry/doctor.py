@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import torch
 
+from halometry.extras import EXTRAS, install_command, missing_modules
 from halometry.provenance import machine
 from halometry.runs.execution import Execution
 
@@ -40,14 +41,16 @@ BENCHMARK_BATCH_SIZE, BENCHMARK_PIXELS = 16, 64
 
 @dataclass
 class Diagnosis:
-    """Facts about an installation and its machine, and problems.
+    """Facts about an installation and its machine, missing extras, and problems.
 
     Attributes:
         facts: names and values.
+        notes: extras that are not installed, each with its purpose and the command to install it.
         problems: each with its remedy.
     """
 
     facts: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -61,6 +64,7 @@ def diagnose(*, benchmark: bool = False) -> Diagnosis:
     diagnosis = Diagnosis()
     _check_versions(diagnosis)
     _check_torchvision(diagnosis)
+    _check_extras(diagnosis)
     can_benchmark = not diagnosis.problems
     _check_machine(diagnosis)
     _check_cache(diagnosis)
@@ -86,6 +90,16 @@ def _check_torchvision(diagnosis: Diagnosis) -> None:
             f"torchvision does not fit torch ({str(error).splitlines()[0]}): let pip choose the"
             " pair with 'pip install --force-reinstall torch torchvision'"
         )
+
+
+def _check_extras(diagnosis: Diagnosis) -> None:
+    missing = {name: modules for name in EXTRAS if (modules := missing_modules(name))}
+    diagnosis.facts["extras"] = ", ".join(name for name in EXTRAS if name not in missing) or "none"
+    diagnosis.notes += [
+        f"{EXTRAS[name].purpose}: not available without {', '.join(modules)};"
+        f" to install: {install_command(name)}"
+        for name, modules in missing.items()
+    ]
 
 
 def _check_machine(diagnosis: Diagnosis) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import math
 import shutil
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,17 @@ def test_run_folder_holds_what_is_needed_and_no_pickle(run: Path) -> None:
     for file in run.iterdir():
         if file.is_file():
             assert file.read_bytes()[:2] not in (b"\x80\x02", b"\x80\x04", b"PK")
+
+
+def test_run_without_tensorboard_has_its_history(
+    lenses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = train("classification", lenses, TINY, tmp_path / "run", overrides=QUICK)
+    assert not (run.path / "tensorboard").exists()
+    assert len((run.path / HISTORY).read_text().splitlines()) > 1
 
 
 def test_moved_run_predicts(run: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from halometry.errors import UnavailableError
+from halometry.extras import import_optional
 from halometry.simulation.render import convolve_gaussian
 
 Method = Literal["integrated_gradients", "saliency", "occlusion"]
@@ -105,10 +105,4 @@ def import_captum() -> Any:
     Raises:
         UnavailableError: captum is not installed.
     """
-    try:
-        from captum import attr
-    except ImportError as error:
-        raise UnavailableError(
-            "attribution needs captum: pip install 'halometry[attribution]'"
-        ) from error
-    return attr
+    return import_optional("captum.attr", extra="attribution")

@@ -130,6 +130,8 @@ def doctor(
     for key, value in diagnosis.facts.items():
         table.add_row(key, escape(value))
     out_console.print(table)
+    for note in diagnosis.notes:
+        print_line(f"note: {note}")
     for problem in diagnosis.problems:
         print_line(f"problem: {problem}")
     if diagnosis.problems:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from halometry.compare.report import ExampleImages, WorstImage
 from halometry.datasets.dataset import LabeledImages
 from halometry.errors import HalometryError
 from halometry.evaluation.evaluate import Evaluation
+from halometry.extras import missing_modules
 from halometry.log import logger
 
 N_WORST_IMAGES = 8
@@ -97,7 +97,7 @@ def _explain(
     device: str,
 ) -> list[Attribution]:
     """Attributions for some of the samples; none if they cannot be computed."""
-    if not find_spec("captum"):
+    if missing_modules("attribution"):
         return []
     chosen = samples[np.linspace(0, len(samples) - 1, N_ATTRIBUTIONS).round().astype(int)]
     try:

@@ -13,6 +13,7 @@ from halometry.datasets.build import Shards
 from halometry.datasets.shards import Shard
 from halometry.datasets.workers import ShardTask, make_shard
 from halometry.errors import DataError, UnavailableError, UsageError
+from halometry.extras import import_optional
 from halometry.log import Tracker, logger
 from halometry.parallel import find_device
 from halometry.provenance import simulation_versions
@@ -40,7 +41,7 @@ def make_on_cluster(tasks: list[ShardTask], address: str, progress: Tracker) -> 
         UsageError: a worker has other versions of packages.
         DataError: a worker writes to another disk.
     """
-    distributed = _import_distributed()
+    distributed = import_optional("distributed", extra="cluster")
     client = _connect(distributed, address)
     futures = []
     try:
@@ -64,16 +65,6 @@ def make_on_cluster(tasks: list[ShardTask], address: str, progress: Tracker) -> 
         if client.status == "running":
             client.cancel(futures)
         client.close()
-
-
-def _import_distributed() -> Any:
-    try:
-        import distributed
-    except ImportError as error:
-        raise UnavailableError(
-            "--scheduler needs the package distributed: pip install 'halometry[cluster]'"
-        ) from error
-    return distributed
 
 
 def _connect(distributed: Any, address: str) -> Any:

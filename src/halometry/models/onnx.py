@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from halometry.errors import RunError, UnavailableError, UsageError
+from halometry.errors import RunError, UsageError
+from halometry.extras import import_optional
 
 INPUT, OUTPUT = "images", "predictions"
-INSTALL = "pip install 'halometry[onnx]'"
 CPU_BATCH_SIZE = 4  # larger batches do not fit into the caches: 32 images take twice the time
 
 
@@ -41,7 +41,7 @@ class OnnxPredictor:
         device: str = "auto",
         cpu_batch_size: int = CPU_BATCH_SIZE,
     ) -> None:
-        runtime = _runtime()
+        runtime = import_optional("onnxruntime", extra="onnx")
         self.name = name
         content = str(source) if isinstance(source, Path) else source
         providers = _providers(runtime, device)
@@ -80,14 +80,6 @@ class OnnxPredictor:
                 f"{self.name}: cannot predict images of shape {images.shape} ({_first_line(error)})"
             ) from error
         return np.concatenate(predictions)
-
-
-def _runtime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UnavailableError(f".onnx files need the package onnxruntime: {INSTALL}") from error
-    return onnxruntime
 
 
 def _options(runtime: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
@@ -17,13 +16,13 @@ from halometry.errors import (
     DataError,
     ReadError,
     RunError,
-    UnavailableError,
     UsageError,
     did_you_mean,
 )
+from halometry.extras import EXTRAS, import_optional, install_command
 from halometry.io import atomic_write, check_writable, header
 from halometry.log import logger, with_progress
-from halometry.models.onnx import INPUT, INSTALL, OUTPUT, OnnxPredictor, to_onnx
+from halometry.models.onnx import INPUT, OUTPUT, OnnxPredictor, to_onnx
 from halometry.runs.config import RunConfig
 from halometry.runs.exported import ONNX_SUFFIX
 from halometry.runs.lineage import lineage_to_dict, without_path, without_paths
@@ -31,7 +30,6 @@ from halometry.runs.run import Run, load_run
 from halometry.simulation import OnlineImages, list_presets
 
 FORMATS = ("onnx",)
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4  # between the predictions of PyTorch and ONNX Runtime
 CHECK_IMAGES = 16  # on which the predictions are compared
 
@@ -100,7 +98,8 @@ def export(
         raise RunError(
             f"{out}: not written, since the predictions of ONNX Runtime differ from those of"
             f" PyTorch by {difference:.2g} on {description}, more than {TOLERANCE:g}; try other"
-            f" versions of onnxruntime and onnxscript ({INSTALL} --upgrade), and report it"
+            f" versions of onnxruntime and onnxscript ({install_command('onnx')} --upgrade), and"
+            " report it"
         )
     with atomic_write(out) as partial:
         partial.write_bytes(content)
@@ -108,11 +107,8 @@ def export(
 
 
 def _check_packages() -> None:
-    for name in PACKAGES:
-        try:
-            import_module(name)
-        except ImportError as error:
-            raise UnavailableError(f"export needs the package {name}: {INSTALL}") from error
+    for name in EXTRAS["onnx"].modules:
+        import_optional(name, extra="onnx")
 
 
 def _to_bytes(run: Run) -> bytes:

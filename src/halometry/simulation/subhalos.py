@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from halometry.errors import UnavailableError
+from halometry.extras import import_optional
 from halometry.simulation.config import Halos, Subhalos
 from halometry.simulation.cosmology import (
     ARCSEC_IN_RADIANS,
@@ -182,15 +182,9 @@ def _draw_with_pyhalo(
 
 def _import_pyhalo_model(dark_matter: str) -> Callable[..., Any]:
     """Import pyHalo's preset for cold or warm dark matter."""
-    try:
-        from pyHalo.PresetModels.cdm import CDM
-        from pyHalo.PresetModels.wdm import WDM
-    except ImportError as error:
-        raise UnavailableError(
-            "the preset's 'halos' come from pyHalo, which is not installed:"
-            " pip install 'halometry[halos]'"
-        ) from error
-    return WDM if dark_matter == "wdm" else CDM
+    module = import_optional(f"pyHalo.PresetModels.{dark_matter}", extra="halos")
+    model: Callable[..., Any] = getattr(module, dark_matter.upper())
+    return model
 
 
 def _population_from_pyhalo(

@@ -10,11 +10,12 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch import Tensor
 
 from halometry.datasets.dataset import LabeledImages, preset_from_dataset, take_rows
 from halometry.datasets.splits import Split, write_split
+from halometry.extras import missing_modules
 from halometry.io import write_json
 from halometry.log import duration, logger, track
 from halometry.models import Network, Preprocessing
@@ -222,12 +223,19 @@ def _create_trainer(
         num_sanity_val_steps=0,
         gradient_clip_val=recipe.gradient_clip,
         callbacks=[*_early_stopping(recipe), *callbacks],
-        logger=TensorBoardLogger(str(spec.out), name="", version="tensorboard"),
+        logger=_create_logger(spec.out),
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=STEPS_BETWEEN_LOGS,
     )
+
+
+def _create_logger(out: Path) -> Logger | bool:
+    """Logger for TensorBoard, if that is installed; `history.csv` is written without it."""
+    if missing_modules("tensorboard"):
+        return False
+    return TensorBoardLogger(str(out), name="", version="tensorboard")
 
 
 def _trainer_devices(device: str, context: DistributedContext) -> int | list[int]:
