@@ -2,8 +2,8 @@
 
     python research/pipeline.py
 
-The images are simulated from `common_test_1`, as `halometry simulate common_test_1 --count 30 --seed
-7` makes them. They are fitted and mapped without their true lenses.
+The images are those of `halometry simulate common_test_1 --count 30 --seed 7`. They are fitted and
+mapped without their true lenses.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 `python research/tables.py` writes them; with `--check` it only says what is out of date. A table
 stands between `<!-- table FILE -->` and `<!-- end -->`. One of a preset's parameters, with units
-and ranges, stands between `<!-- parameters PART -->` and `<!-- end -->`.
+and ranges, stands between `<!-- parameters PART -->` and `<!-- end -->`. The results of the README
+stand between `<!-- results -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, get_args
 
 from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
+from readme_tables import results_table
 
 import halometry.simulation.config as parts
 from halometry.compare.schema import ComparisonRecord, read_comparison_record
@@ -26,6 +28,7 @@ from halometry.io import PREFIX
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LOAD = 0.3  # of other processes, above which rates are not reliable; as in `benchmarks/`
 PARAMETERS = re.compile(r"(<!-- parameters (?P<part>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+RESULTS = re.compile(r"(<!-- results -->\n).*?(<!-- end -->)", re.DOTALL)
 PLACE = re.compile(r"(<!-- table (?P<file>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -38,7 +41,11 @@ def render(text: str) -> str:
     def parameters(match: re.Match[str]) -> str:
         return f"{match[1]}{_parameters(match['part'])}\n{match[3]}"
 
-    return PARAMETERS.sub(parameters, PLACE.sub(table, text))
+    def results(match: re.Match[str]) -> str:
+        head, *rows = results_table()
+        return f"{match[1]}{_markdown([head, ['---'] * len(head), *rows])}\n{match[2]}"
+
+    return RESULTS.sub(results, PARAMETERS.sub(parameters, PLACE.sub(table, text)))
 
 
 def _render_result(path: Path) -> str:

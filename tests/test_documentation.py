@@ -20,7 +20,7 @@ from typer.main import get_command
 from halometry.cli import app
 from halometry.io import FORMATS
 from halometry.runs.recipe import load_recipe
-from halometry.simulation import load_preset
+from halometry.simulation import OnlineImages, load_preset
 from helpers.terminal import Command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,8 +34,6 @@ NOT_RUN = ("make ", "pip ", "python3 -m venv", "halometry demo", "pre-commit ")
 NOT_MEASURED = {"results/gpu.json"}  # files that a named command would write
 OTHER_OPTIONS = ("--max-restarts", "--gpus-per-node", "--gpus-per-task", "--ntasks-per-node")
 QUICKER = (  # changes to the README for the quick test
-    ('"demo_classification", 600', '"demo_classification", 60'),
-    ('"runs/first")', '"runs/first", overrides={"epochs": 1})'),
     ("--backbone resnet18", "--backbone test_resnet --epochs 1"),
     ("--count 30", "--count 6"),
 )
@@ -59,32 +57,46 @@ def readme_blocks() -> Iterator[tuple[str, str]]:
             yield language, code
 
 
+def published_images(preset: str, count: int) -> list[tuple[int | float, np.ndarray]]:
+    """Label and pixels (150, 150) of simulated images."""
+    labeled = OnlineImages(preset, seed=5, batch_size=count, batches=1)
+    ((images, labels),) = labeled
+    return [(label.item(), image[0].numpy()) for image, label in zip(images, labels, strict=True)]
+
+
 @pytest.fixture
 def user_folder(tmp_path: Path) -> Path:
     """Working folder with small versions of the datasets that the README names."""
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 8), ("val", 3)):
-        for name in ("no", "sphere", "vort"):
-            folder = tmp_path / "dataset" / part / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                np.save(folder / f"{i}.npy", rng.random((1, 32, 32)))
+    for i, (label, image) in enumerate(published_images("common_test_1", 33)):
+        part, name = "train" if i < 24 else "val", ("no", "sphere", "vort")[int(label)]
+        folder = tmp_path / "dataset" / part / name
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{i}.npy", (image[None] - image.min()) / np.ptp(image))
     (tmp_path / "lens_data").mkdir()
     (tmp_path / "my_images").mkdir()
-    for i in range(24):
+    for i, (label, image) in enumerate(published_images("halo_mass", 24)):
         pair = np.empty(2, dtype=object)
-        pair[0], pair[1] = rng.integers(0, 500, (32, 32)), rng.uniform(0, 0.1)
+        pair[0], pair[1] = image.astype(np.int64), label
         np.save(tmp_path / "lens_data" / f"image_{i}.npy", pair, allow_pickle=True)
-        np.save(tmp_path / "my_images" / f"{i}.npy", rng.random((32, 32)))
+        if i < 4:
+            np.save(tmp_path / "my_images" / f"{i}.npy", image)
     return tmp_path
 
 
 def assert_readme_results(folder: Path) -> None:
     """Check that the commands of the README wrote what it says."""
     assert (folder / "runs/classes/weights.safetensors").exists()
-    assert (folder / "evaluation/metrics.json").exists()
-    assert len((folder / "predictions.csv").read_text().splitlines()) == 25
+    for name in ("evaluation", "dataset_evaluation"):
+        assert (folder / name / "roc.png").exists()
+    assert len((folder / "my_predictions.csv").read_text().splitlines()) == 5
     assert (folder / "montage.png").stat().st_size > 10_000
+
+
+def test_readme_is_short() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for left_out in (r"```.*?```", r"<!--.*?-->", r"^\|.*?$", r"\]\([^)]*\)"):
+        text = re.sub(left_out, " ", text, flags=re.MULTILINE | re.DOTALL)
+    assert len(text.split()) <= 800
 
 
 def test_readme_runs(command: Command, user_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
