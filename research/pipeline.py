@@ -163,7 +163,7 @@ def draw_schematic(example: Example) -> Figure:
 
 
 def _arrow(canvas: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    style = {"arrowstyle": "-|>", "mutation_scale": 10, "color": TEXT_COLOR, "lw": 1.3}
+    style: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 10, "color": TEXT_COLOR, "lw": 1.3}
     canvas.add_patch(FancyArrowPatch(start, end, shrinkA=0, shrinkB=0, **style))
 
 
@@ -224,7 +224,7 @@ def add_color_bar(figure: Figure, column: Any) -> None:
     bar = figure.colorbar(
         column[0].images[0], ax=list(column), location="bottom", shrink=0.9, aspect=18, pad=0.02
     )
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8)
 
 
