@@ -163,8 +163,18 @@ def draw_schematic(example: Example) -> Figure:
 
 
 def _arrow(canvas: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    style: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 10, "color": TEXT_COLOR, "lw": 1.3}
-    canvas.add_patch(FancyArrowPatch(start, end, shrinkA=0, shrinkB=0, **style))
+    canvas.add_patch(
+        FancyArrowPatch(
+            start,
+            end,
+            arrowstyle="-|>",
+            mutation_scale=10,
+            color=TEXT_COLOR,
+            lw=1.3,
+            shrinkA=0,
+            shrinkB=0,
+        )
+    )
 
 
 def draw_posterior(panel: Axes, example: Example) -> None:
