@@ -13,6 +13,8 @@ from halometry.errors import ConfigError, did_you_mean
 
 Task = Literal["classification", "regression"]
 TASKS: tuple[Task, ...] = ("classification", "regression")
+Inputs = Literal["raw", "maps"]  # of a network: images as they are, or their mass maps
+INPUTS: tuple[Inputs, ...] = ("raw", "maps")
 
 
 class YamlLoader(yaml.SafeLoader):

@@ -10,7 +10,7 @@ import typer
 
 from halometry import __version__
 from halometry.cli.output import print_line
-from halometry.config import Task
+from halometry.config import Inputs, Task
 
 if TYPE_CHECKING:
     from halometry.parallel import Workers
@@ -81,8 +81,18 @@ MappersOption = Annotated[
     str,
     typer.Option(
         "--workers",
-        help="Number of processes that compute mass maps, for runs on maps; auto uses the"
+        help="Number of processes that compute mass maps, where these are needed; auto uses the"
         " available cores.",
+    ),
+]
+InputsOption = Annotated[
+    Inputs, typer.Option(help="Train on the images (raw), or on their mass maps (maps).")
+]
+ImagesPresetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="Preset that the images follow (name or YAML file), if the dataset has none.",
     ),
 ]
 EpochsOption = Annotated[int | None, typer.Option(min=1, help="Maximum number of epochs.")]

@@ -13,12 +13,16 @@ from halometry.cli.app import (
     DeviceOption,
     DevicesOption,
     EpochsOption,
+    ImagesPresetOption,
+    InputsOption,
+    MappersOption,
     PretrainedOption,
     RecipeOption,
     SeedOption,
     SetOption,
     TargetOption,
     TaskOption,
+    parse_workers,
     split_names,
     subcommand,
 )
@@ -40,6 +44,8 @@ def train(
         str, typer.Option(help="Name from 'halometry backbones', or any name that timm knows.")
     ],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    inputs: InputsOption = "raw",
+    preset: ImagesPresetOption = None,
     recipe: RecipeOption = "default",
     target: TargetOption = None,
     epochs: EpochsOption = None,
@@ -56,6 +62,7 @@ def train(
     nodes: Annotated[
         int, typer.Option(help="Number of machines, if torchrun or srun starts the command.")
     ] = 1,
+    workers: MappersOption = "auto",
 ) -> None:
     """Train a network on labeled images. Repeat the command to continue after a stop."""
     from halometry.training.distributed import is_first_process
@@ -66,6 +73,9 @@ def train(
         data,
         backbone,
         out,
+        inputs=inputs,
+        preset=preset,
+        workers=parse_workers(workers),
         recipe=recipe,
         overrides=_overrides(task, target, epochs, pretrained, set_),
         seed=seed,
@@ -88,6 +98,8 @@ def compare(
     backbones: Annotated[
         str, typer.Option(help="Names separated by commas.")
     ] = "mobilenetv3_small,resnet18,efficientnet_b5,d4net",
+    inputs: InputsOption = "raw",
+    preset: ImagesPresetOption = None,
     recipe: RecipeOption = "default",
     target: TargetOption = None,
     epochs: EpochsOption = None,
@@ -100,6 +112,7 @@ def compare(
         typer.Option(help="Start each network from the run of its name in this folder."),
     ] = None,
     devices: DevicesOption = 1,
+    workers: MappersOption = "auto",
 ) -> None:
     """Train and evaluate several networks on the same images. Repeat to continue."""
     from halometry.compare.compare import compare_networks
@@ -109,6 +122,9 @@ def compare(
         data,
         split_names(backbones),
         out,
+        inputs=inputs,
+        preset=preset,
+        workers=parse_workers(workers),
         recipe=recipe,
         overrides=_overrides(task, target, epochs, pretrained, set_),
         seed=seed,

@@ -28,9 +28,8 @@ from halometry.compare.schema import (
     write_comparison_record,
 )
 from halometry.compare.tables import write_csv, write_differences
-from halometry.config import Task
+from halometry.config import Inputs, Task
 from halometry.datasets.dataset import LabeledImages, take_rows
-from halometry.datasets.open import open_dataset
 from halometry.errors import RunError, UsageError
 from halometry.evaluation.differences import differences
 from halometry.evaluation.evaluate import Evaluation, evaluate
@@ -38,12 +37,14 @@ from halometry.evaluation.metrics import key_metric
 from halometry.log import logger, with_progress
 from halometry.models.backbones import check_pretrained, timm_name
 from halometry.models.predictor import Predictor
-from halometry.parallel import find_device
+from halometry.parallel import Workers, find_device
 from halometry.plotting import save_figure
 from halometry.provenance import command, machine, versions
 from halometry.runs.recipe import RecipeFile, load_recipe
 from halometry.runs.run import HISTORY, WEIGHTS, Run
+from halometry.simulation import Preset
 from halometry.training.distributed import find_context
+from halometry.training.inputs import open_inputs
 from halometry.training.train import train
 from halometry.training.warm_start import load_initial_run
 
@@ -82,6 +83,9 @@ def compare_networks(
     backbones: Sequence[str],
     out: str | Path,
     *,
+    inputs: Inputs = "raw",
+    preset: str | Path | Preset | None = None,
+    workers: Workers = "auto",
     recipe: str | Path | RecipeFile = "default",
     overrides: dict[str, Any] | None = None,
     seed: int = 0,
@@ -99,6 +103,7 @@ def compare_networks(
         backbones: names; see `halometry.models.backbones`.
         out: folder for `runs/`, `evaluations/`, `results.csv`, `differences.csv`, `results.json`,
             figures and `report.html`.
+        inputs, preset, workers: see `train`.
         recipe: a name, a YAML file, or a recipe; see `train`.
         overrides: values that replace those of the recipe.
         seed: of the split and of all training.
@@ -115,7 +120,7 @@ def compare_networks(
     out = Path(out)
     recipe_file = recipe if isinstance(recipe, RecipeFile) else load_recipe(recipe)
     _check(task, backbones, out, recipe_file, overrides, init_from, devices)
-    labeled = data if isinstance(data, LabeledImages) else open_dataset(data, task=task)
+    labeled = open_inputs(data, task, inputs, preset, workers)
     evaluations = {}
     for i, name in enumerate(backbones):
         logger.info(f"[{i + 1}/{len(backbones)}] {name}: training for {task}")

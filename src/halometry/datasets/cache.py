@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +40,22 @@ def cache_folder() -> Path:
 
 def cache_info() -> CacheInfo:
     """Return the path of the cache and its size."""
-    folder = cache_folder()
-    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    folder, size = cache_folder(), 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # another process may have removed it
+            size += path.stat().st_size if path.is_file() else 0
     return CacheInfo(str(folder), size)
+
+
+@contextmanager
+def explained_cache_errors() -> Iterator[None]:
+    """Add to a StorageError that the file is in the cache, and how to move the cache."""
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(
+            f"the cache {error}, or set HALOMETRY_CACHE to a folder with room"
+        ) from error
 
 
 def _remove_stale_files() -> None:
@@ -101,12 +114,8 @@ def pack_files(root: Path, entries: Sequence[FileEntry], task: Task) -> Path:
         except DataError:
             store.unlink()  # damaged, or of an older format
     _remove_stale_files()
-    try:
+    with explained_cache_errors():
         _pack(store, root, entries, task)
-    except StorageError as error:
-        raise StorageError(
-            f"the cache {error}, or set HALOMETRY_CACHE to a folder with room"
-        ) from error
     return store
 
 

@@ -83,6 +83,13 @@ class LabeledImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def image_path(self, row: int) -> str:
+        """Path of an image, as `predict` gives it: `#k` stands for image k of a store."""
+        name = self.names[row]
+        if name == f"images[{row}]":
+            return f"{self.source}#{row}"
+        return str(Path(self.source) / name)
+
     def display_image(self, row: int) -> np.ndarray:
         """Image (H, W) to display: the mean of its channels; of mass maps the first channel."""
         image = np.asarray(self.images[np.array([row])])[0].astype(np.float32)
@@ -94,8 +101,11 @@ class LabeledImages:
     def fingerprint(self) -> str:
         """Hash of names, labels and images; the same for a copy of the dataset in another place.
 
-        It depends on at most `MAX_FINGERPRINT_IMAGES` of the images.
+        It depends on at most `MAX_FINGERPRINT_IMAGES` of the images. Mass maps have the
+        fingerprint of the plain images that they were computed from.
         """
+        if self.attributes.get("plain_count") == len(self):
+            return str(self.attributes["plain_fingerprint"])
         digest = hashlib.sha256(repr((self.task, self.images.shape, self.class_names)).encode())
         digest.update("\0".join(self.names).encode())
         digest.update(np.ascontiguousarray(self.labels).tobytes())

@@ -224,20 +224,12 @@ def evaluation_record(evaluation: Evaluation, data: LabeledImages) -> Evaluation
     )
 
 
-def _image_path(data: LabeledImages, row: int) -> str:
-    """Path of an image as `predict` gives it: `#k` stands for image k of an HDF5 file."""
-    name = data.names[row]
-    if name == f"images[{row}]":
-        return f"{data.source}#{row}"
-    return str(Path(data.source) / name)
-
-
 def _write_predictions(path: Path, evaluation: Evaluation, data: LabeledImages) -> None:
     class_names, posterior = evaluation.run.config.class_names, evaluation.posterior
     sets = prediction_sets_for(evaluation.run, None)
     predictions = make_predictions(
         evaluation.run,
-        [_image_path(data, row) for row in evaluation.rows],
+        [data.image_path(row) for row in evaluation.rows],
         evaluation.outputs if posterior is None else posterior.density,
         sets=sets,
         true=[

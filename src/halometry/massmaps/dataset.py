@@ -18,14 +18,17 @@ from halometry.datasets.shards import Shard, ShardRange, min_shard_size, plan_sh
 from halometry.datasets.store import StoreWriter, open_store
 from halometry.errors import UsageError
 from halometry.io import check_writable
-from halometry.log import Tracker, with_progress
-from halometry.massmaps.mapper import CHANNELS, MassMapper, format_shape
+from halometry.log import Tracker, duration, logger, with_progress
+from halometry.massmaps.mapper import CHANNELS, format_shape
 from halometry.massmaps.pool import IMAGES_PER_BATCH, MassMapBatch, MassMapPool, stack_pixels
 from halometry.parallel import Workers, check_workers
 from halometry.provenance import simulation_versions
 from halometry.simulation import Preset, Scene, load_preset, scene_units
 
 DEFAULT_SHARD_SIZE = 256  # images; mapping them takes minutes
+MAP_DTYPE = np.dtype("float16")
+TIMED_IMAGES = 4  # mapped once more for the estimate of the time
+MIN_ESTIMATED_IMAGES = 16  # fewer take a few seconds
 SCENE_PARAMETERS = [field.name for field in fields(Scene) if field.name != "task"]
 COPIED_ATTRIBUTES = ("preset", "preset_yaml", "seed", "device")  # of the simulated dataset
 
@@ -74,7 +77,6 @@ def map_mass(
         >>> halometry.map_mass("lenses.h5", "mapped.h5")  # doctest: +SKIP
     """
     labeled = data if isinstance(data, LabeledImages) else open_dataset(data)
-    out = Path(out)
     check_workers(workers)
     if "mass_map_preset" in labeled.attributes:
         raise UsageError(f"{labeled.source}: is mapped already")
@@ -86,55 +88,78 @@ def map_mass(
         )
     chosen = chosen if isinstance(chosen, Preset) else load_preset(chosen)
     with MassMapPool(chosen, len(labeled), workers) as pool:
+        check_images(labeled, chosen)
         has_truth = chosen == own_preset and has_parameters(labeled, SCENE_PARAMETERS)
-        source = _Source(labeled, use_truth=has_truth and not no_truth_init)
-        _check_images(labeled, pool.mapper, check_counts=not source.use_truth)
-        check_writable(out)
-        size = max(DEFAULT_SHARD_SIZE, min_shard_size(len(labeled)))
-        settings = {
-            "count": len(labeled),
-            "n_test": len(labeled) - source.test_from,
-            "images": labeled.fingerprint,
-            "no_truth_init": not source.use_truth,
-            **simulation_versions(),
-            "preset": chosen.model_dump(mode="json", exclude_none=True),
-        }
-        return build_dataset(
-            out,
-            plan_shards(out, len(labeled), size),
-            lambda missing, tracker: _map_shards(missing, tracker, source, pool, out.parent),
-            settings=settings,
-            test_from=source.test_from,
-            title=f"mapping {chosen.name}",
-            overwrite=overwrite,
-        )
+        use_truth = has_truth and not no_truth_init
+        return write_maps(labeled, Path(out), pool, use_truth=use_truth, overwrite=overwrite)
 
 
-def _check_images(labeled: LabeledImages, mapper: MassMapper, *, check_counts: bool) -> None:
-    """Check that a dataset has images that a mapper takes.
+def write_maps(
+    labeled: LabeledImages,
+    out: Path,
+    pool: MassMapPool,
+    *,
+    rows: np.ndarray | None = None,
+    use_truth: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Map images of a dataset into a store, test images last; see `map_mass`.
 
     Args:
         labeled: the dataset.
-        mapper: the mapper.
-        check_counts: whether to check that each image is one of counts.
+        out: the HDF5 file to write.
+        pool: mapper of its images.
+        rows: rows of the images, in rising order; None for all.
+        use_truth: whether fits start at the true lenses.
+        overwrite: whether to remove an existing dataset.
 
     Raises:
         ReadError: an image is not one of counts.
-        UsageError: the images have another shape than those of the preset.
+        UsageError, StorageError, UnavailableError: see `map_mass`.
     """
-    shape, expected = labeled.images.shape[1:], mapper.preset.image.shape
+    source = _Source(labeled, np.arange(len(labeled)) if rows is None else rows, use_truth)
+    count = len(source.order)
+    if not use_truth:
+        for row in source.order:
+            pixels = labeled.images[np.array([row])][0]
+            pool.mapper.prepare(_as_counts(pixels, labeled.image_path(row)))
+    check_writable(out)
+    size = max(DEFAULT_SHARD_SIZE, min_shard_size(count))
+    settings = {
+        "count": count,
+        "n_test": count - source.test_from,
+        "images": labeled.fingerprint,
+        "no_truth_init": not use_truth,
+        **simulation_versions(),
+        "preset": pool.preset.model_dump(mode="json", exclude_none=True),
+    }
+    return build_dataset(
+        out,
+        plan_shards(out, count, size),
+        lambda missing, tracker: _map_shards(missing, tracker, source, pool, out.parent),
+        settings=settings,
+        test_from=source.test_from,
+        title=f"mapping {pool.preset.name}",
+        overwrite=overwrite,
+    )
+
+
+def check_images(labeled: LabeledImages, preset: Preset) -> None:
+    """Check that the images of a dataset have the shape of those of a preset.
+
+    Raises:
+        UsageError: they have another one.
+    """
+    shape, expected = labeled.images.shape[1:], preset.image.shape
     if tuple(shape) != expected:
         raise UsageError(
             f"{labeled.source}: its images are {format_shape(shape)}, those of preset"
-            f" {mapper.preset.name} {format_shape(expected)}; give another with --preset"
+            f" {preset.name} {format_shape(expected)}; give another with --preset"
         )
-    if check_counts:
-        for k, name in enumerate(labeled.names):
-            mapper.prepare(_image(labeled.images[np.array([k])][0], name))
 
 
-def _image(pixels: np.ndarray, name: str) -> Image:
-    return Image(pixels.astype(np.float32), None, name)
+def _as_counts(pixels: np.ndarray, path: str) -> Image:
+    return Image(pixels.astype(np.float32), None, path)
 
 
 @dataclass(frozen=True)
@@ -146,20 +171,26 @@ class _LabeledBatch(MassMapBatch):
 
 
 class _Source:
-    """A labeled dataset in the order in which it is mapped: test images last.
+    """Images of a labeled dataset in the order in which they are mapped: test images last.
 
     Args:
         labeled: the dataset.
+        rows: rows of the images, in rising order.
         use_truth: whether fits start at the true lenses.
     """
 
-    def __init__(self, labeled: LabeledImages, *, use_truth: bool) -> None:
+    def __init__(self, labeled: LabeledImages, rows: np.ndarray, use_truth: bool) -> None:
         self.labeled, self.use_truth = labeled, use_truth
-        is_test = np.zeros(len(labeled), bool)
+        is_test = np.zeros(len(rows), bool)
         if labeled.roles is not None:
-            is_test = labeled.roles == "test"
-        self.order = np.argsort(is_test, kind="stable")
+            is_test = labeled.roles[rows] == "test"
+        self.order = rows[np.argsort(is_test, kind="stable")]
         self.test_from = int((~is_test).sum())
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether image k of the maps is image k of the dataset, for all images."""
+        return np.array_equal(self.order, np.arange(len(self.labeled)))
 
     def batches(self, shards: list[ShardRange]) -> Iterator[_LabeledBatch]:
         """Batches of the images of shards; test images are in batches of their own.
@@ -182,11 +213,24 @@ class _Source:
             name: _read_rows(parameters[name], rows) for name in SCENE_PARAMETERS if parameters
         }
         return _LabeledBatch(
-            [_image(pixels, self.labeled.names[k]) for pixels, k in pairs],
+            [_as_counts(pixels, self.labeled.image_path(k)) for pixels, k in pairs],
             truth if self.use_truth else None,
             labels=self.labeled.labels[rows],
             parameters=truth,
         )
+
+
+def _log_estimate(shards: list[ShardRange], source: _Source, pool: MassMapPool) -> None:
+    """Say how long the mapping will take, from the time of a few images."""
+    count = sum(shard.count for shard in shards)
+    if count < MIN_ESTIMATED_IMAGES:
+        return
+    example = next(source.batches(shards)).first(TIMED_IMAGES)
+    seconds = pool.seconds_per_image(example)
+    logger.info(
+        f"mapping {count:,} images: about {duration(seconds * count / pool.workers)}"
+        f" in {pool.workers} process{'es' if pool.workers > 1 else ''}"
+    )
 
 
 def _read_rows(dataset: Any, rows: np.ndarray) -> np.ndarray:
@@ -204,6 +248,9 @@ def _map_shards(
     attributes = {k: v for k, v in labeled.attributes.items() if k in COPIED_ATTRIBUTES}
     attributes |= {"mass_map_preset": pool.preset_yaml, "channels": ", ".join(CHANNELS)}
     attributes |= {"no_truth_init": int(not source.use_truth), **simulation_versions()}
+    if source.keeps_order:  # then the maps are known as these images
+        attributes |= {"plain_fingerprint": labeled.fingerprint, "plain_count": len(labeled)}
+    _log_estimate(shards, source, pool)
     mapped_batches = pool.map_batches(source.batches(shards))
     for shard in shards:
         place = {"start": shard.start, "test_from": shard.first_test_image(source.test_from)}
@@ -211,7 +258,7 @@ def _map_shards(
             base / shard.file,
             count=shard.count,
             shape=pool.mapper.shape,
-            dtype="float16",
+            dtype=MAP_DTYPE.name,
             task=labeled.task,
             class_names=labeled.class_names,
             attributes=attributes | place,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -42,6 +43,11 @@ class MassMapBatch:
     def is_done(self) -> bool:
         """Whether no image has to be mapped."""
         return all(isinstance(image, ReadError) or image.mass_map_preset for image in self.images)
+
+    def first(self, count: int) -> MassMapBatch:
+        """The first images of the batch."""
+        truth = self.truth and {name: values[:count] for name, values in self.truth.items()}
+        return MassMapBatch(self.images[:count], truth)
 
 
 Batch = TypeVar("Batch", bound=MassMapBatch)
@@ -128,6 +134,16 @@ class MassMapPool:
                 yield batch, batch.images
             else:  # processes are started for the first batch that needs them
                 yield from self._pool.map(_map_in_worker, chain([batch], remaining))
+
+    def seconds_per_image(self, batch: MassMapBatch) -> float:
+        """Time that one process takes for an image, measured in this process.
+
+        Args:
+            batch: images to measure it on.
+        """
+        start = time.perf_counter()
+        _map_batch(self.mapper, self.preset_yaml, batch)
+        return (time.perf_counter() - start) / len(batch.images)
 
     def map_images(
         self, images: Iterable[Image | ReadError], batch_size: int = IMAGES_PER_BATCH

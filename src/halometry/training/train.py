@@ -9,21 +9,22 @@ from typing import Any
 
 import torch
 
-from halometry.config import Task
+from halometry.config import Inputs, Task
 from halometry.datasets.dataset import LabeledImages
-from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import Split, split_dataset
 from halometry.errors import RunError, UsageError
 from halometry.log import logger, silence, with_progress
-from halometry.parallel import check_devices, find_device
+from halometry.parallel import Workers, check_devices, find_device
 from halometry.runs import run as run_folder
 from halometry.runs.config import RunConfig
 from halometry.runs.execution import pinned_threads
 from halometry.runs.recipe import Recipe, RecipeFile, load_recipe
 from halometry.runs.run import Run
+from halometry.simulation import Preset
 from halometry.training.checks import check_frozen, check_labels, check_process_count, check_unseen
 from halometry.training.configure import configure
-from halometry.training.distributed import DistributedContext, find_context
+from halometry.training.distributed import find_context
+from halometry.training.inputs import open_inputs
 from halometry.training.trainer import TrainSpec, fit
 from halometry.training.warm_start import (
     describe_initial_weights,
@@ -40,6 +41,9 @@ def train(
     backbone: str,
     out: str | Path,
     *,
+    inputs: Inputs = "raw",
+    preset: str | Path | Preset | None = None,
+    workers: Workers = "auto",
     recipe: str | Path | RecipeFile = "default",
     overrides: dict[str, Any] | None = None,
     seed: int = 0,
@@ -58,6 +62,10 @@ def train(
         backbone: a plain name, such as `resnet18` or `d4net` (`halometry.list_backbones()`), or any
             name of timm's.
         out: the run folder. If it holds the same run, this is resumed, or returned if finished.
+        inputs: `raw` trains on the images as they are, `maps` on their mass maps, which are kept
+            in the cache.
+        preset: preset that the images follow, for mass maps; by default that of a simulated set.
+        workers: processes that compute mass maps; `auto` takes one for each core.
         recipe: `baseline`, `default`, or a YAML file.
         overrides: single values of the recipe, such as `{"epochs": 5}`.
         seed: of weights, order, augmentation and split.
@@ -93,7 +101,7 @@ def train(
     starts_processes = processes > 1 and context.processes == 1
     threads = max(1, torch.get_num_threads() // (devices if starts_processes else 1))
     with context.connected(device):
-        labeled = _open_labeled(data, task, context)
+        labeled = context.local_first(lambda: open_inputs(data, task, inputs, preset, workers))
         check_labels(labeled, task, resolved)
         split = split_dataset(labeled, seed=seed)
         check_process_count(processes, split, resolved)
@@ -114,14 +122,6 @@ def train(
     if config is not None and not context.is_first:
         return Run(out, config, str(out))  # another machine may see the files later
     return run_folder.load_run(out)
-
-
-def _open_labeled(
-    data: str | Path | LabeledImages, task: Task, context: DistributedContext
-) -> LabeledImages:
-    if isinstance(data, LabeledImages):
-        return data
-    return context.local_first(lambda: open_dataset(data, task=task))
 
 
 def _open_initial_run(
