@@ -66,7 +66,8 @@ class LabeledImages:
         names: names of the images.
         source: path of the dataset.
         description: one line for the user.
-        roles: `train` or `test` for each image if the dataset defines them, else None.
+        roles: `train`, `validation` or `test` for each image if the dataset defines them, else
+            None.
         attributes: attributes of the store, such as the preset.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,40 +11,58 @@ from halometry.config import Task
 from halometry.datasets.cache import FileEntry, pack_files
 from halometry.datasets.dataset import LabeledImages, read_images
 from halometry.datasets.inputs import natural_sort_key
+from halometry.datasets.layouts import (
+    ClassLayout,
+    Role,
+    find_class_folders,
+    find_part_folders,
+    log_unused,
+    visible_entries,
+)
 from halometry.datasets.readers import is_readable, read_image
 from halometry.datasets.store import open_store
 from halometry.errors import DataError, ReadError
-from halometry.log import logger
+from halometry.log import warn
 
-PUBLISHED_CLASS_ORDERS = (("no", "sphere", "vort"), ("no_sub", "sub"))
-TEST_FOLDERS = ("test", "val")  # val/ is the test set of published datasets
+LENS_DATA = "lens_data"  # folder of the published mass set
+USES: dict[Role | None, str] = {
+    None: "",
+    "train": "",
+    "validation": " (for validation)",
+    "test": " (the test set)",
+}
 
 
 def open_folder(path: Path) -> LabeledImages:
     """Open a folder of labeled images.
 
+    The layouts are, in the order in which they are looked for:
+
+    - class folders in `train/`, and in `test/`, a validation folder (`val/`, `valid/` or
+      `validation/`), or both;
+    - `lens_data/` with object arrays `[image, mass fraction]`;
+    - class folders with their part in the name, such as `train_lenses/`, `train_nonlenses/`,
+      `test_lenses/` and `test_nonlenses/`;
+    - class folders;
+    - object arrays.
+
+    The validation folder is the test set if there is no `test/`, as published datasets have it.
+    Beside `test/` it is used for validation and calibration, and all of `train/` for training.
+    Capitals in the names of folders do not count.
+
     Args:
-        path: a folder with `train/` and `val/` or `test/`, and class folders in each; a folder of
-            class folders; or a folder, perhaps with `lens_data/`, of object arrays
-            `[image, mass fraction]`.
+        path: the folder.
 
     Raises:
         DataError: the folder has another layout, or a file cannot be used.
     """
-    held_out = next((name for name in TEST_FOLDERS if (path / name).is_dir()), None)
-    if (path / "train").is_dir() and held_out and _class_folders(path / "train"):
-        if held_out == "test" and (path / "val").is_dir():
-            logger.info(
-                f"{path}: test/ is the test set; val/ is not used, and a tenth of train/ is for"
-                " validation"
-            )
-        return _classes(path, ("train", held_out))
-    if (path / "lens_data").is_dir():
-        return _masses(path / "lens_data")
-    if _class_folders(path):
-        return _classes(path, ("",))
-    entries = _scan(path, "", -1)
-    if not entries:
+    if (layout := find_part_folders(path)) is not None:
+        return _classes(path, layout)
+    if (lens_data := _lens_data(path)) is not None:
+        return _masses(lens_data)
+    if (layout := find_class_folders(path)) is not None:
+        return _classes(path, layout)
+    if not _scan(path, "", -1):
         raise DataError(
             f"{path}: no images found; a folder of class folders, or of object arrays"
             " [image, mass fraction], is expected"
@@ -53,24 +70,15 @@ def open_folder(path: Path) -> LabeledImages:
     return _masses(path)
 
 
-def _class_folders(path: Path) -> list[str]:
-    """Names of the folders that contain images, in the published order if there is one."""
-    with os.scandir(path) as items:
-        folders = [f.name for f in items if f.is_dir() and not f.name.startswith(".")]
-    classes = [name for name in folders if _has_image(path / name)]
-    for order in PUBLISHED_CLASS_ORDERS:
-        if set(classes) == set(order):
-            return list(order)
-    return sorted(classes, key=natural_sort_key)
-
-
-def _has_image(path: Path) -> bool:
-    with os.scandir(path) as items:
-        return any(_is_image(f.name) for f in items)
-
-
-def _is_image(name: str) -> bool:
-    return is_readable(name) and not name.startswith(".")
+def _lens_data(path: Path) -> Path | None:
+    folders = [e.name for e in visible_entries(path) if e.is_dir()]
+    names = [name for name in folders if name.casefold() == LENS_DATA]
+    if len(names) > 1:
+        raise DataError(f"{path}: has {names[0]}/ and {names[1]}/; give one of them")
+    if not names:
+        return None
+    log_unused(path, names)
+    return path / names[0]
 
 
 def _scan(root: Path, folder: str, label: int) -> list[FileEntry]:
@@ -81,53 +89,36 @@ def _scan(root: Path, folder: str, label: int) -> list[FileEntry]:
         folder: path from there.
         label: class index of the images.
     """
-    entries = []
-    with os.scandir(root / folder) as files:
-        for file in files:
-            if _is_image(file.name):
-                try:
-                    status = file.stat()
-                except OSError as error:  # a link without a target
-                    raise DataError(
-                        f"{file.path}: cannot be read ({error.strerror}); correct or remove it"
-                    ) from error
-                name = str(Path(folder) / file.name)
-                entries.append(FileEntry(name, label, status.st_size, status.st_mtime_ns))
+    entries: list[FileEntry] = []
+    unused: list[str] = []
+    for file in visible_entries(root / folder):
+        if is_readable(file.name):
+            status = file.stat()
+            name = str(Path(folder) / file.name)
+            entries.append(FileEntry(name, label, status.st_size, status.st_mtime_ns))
+        elif file.is_dir():
+            unused.append(file.name)
+    if folder and unused:
+        warn(f"{root / folder}: images in folders inside are not used: {'/, '.join(unused)}/")
     return sorted(entries, key=lambda entry: natural_sort_key(entry.name))
 
 
-def _classes(root: Path, parts: tuple[str, ...]) -> LabeledImages:
-    names = _class_folders(root / parts[0])
-    if set(names) <= {"train", *TEST_FOLDERS}:
-        raise DataError(
-            f"{root / parts[0]}: has images directly in {'/ and '.join(names)}/; classes need a"
-            " folder each in these, and masses one folder of object arrays for all"
-        )
-    if len(names) < 2:
-        raise DataError(
-            f"{root / parts[0]}: has images of one class only ({names[0]});"
-            " at least two class folders are needed"
-        )
+def _classes(root: Path, layout: ClassLayout) -> LabeledImages:
     entries: list[FileEntry] = []
     roles: list[str] = []
-    for part in parts:
-        part_names = _class_folders(root / part)
-        if set(part_names) != set(names):
-            raise DataError(
-                f"{root / part}: has classes {', '.join(part_names) or 'none'},"
-                f" {root / parts[0]} has {', '.join(names)}"
-            )
-        for label, name in enumerate(names):
-            images = _scan(root, str(Path(part) / name), label)
-            entries += images
-            roles += ["train" if part in ("", "train") else "test"] * len(images)
-    data = _load(root, entries, "classification", tuple(names))
-    if len(parts) == 1:
-        return _with_description(data, f"{len(entries):,} images in class folders", None)
-    n_train = roles.count("train")
-    content = (
-        f"{n_train:,} images in train/, {len(roles) - n_train:,} in {parts[1]}/ (the test set)"
-    )
+    counts: list[str] = []
+    for part in layout.parts:
+        before = len(entries)
+        for label, folder in enumerate(part.folders):
+            entries += _scan(root, folder, label)
+        count = len(entries) - before
+        roles += [part.role or "train"] * count
+        counts.append(f"{count:,} in {part.title}{USES[part.role]}")
+    data = _load(root, entries, "classification", layout.class_names)
+    if len(layout.parts) == 1:
+        place = layout.parts[0].title or "class folders"
+        return _with_description(data, f"{len(entries):,} images in {place}", None)
+    content = ", ".join(counts).replace(" in ", " images in ", 1)
     return _with_description(data, content, np.array(roles))
 
 

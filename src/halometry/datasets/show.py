@@ -63,8 +63,10 @@ def _montage(what: str | Path, count: int, seed: int) -> Figure:
     beneath = None
     try:
         images, titles, beneath = _from_set(path, count, seed)
-    except DataError:
+    except DataError as error:
         images, titles = _from_files(path, count)
+        if path.is_dir():
+            logger.info(f"shown without labels: {error}")
     return montage(images, titles, _columns(len(images)), beneath)
 
 

@@ -87,7 +87,8 @@ def split_dataset(
     """Split a labeled dataset at random, each class in proportion.
 
     Args:
-        data: the dataset. If its roles define a test set, only the other images are split.
+        data: the dataset. Its roles may define the test set, and the images for validation and
+            calibration; the others are split.
         seed: seed of the split.
         test_fraction: fraction of all images for the test set.
         validation_fraction: fraction of the others for validation and calibration, half each.
@@ -98,7 +99,10 @@ def split_dataset(
     rng = np.random.default_rng([seed, SPLIT_ENTROPY])
     rows = np.arange(len(data))
     min_count = 1 if data.task == "classification" else 2  # images of each part
-    has_test_set = data.roles is not None and bool((data.roles == "test").any())
+    roles = np.full(len(data), "train") if data.roles is None else data.roles
+    has_test_set, has_validation_set = (
+        bool((roles == name).any()) for name in ("test", "validation")
+    )
     parts: dict[str, list[np.ndarray]] = {name: [] for name in PART_LETTERS}
     groups = (
         [rows[data.labels == k] for k in np.unique(data.labels)]
@@ -106,16 +110,18 @@ def split_dataset(
         else [rows]
     )
     for group in groups:
-        if has_test_set:
-            assert data.roles is not None
-            test = group[data.roles[group] == "test"]
-            rest = rng.permutation(group[data.roles[group] != "test"])
+        test, held_out, train = (
+            group[roles[group] == name] for name in ("test", "validation", "train")
+        )
+        train = rng.permutation(train)
+        if not has_test_set:
+            n_test = max(min_count, round(test_fraction * len(train)))
+            test, train = np.split(train, [n_test])
+        if has_validation_set:
+            held_out = rng.permutation(held_out)
         else:
-            shuffled = rng.permutation(group)
-            n_test = max(min_count, round(test_fraction * len(shuffled)))
-            test, rest = np.split(shuffled, [n_test])
-        n_held_out = max(min_count, round(validation_fraction * len(rest)))
-        held_out, train = np.split(rest, [n_held_out])
+            n_held_out = max(min_count, round(validation_fraction * len(train)))
+            held_out, train = np.split(train, [n_held_out])
         n_validation = max(min_count, -(-len(held_out) // 2))
         parts["test"].append(test)
         parts["validation"].append(held_out[:n_validation])

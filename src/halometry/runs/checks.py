@@ -19,8 +19,8 @@ def check_compatible(run: AnyRun, data: LabeledImages) -> None:
         raise RunError(
             f"{run.source}: is a run for {config.task}, {data.source} is for {data.task}"
         )
-    if config.class_names is not None and data.class_names != config.class_names:
-        given, expected = ", ".join(data.class_names or ()), ", ".join(config.class_names)
+    given, expected = (", ".join(names or ()) for names in (data.class_names, config.class_names))
+    if given.casefold() != expected.casefold():
         raise DataError(
             f"{data.source}: has classes {given}; {run.source} was trained on {expected}"
         )
