@@ -9,7 +9,7 @@ DOCS_READY := $(VENV)/.docs-ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint docs bench bench-auc clean
+.PHONY: help setup demo test test-all lint docs dist bench bench-auc clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -50,6 +50,11 @@ lint: $(TEST_READY)  ## style and types
 
 docs: $(DOCS_READY)  ## build the site into site/
 	$(BIN)/mkdocs build --strict
+
+dist: $(TEST_READY)  ## build the wheel and the source archive into dist/, and check them
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	HALOMETRY_DIST=dist $(BIN)/python -m pytest tests/test_distribution.py
 
 bench: $(READY)  ## time rendering, simulation and training on this machine: an hour
 	$(BIN)/python benchmarks/rendering.py --out results/rendering.json
