@@ -76,6 +76,22 @@ def test_bias_of_few_images_of_one_class_is_finite() -> None:
     assert 0.2 < bias[0] < 0.6
 
 
+@pytest.mark.parametrize("count", [60, 6000])
+def test_class_weights_are_undone_by_few_images(count: int) -> None:
+    rng = np.random.default_rng(7)
+    frequency, weights = np.array([0.95, 0.05]), np.array([0.5 / 0.95, 0.5 / 0.05])
+    truth = (np.arange(count) % 20 == 0).astype(int)
+    logit = rng.normal(4.0 * truth - 2.0, 2.0)  # of the likelihoods; exactly calibrated
+    odds = np.exp(np.stack([np.zeros(count), logit], 1))
+    weighted = odds * frequency * weights  # as the loss with weights is smallest
+    weighted /= weighted.sum(axis=1, keepdims=True)
+    temperature, bias = fit_temperature(truth, weighted, class_weights=weights)
+    calibrated = apply_temperature(weighted, temperature, bias)
+    assert weighted.mean(axis=0)[1] > 0.15
+    assert calibrated.mean(axis=0)[1] == pytest.approx(0.05, abs=0.02)
+    assert bias[1] - bias[0] == pytest.approx(-np.log(19), abs=0.7)
+
+
 @given(
     st.lists(st.floats(-8, 8), min_size=2, max_size=5),
     st.floats(0.2, 5),

@@ -11,10 +11,12 @@ import torch
 from halometry.config import Task
 from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import split_dataset
+from halometry.errors import UsageError
 from halometry.runs.recipe import load_recipe
 from halometry.training.configure import configure
 from halometry.training.module import TrainingModule
 from halometry.training.train import train
+from helpers.folders import Tree
 
 OPTIONS: dict[str, Any] = {
     "epochs": 1,
@@ -77,6 +79,26 @@ def test_classification_loss_is_the_cross_entropy(lenses: Path) -> None:
     logits, labels = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]]), torch.tensor([1, 0])
     expected = -(logits.log_softmax(1)[torch.arange(2), labels]).mean()
     torch.testing.assert_close(module.loss(logits, labels), expected)
+
+
+def test_balanced_classes_have_the_same_total_weight(tree: Tree) -> None:
+    root = tree({"a": 40, "b": 10})
+    module = create_module(root, "classification", class_weights="balanced", size=32)
+    assert module.config.class_weights == (0.625, 2.5)  # the split keeps the ratio of 4 to 1
+    logits, labels = torch.randn(5, 2), torch.tensor([0, 0, 0, 0, 1])
+    losses = -logits.log_softmax(1)[torch.arange(5), labels]
+    expected = (losses[:4].mean() + losses[4]) / 2
+    torch.testing.assert_close(module.loss(logits, labels), expected)
+    torch.testing.assert_close(module.loss(logits, labels, "sum"), 5 * expected)
+    assert create_module(root, "classification", size=32).config.class_weights == ()
+
+
+def test_class_weights_of_masses_are_refused(masses: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="class_weights=balanced is for --task classification"):
+        train(
+            "regression", masses, "test_resnet", tmp_path / "run",
+            overrides=OPTIONS | {"class_weights": "balanced"},
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -68,36 +68,41 @@ def undo_temperature(probabilities: Array, temperature: float, bias: Sequence[fl
 
 
 def fit_temperature(
-    truth: np.ndarray, probabilities: np.ndarray
+    truth: np.ndarray, probabilities: np.ndarray, *, class_weights: Sequence[float] = ()
 ) -> tuple[float, tuple[float, ...]]:
     """Fit temperature and class biases by minimizing the cross-entropy.
 
-    Gaussian priors around zero, with a standard deviation of 1 for the logarithm of the temperature
-    and of 0.3 for the biases, keep the result finite where no prediction is wrong. From a thousand
-    images on their effect is small.
+    Gaussian priors, with a standard deviation of 1 for the logarithm of the temperature and of 0.3
+    for the biases, keep the result finite where no prediction is wrong. From a thousand images on
+    their effect is small. The priors are around zero. Class weights in the training loss multiply
+    the odds of a class by its weight, so the prior of its bias is then around minus the logarithm
+    of the weight.
 
     Args:
         truth: true class indices (N,).
         probabilities: uncalibrated probabilities (N, K).
+        class_weights: weights of the classes in the training loss (K,); empty if they were equal.
 
     Returns:
         T, and b (K,), whose sum is zero.
     """
     logs = np.log(np.maximum(probabilities.astype(np.float64), MIN_PROBABILITY))
     classes = logs.shape[1]
+    center = -np.log(class_weights) if len(class_weights) else np.zeros(classes)
     is_true = np.eye(classes)[truth]
 
     def cost(values: np.ndarray) -> tuple[float, np.ndarray]:
-        scale, bias = np.exp(-values[0]), values[1:]
-        scaled = scale * logs + bias
+        scale, shift = np.exp(-values[0]), values[1:]
+        scaled = scale * logs + center + shift
         normalized = scaled - logsumexp(scaled, axis=1, keepdims=True)
         residual = np.exp(normalized) - is_true
-        prior = (bias**2).sum() / (2 * BIAS_PRIOR_STD**2)
+        prior = (shift**2).sum() / (2 * BIAS_PRIOR_STD**2)
         loss = -(is_true * normalized).sum() + values[0] ** 2 / 2 + prior
         slope = values[0] - scale * (residual * logs).sum()
-        return float(loss), np.append(slope, residual.sum(axis=0) + bias / BIAS_PRIOR_STD**2)
+        return float(loss), np.append(slope, residual.sum(axis=0) + shift / BIAS_PRIOR_STD**2)
 
     limits = [(-MAX_ABS_PARAMETER, MAX_ABS_PARAMETER)] * (1 + classes)
     best = minimize(cost, np.zeros(1 + classes), jac=True, bounds=limits, method="L-BFGS-B").x
-    bias = best[1:] - best[1:].mean()
+    bias = center + best[1:]
+    bias -= bias.mean()
     return float(np.exp(best[0])), tuple(bias.tolist())

@@ -197,7 +197,9 @@ def fit_calibration(run: Run, data: LabeledImages, rows: CalibrationRows, device
     )
     temperature, bias = 1.0, tuple[float, ...]()
     if is_classification:
-        temperature, bias = _fit_rounded(data.labels[fitted], predictions[: len(fitted)])
+        temperature, bias = _fit_rounded(
+            data.labels[fitted], predictions[: len(fitted)], run.config.class_weights
+        )
         predictions = apply_temperature(predictions[len(fitted) :], temperature, bias)
     grid = run.config.grid
     conformal = Conformal.fit(
@@ -215,7 +217,9 @@ def fit_calibration(run: Run, data: LabeledImages, rows: CalibrationRows, device
     return conformal
 
 
-def _fit_rounded(truth: np.ndarray, probabilities: np.ndarray) -> tuple[float, tuple[float, ...]]:
+def _fit_rounded(
+    truth: np.ndarray, probabilities: np.ndarray, class_weights: tuple[float, ...]
+) -> tuple[float, tuple[float, ...]]:
     """Fit temperature and biases, rounded for the reader of `config.yaml`."""
-    temperature, bias = fit_temperature(truth, probabilities)
+    temperature, bias = fit_temperature(truth, probabilities, class_weights=class_weights)
     return round(temperature, 4), tuple(round(b, 4) for b in bias)

@@ -62,6 +62,8 @@ class RunConfig(StrictModel):
         recipe: recipe for this task and backbone, with overrides.
         preprocessing: preprocessing of the images.
         target: encoding of the labels.
+        class_weights: weight of each class in the training loss, with a mean of 1 over the training
+            images; empty for equal weights.
         grid: grid of mass fractions for posteriors; None where the run predicts mass fractions.
         temperature, bias: calibration of the probabilities, see `halometry.runs.calibrate`.
         data: dataset that the run was trained on.
@@ -83,6 +85,7 @@ class RunConfig(StrictModel):
     recipe: Recipe
     preprocessing: PreprocessingConfig
     target: TargetConfig
+    class_weights: tuple[float, ...] = ()
     grid: Grid | None = None
     temperature: float = Field(default=1.0, gt=0)
     bias: tuple[float, ...] = ()
@@ -96,9 +99,10 @@ class RunConfig(StrictModel):
     date: str
 
     @model_validator(mode="after")
-    def _check_bias(self) -> RunConfig:
-        if self.bias and len(self.bias) != len(self.class_names or ()):
-            raise ValueError(f"'bias' has {len(self.bias)} numbers, not one for each class")
+    def _check_lengths(self) -> RunConfig:
+        for key, values in (("bias", self.bias), ("class_weights", self.class_weights)):
+            if values and len(values) != len(self.class_names or ()):
+                raise ValueError(f"'{key}' has {len(values)} numbers, not one for each class")
         return self
 
     @property

@@ -50,6 +50,9 @@ class Recipe(StrictModel):
             density: `gaussian`, or a normalizing `flow`. Densities are trained by maximum
             likelihood, without `huber_delta`.
         freeze_backbone: train the head only.
+        class_weights: weights of the classes in the loss of a classification: `none`, or
+            `balanced`, which gives each class the same total weight. Calibration restores the
+            class frequencies in the probabilities.
         huber_delta: threshold of the Huber loss in units of the target; None for the squared error.
         standardize_target: standardize targets by mean and standard deviation of the training
             labels.
@@ -100,6 +103,7 @@ class Recipe(StrictModel):
     target: Literal["linear", "log"] = "linear"
     posterior: DensityFamily = "none"
     freeze_backbone: bool = False
+    class_weights: Literal["none", "balanced"] = "none"
     huber_delta: float | None = Field(default=None, gt=0)
     standardize_target: bool = False
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"

@@ -32,7 +32,7 @@ def check_labels(labeled: LabeledImages, task: Task, recipe: Recipe) -> None:
 
     Raises:
         UsageError: the labels belong to the other task, or the recipe asks for a posterior in a
-            classification.
+            classification or for class weights in a regression.
         DataError: a class has no images; or all masses are equal; or a mass is not positive
             although its logarithm is wanted.
     """
@@ -44,6 +44,8 @@ def check_labels(labeled: LabeledImages, task: Task, recipe: Recipe) -> None:
             f"posterior={recipe.posterior} is for --task regression; a classification predicts"
             " probabilities of classes anyway"
         )
+    if task == "regression" and recipe.class_weights != "none":
+        raise UsageError(f"class_weights={recipe.class_weights} is for --task classification")
     for k, name in enumerate(labeled.class_names or ()):
         if not (labeled.labels == k).any():
             raise DataError(

@@ -68,6 +68,7 @@ def configure(
         recipe=recipe,
         preprocessing=preprocessing,
         target=_target(data, split, recipe),
+        class_weights=_class_weights(data, split, recipe),
         grid=None if recipe.posterior == "none" else Grid.from_labels(data.labels[split.train]),
         data=_data_record(data),
         execution=choose_execution(profile, recipe, device),
@@ -157,6 +158,13 @@ def _standardized(
         )
     mean, std = float(images.mean()), float(images.std())
     return config.model_copy(update={"mean": mean, "std": max(std, MIN_STD)})
+
+
+def _class_weights(data: LabeledImages, split: Split, recipe: Recipe) -> tuple[float, ...]:
+    if recipe.class_weights == "none":
+        return ()
+    counts = np.bincount(data.labels[split.train], minlength=len(data.class_names or ()))
+    return tuple((counts.mean() / counts).tolist())
 
 
 def _target(data: LabeledImages, split: Split, recipe: Recipe) -> TargetConfig:

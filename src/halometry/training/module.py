@@ -50,18 +50,23 @@ class TrainingModule(L.LightningModule):
         if mass_map_head is not None:  # after the copy, which must not feed the head
             mass_map_head.attach(predictor.network.get_submodule("backbone"))
         self.config, self.batches = config, batches
+        weights = torch.tensor(config.class_weights) if config.class_weights else None
+        self.register_buffer("class_weights", weights, persistent=False)
         self.plateau_scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         self.metric = (
             MulticlassAUROC(config.n_outputs) if config.task == "classification" else R2Score()
         )
         self._val_loss, self._val_count = 0.0, 0
 
+    class_weights: Tensor | None
+
     def loss(self, outputs: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
         """Loss of a batch.
 
-        The loss of a classification is the cross-entropy, that of a posterior the negative log
-        likelihood. That of a mass is the squared error of the encoded label or, with
-        `huber_delta`, twice the Huber loss, which equals the squared error of small errors.
+        The loss of a classification is the cross-entropy, with the class weights of the run. The
+        loss of a posterior is the negative log likelihood. That of a mass is the squared error of
+        the encoded label or, with `huber_delta`, twice the Huber loss, which equals the squared
+        error of small errors.
 
         Args:
             outputs: (B, K) logits, (B, P) parameters of a density, or (B, 1) encoded masses.
@@ -69,7 +74,8 @@ class TrainingModule(L.LightningModule):
             reduction: `mean` or `sum` over the batch.
         """
         if self.config.task == "classification":
-            return functional.cross_entropy(outputs, labels, reduction=reduction)
+            losses = functional.cross_entropy(outputs, labels, self.class_weights, reduction="none")
+            return losses.sum() if reduction == "sum" else losses.mean()
         encoded = self.predictor.target.encode(labels).to(outputs.dtype)
         if (density := self.predictor.density) is not None:
             losses = -density.log_density(outputs, encoded[:, None])
