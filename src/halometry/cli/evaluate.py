@@ -71,11 +71,13 @@ def evaluate(
     data: DataOption,
     out: Annotated[Path, typer.Option(help="Folder for metrics, predictions and figures.")],
     device: DeviceOption = "auto",
+    workers: MappersOption = "auto",
 ) -> None:
     """Measure how good a run is on images that it was not trained on."""
     from halometry.evaluation.evaluate import evaluate as evaluate_run
 
-    _print_evaluation(evaluate_run(run, data, out=out, device=device))
+    evaluation = evaluate_run(run, data, out=out, device=device, workers=parse_workers(workers))
+    _print_evaluation(evaluation)
 
 
 @subcommand(PANEL, "halometry export runs/resnet18 --out resnet18.onnx")
@@ -105,11 +107,14 @@ def publish(
         str | None, typer.Option(help="License of the weights, by its name on the Hub: mit, ...")
     ] = None,
     device: DeviceOption = "auto",
+    workers: MappersOption = "auto",
 ) -> None:
     """Evaluate a run and write a compact copy with a model card, for others to use."""
     from halometry.publish.publish import publish_run
 
-    published = publish_run(run, data, out, license=license, device=device)
+    published = publish_run(
+        run, data, out, license=license, device=device, workers=parse_workers(workers)
+    )
     _print_evaluation(published.evaluation)
     if published.change is not None:
         is_classifier = published.evaluation.run.config.class_names

@@ -141,11 +141,12 @@ def calibrate(
     run: Annotated[str, typer.Argument(help="Run folder, which is changed.")],
     data: DataOption,
     device: DeviceOption = "auto",
+    workers: MappersOption = "auto",
 ) -> None:
     """Calibrate a finished run again: its probabilities, sets and intervals."""
     from halometry.runs.calibrate import calibrate as calibrate_run
 
-    calibration = calibrate_run(run, data, device=device)
+    calibration = calibrate_run(run, data, device=device, workers=parse_workers(workers))
     if names := calibration.run.config.class_names:
         biases = ", ".join(
             f"{name} {bias:+.3f}" for name, bias in zip(names, calibration.bias, strict=True)

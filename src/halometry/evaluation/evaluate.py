@@ -36,6 +36,7 @@ from halometry.evaluation.records import (
 )
 from halometry.io import check_writable
 from halometry.log import logger, with_progress
+from halometry.parallel import Workers
 from halometry.plotting import save_figure
 from halometry.runs.checks import check_compatible
 from halometry.runs.open import AnyRun, open_run
@@ -107,6 +108,7 @@ def evaluate(
     out: str | Path | None = None,
     device: str = "auto",
     resamples: int = 1000,
+    workers: Workers = "auto",
     progress: bool = True,
 ) -> Evaluation:
     """Evaluate a run on labeled images that it was not trained on.
@@ -115,14 +117,17 @@ def evaluate(
         run: a run, as `load_run` takes it, or an .onnx file that `export` made from one; or
             several of these, separated by commas.
         data: a labeled data set. If it is the training set of the run, only its test images are
-            used.
+            used. If the run takes mass maps, those of plain images are computed once, into the
+            cache.
         out: a folder for `metrics.json`, `predictions.csv` and figures.
         device: `auto`, `cpu`, or as PyTorch names it.
         resamples: number of bootstrap resamples for each interval.
+        workers: processes that compute mass maps; `auto` takes one for each core.
         progress: whether to show progress bars.
 
     Raises:
         RunError, DataError: the run cannot be used, or not with these images.
+        StorageError: the cache has no room for mass maps.
     """
     run = open_run(run)
     labeled = data if isinstance(data, LabeledImages) else open_dataset(data)
@@ -131,7 +136,12 @@ def evaluate(
     if out is not None:
         check_writable(Path(out) / METRICS)
     predictions = predict_rows(
-        run, labeled, rows, device=device, description=f"evaluating {run.name}"
+        run,
+        labeled,
+        rows,
+        device=device,
+        workers=workers,
+        description=f"evaluating {run.name}",
     )
     outputs, posterior = point_predictions(run, predictions), posterior_of(run, predictions)
     truth = labeled.labels[rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from typing import Any
 
 import yaml
@@ -11,6 +12,7 @@ import yaml
 TEXT_KEYS = {"name", "description", "source"}  # where their value is text; a `source` has parts too
 
 
+@cache
 def preset_hash(preset_yaml: str) -> str:
     """Hash of the numbers of a preset, which does not depend on names, descriptions and sources.
 

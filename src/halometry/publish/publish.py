@@ -23,6 +23,7 @@ from halometry.errors import StorageError
 from halometry.evaluation.evaluate import Evaluation, evaluate, evaluation_record
 from halometry.io import check_writable, header, partial_path, write_json, write_text
 from halometry.log import logger, with_progress
+from halometry.parallel import Workers
 from halometry.publish.card import CARD, model_card
 from halometry.resources import weights_name
 from halometry.runs.lineage import dataset_label, without_path, without_paths, write_lineage
@@ -68,6 +69,7 @@ def publish_run(
     *,
     license: str | None = None,
     device: str = "auto",
+    workers: Workers = "auto",
     progress: bool = True,
 ) -> PublishResult:
     """Publish a finished run in a new folder or on the Hugging Face Hub.
@@ -81,6 +83,7 @@ def publish_run(
         out: a new folder, or `hf://USER/REPO`.
         license: license of the weights, by its identifier on the Hub, such as `mit`.
         device: `auto`, `cpu`, or a PyTorch device.
+        workers: processes that compute mass maps, if the run takes these.
         progress: whether to show progress bars.
 
     Raises:
@@ -101,8 +104,10 @@ def publish_run(
         _write_metadata(run, folder)
         tensors = load_file(run.path / WEIGHTS)
         write_tensors(folder / WEIGHTS, to_half_precision(tensors), "weights")
-        evaluation = evaluate(load_run(folder), labeled, device=device)
-        outputs = predict_rows(run, labeled, evaluation.rows, device=device, point=True)
+        evaluation = evaluate(load_run(folder), labeled, device=device, workers=workers)
+        outputs = predict_rows(
+            run, labeled, evaluation.rows, device=device, point=True, workers=workers
+        )
         change: float | None = _largest_change(outputs, evaluation)
         if not (change is not None and change <= MAX_CHANGE):  # also if it is NaN
             logger.info(
@@ -110,7 +115,8 @@ def publish_run(
                 " precision"
             )
             write_tensors(folder / WEIGHTS, tensors, "weights")
-            evaluation, change = evaluate(load_run(folder), labeled, device=device), None
+            evaluation = evaluate(load_run(folder), labeled, device=device, workers=workers)
+            change = None
         name = str(out) if hub.is_address(out) else weights_name(Path(out))
         record = _metrics_record(run, evaluation, labeled, change, license)
         write_json(folder / METRICS, "training", record)

@@ -16,6 +16,7 @@ from halometry.datasets.splits import Split
 from halometry.errors import DataError, UsageError
 from halometry.io import check_writable
 from halometry.log import logger, with_progress
+from halometry.parallel import Workers
 from halometry.runs.checks import check_compatible
 from halometry.runs.exported import ONNX_SUFFIX
 from halometry.runs.lineage import dataset_label, exclude_seen_rows
@@ -67,6 +68,7 @@ def calibrate(
     data: str | Path | LabeledImages,
     *,
     device: str = "auto",
+    workers: Workers = "auto",
     progress: bool = True,
 ) -> Calibration:
     """Calibrate a finished run, as `train` does at its end, and write the result to its folder.
@@ -76,8 +78,10 @@ def calibrate(
         data: the dataset that it was trained on, of which validation and calibration images are
             used; or another labeled dataset, of which all images are used but its test images:
             for classes one half for temperature and biases, and of the others at most 2,000 for
-            the conformal scores. Do not evaluate the run on these.
+            the conformal scores. Do not evaluate the run on these. If the run takes mass maps,
+            those of plain images are computed once, into the cache.
         device: `auto`, `cpu`, or as PyTorch names it.
+        workers: processes that compute mass maps; `auto` takes one for each core.
         progress: whether to show progress bars.
 
     Raises:
@@ -97,7 +101,7 @@ def calibrate(
     labeled = data if isinstance(data, LabeledImages) else open_dataset(data)
     check_compatible(run, labeled)
     check_writable(run.path / CONFORMAL)
-    conformal = fit_calibration(run, labeled, _rows_of(run, labeled), device)
+    conformal = fit_calibration(run, labeled, _rows_of(run, labeled), device, workers)
     smallest = min(len(scores) for scores in conformal.scores)
     if smallest < MIN_RELIABLE_SCORES:
         of_class = " of one class" if run.config.class_names else ""
@@ -173,7 +177,9 @@ def subsample(rows: np.ndarray) -> np.ndarray:
     return rows[np.linspace(0, len(rows) - 1, MAX_IMAGES).round().astype(int)]
 
 
-def fit_calibration(run: Run, data: LabeledImages, rows: CalibrationRows, device: str) -> Conformal:
+def fit_calibration(
+    run: Run, data: LabeledImages, rows: CalibrationRows, device: str, workers: Workers = "auto"
+) -> Conformal:
     """Fit temperature, biases and conformal scores, and write them to the run folder.
 
     Args:
@@ -181,6 +187,7 @@ def fit_calibration(run: Run, data: LabeledImages, rows: CalibrationRows, device
         data: labeled images that fit it.
         rows: rows to use.
         device: `auto`, `cpu`, or as PyTorch names it.
+        workers: processes that compute mass maps, if the run takes these.
 
     Returns:
         The conformal scores.
@@ -193,7 +200,12 @@ def fit_calibration(run: Run, data: LabeledImages, rows: CalibrationRows, device
     fitted, scored = rows.temperature_rows, rows.conformal_rows
     needed = np.concatenate([fitted, scored]) if is_classification else scored
     predictions = predict_rows(
-        plain, data, needed, device=device, description=f"calibrating {run.name}"
+        plain,
+        data,
+        needed,
+        device=device,
+        workers=workers,
+        description=f"calibrating {run.name}",
     )
     temperature, bias = 1.0, tuple[float, ...]()
     if is_classification:

@@ -11,6 +11,7 @@ from halometry.calibration.posterior import Grid
 from halometry.config import StrictModel, Task
 from halometry.datasets.dataset import LabeledImages
 from halometry.io import header
+from halometry.massmaps.presets import preset_hash
 from halometry.models.heads import DENSITIES
 from halometry.models.network import Network
 from halometry.models.predictor import Predictor, TargetConfig
@@ -27,7 +28,7 @@ class DataRecord(StrictModel):
     Attributes:
         path: path of the dataset.
         description: number, shape and classes of the images, in words.
-        fingerprint: see `LabeledImages.fingerprint`.
+        fingerprint: see `LabeledImages.fingerprint`; of mass maps that of the plain images.
         images: number of images.
         shape: shape of an image (C, H, W).
         preset, seed: preset and seed that the images were simulated with; None for other images.
@@ -144,12 +145,13 @@ class RunConfig(StrictModel):
             mass_map_preset: YAML of the preset by which mass was mapped in the images, if it was.
         """
         channels, height, width = self.data.shape
-        if self.data.mass_map_preset is not None and mass_map_preset != self.data.mass_map_preset:
-            if mass_map_preset is None:
-                return "was not mapped, as the run's images were; see 'halometry map'"
-            return "was mapped by another preset than the run's images"
-        if self.data.mass_map_preset is None and mass_map_preset is not None:
+        trained, given = self.data.mass_map_preset, mass_map_preset
+        if trained is not None and given is None:
+            return "was not mapped, as the run's images were; see 'halometry map'"
+        if trained is None and given is not None:
             return "was mapped, and the run was trained on images that were not"
+        if trained is not None and given is not None and preset_hash(trained) != preset_hash(given):
+            return "was mapped by another preset than the run's images"
         if shape[0] not in (1, channels):
             return f"has {shape[0]} channels, the run was trained on {channels}"
         if self.preprocessing.size is None and tuple(shape[1:]) != (height, width):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ import yaml
 from halometry.calibration.conformal import Conformal
 from halometry.calibration.posterior import Posterior, common_grid
 from halometry.errors import RunError
+from halometry.massmaps.presets import preset_hash
 from halometry.runs.config import RunConfig
 from halometry.runs.exported import ExportedRun
 from halometry.runs.run import PredictFn, Run
@@ -111,5 +111,4 @@ def _mass_map_label(run: Run | ExportedRun) -> str:
     text = run.config.data.mass_map_preset
     if text is None:
         return "none"
-    digest = hashlib.sha256(text.encode()).hexdigest()[:6]  # presets may share a name
-    return f"by {yaml.safe_load(text)['name']} ({digest})"
+    return f"by {yaml.safe_load(text)['name']} ({preset_hash(text)})"  # presets may share a name

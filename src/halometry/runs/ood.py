@@ -27,7 +27,8 @@ from halometry.ood.detector import (
     OODResult,
     PrincipalSubspace,
 )
-from halometry.parallel import find_device
+from halometry.parallel import Workers, find_device
+from halometry.runs.checks import image_incompatibility
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.open import AnyRun
 from halometry.runs.run import Run, load_run, write_tensors
@@ -49,6 +50,7 @@ def fit_ood_detector(
     data: str | Path | LabeledImages,
     *,
     device: str = "auto",
+    workers: Workers = "auto",
     progress: bool = True,
 ) -> OODDetector | None:
     """Fit the OOD detector of a finished run, as `train` does at its end.
@@ -59,6 +61,8 @@ def fit_ood_detector(
         run: a run, as `load_run` takes it.
         data: the dataset that the run was trained on, or a larger one of the same preset and seed.
         device: `auto`, `cpu`, or as PyTorch names it.
+        workers: processes that compute mass maps, if the run takes these; `auto` takes one for
+            each core.
         progress: whether to show progress bars.
 
     Returns:
@@ -79,13 +83,16 @@ def fit_ood_detector(
     labeled = data if isinstance(data, LabeledImages) else open_dataset(data)
     split = run.split()
     last = np.concatenate([split.validation, split.calibration]).max()
-    mass_map_preset = labeled.attributes.get("mass_map_preset")
-    fits = run.config.incompatibility(labeled.images.shape[1:], mass_map_preset) is None
+    fits = image_incompatibility(run, labeled) is None
     if not (fits and run.config.data.shares_images_with(labeled) and len(labeled) > last):
         raise DataError(
             f"{labeled.source}: is not the dataset that {run.source} was trained on"
             f" ({run.config.data.description}); give that one"
         )
+    if run.config.data.mass_map_preset is not None:
+        from halometry.massmaps.cached import mapped_dataset  # predictions need no physics
+
+        labeled = mapped_dataset(labeled, run.config.data.mass_map_preset, workers=workers)
     return fit_and_write_detector(run, labeled, split, find_device(device))
 
 

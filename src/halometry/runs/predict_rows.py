@@ -7,6 +7,8 @@ import numpy as np
 from halometry.calibration.posterior import Posterior
 from halometry.datasets.dataset import LabeledImages
 from halometry.log import track
+from halometry.parallel import Workers
+from halometry.runs.mapped_inputs import input_rows
 from halometry.runs.open import AnyRun
 
 
@@ -18,9 +20,10 @@ def predict_rows(
     device: str = "auto",
     batch_size: int = 64,
     point: bool = False,
+    workers: Workers = "auto",
     description: str | None = None,
 ) -> np.ndarray:
-    """Predict some images of a dataset.
+    """Predict some images of a dataset; a run on mass maps gets these from the cache.
 
     Args:
         run: the run.
@@ -29,6 +32,7 @@ def predict_rows(
         device: `auto`, `cpu`, or as PyTorch names it.
         batch_size: images in a batch.
         point: replace each posterior by its mean.
+        workers: processes that compute mass maps; `auto` takes one a core.
         description: text of the progress bar; `predicting with NAME` if None.
 
     Returns:
@@ -37,14 +41,15 @@ def predict_rows(
 
     Raises:
         RunError, UsageError: see `Run.predict_fn`.
+        DataError, StorageError, UnavailableError: mass maps cannot be computed.
     """
     predict = run.predict_fn(device)
+    images, rows = input_rows(run, data, rows, workers)
     order = np.argsort(rows, kind="stable")  # files are read in order
     batches = []
     with track(description or f"predicting with {run.name}", len(rows)) as progress:
         for part in np.array_split(rows[order], -(-len(rows) // batch_size)):
-            images = np.ascontiguousarray(data.images[part])
-            batches.append(predict(images).astype(np.float64))
+            batches.append(predict(np.ascontiguousarray(images[part])).astype(np.float64))
             progress.advance(len(part))
     predictions = np.concatenate(batches)[np.argsort(order)]
     return point_predictions(run, predictions) if point else predictions

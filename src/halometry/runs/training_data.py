@@ -13,8 +13,7 @@ from halometry.datasets.open import open_dataset
 from halometry.datasets.splits import Split
 from halometry.datasets.store import is_store, open_store, read_attributes
 from halometry.errors import ConfigError, RunError
-from halometry.massmaps.mapper import format_shape
-from halometry.massmaps.pool import preset_from_yaml
+from halometry.runs.checks import plain_incompatibility
 from halometry.runs.ensemble import Ensemble
 from halometry.runs.open import AnyRun
 from halometry.simulation import Preset, draw_scenes, list_presets, load_preset
@@ -77,21 +76,11 @@ def preset_for(run: AnyRun, given: str | Path | Preset | None) -> Preset:
             f"{run.source}: predicts {predicted}; preset {preset.name} has {simulated}; give"
             " another with --preset"
         )
-    if (reason := _misfit(run, preset.image.shape)) is not None:
+    if (reason := plain_incompatibility(run, preset.image.shape)) is not None:
         raise RunError(
             f"{run.source}: each image of preset {preset.name} {reason}; give another with --preset"
         )
     return preset
-
-
-def _misfit(run: AnyRun, shape: tuple[int, int, int]) -> str | None:
-    """Reason why a run cannot predict plain images (C, H, W), which it may map; or None."""
-    if run.config.data.mass_map_preset is None:
-        return run.config.incompatibility(shape)
-    expected = preset_from_yaml(run.config.data.mass_map_preset).image.shape
-    if shape == expected:
-        return None
-    return f"is {format_shape(shape)}; to be mapped it must be {format_shape(expected)}"
 
 
 def labels_of_run(run: AnyRun) -> np.ndarray:

@@ -14,6 +14,7 @@ from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.splits import Split, split_dataset
 from halometry.errors import RunError, UsageError
 from halometry.log import logger, silence, with_progress
+from halometry.massmaps.presets import preset_hash
 from halometry.parallel import Workers, check_devices, find_device
 from halometry.runs import run as run_folder
 from halometry.runs.config import RunConfig
@@ -199,11 +200,13 @@ def _read_same_config(out: Path, choices: _Choices) -> RunConfig:
     initial_weights = describe_initial_weights(
         choices.backbone, choices.recipe, config.preprocessing.channels, choices.initial_run
     )
+    mass_map_preset = choices.data.attributes.get("mass_map_preset")
     pairs = {
         "task": (config.task, choices.task),
         "backbone": (config.backbone, choices.backbone),
         "seed": (config.seed, choices.seed),
         "data": (config.data.fingerprint, choices.data.fingerprint),
+        "inputs": (_maps_of(config.data.mass_map_preset), _maps_of(mass_map_preset)),
         "recipe": (config.recipe, choices.recipe),
         "initial weights": (config.initial_weights, initial_weights),
     }
@@ -214,6 +217,11 @@ def _read_same_config(out: Path, choices: _Choices) -> RunConfig:
             f" choose another --out, or remove {out} if it is not needed"
         )
     return config
+
+
+def _maps_of(mass_map_preset: str | None) -> str:
+    """Inputs of a run: `raw`, or `maps` with the preset that they were computed by."""
+    return "raw" if mass_map_preset is None else f"maps {preset_hash(mass_map_preset)}"
 
 
 def _on_device(out: Path, config: RunConfig, choices: _Choices) -> RunConfig:
