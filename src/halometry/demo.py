@@ -23,7 +23,6 @@ from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.evaluate import Evaluation, evaluate
 from halometry.evaluation.metrics import key_metric
 from halometry.log import duration, logger, with_progress
-from halometry.massmaps.dataset import map_mass
 from halometry.models.backbones import TIMM_NAMES
 from halometry.resources import list_weights, weights_folder
 from halometry.runs.recipe import load_recipe
@@ -146,15 +145,11 @@ def evaluate_bundled_weights(
     if not store.exists():
         logger.info(f"{BUNDLED_TEST_IMAGES} new images of {preset} for the bundled weights")
         simulate(preset, BUNDLED_TEST_IMAGES, seed=seed, out=store, device=device)
-    data, mapped = open_dataset(store), store.with_stem(f"{store.stem}_mapped")
+    data = open_dataset(store)
     evaluations: dict[str, Evaluation] = {}
     for name in names:
-        run, images = load_run(weights_folder(name)), data
-        if run.config.data.mass_map_preset is not None:
-            if not mapped.exists():
-                map_mass(data, mapped, no_truth_init=True)
-            images = open_dataset(mapped)
-        evaluations[name.rpartition("/")[2]] = evaluate(run, images, out=out / name, device=device)
+        run = load_run(weights_folder(name))
+        evaluations[name.rpartition("/")[2]] = evaluate(run, data, out=out / name, device=device)
     first = next(iter(evaluations.values()))
     record = BundledRecord(
         task=first.run.config.task,

@@ -117,13 +117,17 @@ def test_existing_dataset_with_other_settings_is_refused(
 
 
 def test_existing_dataset_of_changed_preset_is_refused(copy: Path, tmp_path: Path) -> None:
-    from halometry.simulation import preset_text
+    from halometry.simulation import load_preset, preset_text
 
     mine = tmp_path / "mine.yaml"
     text = preset_text(PRESET)
     mine.write_text(text.replace("mass_scale: 8", "mass_scale: 4"), encoding="utf-8")
     with pytest.raises(UsageError, match=r"holds a set with preset\.mass_scale 8\.0 \(now 4\.0\);"):
         simulate(mine, COUNT, out=copy, **OPTIONS)
+    described = load_preset(PRESET).model_copy(update={"description": "Of\n" + "x " * 99})
+    long_value = r"preset\.description .{9,40} \(now Of x .{9,40} \.\.\.\)"
+    with pytest.raises(UsageError, match=long_value):
+        simulate(described, COUNT, out=copy, **OPTIONS)
 
 
 def test_overwrite_removes_existing_dataset(copy: Path, tmp_path: Path) -> None:

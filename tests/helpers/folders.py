@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from halometry.datasets.open import open_dataset
+from halometry.simulation import load_preset, sample
 
 Tree = Callable[..., Path]
 RNG = np.random.default_rng(0)
@@ -49,4 +50,23 @@ def published_masses(store: Path, folder: Path) -> Path:
         counts = np.asarray(data.images[np.array([row])])[0, 0]
         content[0], content[1] = counts.astype(np.int64), float(label)
         np.save(folder / f"image_{row}.npy", content, allow_pickle=True)
+    return folder
+
+
+def published_layout(folder: Path, preset: str, count: int, n_test: int, seed: int = 5) -> Path:
+    """Write images of a preset as the community's folders: `train/` and `val/`, one per class.
+
+    Args:
+        folder: the folder to make.
+        preset: name of a preset for classification.
+        count: number of images.
+        n_test: number of images at the end that are in `val/`.
+        seed: of the images.
+    """
+    counts, scene = sample(load_preset(preset), seed, 0, count)
+    names = load_preset(preset).class_names or ()
+    for k, (pixels, label) in enumerate(zip(counts.numpy(), scene.labels.tolist(), strict=True)):
+        part = folder / ("train" if k < count - n_test else "val") / names[int(label)]
+        part.mkdir(parents=True, exist_ok=True)
+        np.save(part / f"{k}.npy", pixels)
     return folder

@@ -156,13 +156,9 @@ def test_invalid_datasets_and_options_are_refused(
         map_mass(lenses, tmp_path / "out.h5", preset=LARGE)
     with pytest.raises(UsageError, match="holds a set with no_truth_init False"):
         map_mass(lenses, mapped, no_truth_init=True)
-    other = load_preset(SMALL).model_copy(
-        update={"name": "other", "description": "Of\n" + "x " * 99}
-    )
-    with pytest.raises(
-        UsageError, match=r"preset\.description .{9,40} \(now Of x .{9,40} \.\.\.\)"
-    ):
-        map_mass(lenses, mapped, preset=other)
+    other = load_preset(SMALL).model_copy(update={"name": "other", "mass_scale": 2.0})
+    with pytest.raises(UsageError, match=r"preset\.mass_scale .* \(now 2\.0\)"):
+        map_mass(lenses, mapped, preset=other, no_truth_init=True)
     with pytest.raises(UsageError, match="workers 0"):
         map_mass(lenses, tmp_path / "out.h5", workers=0)
     without_preset = replace(open_dataset(lenses), attributes={})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from halometry.massmaps.mapper import MassMapper
 from halometry.massmaps.pool import MassMapPool
 from halometry.robustness.command import measure_robustness
 from halometry.robustness.shifts import SHIFTS, shift_preset
+from halometry.runs.calibrate import calibrate
 from halometry.runs.mapped_inputs import mapping_images
+from halometry.runs.ood import fit_ood_detector
 from halometry.runs.run import Run
 from halometry.seeds import ROBUSTNESS_SEED_OFFSET, SENSITIVITY_SEED_OFFSET
 from halometry.sensitivity.command import measure_sensitivity
@@ -150,15 +153,47 @@ def test_images_that_cannot_be_mapped_are_errors(run: Run) -> None:
     assert "3 x 48 x 48" in str(answers[2].error)
 
 
-def test_plain_and_otherwise_mapped_datasets_are_refused(
+def test_evaluation_maps_the_plain_test_images(run: Run, lenses: Path, mapped: Path) -> None:
+    on_maps = evaluate(run, mapped, resamples=20)  # mapped from the true lenses
+    on_images = evaluate(run, lenses, resamples=20, workers=1)
+    np.testing.assert_array_equal(on_images.rows, on_maps.rows)
+    np.testing.assert_array_equal(on_images.rows, run.split().test)
+    assert np.median(np.abs(on_images.outputs - on_maps.outputs)) < 0.01
+
+
+def test_calibration_and_detector_take_plain_training_images(
+    run: Run, lenses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    before = run.conformal()
+    assert before is not None
+    calibration = calibrate(tmp_path / "run", lenses, workers=1)
+    assert calibration.conformal.fingerprint == before.fingerprint
+    np.testing.assert_allclose(calibration.temperature, run.config.temperature, rtol=0.1)
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(
+        "halometry.massmaps.cached.mapped_rows",
+        lambda data, rows, *_, **__: (np.zeros((len(data), 3, 48, 48), np.float16), rows),
+    )
+    monkeypatch.setattr(
+        "halometry.runs.ood.fit_and_write_detector",
+        lambda _, data, *__: seen.append(data.images.shape),
+    )
+    fit_ood_detector(tmp_path / "run", lenses)
+    assert seen == [(90, 3, 48, 48)]
+
+
+def test_otherwise_mapped_and_colored_datasets_are_refused(
     run: Run, lenses: Path, mapped: Path
 ) -> None:
-    with pytest.raises(DataError, match="halometry map"):
-        evaluate(run, lenses)
-    data = open_dataset(mapped)
-    other = replace(data, attributes=data.attributes | {"mass_map_preset": "name: another"})
+    data, plain = open_dataset(mapped), open_dataset(lenses)
+    preset = load_preset(SMALL).model_copy(update={"mass_scale": 2.0})
+    other = replace(data, attributes=data.attributes | {"mass_map_preset": preset.to_yaml()})
     with pytest.raises(DataError, match="another preset"):
         evaluate(run, other)
+    colored = replace(plain, images=np.repeat(plain.images[:], 3, axis=1))
+    with pytest.raises(DataError, match="is 3 x 48 x 48; to be mapped it must be 1 x 48 x 48"):
+        evaluate(run, colored)
 
 
 def test_robustness_of_runs_on_maps(

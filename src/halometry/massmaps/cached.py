@@ -115,7 +115,12 @@ def mapped_rows(
 
 def _cache_path(data: LabeledImages, rows: np.ndarray, preset_yaml: str) -> Path:
     """Path of the maps of some images, which depends on their pixels and on the preset."""
-    settings = [CACHE_VERSION, preset_yaml, data.fingerprint, *simulation_versions().values()]
+    settings = [
+        CACHE_VERSION,
+        preset_hash(preset_yaml),
+        data.fingerprint,
+        *simulation_versions().values(),
+    ]
     digest = hashlib.sha256("\0".join(settings).encode())
     for first in range(0, len(rows), IMAGES_PER_READ):
         part = rows[first : first + IMAGES_PER_READ]

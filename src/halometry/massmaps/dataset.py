@@ -21,6 +21,7 @@ from halometry.io import check_writable
 from halometry.log import Tracker, duration, logger, with_progress
 from halometry.massmaps.mapper import CHANNELS, format_shape
 from halometry.massmaps.pool import IMAGES_PER_BATCH, MassMapBatch, MassMapPool, stack_pixels
+from halometry.massmaps.presets import preset_numbers
 from halometry.parallel import Workers, check_workers
 from halometry.provenance import simulation_versions
 from halometry.simulation import Preset, Scene, load_preset, scene_units
@@ -131,7 +132,7 @@ def write_maps(
         "images": labeled.fingerprint,
         "no_truth_init": not use_truth,
         **simulation_versions(),
-        "preset": pool.preset.model_dump(mode="json", exclude_none=True),
+        "preset": preset_numbers(pool.preset.model_dump(mode="json", exclude_none=True)),
     }
     return build_dataset(
         out,

@@ -23,15 +23,20 @@ def preset_hash(preset_yaml: str) -> str:
         >>> preset_hash("{name: a, image: {sky: 10.0}}") == preset_hash("image: {sky: 10.0}")
         True
     """
-    numbers = _without_text(yaml.safe_load(preset_yaml))
-    return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:6]
+    numbers = json.dumps(preset_numbers(yaml.safe_load(preset_yaml)), sort_keys=True)
+    return hashlib.sha256(numbers.encode()).hexdigest()[:16]
 
 
-def _without_text(content: Any) -> Any:
+def preset_numbers(content: Any) -> Any:
+    """The content of a preset without its texts: names, descriptions and sources.
+
+    Args:
+        content: the preset, or a part of it, as plain values.
+    """
     if isinstance(content, dict):
         return {
-            key: _without_text(value)
+            key: preset_numbers(value)
             for key, value in content.items()
             if not (key in TEXT_KEYS and isinstance(value, str))
         }
-    return [_without_text(value) for value in content] if isinstance(content, list) else content
+    return [preset_numbers(value) for value in content] if isinstance(content, list) else content

@@ -111,4 +111,4 @@ def _mass_map_label(run: Run | ExportedRun) -> str:
     text = run.config.data.mass_map_preset
     if text is None:
         return "none"
-    return f"by {yaml.safe_load(text)['name']} ({preset_hash(text)})"  # presets may share a name
+    return f"by {yaml.safe_load(text)['name']} ({preset_hash(text)[:6]})"  # names may be shared
