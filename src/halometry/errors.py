@@ -17,6 +17,10 @@ class HalometryWarning(UserWarning):
     """Reason why a result may be wrong or surprising."""
 
 
+class ChanceWarning(HalometryWarning):
+    """A trained network predicts no better than chance."""
+
+
 class UsageError(HalometryError):
     """Invalid option or name, or an invalid combination."""
 

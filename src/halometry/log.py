@@ -36,9 +36,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _progress_enabled: ContextVar[bool] = ContextVar("progress_enabled", default=True)
 
 
-def warn(message: str) -> None:
+def warn(message: str, category: type[HalometryWarning] = HalometryWarning) -> None:
     """Issue a `HalometryWarning` that points to the caller of the calling function."""
-    warnings.warn(message, HalometryWarning, stacklevel=3)
+    warnings.warn(message, category, stacklevel=3)
 
 
 def silence() -> None:

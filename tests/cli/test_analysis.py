@@ -78,7 +78,7 @@ def test_robustness_needs_a_preset(command: Command, tmp_path: Path) -> None:
     failed = command("robustness", tmp_path)
     assert failed.status == 1
     assert failed.err == (
-        f"error: {tmp_path}: was trained on dataset, which was not simulated from a preset;"
+        f"error: {tmp_path}: was trained on dataset, which follows no known preset;"
         " say which preset its images follow with --preset\n"
     )
 

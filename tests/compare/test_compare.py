@@ -17,7 +17,7 @@ from PIL import Image as Picture
 from rich.console import Console
 
 from halometry.compare.compare import Comparison, compare_networks
-from halometry.compare.ranking import CHANCE_LIMITS
+from halometry.compare.ranking import CHANCE
 from halometry.compare.report import ReportSection, write_report
 from halometry.compare.schema import ComparisonRecord, read_comparison_record
 from halometry.compare.tables import markdown_table, print_table, write_csv
@@ -163,7 +163,7 @@ def test_report_of_networks_with_and_without_posteriors(
 def test_repeated_comparison_trains_nothing_and_compares_the_two_best(
     classes: Comparison, lenses: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(CHANCE_LIMITS, "auc", 0.0)  # whatever they learned in one epoch
+    monkeypatch.setitem(CHANCE, "auc", -1)  # whatever they learned in one epoch
     weights = sorted(classes.out.glob("runs/*/weights.safetensors"))
     before = [w.stat().st_mtime_ns for w in weights]
     again = compare_networks("classification", lenses, NETWORKS, classes.out, overrides=QUICK)

@@ -28,9 +28,21 @@ def test_conclusion_says_if_the_difference_may_be_zero() -> None:
                                  " includes zero.")  # fmt: skip
 
 
-def test_conclusion_without_a_second_network() -> None:
-    record = comparison_record(model_record("good", 0.97), model_record("chance", 0.51))
-    assert conclusion(record) == ["good is the most accurate: AUC 0.970 [0.960, 0.980]."]
+def test_conclusion_names_networks_at_chance_level() -> None:
+    models = model_record("good", 0.97), model_record("chance", 0.51, half_width=0.02)
+    assert conclusion(comparison_record(*models)) == [
+        "good is the most accurate: AUC 0.970 [0.960, 0.980].",
+        "Not better than chance: chance. The interval of the AUC does not lie above 0.5.",
+    ]
+
+
+def test_interval_decides_whether_a_network_is_better_than_chance() -> None:
+    models = [
+        model_record("little, but certain", 0.52, half_width=0.01),
+        model_record("much, but uncertain", 0.7, half_width=0.25),
+    ]
+    ranked = [(r.rank, r.model.name) for r in rank_models(models, "auc")]
+    assert ranked == [(1, "little, but certain"), (None, "much, but uncertain")]
 
 
 def test_conclusion_if_all_networks_are_at_chance_level() -> None:

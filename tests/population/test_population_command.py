@@ -218,7 +218,7 @@ def test_preset_and_labels_of_a_run_are_those_of_its_training_set(lenses: Path) 
         preset_of_run(named)
     not_simulated = run_with(path="dataset", preset=None, seed=None)
     with pytest.raises(
-        RunError, match="runs/mine: was trained on dataset, which was not simulated"
+        RunError, match="runs/mine: was trained on dataset, which follows no known preset"
     ):
         preset_of_run(not_simulated)
     with pytest.raises(

@@ -175,7 +175,7 @@ def test_figure_shows_the_metrics_at_their_factors() -> None:
 
 def test_preset_option_replaces_that_of_the_run() -> None:
     run = function_run(by_sky, preset=None)
-    with pytest.raises(RunError, match="was not simulated from a preset; say which .* --preset"):
+    with pytest.raises(RunError, match="follows no known preset; say which .* --preset"):
         measure_robustness(run, count=30)
     result = measure_robustness(run, count=30, shifts=["sky"], resamples=20, preset=PRESET)
     assert result.preset.name == PRESET
@@ -208,7 +208,7 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
 
 
 def test_runs_without_a_suitable_preset_are_refused() -> None:
-    with pytest.raises(RunError, match="runs/known: was trained on gone, which was not simulated"):
+    with pytest.raises(RunError, match="on gone, which follows no known preset"):
         measure_robustness(function_run(by_sky, preset=None))
     with pytest.raises(
         RunError, match="each image of preset common_test_1 is 150 x 150 pixels, the"

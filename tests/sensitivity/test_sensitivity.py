@@ -398,7 +398,7 @@ def test_runs_that_detect_nothing_are_refused(published: Path) -> None:
         measure_sensitivity(run, preset="halo_mass")
     with pytest.raises(RunError, match=r"150 x 150 pixels.*give another with --preset"):
         measure_sensitivity(run, preset="common_test_1")
-    for name, message in ((None, "was not simulated"), ("mine", "does not come with halometry")):
+    for name, message in ((None, "no known preset"), ("mine", "does not come with halometry")):
         data = run.config.data.model_copy(update={"preset": name})
         other = replace(run, config=run.config.model_copy(update={"data": data}))
         with pytest.raises(RunError, match=f"{message}.*--preset"):

@@ -10,7 +10,7 @@ from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.differences import Difference, find_difference
 from halometry.evaluation.metrics import METRIC_TITLES, key_metric
 
-CHANCE_LIMITS = {"auc": 0.55, "r2": 0.02}  # networks at or below it are not better than chance
+CHANCE = {"auc": 0.5, "r2": 0.0}  # metric of predictions without any skill
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def rank_models(models: Sequence[ModelRecord], key: str) -> list[RankedModel]:
 
 
 def above_chance(models: Sequence[ModelRecord], key: str) -> list[ModelRecord]:
-    """Networks that are better than chance, the most accurate first."""
-    better = [model for model in models if model.metrics[key].value > CHANCE_LIMITS[key]]
+    """Networks whose interval of the key metric lies above chance, the most accurate first."""
+    better = [model for model in models if model.metrics[key].low > CHANCE[key]]
     return sorted(better, key=lambda model: -model.metrics[key].value)
 
 
@@ -76,7 +76,7 @@ def best_minus_second(
 
 
 def conclusion(record: ComparisonRecord) -> list[str]:
-    """At most two sentences: the best network, and its difference to the second."""
+    """Sentences on the best network, its difference to the second, and networks at chance."""
     key = key_metric(record.task)
     ranked = above_chance(record.models, key)
     if not ranked:
@@ -88,5 +88,10 @@ def conclusion(record: ComparisonRecord) -> list[str]:
         sentences.append(
             f"Its difference to {ranked[1].name} on the same images is {difference}; the interval"
             f" {verdict} zero."
+        )
+    if at_chance := [model.name for model in record.models if model not in ranked]:
+        sentences.append(
+            f"Not better than chance: {', '.join(at_chance)}. The interval of the"
+            f" {METRIC_TITLES[key]} does not lie above {CHANCE[key]:g}."
         )
     return sentences

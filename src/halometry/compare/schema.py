@@ -87,11 +87,19 @@ class CostRecord(Record):
 
 
 class ValidationRecord(Record):
-    """Result of the best checkpoint on the validation set."""
+    """Result of the best checkpoint on the validation set.
+
+    Attributes:
+        loss: the loss.
+        metric, value: name and value of AUC or R².
+        above_chance: whether predictions without any skill would rarely reach this value; None in
+            runs of versions before this was recorded.
+    """
 
     loss: float
     metric: str
     value: float
+    above_chance: bool | None = None
 
 
 class TrainingRecord(Record):

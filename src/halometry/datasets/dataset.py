@@ -68,7 +68,8 @@ class LabeledImages:
         description: one line for the user.
         roles: `train`, `validation` or `test` for each image if the dataset defines them, else
             None.
-        attributes: attributes of the store, such as the preset.
+        attributes: attributes of the store. Of simulated images these are `preset` (its name),
+            `seed` and `preset_yaml`; the last alone is the preset that other images follow.
     """
 
     images: np.ndarray | LazyImages
@@ -179,7 +180,7 @@ def check_dataset(data: LabeledImages) -> None:
 
 
 def preset_from_dataset(data: LabeledImages) -> Preset | None:
-    """Preset of a simulated dataset; None for others, or if files of the preset are missing."""
+    """Preset that the images follow; None if it is not known, or if its files are missing."""
     text = data.attributes.get("preset_yaml")
     if text is None:
         return None

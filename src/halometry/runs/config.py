@@ -32,6 +32,8 @@ class DataRecord(StrictModel):
         images: number of images.
         shape: shape of an image (C, H, W).
         preset, seed: preset and seed that the images were simulated with; None for other images.
+        assumed_preset: YAML of the preset that other images follow, as the user says; None where
+            it is not known.
         mass_map_preset: YAML of the preset by which mass was mapped in the images; None for plain
             images.
     """
@@ -43,6 +45,7 @@ class DataRecord(StrictModel):
     shape: tuple[int, int, int]
     preset: str | None = None
     seed: int | None = None
+    assumed_preset: str | None = None
     mass_map_preset: str | None = None
 
     def shares_images_with(self, data: LabeledImages) -> bool:

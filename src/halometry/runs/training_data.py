@@ -1,4 +1,4 @@
-"""Training data of a run: the preset that the images were simulated from, and their labels."""
+"""Training data of a run: the preset that the images follow, and their labels."""
 
 from __future__ import annotations
 
@@ -22,19 +22,23 @@ MAX_DRAWN_LABELS = 4096  # labels that are simulated where the dataset is not he
 
 
 def preset_of_run(run: AnyRun) -> Preset:
-    """Return the preset that a run's training images were simulated from.
+    """Return the preset that a run's training images follow.
 
-    It is read from the dataset if that is still there. Otherwise it is the package's preset of that
-    name.
+    That of simulated images is read from the dataset if it is still there. Otherwise it is the
+    package's preset of that name. That of other images is what the user gave with `--preset`, for
+    training or for mass maps.
 
     Raises:
-        RunError: the images were not simulated, or their preset is not here.
+        RunError: the images follow no known preset, or their preset is not here.
         ConfigError: the preset names files that are not here.
     """
     trained = run.config.data
     if trained.preset is None:
+        text = trained.assumed_preset or trained.mass_map_preset
+        if text is not None:
+            return validate(Preset, yaml.safe_load(text), f"the preset in {run.source}")
         raise RunError(
-            f"{run.source}: was trained on {trained.path}, which was not simulated from a preset"
+            f"{run.source}: was trained on {trained.path}, which follows no known preset"
         )
     store = _store_of(run)
     if store is not None and "preset_yaml" in store[0]:

@@ -70,7 +70,7 @@ def configure(
         target=_target(data, split, recipe),
         class_weights=_class_weights(data, split, recipe),
         grid=None if recipe.posterior == "none" else Grid.from_labels(data.labels[split.train]),
-        data=_data_record(data),
+        data=data_record(data),
         execution=choose_execution(profile, recipe, device),
         steps=recipe.epochs * sampler.steps_per_epoch,
         checkpoint_every_n_steps=steps_per_checkpoint(profile, sampler.batch_size),
@@ -83,7 +83,9 @@ def configure(
     )
 
 
-def _data_record(data: LabeledImages) -> DataRecord:
+def data_record(data: LabeledImages) -> DataRecord:
+    """Record of a dataset for `config.yaml`."""
+    is_simulated = "preset" in data.attributes
     return DataRecord(
         path=data.source,
         description=data.description,
@@ -92,6 +94,7 @@ def _data_record(data: LabeledImages) -> DataRecord:
         shape=data.images.shape[1:],
         preset=data.attributes.get("preset"),
         seed=data.attributes.get("seed"),
+        assumed_preset=None if is_simulated else data.attributes.get("preset_yaml"),
         mass_map_preset=data.attributes.get("mass_map_preset"),
     )
 

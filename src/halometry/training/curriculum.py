@@ -13,9 +13,11 @@ from halometry.datasets.dataset import LabeledImages, has_parameters
 from halometry.datasets.store import open_store
 from halometry.runs.recipe import Recipe
 from halometry.seeds import CURRICULUM_ENTROPY
-from halometry.simulation import Preset
+from halometry.simulation import Preset, draw_scenes
 from halometry.simulation.render import sample_fast
 from halometry.simulation.substructure_maps import substructure_mass
+
+EXAMPLE_SCENES = 1024  # whose mass maps standardize the target of the auxiliary loss
 
 POSITION_PARAMETERS = (  # parameters of a scene that say where the mass in substructure is
     *("halo_mass", "subhalo_mass", "subhalo_x", "subhalo_y"),
@@ -30,7 +32,7 @@ class Curriculum:
     The mass factor falls geometrically from `mass_factor` to one over the first `n_steps` steps.
 
     Attributes:
-        preset: of the training set.
+        preset: that the training images follow.
         seed: of the simulated images.
         images_per_step: number of simulated images.
         mass_factor: factor of the substructure's mass in the first step.
@@ -74,6 +76,11 @@ class Curriculum:
         """Maps (n, h, w) of the mass in substructure of simulated scenes, see `load_mass_maps`."""
         return _mass_maps(self.preset, parameters, shape)
 
+    def example_mass_maps(self, shape: Sequence[int]) -> Tensor:
+        """Maps (n, h, w) of some scenes of the preset, without the mass factor."""
+        scene = draw_scenes(self.preset, self.seed, 0, EXAMPLE_SCENES)
+        return self.mass_maps(scene.parameters(), shape)
+
 
 def create_curriculum(
     data: LabeledImages,
@@ -87,12 +94,12 @@ def create_curriculum(
 ) -> Curriculum | None:
     """Create the curriculum of a run; None if the recipe wants none or none is possible.
 
-    Sets of other origin, presets with halos (which take seconds an image) and mass-mapped
-    sets have no online simulation.
+    Images that follow no known preset, presets with halos (which take seconds an image) and
+    mass-mapped sets have no online simulation.
 
     Args:
         data: the training set.
-        preset: from which the set was simulated, or None.
+        preset: that its images follow, see `preset_from_dataset`; or None.
         recipe: of the run.
         steps: of the run.
         batch_size: images a step.
@@ -136,6 +143,11 @@ def load_mass_maps(data: LabeledImages, preset: Preset, shape: Sequence[int]) ->
         stored = file["parameters"]
         parameters = {name: stored[name][: len(data)] for name in POSITION_PARAMETERS}
     return _mass_maps(preset, parameters, shape)
+
+
+def unknown_mass_maps(count: int, shape: Sequence[int], device: str) -> Tensor:
+    """Return maps (count, h, w) for images whose substructure is not known: NaN, in no memory."""
+    return torch.full((), torch.nan, device=device).expand(count, *shape)
 
 
 def _mass_maps(preset: Preset, parameters: dict[str, np.ndarray], shape: Sequence[int]) -> Tensor:

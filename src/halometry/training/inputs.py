@@ -12,12 +12,15 @@ from halometry.lensfit.observation import noise_is_known
 from halometry.massmaps.cached import mapped_dataset
 from halometry.massmaps.mapper import format_shape
 from halometry.parallel import Workers
+from halometry.runs.recipe import Recipe
 from halometry.simulation import Preset, list_presets, load_preset
+from halometry.training.assumed_preset import assume_preset
 
 
 def open_inputs(
     data: str | Path | LabeledImages,
     task: Task,
+    recipe: Recipe,
     inputs: Inputs = "raw",
     preset: str | Path | Preset | None = None,
     workers: Workers = "auto",
@@ -27,6 +30,7 @@ def open_inputs(
     Args:
         data: a labeled set or its path.
         task: expected type of the labels.
+        recipe: of the run.
         inputs: `raw` for the images as they are, `maps` for their mass maps.
         preset: preset that the images follow; None for that of a simulated set.
         workers: processes that compute mass maps.
@@ -41,9 +45,7 @@ def open_inputs(
     labeled = data if isinstance(data, LabeledImages) else open_dataset(data, task=task)
     given = preset if isinstance(preset, Preset | None) else load_preset(preset)
     if inputs == "raw":
-        if given is not None:
-            raise UsageError("--preset: is for --inputs maps")
-        return labeled
+        return labeled if given is None else assume_preset(labeled, given, recipe)
     mapped_by = labeled.attributes.get("mass_map_preset")
     if mapped_by is not None and given is None:
         return labeled

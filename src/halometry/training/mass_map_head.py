@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
+
+from halometry.datasets.dataset import LabeledImages, take_rows
+from halometry.log import logger
+from halometry.models import Network, Preprocessing
+from halometry.runs.config import RunConfig
+from halometry.simulation import Preset
+from halometry.training.curriculum import (
+    Curriculum,
+    has_substructure_parameters,
+    load_mass_maps,
+    unknown_mass_maps,
+)
 
 MAX_REDUCTION = 8  # side of the image over side of the feature map that is read, at most
 
@@ -87,9 +99,60 @@ class MassMapHead(nn.Module):
         self.std.fill_(float(logarithms.std().clamp_min(1e-12)))
 
     def loss(self, maps: Tensor) -> Tensor:
-        """Mean squared error of the last batch, for maps (B, h, w), in units of their variance."""
+        """Mean squared error of the last batch, in units of the variance of the target.
+
+        Args:
+            maps: (B, h, w); NaN for images whose map is unknown, which do not count.
+        """
         assert self._features is not None, "no forward pass has been made"
         predicted = self.linear(self._features.float())[:, 0]
         self._features = None
-        target = ((maps / self.unit).log1p() - self.mean) / self.std
-        return functional.mse_loss(predicted, target)
+        known = maps.isfinite()
+        # The NaN are replaced before the difference, because zero times NaN is NaN in its gradient.
+        target = ((maps.nan_to_num() / self.unit).log1p() - self.mean) / self.std
+        squares = known * (predicted - target).square()
+        return squares.sum() / known.sum().clamp_min(1)
+
+
+def create_mass_map_head(
+    network: Network,
+    config: RunConfig,
+    data: LabeledImages,
+    train_rows: np.ndarray,
+    *,
+    preset: Preset | None,
+    curriculum: Curriculum | None,
+) -> tuple[MassMapHead | None, Tensor | None]:
+    """Create the auxiliary head of a run, and the maps of its dataset.
+
+    Args:
+        network: of the run.
+        config: of the run.
+        data: dataset of N images.
+        train_rows: rows of its training images (n,).
+        preset: that the images follow, or None.
+        curriculum: of the run, or None.
+
+    Returns:
+        The head and maps (N, h, w), which are NaN where the dataset has no true parameters. Then
+        only images of the curriculum train the head. Both are None if the recipe wants no head, no
+        map is known, or the network has no feature maps.
+    """
+    if not config.recipe.aux_loss_weight or preset is None:
+        return None, None
+    maps_known = has_substructure_parameters(data)
+    if not maps_known and curriculum is None:
+        return None, None
+    example = take_rows(data.images, np.sort(train_rows[:1]))
+    head = MassMapHead.from_backbone(network.backbone, Preprocessing(config.preprocessing)(example))
+    if head is None:
+        logger.info(f"{config.backbone}: has no feature maps; it is trained without mass maps")
+        return None, None
+    device = config.execution.device
+    if maps_known:
+        maps = load_mass_maps(data, preset, head.map_shape)
+        head.standardize(maps[torch.from_numpy(train_rows)])
+        return head, maps.to(device)
+    assert curriculum is not None
+    head.standardize(curriculum.example_mass_maps(head.map_shape))
+    return head, unknown_mass_maps(len(data), head.map_shape, device)

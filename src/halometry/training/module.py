@@ -119,7 +119,9 @@ class TrainingModule(L.LightningModule):
         label_loss = weight * self.loss(self._outputs(self.predictor.network, images), labels)
         loss = label_loss
         if self.mass_map_head is not None and maps is not None:
-            map_loss = weight * self.mass_map_head.loss(augmented(maps[:, None])[:, 0])
+            mapped = self.batches.mapped_sizes(self.global_step)
+            map_loss = self.mass_map_head.loss(augmented(maps[:, None])[:, 0])
+            map_loss = shard.weight(*mapped) * map_loss
             self.log("map_loss", map_loss)
             loss = label_loss + recipe.aux_loss_weight * map_loss
         self.log("loss", label_loss)

@@ -102,14 +102,15 @@ class TrainingBatches:
     """Batches of the training steps: (images (B, C, H, W), labels (B,), mass maps or None).
 
     A batch holds stored images, followed by images that a curriculum simulates for this step.
-    Mass maps are (B, h, w).
+    Mass maps are (B, h, w), and NaN for images whose map is unknown.
 
     Args:
         images: a tensor, or anything that takes sorted integer arrays, such as a set on disk.
         labels: a tensor (N,).
         rows: of the training images in `images`, int64 (n,).
         sampler: of the training images.
-        maps: of the mass in substructure of all images (N, h, w), or None.
+        maps: of the mass in substructure of all images (N, h, w), or None. Either all are known,
+            or all are NaN, see `unknown_mass_maps`.
         curriculum: simulates images for each step, or None.
         shard: which part of each batch this process gets.
     """
@@ -127,6 +128,7 @@ class TrainingBatches:
     ) -> None:
         self.images, self.labels, self.rows, self.sampler = images, labels, rows, sampler
         self.maps, self.curriculum, self.shard = maps, curriculum, shard
+        self._stored_maps_known = maps is not None and bool(maps[:1].isfinite().all())
 
     def part_sizes(self, step: int) -> tuple[int, ...]:
         """Numbers of stored and, where there is a curriculum, of simulated images of a batch."""
@@ -135,6 +137,11 @@ class TrainingBatches:
             return (count,)
         simulated = self.curriculum.images_per_step
         return max(0, count - simulated), simulated
+
+    def mapped_sizes(self, step: int) -> tuple[int, ...]:
+        """`part_sizes` without the stored images if their mass maps are unknown."""
+        sizes = self.part_sizes(step)
+        return sizes if self.maps is None or self._stored_maps_known else sizes[1:]
 
     def count_images(self, steps: int) -> tuple[int, int]:
         """Numbers of stored (repeated ones each time) and simulated images in `steps` steps."""

@@ -22,8 +22,9 @@ from halometry.runs.execution import pinned_threads
 from halometry.runs.recipe import Recipe, RecipeFile, load_recipe
 from halometry.runs.run import Run
 from halometry.simulation import Preset
+from halometry.training.chance import recommend_preset, warn_if_at_chance
 from halometry.training.checks import check_frozen, check_labels, check_process_count, check_unseen
-from halometry.training.configure import configure
+from halometry.training.configure import configure, data_record
 from halometry.training.distributed import find_context
 from halometry.training.inputs import open_inputs
 from halometry.training.trainer import TrainSpec, fit
@@ -65,7 +66,9 @@ def train(
         out: the run folder. If it holds the same run, this is resumed, or returned if finished.
         inputs: `raw` trains on the images as they are, `maps` on their mass maps, which are kept
             in the cache.
-        preset: preset that the images follow, for mass maps; by default that of a simulated set.
+        preset: preset that the images follow (name, YAML file, or preset); by default that of a
+            simulated set. With `inputs="maps"` it describes the lens fits. With `inputs="raw"`
+            images of this preset are simulated in training, as the recipe says.
         workers: processes that compute mass maps; `auto` takes one for each core.
         recipe: `baseline`, `default`, or a YAML file.
         overrides: single values of the recipe, such as `{"epochs": 5}`.
@@ -102,7 +105,9 @@ def train(
     starts_processes = processes > 1 and context.processes == 1
     threads = max(1, torch.get_num_threads() // (devices if starts_processes else 1))
     with context.connected(device):
-        labeled = context.local_first(lambda: open_inputs(data, task, inputs, preset, workers))
+        labeled = context.local_first(
+            lambda: open_inputs(data, task, resolved, inputs, preset, workers)
+        )
         check_labels(labeled, task, resolved)
         split = split_dataset(labeled, seed=seed)
         check_process_count(processes, split, resolved)
@@ -113,6 +118,7 @@ def train(
         with pinned_threads(threads):
             config = context.broadcast(lambda: _settle(out, choices, overwrite))
         if config is not None:
+            recommend_preset(config, labeled)
             spec = TrainSpec(out, config, labeled, split, initial_run)
             if starts_processes:
                 from halometry.training.launch import launch
@@ -122,7 +128,10 @@ def train(
                 fit(spec, context)
     if config is not None and not context.is_first:
         return Run(out, config, str(out))  # another machine may see the files later
-    return run_folder.load_run(out)
+    run = run_folder.load_run(out)
+    if config is not None:
+        warn_if_at_chance(run, labeled, split)
+    return run
 
 
 def _open_initial_run(
@@ -200,17 +209,18 @@ def _read_same_config(out: Path, choices: _Choices) -> RunConfig:
     initial_weights = describe_initial_weights(
         choices.backbone, choices.recipe, config.preprocessing.channels, choices.initial_run
     )
-    mass_map_preset = choices.data.attributes.get("mass_map_preset")
+    wanted = data_record(choices.data)
     pairs = {
         "task": (config.task, choices.task),
         "backbone": (config.backbone, choices.backbone),
         "seed": (config.seed, choices.seed),
-        "data": (config.data.fingerprint, choices.data.fingerprint),
-        "inputs": (_maps_of(config.data.mass_map_preset), _maps_of(mass_map_preset)),
+        "data": (config.data.fingerprint, wanted.fingerprint),
+        "inputs": (_maps_of(config.data.mass_map_preset), _maps_of(wanted.mass_map_preset)),
+        "preset": (config.data.assumed_preset, wanted.assumed_preset),
         "recipe": (config.recipe, choices.recipe),
         "initial weights": (config.initial_weights, initial_weights),
     }
-    different = [name for name, (stored, wanted) in pairs.items() if stored != wanted]
+    different = [name for name, (before, now) in pairs.items() if before != now]
     if different:
         raise RunError(
             f"{out}: holds another run (its {' and '.join(different)} differ);"

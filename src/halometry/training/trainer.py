@@ -13,12 +13,12 @@ import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch import Tensor
 
-from halometry.datasets.dataset import LabeledImages, preset_from_dataset, take_rows
+from halometry.datasets.dataset import LabeledImages, preset_from_dataset
 from halometry.datasets.splits import Split, write_split
 from halometry.extras import missing_modules
 from halometry.io import write_json
 from halometry.log import duration, logger, track
-from halometry.models import Network, Preprocessing
+from halometry.models import Network
 from halometry.runs import run as run_folder
 from halometry.runs.calibrate import calibration_rows, fit_calibration
 from halometry.runs.config import RunConfig
@@ -27,22 +27,18 @@ from halometry.runs.lineage import write_lineage
 from halometry.runs.ood import fit_and_write_detector
 from halometry.runs.recipe import Recipe
 from halometry.runs.run import Run
-from halometry.simulation import Preset
 from halometry.training.callbacks import (
     BestCheckpoint,
     ProgressCallback,
     ResumableEarlyStopping,
     SyncBuffers,
 )
+from halometry.training.chance import chance_limit
 from halometry.training.contexts import interruptible, quiet_lightning
-from halometry.training.curriculum import (
-    create_curriculum,
-    has_substructure_parameters,
-    load_mass_maps,
-)
+from halometry.training.curriculum import create_curriculum
 from halometry.training.datamodule import CheckpointIntervals, DataModule, ValidationBatches
 from halometry.training.distributed import DistributedContext
-from halometry.training.mass_map_head import MassMapHead
+from halometry.training.mass_map_head import MassMapHead, create_mass_map_head
 from halometry.training.memory import keep_freed_memory
 from halometry.training.module import TrainingModule
 from halometry.training.sampling import EpochSampler, TrainingBatches
@@ -146,7 +142,6 @@ def _create_batches(
     images, labels = _images_and_labels(spec.data, device)
     needs_preset = bool(recipe.online_fraction or recipe.aux_loss_weight)
     preset = preset_from_dataset(spec.data) if needs_preset else None
-    mass_map_head, maps = _create_mass_map_head(network, spec, preset, images)
     curriculum = create_curriculum(
         spec.data,
         preset,
@@ -155,6 +150,9 @@ def _create_batches(
         batch_size=sampler.batch_size,
         seed=config.seed,
         device=device,
+    )
+    mass_map_head, maps = create_mass_map_head(
+        network, config, spec.data, spec.split.train, preset=preset, curriculum=curriculum
     )
     batches = TrainingBatches(
         images,
@@ -186,23 +184,6 @@ def _images_and_labels(data: LabeledImages, device: str) -> tuple[Any, Tensor]:
         if images.nbytes < free // 2:
             return images.to(device), labels
     return images, labels
-
-
-def _create_mass_map_head(
-    network: Network, spec: TrainSpec, preset: Preset | None, images: Any
-) -> tuple[MassMapHead | None, Tensor | None]:
-    """Create the auxiliary head and the true maps of the set, if the recipe and the set allow."""
-    config, data = spec.config, spec.data
-    if not config.recipe.aux_loss_weight or preset is None or not has_substructure_parameters(data):
-        return None, None
-    example = take_rows(images, np.sort(spec.split.train[:1])).cpu()
-    head = MassMapHead.from_backbone(network.backbone, Preprocessing(config.preprocessing)(example))
-    if head is None:
-        logger.info(f"{config.backbone}: has no feature maps; it is trained without mass maps")
-        return None, None
-    maps = load_mass_maps(data, preset, head.map_shape)
-    head.standardize(maps[torch.from_numpy(spec.split.train)])
-    return head, maps.to(config.execution.device)
 
 
 def _create_trainer(
@@ -274,11 +255,13 @@ def _finish(
     fit_and_write_detector(run, spec.data, spec.split, device)
     steps, metric_name = trainer.global_step, METRIC_NAMES[config.task]
     stored, simulated = batches.count_images(steps)
+    limit = chance_limit(config.task, spec.data.labels[spec.split.validation])
     record = {
         "validation": {
             "loss": best.best["val_loss"],
             "metric": metric_name,
             "value": best.best["val_metric"],
+            "above_chance": best.best["val_metric"] > limit,
         },
         "best_step": int(best.best["step"]),
         "steps": steps,
