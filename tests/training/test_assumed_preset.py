@@ -289,13 +289,13 @@ def test_preset_is_recommended_for_a_folder_and_named_when_training_ends_at_chan
     caplog.set_level("INFO", logger="halometry")
     options: dict[str, Any] = {"overrides": QUICK | {"epochs": 1, "learning_rate": 1e-6}}
     advice = "its images look like those of preset demo_classification; --preset demo_class"
-    expected = "Try --preset demo_classification, --inputs maps --preset demo_classification, more"
+    expected = "Try --preset demo_classification, --inputs maps --preset demo_classification, --ep"
     with pytest.warns(ChanceWarning, match=expected):
         train("classification", class_folder, BACKBONE, tmp_path / "plain", **options)
     assert advice in caplog.text
     caplog.clear()
     options["preset"] = "demo_classification"
-    with pytest.warns(ChanceWarning, match=r"Try --inputs maps, more --epochs"):
+    with pytest.warns(ChanceWarning, match="Try --inputs maps, --epochs"):
         train("classification", class_folder, BACKBONE, tmp_path / "given", **options)
     assert "look like" not in caplog.text
 

@@ -102,11 +102,12 @@ def test_run_at_chance_gives_a_warning_with_its_metric_and_options(
     name = "AUC" if data.task == "classification" else "R²"
     message = str(caught[0].message)
     assert f"{run.source}: the network is not better than chance" in message
-    assert f"Its validation {name} is {metrics['validation']['value']:.3f}" in message
-    assert f"It saw {metrics['images']} images" in message
+    assert f"Its validation {name} is {metrics['validation']['value']:.3f} on" in message
+    assert f"It saw {metrics['images']} images in training." in message
+    assert "So few validation images" not in message
     assert "must learn the lens before it can see substructure" in message
     assert "Try --recipe default --preset FILE, --inputs maps --preset FILE," in message
-    assert "more --epochs than 1 or more images" in message
+    assert "--epochs above 1, or more images." in message
     assert "--init-from" not in message
     with warnings.catch_warnings():  # once, when it ends
         warnings.simplefilter("error", ChanceWarning)
@@ -115,13 +116,15 @@ def test_run_at_chance_gives_a_warning_with_its_metric_and_options(
 
 def test_simulated_set_at_chance_needs_no_preset(lenses: Path, tmp_path: Path) -> None:
     options = {"epochs": 1, "precision": "float32", "learning_rate": 1e-6}
-    with pytest.warns(ChanceWarning, match=r"Try --inputs maps, more --epochs than 1 or more i"):
+    with pytest.warns(
+        ChanceWarning, match=r"cannot show any skill.*Try --inputs maps, --epochs above 1, or m"
+    ):
         train("classification", lenses, "test_resnet", tmp_path / "run", overrides=options)
 
 
 def test_mapped_set_at_chance_needs_no_maps(mapped: Path, tmp_path: Path) -> None:
     options = {"epochs": 1, "precision": "float32", "learning_rate": 1e-6}
-    with pytest.warns(ChanceWarning, match=r"images\. Try more --epochs than 1 or more images\."):
+    with pytest.warns(ChanceWarning, match=r"skill\. Try --epochs above 1, or more images\."):
         train("classification", mapped, "test_resnet", tmp_path / "run", overrides=options)
 
 

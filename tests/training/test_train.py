@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from halometry.datasets.generate import simulate
-from halometry.errors import DataError, HalometryError, RunError, UsageError
+from halometry.errors import ChanceWarning, DataError, HalometryError, RunError, UsageError
 from halometry.runs.run import HISTORY, METRICS, WEIGHTS, load_run, read_config, write_config
 from halometry.training.module import TrainingModule
 from halometry.training.train import train
@@ -41,6 +41,7 @@ def test_run_without_tensorboard_has_its_history(
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ChanceWarning)
         run = train("classification", lenses, TINY, tmp_path / "run", overrides=QUICK)
     assert not (run.path / "tensorboard").exists()
     assert len((run.path / HISTORY).read_text().splitlines()) > 1

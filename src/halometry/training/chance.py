@@ -85,16 +85,18 @@ def warn_if_at_chance(run: Run, data: LabeledImages, split: Split) -> None:
     limit = chance_limit(run.config.task, data.labels[split.validation])
     sentences = [
         f"{run.source}: the network is not better than chance. Its validation"
-        f" {validation['metric']} is {validation['value']:.3f}; without any skill it can be"
-        f" {min(limit, 1):.3f} on {len(split.validation):,} images.",
-        f"It saw {seen:,} images.",
+        f" {validation['metric']} is {validation['value']:.3f} on {len(split.validation):,} images,"
+        f" where predictions without skill reach up to {min(limit, 1):.3f}.",
+        f"It saw {seen:,} images in training.",
     ]
+    if limit >= 1:
+        sentences.append("So few validation images cannot show any skill.")
     if not _is_mapped(data):
         sentences.append(
             "A network that sees raw images must learn the lens before it can see substructure."
         )
     options = _options(run.config, data, stopped_early=metrics["stopped"] == "early")
-    sentences.append(f"Try {', '.join(options)} or more images.")
+    sentences.append(f"Try {', '.join([*options, 'or more images'])}.")
     warn(" ".join(sentences), ChanceWarning)
 
 
@@ -110,7 +112,7 @@ def _options(config: RunConfig, data: LabeledImages, *, stopped_early: bool) -> 
     if config.initial_weights == "random weights" and (weights := _fitting_weights(config)):
         options.append(f"--init-from {weights}")
     if not stopped_early:
-        options.append(f"more --epochs than {config.recipe.epochs}")
+        options.append(f"--epochs above {config.recipe.epochs}")
     return options
 
 
