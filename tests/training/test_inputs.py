@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halometry.compare.compare import compare_networks
 from halometry.datasets.open import open_dataset
 from halometry.errors import RunError, UsageError
 from halometry.evaluation.evaluate import evaluate
@@ -146,11 +145,9 @@ def test_missing_and_unsuitable_presets_are_reported(folder: Path, tmp_path: Pat
         open_inputs(other, "classification", "maps")
 
 
-def test_unknown_inputs_and_preset_without_use_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_unknown_inputs_and_workers_are_refused(folder: Path, tmp_path: Path) -> None:
     wrong: Any = "map"
     with pytest.raises(UsageError, match="--inputs map: unknown; did you mean 'maps'"):
         train("classification", folder, TINY, tmp_path / "run", inputs=wrong)
-    with pytest.raises(UsageError, match="--preset: is for --inputs maps"):
-        compare_networks("classification", folder, [TINY], tmp_path / "c", preset=PRESET)
     with pytest.raises(UsageError, match="--workers 0"):
         open_inputs(folder, "classification", "maps", PRESET, workers=0)

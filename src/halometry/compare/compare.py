@@ -121,7 +121,7 @@ def compare_networks(
     recipe_file = recipe if isinstance(recipe, RecipeFile) else load_recipe(recipe)
     _check(task, backbones, out, recipe_file, overrides, init_from, devices)
     first = recipe_file.resolve(task, backbones[0], overrides)
-    labeled = open_inputs(data, task, first, inputs, preset, workers)
+    labeled = open_inputs(data, task, inputs, preset, workers, recipe=first)
     evaluations = {}
     for i, name in enumerate(backbones):
         logger.info(f"[{i + 1}/{len(backbones)}] {name}: training for {task}")

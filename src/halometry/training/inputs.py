@@ -20,20 +20,21 @@ from halometry.training.assumed_preset import assume_preset
 def open_inputs(
     data: str | Path | LabeledImages,
     task: Task,
-    recipe: Recipe,
     inputs: Inputs = "raw",
     preset: str | Path | Preset | None = None,
     workers: Workers = "auto",
+    *,
+    recipe: Recipe | None = None,
 ) -> LabeledImages:
     """Open a labeled set as a network is trained on it.
 
     Args:
         data: a labeled set or its path.
         task: expected type of the labels.
-        recipe: of the run.
         inputs: `raw` for the images as they are, `maps` for their mass maps.
         preset: preset that the images follow; None for that of a simulated set.
         workers: processes that compute mass maps.
+        recipe: of the run, which scales raw images; None for no scaling.
 
     Raises:
         DataError: there is no such set, or an image cannot be mapped.
@@ -45,7 +46,7 @@ def open_inputs(
     labeled = data if isinstance(data, LabeledImages) else open_dataset(data, task=task)
     given = preset if isinstance(preset, Preset | None) else load_preset(preset)
     if inputs == "raw":
-        return labeled if given is None else assume_preset(labeled, given, recipe)
+        return labeled if given is None else assume_preset(labeled, given, recipe or Recipe())
     mapped_by = labeled.attributes.get("mass_map_preset")
     if mapped_by is not None and given is None:
         return labeled

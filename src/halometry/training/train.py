@@ -106,7 +106,7 @@ def train(
     threads = max(1, torch.get_num_threads() // (devices if starts_processes else 1))
     with context.connected(device):
         labeled = context.local_first(
-            lambda: open_inputs(data, task, resolved, inputs, preset, workers)
+            lambda: open_inputs(data, task, inputs, preset, workers, recipe=resolved)
         )
         check_labels(labeled, task, resolved)
         split = split_dataset(labeled, seed=seed)
