@@ -3,8 +3,10 @@
 python research/robustness_together.py results/robustness.json results/robustness_mapped.json \
     results/robustness_broad.json --out docs/images/robustness_together.png
 
-Reads files of `halometry robustness`, all of one task. The figure shows the AUC, or the root mean
-squared error. The dotted line is the value without any information from the image.
+Reads files of `halometry robustness`, all of one task. The figure shows 1 - AUC, or the root mean
+squared error, each on a logarithmic axis. Bars are 95 % bootstrap intervals. Where all pairs of
+images are ranked correctly, 1 - AUC is 0 and has no bootstrap interval: an open circle without a
+bar. The dotted line is the value without any information from the image.
 """
 
 from __future__ import annotations
@@ -16,32 +18,38 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from halometry.evaluation.metrics import metric_title
 from halometry.plotting import COLORS, MUTED_COLOR, create_figure, save_figure, with_style
-from halometry.robustness.figure import TITLE_WIDTH
+from halometry.robustness.figure import PANELS_PER_ROW, TITLE_WIDTH, scale_factors
 from halometry.robustness.shifts import SHIFTS
 
 Record = dict[str, Any]
-PANELS_PER_ROW = 4
+Points = list[tuple[float, float, float, float]]
 METRICS = {"classification": "auc", "regression": "rmse"}
+ZERO = 2e-4  # where 1 - AUC = 0 is drawn, below all values that these numbers of images allow
+LABELS = {"classification": "1 − AUC", "regression": "RMSE of f_sub"}
 
 
-def curve(record: Record, shift: str) -> list[tuple[float, float, float, float]]:
-    """Factor, metric, and both ends of its interval, for each step of a shift."""
+def curve(record: Record, shift: str) -> Points:
+    """Factor, 1 - AUC or error, and both ends of its interval, for each step of a shift."""
     identity, key = SHIFTS[shift].unchanged_at, METRICS[record["task"]]
     points = []
     for step in record["steps"]:
         if step["shift"] in (None, shift):
             metric = step["metrics"][key]
             factor = identity if step["shift"] is None else step["factor"]
-            points.append((factor, metric["value"], metric["low"], metric["high"]))
+            value, low, high = metric["value"], metric["low"], metric["high"]
+            if key == "auc":
+                value, low, high = 1 - value, 1 - high, 1 - low
+            points.append((factor, value, low, high))
     return sorted(points)
 
 
 def uninformed_metric(record: Record) -> float:
-    """Metric of random guesses, or of predicting the mean mass for every image."""
+    """Value of random guesses, or of predicting the mean mass for every image."""
     if record["task"] == "classification":
         return 0.5
     unshifted = next(step["metrics"] for step in record["steps"] if step["shift"] is None)
@@ -50,34 +58,59 @@ def uninformed_metric(record: Record) -> float:
 
 @with_style
 def draw(records: list[Record]) -> Figure:
-    """One panel per shift, one line per run; the steps are equidistant."""
+    """One panel per shift, one line per run."""
     every = [step["shift"] for record in records for step in record["steps"] if step["shift"]]
     shifts, task = list(dict.fromkeys(every)), records[0]["task"]
     rows = -(-len(shifts) // PANELS_PER_ROW)
-    drawing, axes = create_figure(10, 2.1 * rows + 0.9, rows, PANELS_PER_ROW, sharey=True)
+    drawing, axes = create_figure(8.3, 2.15 * rows + 0.9, rows, PANELS_PER_ROW, sharey=True)
     for panel, name in zip(axes.flat, shifts, strict=False):
-        ticks: list[float] = []
-        for record, color in zip(records, COLORS, strict=False):
-            if len(points := curve(record, name)) < 2:
-                continue
-            ticks, middle, low, high = (list(column) for column in zip(*points, strict=True))
-            positions = range(len(ticks))
-            panel.fill_between(positions, low, high, color=color, alpha=0.15, lw=0)
-            panel.plot(positions, middle, color=color, marker="o", ms=4, label=record["run"])
-        panel.axhline(uninformed_metric(records[0]), color=MUTED_COLOR, lw=1, ls=":")
-        panel.set_xticks(range(len(ticks)), [f"{tick:g}" for tick in ticks], fontsize=8)
-        panel.set_title(fill(SHIFTS[name].label, TITLE_WIDTH), fontsize=9)
+        _draw_panel(panel, records, name)
     for panel in axes.flat[len(shifts) :]:
         panel.axis("off")
+    first = axes[0, 0]
+    first.set_yscale("log")
+    if task == "classification":
+        first.set_ylim(ZERO / 1.6, 1)
+        ticks = (ZERO, 1e-3, 1e-2, 1e-1, 0.5)
+        first.set_yticks(ticks, ["0", "0.001", "0.01", "0.1", "0.5"])
     for row in axes:
-        row[0].set_ylabel(metric_title(METRICS[task]))
-    if task == "regression":
-        axes.flat[0].set_yscale("log")
-    lines = {line.get_label(): line for panel in axes.flat for line in panel.get_lines()}
+        row[0].set_ylabel(LABELS[task])
     runs = [record["run"] for record in records]
-    drawing.legend([lines[run] for run in runs], runs, loc="outside lower center", ncols=len(runs))
-    drawing.suptitle(f"factor on the value of {records[0]['preset']}", fontsize=9)
+    handles = [Line2D([], [], color=color, marker="o", ms=4) for color in COLORS[: len(runs)]]
+    chance = "random guess" if task == "classification" else "mean mass for every image"
+    handles.append(Line2D([], [], color=MUTED_COLOR, lw=1, ls=":"))
+    drawing.legend(
+        handles, [*runs, chance], loc="outside lower center", ncols=2, fontsize=9, columnspacing=2
+    )
+    note = f"factor on the value of {records[0]['preset']}"
+    if "added_lens_light" in shifts:
+        note += "; for light of the lens, fraction of the source's light"
+    drawing.suptitle(note, fontsize=9)
     return drawing
+
+
+def _draw_panel(panel: Axes, records: list[Record], name: str) -> None:
+    factors: set[float] = set()
+    absent = []
+    for size, (record, color) in zip((7, 5.5, 4), zip(records, COLORS, strict=False), strict=False):
+        points = curve(record, name)
+        if len(points) < 2:
+            absent.append((record["run"], color))
+            continue
+        factors |= {point[0] for point in points}
+        shown = [max(value, ZERO) for _, value, _, _ in points]
+        panel.plot([point[0] for point in points], shown, color=color, lw=1.5)
+        for (factor, value, low, high), height in zip(points, shown, strict=True):
+            is_zero = value == 0
+            panel.plot(factor, height, "o", ms=size, color=color, mfc="white" if is_zero else color)
+            if not is_zero:
+                panel.vlines(factor, max(low, ZERO), high, color=color, lw=1.2)
+    panel.axhline(uninformed_metric(records[0]), color=MUTED_COLOR, lw=1, ls=":")
+    for run, color in absent:
+        panel.text(0.03, 0.82, f"{run.rpartition('/')[2]}: not measured", transform=panel.transAxes, va="center",
+                   fontsize=6.5, color=color)  # fmt: skip
+    scale_factors(panel, name, sorted(factors))
+    panel.set_title(fill(SHIFTS[name].label, TITLE_WIDTH), fontsize=9)
 
 
 def main() -> None:
