@@ -8,8 +8,8 @@ populations whose posteriors are exact, from Gaussian measurements; the training
 distribution with the mean and the standard deviation of the published mass set. With
 `--mass-run RUN`, a run with posteriors, also populations of masses from a pool of that run's
 preset, thinned to gamma distributions. `--masses-from FILE` takes the populations of masses from an
-earlier result instead. `--figures FOLDER` draws an example of each. The pool is kept in `--work`,
-so that the same command continues after an interruption.
+earlier result instead. The pool is kept in `--work`, so that the same command continues after an
+interruption. `research/population_figures.py` draws an example of each.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from halometry.calibration.posterior import CREDIBLE_LEVELS
 from halometry.datasets.store import open_store
 from halometry.evaluation.bootstrap import binomial_interval
 from halometry.evaluation.prediction_table import read_predictions
-from halometry.evaluation.predictions import PROBABILITY_PREFIX, QUANTILE_COLUMNS
-from halometry.io import write_json, write_table
+from halometry.evaluation.predictions import QUANTILE_COLUMNS
+from halometry.io import write_json
 from halometry.population import PosteriorSummary, fraction_posterior, mass_posterior
 from halometry.population.density import density_from_quantiles, label_quantiles
 from halometry.population.masses import QUANTILE_SCORES
@@ -79,7 +79,6 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=4800, help="images of the pool")
     parser.add_argument("--populations", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--figures", type=Path, help="folder for two examples")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)
@@ -120,8 +119,6 @@ def main() -> None:
     }
     write_json(options.out, "measurement", record)
     print("\n".join(" | ".join(row) for row in _rows(parts)))
-    if options.figures:
-        draw_examples(options, names, predictions, true)
 
 
 def _class_fractions(true: np.ndarray) -> np.ndarray:
@@ -286,30 +283,6 @@ def _rows(parts: dict[str, dict[str, Any]]) -> list[list[str]]:
 
 def _format_interval(interval: dict[str, float]) -> str:
     return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
-
-
-def draw_examples(
-    options: argparse.Namespace, names: tuple[str, ...], predictions: np.ndarray, true: np.ndarray
-) -> None:
-    """Figures of 300 lenses: a fifth `no`, half `sphere`; and of exact masses."""
-    rng = np.random.default_rng(options.seed)
-    rows = [np.flatnonzero(true == k)[:n] for k, n in enumerate((60, 150, 90))]
-    masses = gamma_distribution(0.05, 0.01).rvs(300, random_state=rng)
-    labels = options.work / "labels.csv"
-    np.savetxt(labels, exact_labels(), header="f_sub", comments="")
-    probability_columns = [PROBABILITY_PREFIX + name for name in names]
-    tables = {
-        "classes": (probability_columns, predictions[np.concatenate(rows)], None),
-        "masses": ([*QUANTILE_COLUMNS], exact_quantiles(masses, rng), labels),
-    }
-    for what, (columns, values, prior) in tables.items():
-        file = options.work / f"{what}.csv"
-        cells = [[f"{what}.h5#{k}", *row] for k, row in enumerate(values.tolist())]
-        write_table(file, "predictions", ["image", *columns], cells)
-        population = halometry.infer_population(file, prior=prior, out=options.work / what)
-        print(what, population.summaries)
-        figure = (options.work / what / "population.png").read_bytes()
-        (options.figures / f"population_{what}.png").write_bytes(figure)
 
 
 if __name__ == "__main__":

@@ -107,8 +107,10 @@ def _draw_panel(panel: Axes, records: list[Record], name: str) -> None:
                 panel.vlines(factor, max(low, ZERO), high, color=color, lw=1.2)
     panel.axhline(uninformed_metric(records[0]), color=MUTED_COLOR, lw=1, ls=":")
     for run, color in absent:
-        panel.text(0.03, 0.82, f"{run.rpartition('/')[2]}: not measured", transform=panel.transAxes, va="center",
-                   fontsize=6.5, color=color)  # fmt: skip
+        text = f"{run.rpartition('/')[2]}: not measured"
+        panel.text(
+            0.03, 0.82, text, transform=panel.transAxes, va="center", fontsize=7, color=color
+        )
     scale_factors(panel, name, sorted(factors))
     panel.set_title(fill(SHIFTS[name].label, TITLE_WIDTH), fontsize=9)
 

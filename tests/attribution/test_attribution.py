@@ -157,8 +157,8 @@ def test_random_peaks_are_hits_by_chance_alone() -> None:
     assert exact.above_chance.low > 0.85
 
 
-def crosses(figure: Figure) -> list[tuple[float, float]]:
-    """Coordinates of the crosses in a figure, panel by panel."""
+def circles(figure: Figure) -> list[tuple[float, float]]:
+    """Coordinates of the circles in a figure, panel by panel."""
     lines = [line for panel in figure.axes for line in panel.get_lines()]
     return [(*line.get_xdata(), *line.get_ydata()) for line in lines]
 
@@ -167,14 +167,17 @@ def test_maps_figure_marks_the_peak_of_each_map() -> None:
     rng = np.random.default_rng(0)
     images = [rng.random((20, 20)) for _ in range(2)]
     maps = [np.zeros((20, 20)) for _ in range(2)]
-    maps[0][3, 15] = maps[1][12, 7] = 1
-    figure = maps_figure(images, maps, ["a", "b"], substructure=images[::-1])
-    assert crosses(figure) == [(15, 3), (7, 12), (15, 3), (7, 12)]
-    _, _, first_map, second_map, first_mass, _ = figure.axes
-    np.testing.assert_array_equal(first_map.images[0].get_array(), maps[0])
-    np.testing.assert_array_equal(second_map.images[0].get_array(), maps[1])
-    np.testing.assert_array_equal(first_mass.images[0].get_array(), images[1])
-    assert len(maps_figure(images, maps, ["a", "b"]).axes) == 4
+    maps[0][3, 15] = maps[1][12, 7] = 2
+    mass = [np.zeros((20, 20)) for _ in range(2)]
+    mass[1][5, 4] = 1
+    figure = maps_figure(images, maps, ["a", "b"], substructure=mass)
+    assert circles(figure) == [(15, 3), (7, 12)]
+    first, second, first_map, second_map = figure.axes[:4]
+    np.testing.assert_array_equal(first_map.images[0].get_array(), maps[0] / 2)
+    np.testing.assert_array_equal(second_map.images[0].get_array(), maps[1] / 2)
+    assert [len(panel.collections) for panel in (first, second)] == [0, 1]
+    vertices = second_map.collections[0].get_paths()[0].vertices
+    assert vertices.mean(axis=0) == pytest.approx([4, 5], abs=0.2)
 
 
 def test_pointing_figure_shows_cumulative_fractions() -> None:

@@ -27,6 +27,15 @@ def test_fractions_figure_shows_each_class_at_its_fraction() -> None:
     assert np.mean(points[:, 1]) == pytest.approx(0.3 * np.sqrt(3) / 2, abs=0.01)
 
 
+def test_fractions_figure_marks_the_truth() -> None:
+    draws = np.random.default_rng(0).dirichlet([200, 500, 300], 1000)
+    panel, triangle = fractions_figure(draws, NAMES, (0.2, 0.5, 0.3)).axes
+    dashed = [line for line in panel.get_lines() if line.get_linestyle() == "--"]
+    assert [line.get_xdata()[0] for line in dashed if len(line.get_xdata())] == [0.2, 0.5, 0.3]
+    (star,) = [line for line in triangle.get_lines() if line.get_marker() == "*"]
+    assert star.get_xydata()[0] == pytest.approx([0.5 + 0.15, 0.3 * np.sqrt(3) / 2])
+
+
 def test_fractions_figure_of_two_classes_has_no_triangle() -> None:
     draws = np.random.default_rng(0).dirichlet([20, 50], 1000)
     assert len(fractions_figure(draws, NAMES[:2]).axes) == 1
@@ -39,7 +48,8 @@ def test_masses_figure_shows_mean_and_std_on_their_axes() -> None:
     )
     posterior = likelihood / likelihood.sum()
     result = MassPosterior("gamma", mean, std, posterior, (0.01, 0.1), 0.03, np.ones(9, bool))
-    left, right = masses_figure(result, np.linspace(0.02, 0.06, 9)).axes
+    left, right = masses_figure(result, np.linspace(0.02, 0.06, 9), (0.041, 0.011)).axes
+    assert left.get_lines()[0].get_xydata()[0] == pytest.approx([0.041, 0.011])
     vertices = np.concatenate([path.vertices for path in left.collections[0].get_paths()])
     assert vertices.mean(axis=0) == pytest.approx([0.04, 0.01], abs=1e-3)
     inner = left.collections[0].get_paths()[1].vertices[:, 0]  # 68 % of two dimensions: 1.51 sigma

@@ -178,11 +178,11 @@ def explain_rows(
 
 
 def attribution_figure(attributions: Sequence[Attribution]) -> Figure:
-    """Images, maps and true substructure side by side."""
+    """Images above their maps, with contours of the true substructure."""
     known = [each.substructure for each in attributions if each.substructure is not None]
     return maps_figure(
         [each.image for each in attributions],
         [each.map for each in attributions],
-        [f"{shorten(Path(each.name).name)}\n{each.prediction}" for each in attributions],
+        [f"{shorten(Path(each.name).name)}\npredicted: {each.prediction}" for each in attributions],
         known if len(known) == len(attributions) else None,
     )

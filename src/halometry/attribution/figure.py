@@ -12,7 +12,6 @@ from scipy.stats import binom
 from halometry.attribution.pointing_game import PointingGame
 from halometry.plotting import (
     IMAGE_COLORMAP,
-    MASS_COLORMAP,
     MUTED_COLOR,
     TEXT_COLOR,
     colors_by_name,
@@ -23,7 +22,9 @@ from halometry.plotting import (
 )
 
 MAP_COLORMAP = "viridis"
-ROW_LABELS = ("image", "attribution", "substructure")
+SUBSTRUCTURE_COLOR = "#56F0F0"
+CONTOUR_LEVEL = 0.3  # of the contours of the substructure, over its largest convergence
+ROW_LABELS = ("image", "attribution")
 
 
 @with_style
@@ -33,34 +34,36 @@ def maps_figure(
     titles: Sequence[str],
     substructure: Sequence[np.ndarray] | None = None,
 ) -> Figure:
-    """Images above their attribution maps, and above the true substructure if it is known.
+    """Images above their attribution maps, both with contours of the true substructure if known.
 
     Args:
         images: each (H, W).
-        maps: one per image; each is scaled by its maximum, which is marked by a cross.
+        maps: one per image; each is scaled by its maximum, around which is a circle.
         titles: one per image.
         substructure: convergence of the substructure, one per image.
     """
-    rows = 2 if substructure is None else 3
-    width, height = 1.75 * len(images) + 0.3, 1.85 * rows + 0.25
-    drawing, axes = create_figure(width, height, rows, len(images))
+    width, height = 1.75 * len(images) + 0.6, 4.1
+    drawing, axes = create_figure(width, height, 2, len(images))
     for panel in axes.flat:
         hide_axes(panel)
-    heights = (float(np.quantile(convergence, 0.999)) for convergence in substructure or ())
-    top = max(heights, default=0.0) or 1.0
     for k, (image, map_, title) in enumerate(zip(images, maps, titles, strict=True)):
         axes[0, k].imshow(stretch(image), IMAGE_COLORMAP, origin="lower", interpolation="nearest")
-        axes[0, k].set_title(title, fontsize=9, pad=3)
-        maximum = max(float(map_.max()), np.finfo(float).tiny)
-        axes[1, k].imshow(map_, MAP_COLORMAP, vmin=0, vmax=maximum, origin="lower")
-        if substructure is not None:
-            norm = PowerNorm(0.5, 0, top, clip=True)
-            axes[2, k].imshow(substructure[k], MASS_COLORMAP, norm=norm, origin="lower")
+        axes[0, k].set_title(title, fontsize=8.5, fontweight="normal", pad=3)
+        scaled = map_ / max(float(map_.max()), np.finfo(float).tiny)
+        norm = PowerNorm(0.5, 0, 1)
+        axes[1, k].imshow(scaled, MAP_COLORMAP, norm=norm, origin="lower")
+        if substructure is not None and (top := float(substructure[k].max())) > 0:
+            for panel in axes[:, k]:
+                panel.contour(substructure[k], [CONTOUR_LEVEL * top], colors=[SUBSTRUCTURE_COLOR],
+                              linewidths=0.9)  # fmt: skip
         row, column = np.unravel_index(map_.argmax(), map_.shape)
-        for panel in axes[1:, k]:
-            panel.plot(column, row, "+", color="white", ms=9, mew=1.3)
-    for panel, label in zip(axes[:, 0], ROW_LABELS[:rows], strict=True):
+        axes[1, k].plot(column, row, "o", color="white", ms=13, mfc="none", mew=1.4)
+    for panel, label in zip(axes[:, 0], ROW_LABELS, strict=True):
         panel.set_ylabel(label, color=TEXT_COLOR, fontsize=9)
+    bar = drawing.colorbar(axes[1, 0].images[0], ax=axes[1, :], pad=0.01, aspect=15)
+    bar.set_label("over its maximum", fontsize=9)
+    bar.set_ticks([0, 0.1, 0.5, 1], labels=["0", "0.1", "0.5", "1"])
+    bar.outline.set_visible(False)
     return drawing
 
 

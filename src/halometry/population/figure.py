@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,15 +26,22 @@ CURVE_POINTS = 300
 POPULATION_DRAWS = 300  # populations whose density is drawn
 TRIANGLE = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])  # corners, one a class
 PROBABILITIES = (0.95, 0.68)  # within the contours
+TRUTH_MARKER: dict[str, Any] = {
+    "marker": "*", "ms": 13, "color": "#E69F00", "mec": "black", "mew": 0.8, "ls": "none",
+    "label": "true", "zorder": 5,
+}  # fmt: skip
 
 
 @with_style
-def fractions_figure(draws: np.ndarray, names: Sequence[str]) -> Figure:
+def fractions_figure(
+    draws: np.ndarray, names: Sequence[str], truth: Sequence[float] | None = None
+) -> Figure:
     """Posterior of each class's fraction; for three classes also of all together in a triangle.
 
     Args:
         draws: fractions (S, K).
         names: K classes.
+        truth: true fractions (K,), if they are known.
     """
     rows = np.random.default_rng(0).permutation(len(draws))[:MAX_DRAWS]
     shown = draws[rows]
@@ -48,12 +56,19 @@ def fractions_figure(draws: np.ndarray, names: Sequence[str]) -> Figure:
         density = gaussian_kde(values)(positions)
         panel.fill_between(positions, density, color=color[name], alpha=0.25, lw=0)
         panel.plot(positions, density, color=color[name], lw=2, label=name)
+    for name, value in zip(names, truth or (), strict=False):
+        panel.axvline(value, color=color[name], lw=1.5, ls="--")
+    if truth is not None:
+        panel.plot([], [], color=MUTED_COLOR, lw=1.5, ls="--", label="true")
     panel.set_xlabel("fraction of the population")
     panel.set_ylabel("posterior density")
     panel.set_ylim(bottom=0)
     panel.legend()
     if has_triangle:
         _draw_triangle(axes[0, 1], shown, names)
+        if truth is not None:
+            axes[0, 1].plot(*(np.asarray(truth) @ TRIANGLE), **TRUTH_MARKER)
+            axes[0, 1].legend(loc="upper left", fontsize=8.5)
     return drawing
 
 
@@ -81,12 +96,15 @@ def _draw_triangle(panel: Axes, draws: np.ndarray, names: Sequence[str]) -> None
 
 
 @with_style
-def masses_figure(posterior: MassPosterior, medians: np.ndarray) -> Figure:
+def masses_figure(
+    posterior: MassPosterior, medians: np.ndarray, truth: tuple[float, float] | None = None
+) -> Figure:
     """Posterior of mean and standard deviation, and the density of the population's masses.
 
     Args:
         posterior: of the population.
         medians: predicted masses of the lenses (N,), shown as a histogram.
+        truth: true mean and standard deviation, if they are known.
     """
     drawing, axes = create_figure(8.6, 3.6, 1, 2)
     left, right = axes[0]
@@ -96,6 +114,9 @@ def masses_figure(posterior: MassPosterior, medians: np.ndarray) -> Figure:
     heights = [descending[np.searchsorted(enclosed, level)] for level in PROBABILITIES]
     left.contourf(posterior.mean, posterior.std, probability.T, [*heights, descending[0]],
                   alpha=0.6, colors=[COLORS[5], COLORS[0]])  # fmt: skip
+    if truth is not None:
+        left.plot(*truth, **TRUTH_MARKER)
+        left.legend(loc="upper right", fontsize=8.5)
     left.set_xlabel("mean of f_sub")
     left.set_ylabel("standard deviation of f_sub")
     left.set_title("68 and 95 % of the posterior", fontsize=9)
@@ -112,6 +133,9 @@ def masses_figure(posterior: MassPosterior, medians: np.ndarray) -> Figure:
     )
     right.fill_between(positions, low, high, color=COLORS[0], alpha=0.3, lw=0)
     right.plot(positions, median, color=COLORS[0], lw=2, label="population, with 95 %")
+    if truth is not None:
+        true_density = MASS_DISTRIBUTIONS[posterior.mass_distribution].density(positions, *truth)
+        right.plot(positions, true_density, color=TEXT_COLOR, lw=1.5, ls="--", label="true")
     right.set_xlabel("f_sub")
     right.set_ylabel("density")
     right.set_ylim(0, 1.15 * max(high.max(), np.histogram(medians, "auto", density=True)[0].max()))
