@@ -18,7 +18,9 @@ from halometry.evaluation.predict import predict
 from halometry.evaluation.predictions import Prediction
 from halometry.io import write_json
 from halometry.plotting import (
+    COLORS,
     IMAGE_COLORMAP,
+    TEXT_COLOR,
     create_figure,
     hide_axes,
     save_figure,
@@ -79,10 +81,10 @@ def describe(prediction: Prediction) -> dict[str, Any]:
 
 @with_style
 def montage(predictions: list[Prediction]) -> Figure:
-    """Images by class, each with its prediction; wrong predictions in red."""
+    """Images by class, each with its prediction; wrong predictions in orange."""
     classes = sorted({Path(prediction.image).parent.name for prediction in predictions})
     most = max(sum(Path(a.image).parent.name == name for a in predictions) for name in classes)
-    drawn, axes = create_figure(1.5 * most, 1.75 * len(classes), len(classes), most)
+    drawn, axes = create_figure(1.4 * most, 1.6 * len(classes), len(classes), most)
     for ax in np.ravel(axes):
         hide_axes(ax)
     for row, name in enumerate(classes):
@@ -90,11 +92,13 @@ def montage(predictions: list[Prediction]) -> Figure:
             prediction for prediction in predictions if Path(prediction.image).parent.name == name
         ]
         for ax, prediction in zip(axes[row], members, strict=False):
-            ax.imshow(stretch(read_image(Path(prediction.image)).pixels[0]), cmap=IMAGE_COLORMAP)
+            image = stretch(read_image(Path(prediction.image)).pixels[0])
+            ax.imshow(image, cmap=IMAGE_COLORMAP, origin="lower")
             predicted = str(prediction.predicted_class)
             title = f"{predicted} {100 * prediction.probabilities[predicted]:.1f} %"
-            ax.set_title(title, fontsize=8, color="black" if predicted == name else "tab:red")
-        axes[row][0].set_ylabel(name)
+            color = TEXT_COLOR if predicted == name else COLORS[1]
+            ax.set_title(title, fontsize=9, fontweight="normal", color=color)
+        axes[row][0].set_ylabel(f"true: {name}", fontsize=9)
     return drawn
 
 

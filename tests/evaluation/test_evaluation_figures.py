@@ -9,7 +9,7 @@ import numpy as np
 from halometry.calibration.posterior import Grid, Posterior
 from halometry.calibration.temperature import apply_temperature
 from halometry.evaluation.calibration_error import reliability
-from halometry.evaluation.calibration_figure import reliability_figure
+from halometry.evaluation.calibration_figure import MAX_SHOWN, reliability_figure
 from halometry.evaluation.figures import confusion_figure, regression_figure, roc_figure
 from halometry.evaluation.posterior_checks import THIRD_NAMES, posterior_record
 from halometry.evaluation.posterior_figures import posterior_figure
@@ -82,7 +82,8 @@ def test_reliability_figure_has_confidence_to_the_right_and_accuracy_upwards() -
     assert first.get_title(loc="left") == "a"
     for container, values in zip(first.containers, (uncalibrated, probabilities), strict=True):
         bins = reliability(truth, values)
-        np.testing.assert_allclose(container.lines[0].get_data(), (bins.confidence, bins.accuracy))
+        expected = np.minimum((bins.confidence, bins.accuracy), MAX_SHOWN)
+        np.testing.assert_allclose(container.lines[0].get_data(), expected)
     assert math.isclose(sum(bar.get_height() for bar in histogram.patches), 500)
 
 

@@ -7,11 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from scipy.special import expit, logit
 
 from halometry.evaluation.calibration_error import Reliability, reliability
 from halometry.plotting import MUTED_COLOR, TEXT_COLOR, colors_by_name, create_figure, with_style
 
 HISTOGRAM_BINS = 20
+TICKS = (0.4, 0.6, 0.8, 0.9, 0.97, 0.99, 0.999)
+MAX_SHOWN, END = 0.9998, 0.99985  # largest value that is drawn, and end of the axes
 
 
 @with_style
@@ -20,6 +24,9 @@ def reliability_figure(
 ) -> Figure:
     """Reliability diagrams with a histogram of the confidence below; one column per network.
 
+    The axes are logarithmic in the odds, so that probabilities near 1 are apart. They end at
+    `MAX_SHOWN`: larger values, also those of bins without an error, are drawn there.
+
     Args:
         models: for each network, class indices (N,), probabilities (N, K), and probabilities
             without temperature and biases (N, K).
@@ -27,7 +34,7 @@ def reliability_figure(
     color = colors_by_name(models)
     drawn, axes = create_figure(
         4.3 * len(models),
-        5.6,
+        5.4,
         2,
         len(models),
         sharex=True,
@@ -37,7 +44,8 @@ def reliability_figure(
     for column, (name, (truth, calibrated, uncalibrated)) in enumerate(models.items()):
         above, below = axes[:, column]
         lowest = 1 / calibrated.shape[1]
-        above.plot([lowest, 1], [lowest, 1], color=MUTED_COLOR, lw=1, ls=":")
+        line = np.linspace(lowest, MAX_SHOWN, 1000)
+        above.plot(line, line, color=MUTED_COLOR, lw=1, ls=":")
         if not np.allclose(calibrated, uncalibrated):
             before = reliability(truth, uncalibrated)
             _plot_bins(above, before, MUTED_COLOR, "before calibration", hollow=True)
@@ -45,8 +53,17 @@ def reliability_figure(
         above.set_title(name)
         above.set_box_aspect(1)
         above.legend(loc="upper left", fontsize=9)
-        edges = np.linspace(lowest, 1, HISTOGRAM_BINS + 1)
-        below.hist(calibrated.max(axis=1), edges, color=color[name], alpha=0.75)
+        above.set_xscale("logit")
+        above.set_yscale("logit")
+        ticks = [tick for tick in TICKS if tick > lowest]
+        for axis in (above.xaxis, above.yaxis):
+            axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8.5)
+            axis.set_minor_locator(NullLocator())
+        above.set_xlim(0.95 * lowest, END)
+        above.set_ylim(0.95 * lowest, END)
+        edges = expit(np.linspace(logit(lowest), logit(MAX_SHOWN), HISTOGRAM_BINS + 1))
+        confidence = np.clip(calibrated.max(axis=1), lowest, MAX_SHOWN)
+        below.hist(confidence, edges, color=color[name], alpha=0.75)
         below.set_yscale("log")
         below.set_xlabel("confidence (probability of the predicted class)")
     axes[0, 0].set_ylabel("accuracy")
@@ -58,10 +75,12 @@ def _plot_bins(
     panel: Axes, bins: Reliability, color: str, label: str, hollow: bool = False
 ) -> None:
     """Plot bins of equally many images with binomial error bars."""
-    errors = np.stack([bins.accuracy - bins.low, bins.high - bins.accuracy])
+    accuracy, high = (np.minimum(values, MAX_SHOWN) for values in (bins.accuracy, bins.high))
+    confidence = np.minimum(bins.confidence, MAX_SHOWN)
+    errors = np.stack([accuracy - bins.low, high - accuracy])
     panel.errorbar(
-        bins.confidence,
-        bins.accuracy,
+        confidence,
+        accuracy,
         np.maximum(errors, 0),
         fmt="o",
         ms=5,

@@ -63,8 +63,7 @@ def fit_figure(fits: Sequence[FitPanel]) -> Figure:
     substructure = any(fit.lines or fit.points or fit.mean_mass is not None for fit in fits)
     maps = [fit.convergence for fit in fits if fit.convergence is not None]
     columns = 3 + substructure + bool(maps)
-    width = 2.5 * columns + 0.6 * (1 + bool(maps))
-    figure, axes = create_figure(width, 2.6 * len(fits), len(fits), columns)
+    figure, axes = create_figure(1.9 * columns, 2.05 * len(fits) + 0.6, len(fits), columns)
     highest = max((float(np.abs(values).max()) for values in maps), default=0.0)
     for row, fit in zip(axes, fits, strict=True):
         _draw_row(row, fit, substructure)
@@ -72,9 +71,16 @@ def fit_figure(fits: Sequence[FitPanel]) -> Figure:
             _draw_map(row[-1], fit, highest)
     color_bars = {2: "(data - model) / noise"} | ({columns - 1: "convergence"} if maps else {})
     for column, label in color_bars.items():
-        image, aspect = axes[0, column].images[0], 20 * len(fits)
-        bar = figure.colorbar(image, ax=axes[:, column], shrink=0.8, pad=0.03, aspect=aspect)
-        bar.set_label(label, color=TEXT_COLOR)
+        bar = figure.colorbar(
+            axes[0, column].images[0],
+            ax=list(axes[:, column]),
+            location="bottom",
+            shrink=0.9,
+            aspect=18,
+            pad=0.02,
+        )
+        bar.set_label(label, color=TEXT_COLOR, fontsize=8.5)
+        bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
     return figure
 
@@ -84,7 +90,7 @@ def _draw_map(panel: Axes, fit: FitPanel, highest: float) -> None:
     values = np.zeros((1, 1)) if fit.convergence is None else fit.convergence
     panel.imshow(values, cmap="PuOr_r", vmin=-highest, vmax=highest, **_image_options(fit))
     hide_axes(panel)
-    panel.set_title("mass map of the residual", fontsize=9, pad=3)
+    panel.set_title("mass map", fontsize=8.5, fontweight="normal", pad=3)
 
 
 def _draw_row(row: Sequence[Axes], fit: FitPanel, substructure: bool) -> None:
@@ -101,16 +107,16 @@ def _draw_row(row: Sequence[Axes], fit: FitPanel, substructure: bool) -> None:
         panel.imshow(image, cmap=IMAGE_COLORMAP, vmin=0, vmax=1, **options)
     limit = RESIDUAL_RANGE_SIGMA
     row[2].imshow(fit.residual, cmap="RdBu_r", vmin=-limit, vmax=limit, **options)
-    titles = [fit.title, "model", f"residual, χ² {fit.reduced_chi2:.3f}"]
+    titles = [fit.title, "model", f"residual, reduced χ² {fit.reduced_chi2:.2f}"]
     if substructure:
         row[3].imshow(both[: len(fit.data)], cmap="Grays", vmin=0, vmax=1.4, **options)
         if fit.mean_mass is not None:
             _draw_mean_mass(row[3], fit.mean_mass, options)
         _draw_substructure(row[3], fit)
-        titles.append("added mass")
+        titles.append("added mass" if fit.mean_mass is None else "mean mass in subhalos")
     for panel, title in zip(row, titles, strict=False):
         hide_axes(panel)
-        panel.set_title(title, fontsize=9, pad=3)
+        panel.set_title(title, fontsize=8.5, fontweight="normal", pad=3)
         panel.set_xlim(-half, half)
         panel.set_ylim(-half, half)
     row[0].plot([-0.9 * half, -0.9 * half + 1], [-0.9 * half] * 2, color="white", lw=2)
@@ -128,11 +134,11 @@ def _image_options(fit: FitPanel) -> dict[str, Any]:
 
 
 def _draw_mean_mass(panel: Axes, mean_mass: np.ndarray, options: dict[str, Any]) -> None:
-    """Draw the mean mass as a color whose opacity grows with it."""
+    """Draw the mean mass as a color whose opacity grows with its square root."""
     smooth = gaussian_filter(mean_mass, MASS_SMOOTHING_PIXELS)
     colors = np.empty((*mean_mass.shape, 4))
-    colors[..., :3] = to_rgb(COLORS[0])
-    colors[..., 3] = smooth / max(float(smooth.max()), 1e-30)
+    colors[..., :3] = to_rgb(COLORS[1])
+    colors[..., 3] = np.sqrt(smooth / max(float(smooth.max()), 1e-30))
     panel.imshow(colors, **options)
 
 

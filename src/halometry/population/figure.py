@@ -134,7 +134,9 @@ def masses_figure(
     right.fill_between(positions, low, high, color=COLORS[0], alpha=0.3, lw=0)
     right.plot(positions, median, color=COLORS[0], lw=2, label="population, with 95 %")
     if truth is not None:
-        true_density = MASS_DISTRIBUTIONS[posterior.mass_distribution].density(positions, *truth)
+        true_density = MASS_DISTRIBUTIONS[posterior.mass_distribution].density(
+            positions, *np.array(truth)
+        )
         right.plot(positions, true_density, color=TEXT_COLOR, lw=1.5, ls="--", label="true")
     right.set_xlabel("f_sub")
     right.set_ylabel("density")
