@@ -3,7 +3,8 @@
 `python research/tables.py` writes them; with `--check` it only says what is out of date. A table
 stands between `<!-- table FILE -->` and `<!-- end -->`. One of a preset's parameters, with units
 and ranges, stands between `<!-- parameters PART -->` and `<!-- end -->`. The results of the README
-stand between `<!-- results -->` and `<!-- end -->`.
+stand between `<!-- results -->` and `<!-- end -->`, and a part of the reference that follows from
+the code between `<!-- reference NAME -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ import halometry.simulation.config as parts
 from halometry.compare.schema import ComparisonRecord, read_comparison_record
 from halometry.compare.tables import markdown_table
 from halometry.io import PREFIX
+from reference_tables import REFERENCES
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LOAD = 0.3  # of other processes, above which rates are not reliable; as in `benchmarks/`
 PARAMETERS = re.compile(r"(<!-- parameters (?P<part>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 RESULTS = re.compile(r"(<!-- results -->\n).*?(<!-- end -->)", re.DOTALL)
+REFERENCE = re.compile(r"(<!-- reference (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PLACE = re.compile(r"(<!-- table (?P<file>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -45,7 +48,11 @@ def render(text: str) -> str:
         head, *rows = results_table()
         return f"{match[1]}{_markdown([head, ['---'] * len(head), *rows])}\n{match[2]}"
 
-    return RESULTS.sub(results, PARAMETERS.sub(parameters, PLACE.sub(table, text)))
+    def reference(match: re.Match[str]) -> str:
+        return f"{match[1]}{REFERENCES[match['name']]()}\n{match[3]}"
+
+    text = PARAMETERS.sub(parameters, PLACE.sub(table, text))
+    return REFERENCE.sub(reference, RESULTS.sub(results, text))
 
 
 def _render_result(path: Path) -> str:

@@ -25,15 +25,21 @@ class Recipe(StrictModel):
     Attributes:
         size: side of the network's input in pixels; None keeps the size of the images.
         channels: channels of the network's input; None keeps those of the images.
-        scale, stretch: scaling and stretch of pixel values, see `PreprocessingConfig`.
+        scale: scaling of pixel values; `minmax` maps each image to 0 to 1.
+        stretch: stretch of pixel values; `sqrt` makes Poisson noise nearly uniform, `log` raises
+            faint arcs.
         standardize: subtract the mean and divide by the standard deviation of the training images,
             after scale and stretch.
         flip_probability: probability of a left-right flip, and of an up-down flip, of each
             training image.
         rot90: rotate each training image by a random multiple of 90 degrees.
-        pretrained, stem_init: start from ImageNet weights, see `create_backbone`.
-        zero_init_residual: initialize residual blocks as the identity, see `Network`.
-        head_hidden, head_activation, head_dropout: layers of the head, see `Network`.
+        pretrained: start from ImageNet weights.
+        stem_init: first convolution of a pretrained network for images of one channel: `summed`
+            adds the three color filters, `random` draws new ones.
+        zero_init_residual: initialize residual blocks as the identity.
+        head_hidden: widths of the hidden layers of the head.
+        head_activation: activation between the layers of the head.
+        head_dropout: dropout probability before the last layer of the head.
         tta: test-time augmentation: predict the mean over the eight flips and 90-degree rotations
             of an image (four if it is not square). It takes eight times as long.
         online_fraction: fraction of each batch that is simulated during training, from the preset
@@ -64,7 +70,10 @@ class Recipe(StrictModel):
             rises over the first `warmup` fraction of the steps and falls to zero. `trapezoid`
             rises likewise, stays constant, and falls linearly over the last `cooldown` fraction.
             `constant` does not change.
-        plateau_factor, plateau_patience, warmup, cooldown: see `schedule`.
+        plateau_factor: factor of the learning rate in the schedule `plateau`.
+        plateau_patience: validations without a lower validation loss that it accepts.
+        warmup: fraction of the steps in which the learning rate rises.
+        cooldown: fraction of the steps in which it falls in the schedule `trapezoid`.
         gradient_clip: largest norm of the gradient; None for no clipping.
         batch_size: images in a batch.
         epochs: largest number of epochs.
