@@ -228,4 +228,9 @@ def _range(steps: list[dict[str, Any]], shift: str) -> str:
     return f"{unshifted:g} only" if low == high else f"{low:g} to {high:g}"
 
 
-REFERENCES = {"commands": commands, "recipe_keys": recipe_keys, "model_zoo": model_zoo, "tolerance": tolerance}
+REFERENCES = {
+    "commands": commands,
+    "recipe_keys": recipe_keys,
+    "model_zoo": model_zoo,
+    "tolerance": tolerance,
+}

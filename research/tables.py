@@ -20,12 +20,12 @@ from typing import Any, get_args
 from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 from readme_tables import results_table
+from reference_tables import REFERENCES
 
 import halometry.simulation.config as parts
 from halometry.compare.schema import ComparisonRecord, read_comparison_record
 from halometry.compare.tables import markdown_table
 from halometry.io import PREFIX
-from reference_tables import REFERENCES
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LOAD = 0.3  # of other processes, above which rates are not reliable; as in `benchmarks/`
