@@ -119,4 +119,4 @@ def test_each_page_begins_with_a_sentence() -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         title, _, rest = page.read_text(encoding="utf-8").partition("\n")
         assert title.startswith("# "), page.name
-        assert re.match(r"\n[`A-Za-z].*?[.:]\s", rest, re.DOTALL), page.name
+        assert re.match(r"\n[*`A-Za-z].*?[.:?]\s", rest, re.DOTALL), page.name
