@@ -178,7 +178,7 @@ def model_zoo() -> str:
 
 def _metrics_on_new_images() -> dict[str, str]:
     """Main metric of each weights on new images, mapped without the true lens."""
-    cells = {}
+    cells: dict[str, str] = {}
     for file in ("mapped_blind", "mapped_blind_mass"):
         head, *rows = json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8"))["rows"]
         cells |= {row[0]: f"{head[1]} {row[1]}" for row in rows}
