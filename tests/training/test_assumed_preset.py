@@ -288,7 +288,7 @@ def test_preset_is_recommended_for_a_folder_and_named_when_training_ends_at_chan
 ) -> None:
     caplog.set_level("INFO", logger="halometry")
     options: dict[str, Any] = {"overrides": QUICK | {"epochs": 1, "learning_rate": 1e-6}}
-    advice = "its images look like those of preset demo_classification; --preset demo_class"
+    advice = "its images look like those of preset demo_classification; training with --pr"
     expected = "Try --preset demo_classification, --inputs maps --preset demo_classification, --ep"
     with pytest.warns(ChanceWarning, match=expected):
         train("classification", class_folder, BACKBONE, tmp_path / "plain", **options)

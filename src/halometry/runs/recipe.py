@@ -43,12 +43,13 @@ class Recipe(StrictModel):
         tta: test-time augmentation: predict the mean over the eight flips and 90-degree rotations
             of an image (four if it is not square). It takes eight times as long.
         online_fraction: fraction of each batch that is simulated during training, from the preset
-            of the dataset; 0 for images that were not simulated.
+            that the images follow; 0 for images that follow no known preset.
         curriculum_mass_factor: factor by which the mass of substructure in online images is
             multiplied at first; it falls geometrically to 1.
         curriculum_fraction: fraction of the training steps until that factor is 1.
         aux_loss_weight: weight of an auxiliary loss: the error of a map of the mass in
-            substructure, predicted from the network's features; simulated images only.
+            substructure, predicted from the network's features. Images without known substructure
+            do not count.
         ema_decay: decay of the exponential moving average (EMA) of the weights, which is
             evaluated and saved; 0 saves the weights themselves.
         target: target of a regression: the mass fraction (`linear`) or its logarithm (`log`).

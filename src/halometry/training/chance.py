@@ -65,8 +65,8 @@ def recommend_preset(config: RunConfig, data: LabeledImages) -> None:
     if (name := find_preset(data, config.recipe.scale)) is not None:
         use = "--preset" if _uses_preset(config.recipe) else "--inputs maps --preset"
         logger.info(
-            f"{data.source}: its images look like those of preset {name}; {use} {name} makes"
-            " training on them much faster"
+            f"{data.source}: its images look like those of preset {name}; training with"
+            f" {use} {name} is recommended"
         )
 
 
