@@ -167,7 +167,7 @@ def model_zoo() -> str:
                 f"[`{name}`]({card})",
                 "class" if run.config.task == "classification" else "f_sub",
                 "mass map" if mapped else "raw image",
-                f"{record['images']:,} images of `{data.preset}`",
+                f"{record['images']:,} images",
                 f"{METRIC_TITLES[key]} {Interval(**record['test']['metrics'][key])}",
                 new_images.get(name, ""),
                 _time(name),

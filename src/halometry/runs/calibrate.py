@@ -90,7 +90,7 @@ def calibrate(
         StorageError: the folder cannot be written to.
 
     Example:
-        >>> calibrate("runs/kinds", "lenses.h5").temperature  # doctest: +SKIP
+        >>> calibrate("runs/classes", "lenses.h5").temperature  # doctest: +SKIP
         1.24
     """
     if not isinstance(run, Run):

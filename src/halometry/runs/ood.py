@@ -75,7 +75,7 @@ def fit_ood_detector(
         UsageError: the run came with the package or from the Hub.
 
     Example:
-        >>> fit_ood_detector("runs/kinds", "lenses.h5").false_positive_rate  # doctest: +SKIP
+        >>> fit_ood_detector("runs/classes", "lenses.h5").false_positive_rate  # doctest: +SKIP
         0.01
     """
     run = run if isinstance(run, Run) else load_run(run)
