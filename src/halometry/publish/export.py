@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from halometry import __version__
 from halometry.datasets.inputs import find_files, iter_images
+from halometry.datasets.readers import Image
 from halometry.errors import (
     DataError,
     ReadError,
@@ -26,6 +28,7 @@ from halometry.models.onnx import INPUT, OUTPUT, OnnxPredictor, to_onnx
 from halometry.runs.config import RunConfig
 from halometry.runs.exported import ONNX_SUFFIX
 from halometry.runs.lineage import lineage_to_dict, without_path, without_paths
+from halometry.runs.mapped_inputs import mapped_images
 from halometry.runs.run import Run, load_run
 from halometry.simulation import OnlineImages, list_presets
 
@@ -200,8 +203,10 @@ def _check_images(run: Run, check: str | Path | None) -> tuple[list[np.ndarray],
     preset = run.config.data.preset
     if preset in list_presets():
         ((simulated, _),) = OnlineImages(preset, seed=0, batch_size=CHECK_IMAGES, batches=1)
-        if run.config.incompatibility(tuple(simulated.shape[1:])) is None:
-            return list(simulated.numpy()), f"images simulated from {preset} ({CHECK_IMAGES})"
+        if images := _usable_images(run, [Image(one, None, preset) for one in simulated.numpy()])[
+            0
+        ]:
+            return images, f"images simulated from {preset} ({len(images)})"
     rng = np.random.default_rng(0)
     counts = 10 ** rng.uniform(0.5, 3, (CHECK_IMAGES, 1, 1, 1))
     noise = rng.poisson(counts, (CHECK_IMAGES, *run.config.data.shape)).astype(np.float32)
@@ -212,13 +217,21 @@ def _find_images(path: Path, run: Run) -> tuple[list[np.ndarray], list[str]]:
     """Images from all parts of a folder that the run can predict, and why it cannot others."""
     files = find_files(path)
     step = max(1, len(files) // CHECK_IMAGES)
+    return _usable_images(run, list(islice(iter_images(files[::step]), 2 * CHECK_IMAGES)))
+
+
+def _usable_images(
+    run: Run, items: Sequence[Image | ReadError]
+) -> tuple[list[np.ndarray], list[str]]:
+    """Images that a run can predict, or their mass maps, and why it cannot predict others."""
     images: list[np.ndarray] = []
     reasons: list[str] = []
-    for item in islice(iter_images(files[::step]), 2 * CHECK_IMAGES):
-        if isinstance(item, ReadError):
-            reasons.append(f"{item.path} {item.reason}")
-        elif reason := run.config.incompatibility(item.pixels.shape, item.mass_map_preset):
-            reasons.append(f"{item.path} {reason}")
-        elif len(images) < CHECK_IMAGES:
-            images.append(item.pixels)
+    with mapped_images(run, items, len(items), workers=1) as inputs:
+        for item in inputs:
+            if isinstance(item, ReadError):
+                reasons.append(f"{item.path} {item.reason}")
+            elif reason := run.config.incompatibility(item.pixels.shape, item.mass_map_preset):
+                reasons.append(f"{item.path} {reason}")
+            elif len(images) < CHECK_IMAGES:
+                images.append(item.pixels)
     return images, reasons
