@@ -43,10 +43,11 @@ test: lint  ## lint, types and the quick tests
 test-all: lint  ## all tests, the slow ones too
 	$(PYTEST) -m ''
 
-lint: $(TEST_READY)  ## style and types
+lint: $(TEST_READY)  ## style, types, and words of the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python research/check_words.py
 
 docs: $(DOCS_READY)  ## build the site into site/
 	$(BIN)/mkdocs build --strict

@@ -218,11 +218,14 @@ def test_glossary_has_each_term_once_in_order() -> None:
     assert names == sorted(set(names))
 
 
-def test_tables_in_the_pages_match_the_result_files(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "arguments", [("research/tables.py", "--check"), ("research/check_words.py", "--quiet")]
+)
+def test_script_finds_nothing_to_change_in_the_pages(
+    arguments: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script = ROOT / "research/tables.py"
-    monkeypatch.setattr(sys, "argv", [str(script), "--check"])
+    script = ROOT / arguments[0]
+    monkeypatch.setattr(sys, "argv", [str(script), arguments[1]])
     monkeypatch.syspath_prepend(script.parent)
     status: Any = 0
     try:
