@@ -23,6 +23,12 @@ from halometry.plotting import (
 )
 from halometry.sensitivity.maps import SensitivityMap
 
+OBSERVER_TITLES = {
+    "ideal_fixed_lens": "ideal, lens known",
+    "ideal_fitted_lens": "ideal, lens fitted",
+    "ideal_blind_search": "ideal, lens fitted, position unknown",
+}
+
 
 @with_style
 def completeness_figure(
@@ -41,7 +47,7 @@ def completeness_figure(
     """
     observers = list(next(iter(panels.values())))
     color = colors_by_name(observers)
-    drawing, axes = create_figure(4.6 * len(panels), 3.9, 1, len(panels), sharey=True)
+    drawing, axes = create_figure(4.2 * len(panels), 3.9, 1, len(panels), sharey=True)
     for panel, (placement, curves) in zip(axes[0], panels.items(), strict=True):
         for observer, completeness in curves.items():
             value, low, high = (
@@ -49,7 +55,8 @@ def completeness_figure(
                 for end in ("value", "low", "high")
             )
             panel.fill_between(log10_masses, low, high, color=color[observer], alpha=0.18, lw=0)
-            panel.plot(log10_masses, value, color=color[observer], lw=2, label=observer)
+            label = OBSERVER_TITLES.get(observer, observer)
+            panel.plot(log10_masses, value, color=color[observer], lw=2, label=label)
         panel.axhline(false_positives, color=MUTED_COLOR, lw=1, ls=":")
         panel.set_title(f"one subhalo {placement}")
         panel.set_xlabel("log10 of its mass in solar masses")
@@ -57,7 +64,7 @@ def completeness_figure(
         panel.set_ylim(0, 1.02)
     axes[0, 0].set_ylabel("completeness, 95 % interval")
     lines = axes[0, 0].get_lines()[: len(observers)]
-    drawing.legend(handles=lines, loc="outside lower center", ncols=len(observers), fontsize=9)
+    drawing.legend(handles=lines, loc="outside lower center", ncols=3, fontsize=9)
     return drawing
 
 
@@ -69,7 +76,7 @@ def map_figure(
 
     Args:
         map_: the map.
-        names: titles of the panels, by observer.
+        names: names of the networks, by observer; others have their title.
         limits: of the color scale, log10 of solar masses.
     """
     observers = map_.log10_masses
@@ -95,7 +102,8 @@ def map_figure(
             interpolation="nearest",
             extent=(-reach, reach, -reach, reach),
         )
-        panel.set_title(names[observer], fontsize=10)
+        title = OBSERVER_TITLES.get(observer) or names[observer]
+        panel.set_title(title, fontsize=10)
     for panel in panels:
         hide_axes(panel)
         panel.set_xlim(-reach, reach)
