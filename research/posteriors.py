@@ -1,7 +1,7 @@
 """Posteriors from the features of a plain run, compared with its own predictions on new images.
 
     python research/posteriors.py --plain runs/hm/runs/d4net --data hm.h5 --work runs/posteriors \
-        --out results/posteriors.json --figure docs/images/posteriors.jpg
+        --out results/posteriors.json --figure docs/images/posteriors.png
 
 Trains a Gaussian and a flow on the frozen backbone of a plain run, then the whole network with the
 flow, and evaluates all on the same new images. Repeat the command to resume.

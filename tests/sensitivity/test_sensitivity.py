@@ -39,7 +39,7 @@ from halometry.sensitivity import (
 from halometry.sensitivity.command import measure_sensitivity
 from halometry.sensitivity.core import ideal_probabilities
 from halometry.sensitivity.curves import first_crossing, isotonic
-from halometry.sensitivity.figure import completeness_figure, map_figure
+from halometry.sensitivity.figure import OBSERVER_TITLES, completeness_figure, map_figure
 from halometry.sensitivity.lenses import (
     add_subhalo,
     expected_counts,
@@ -269,10 +269,11 @@ def test_map_figure_shows_each_mass_at_its_position() -> None:
     masses[(x > 0) & (np.abs(y) < 1e-6)] = np.inf
     map_ = SensitivityMap(0, np.random.default_rng(0).random((48, 48)), 0.1, x, y,
                           {NETWORK: masses, FITTED_LENS: masses - 1}, 1.2)  # fmt: skip
-    figure = map_figure(map_, {NETWORK: "d4net", FITTED_LENS: FITTED_LENS}, (6.0, 10.0))
+    figure = map_figure(map_, {NETWORK: "d4net"}, (6.0, 10.0))
     lens, network, fitted = figure.axes[:3]
     np.testing.assert_allclose(lens.patches[0].radius, 1.2)
-    assert [panel.get_title(loc="left") for panel in (network, fitted)] == ["d4net", FITTED_LENS]
+    titles = [panel.get_title(loc="left") for panel in (network, fitted)]
+    assert titles == ["d4net", OBSERVER_TITLES[FITTED_LENS]]
     picture = network.images[0]
     left, right, bottom, top = picture.get_extent()
     shown = np.ma.filled(picture.get_array(), np.nan)
@@ -301,8 +302,9 @@ def test_completeness_figure_shows_each_observer_in_its_panel() -> None:
         assert panel.get_title(loc="left") == f"one subhalo {placement}"
         lines = {line.get_label(): line for line in panel.get_lines()}
         for observer, intervals in curves.items():
-            assert lines[observer].get_xdata().tolist() == [8, 9]
-            assert lines[observer].get_ydata().tolist() == [each.value for each in intervals]
+            label = OBSERVER_TITLES.get(observer, observer)
+            assert lines[label].get_xdata().tolist() == [8, 9]
+            assert lines[label].get_ydata().tolist() == [each.value for each in intervals]
         band = panel.collections[0].get_paths()[0].vertices
         first = curves["d4net"][0]
         ends = band[band[:, 0] == 8, 1]
