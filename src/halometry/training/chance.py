@@ -41,7 +41,7 @@ def chance_limit(task: Task, labels: np.ndarray) -> float:
 
     Example:
         >>> round(chance_limit("classification", np.arange(300) % 3), 3)
-        0.57
+        0.569
         >>> round(chance_limit("regression", np.linspace(0, 1, 300)), 3)
         0.013
     """
