@@ -32,12 +32,17 @@ class Page(HTMLParser):
         super().__init__()
         self.loaded: list[str] = []
         self.tags: list[str] = []
+        self.unnamed_images: list[dict[str, str | None]] = []
         self.text = ""
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.loaded += [v for k, v in attrs if k in ("src", "href", "xlink:href") and v]
+        named = dict(attrs)
+        is_image = tag == "img" or named.get("role") == "img"
+        if is_image and not (named.get("alt") or named.get("aria-label")):
+            self.unnamed_images.append(named)
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -124,11 +129,33 @@ def test_report_is_self_contained(which: str, request: pytest.FixtureRequest) ->
     style = comparison.report.read_text(encoding="utf-8")
     assert not re.search(r"@import|url\(\s*['\"]?https?:", style)
     assert page.tags.count("svg") >= 3
-    assert "script" not in page.tags
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
     for network in NETWORKS:
         assert network in page.text
     for sentence in comparison.record.conclusion:
         assert sentence in page.text
+
+
+@pytest.mark.parametrize("which", ["classes", "fractions"])
+def test_report_fits_small_screens_paper_and_screen_readers(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    comparison: Comparison = request.getfixturevalue(which)
+    page, text = Page(comparison.report), comparison.report.read_text(encoding="utf-8")
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
+    assert page.unnamed_images == []
+    assert len(re.findall(r'role="img"', text)) == page.tags.count("svg")
+    assert len(re.findall(r'<div class="card scroll"><table>', text)) == page.tags.count("table")
+    assert len(re.findall(r'<svg [^>]*width="', text)) == 0  # a fixed width would not shrink
+    print_rules = text[text.index("@media print") : text.index("</style>")]
+    for rule in ("background:#fff", "break-inside:avoid", "overflow:visible", "display:none"):
+        assert rule in print_rules
+
+
+def test_report_defines_its_metrics_and_sets(classes: Comparison) -> None:
+    text = Page(classes.report).text
+    for definition in ("Area under the ROC curve", "Time for one image", "choose the checkpoint"):
+        assert definition in text
 
 
 def test_report_escapes_names(classes: Comparison, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from halometry.compare.figures import learning_figure, pareto_figure
+from halometry.compare.figures import loss_figure, pareto_figure, validation_figure
 from helpers.comparison import history_row, model_record
 
 
@@ -40,19 +40,24 @@ def test_pareto_figure_labels_do_not_overlap() -> None:
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 
-def test_learning_figure_shows_losses_and_metric_against_training_images() -> None:
+def test_loss_figure_shows_losses_against_training_images() -> None:
     rows = [history_row(1, loss=3.0, val_loss=2.0), history_row(2, loss=1.5, val_loss=1.25)]
-    left, right = learning_figure({"net": rows}, "AUC").axes
-    assert left.get_xlabel() == right.get_xlabel() == "training images, thousands"
-    training, validation = left.lines
+    (panel,) = loss_figure({"net": rows}).axes
+    assert panel.get_xlabel() == "training images, thousands"
+    training, validation = panel.lines
     assert training.get_linestyle() == "--"
     np.testing.assert_array_equal(np.transpose(training.get_data()), [(1, 3.0), (2, 1.5)])
     np.testing.assert_array_equal(np.transpose(validation.get_data()), [(1, 2.0), (2, 1.25)])
-    assert left.get_title(loc="left") == "loss: validation (line), training (dashed)"
-    np.testing.assert_array_equal(np.transpose(right.lines[0].get_data()), [(1, 0.1), (2, 0.2)])
-    assert right.get_title(loc="left") == "AUC on the validation set"
+    assert panel.get_title(loc="left") == "Loss: validation (line), training (dashed)"
 
 
-def test_learning_figure_is_drawn_for_infinite_losses() -> None:
+def test_validation_figure_shows_the_metric_against_training_images() -> None:
+    (panel,) = validation_figure({"net": [history_row(1), history_row(2)]}, "AUC").axes
+    assert panel.get_xlabel() == "training images, thousands"
+    np.testing.assert_array_equal(np.transpose(panel.lines[0].get_data()), [(1, 0.1), (2, 0.2)])
+    assert panel.get_title(loc="left") == "AUC on the validation set"
+
+
+def test_loss_figure_is_drawn_for_infinite_losses() -> None:
     rows = [history_row(1, val_loss=math.inf), history_row(2, val_loss=0.5)]
-    assert learning_figure({"net": rows}, "AUC").axes[0].get_ylim()[1] < 1
+    assert loss_figure({"net": rows}).axes[0].get_ylim()[1] < 1

@@ -13,8 +13,8 @@ def test_conclusion_names_the_best_network_and_its_difference_to_the_second() ->
     record = comparison_record(*models, best_minus_second=Interval(0.04, 0.03, 0.05))
     assert conclusion(record) == [
         "large is the most accurate: AUC 0.970 [0.960, 0.980].",
-        "Its difference to small on the same images is 0.040 [0.030, 0.050]; the interval"
-        " excludes zero.",
+        "Its difference to small on the same images is 0.040 [0.030, 0.050]. It is"
+        " significant, since its interval excludes zero.",
     ]
 
 
@@ -24,8 +24,8 @@ def test_conclusion_says_if_the_difference_may_be_zero() -> None:
     sentences = conclusion(record)
     assert len(sentences) == 2
     assert sentences[0].startswith("b is the most accurate")
-    assert sentences[1].endswith("a on the same images is 0.001 [-0.009, 0.011]; the interval"
-                                 " includes zero.")  # fmt: skip
+    assert sentences[1].endswith("a on the same images is 0.001 [-0.009, 0.011]. It is not"
+                                 " significant, since its interval includes zero.")  # fmt: skip
 
 
 def test_conclusion_names_networks_at_chance_level() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from halometry.compare.cost import measure_speed, model_cost
 from halometry.compare.examples import select_examples
+from halometry.compare.figures import pareto_figure
 from halometry.compare.ranking import best_minus_second, best_model, conclusion
 from halometry.compare.report import ReportSection, write_report
 from halometry.compare.schema import (
@@ -182,7 +183,9 @@ def write_comparison(comparison: Comparison) -> None:
     write_comparison_record(out / "results.json", record)
     write_csv(out / "results.csv", record)
     write_differences(out / "differences.csv", record)
-    save_figure(comparison.section.figures["pareto"], out / "accuracy_against_latency.png")
+    save_figure(
+        pareto_figure(record.models, record.key_metric), out / "accuracy_against_latency.png"
+    )
     title = f"{len(record.models)} networks compared: {record.task}"
     write_report(comparison.report, [comparison.section], title)
     logger.info(f"results and report -> {out}")

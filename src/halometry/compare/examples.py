@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from halometry.attribution.explain import Attribution, explain_rows
-from halometry.compare.report import ExampleImages, WorstImage
 from halometry.datasets.dataset import LabeledImages
 from halometry.errors import HalometryError
 from halometry.evaluation.evaluate import Evaluation
@@ -18,6 +17,42 @@ from halometry.log import logger
 N_WORST_IMAGES = 8
 SAMPLES_PER_CLASS = 4
 N_ATTRIBUTIONS = 6
+
+
+@dataclass(frozen=True)
+class WorstImage:
+    """Image with a large error, averaged over the networks.
+
+    Attributes:
+        name: of the image.
+        image: (H, W).
+        truth: true class or mass fraction, as text.
+        predicted: prediction of each network, as text.
+    """
+
+    name: str
+    image: np.ndarray
+    truth: str
+    predicted: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ExampleImages:
+    """Images for the report, and the predictions for all test images.
+
+    Attributes:
+        truth: labels of the test images (N,).
+        outputs: for each network, probabilities (N, K) or mass fractions (N,).
+        samples: some images (H, W) with their labels.
+        worst: images with the largest errors.
+        attributions: attributions of the best network for some of the samples.
+    """
+
+    truth: np.ndarray
+    outputs: dict[str, np.ndarray]
+    samples: list[tuple[np.ndarray, str]] = field(default_factory=list)
+    worst: list[WorstImage] = field(default_factory=list)
+    attributions: list[Attribution] = field(default_factory=list)
 
 
 def select_examples(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ def pareto_figure(models: Sequence[ModelRecord], key: str) -> Figure:
         models: the networks.
         key: metric of the vertical axis.
     """
-    drawn, axes = create_figure(7.2, 4.2)
+    drawn, axes = create_figure(5.6, 4.2)
     panel = axes[0, 0]
     color = colors_by_name(model.name for model in models)
     front = pareto_front(models, key)
@@ -100,33 +101,55 @@ def _label(panel: Axes, model: ModelRecord, key: str, offset: Offset, color: str
 
 
 @with_style
-def learning_figure(histories: Mapping[str, Sequence[HistoryRow]], metric: str) -> Figure:
-    """Learning curves: losses and the validation metric against the number of training images.
+def loss_figure(histories: Mapping[str, Sequence[HistoryRow]]) -> Figure:
+    """Training and validation losses against the number of training images.
+
+    Args:
+        histories: for each network, the rows of its `history.csv`.
+    """
+    drawn, panel = _learning_panel()
+    color = colors_by_name(histories)
+    for name, rows in histories.items():
+        images = [row.images / 1000 for row in rows]
+        panel.plot(images, [row.loss for row in rows], color=color[name], lw=1.2, ls="--")
+        panel.plot(images, [row.val_loss for row in rows], **_line(name, rows, color))
+    losses = np.array([row.val_loss for rows in histories.values() for row in rows])
+    losses = losses[np.isfinite(losses)]
+    if len(losses):
+        top = float(np.quantile(losses, 0.95))  # losses of densities may be negative
+        panel.set_ylim(min(0.0, 1.15 * losses.min()), top + 0.15 * abs(top))
+    panel.set_title("Loss: validation (line), training (dashed)")
+    panel.legend(fontsize=9)
+    return drawn
+
+
+@with_style
+def validation_figure(histories: Mapping[str, Sequence[HistoryRow]], metric: str) -> Figure:
+    """Validation metric against the number of training images.
 
     Args:
         histories: for each network, the rows of its `history.csv`.
         metric: title of the validation metric.
     """
+    drawn, panel = _learning_panel()
     color = colors_by_name(histories)
-    drawn, axes = create_figure(9.6, 3.6, 1, 2)
-    left, right = axes[0]
     for name, rows in histories.items():
         images = [row.images / 1000 for row in rows]
-        marker = "o" if len(rows) < 12 else None
-        style = {"color": color[name], "lw": 2, "label": name, "marker": marker, "ms": 4}
-        left.plot(images, [row.loss for row in rows], color=color[name], lw=1.2, ls="--")
-        left.plot(images, [row.val_loss for row in rows], **style)
-        right.plot(images, [row.val_metric for row in rows], **style)
-    left.set_title("loss: validation (line), training (dashed)")
-    right.set_title(f"{metric} on the validation set")
-    losses = np.array([row.val_loss for rows in histories.values() for row in rows])
-    losses = losses[np.isfinite(losses)]
-    if len(losses):
-        top = float(np.quantile(losses, 0.95))  # losses of densities may be negative
-        left.set_ylim(min(0.0, 1.15 * losses.min()), top + 0.15 * abs(top))
+        panel.plot(images, [row.val_metric for row in rows], **_line(name, rows, color))
     if metric == "R²":
-        right.set_ylim(-0.3, 1)
-    for panel in (left, right):
-        panel.set_xlabel("training images, thousands")
-        panel.legend(fontsize=9)
+        panel.set_ylim(-0.3, 1)
+    panel.set_title(f"{metric} on the validation set")
+    panel.legend(fontsize=9)
     return drawn
+
+
+def _learning_panel() -> tuple[Figure, Axes]:
+    drawn, axes = create_figure(4.8, 3.6)
+    axes[0, 0].set_xlabel("training images, thousands")
+    return drawn, axes[0, 0]
+
+
+def _line(name: str, rows: Sequence[HistoryRow], color: Mapping[str, str]) -> dict[str, Any]:
+    """Style of a learning curve; a few points are marked."""
+    marker = "o" if len(rows) < 12 else None
+    return {"color": color[name], "lw": 2, "label": name, "marker": marker, "ms": 4}

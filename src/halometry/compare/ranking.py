@@ -84,10 +84,13 @@ def conclusion(record: ComparisonRecord) -> list[str]:
     best, difference = ranked[0], record.best_minus_second
     sentences = [f"{best.name} is the most accurate: {METRIC_TITLES[key]} {best.metrics[key]}."]
     if difference is not None:
-        verdict = "excludes" if difference.low > 0 else "includes"
         sentences.append(
-            f"Its difference to {ranked[1].name} on the same images is {difference}; the interval"
-            f" {verdict} zero."
+            f"Its difference to {ranked[1].name} on the same images is {difference}."
+            + (
+                " It is significant, since its interval excludes zero."
+                if difference.low > 0
+                else " It is not significant, since its interval includes zero."
+            )
         )
     if at_chance := [model.name for model in record.models if model not in ranked]:
         sentences.append(

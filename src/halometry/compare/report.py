@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,60 +13,25 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import colormaps
-from matplotlib.figure import Figure
 from PIL import Image as Picture
 
 from halometry import __version__
-from halometry.attribution.explain import Attribution, attribution_figure
-from halometry.calibration.temperature import undo_temperature
-from halometry.compare.figures import learning_figure, pareto_figure
-from halometry.compare.ranking import best_model, pareto_front, rank_models
-from halometry.compare.schema import BundledRecord, ComparisonRecord, EvaluatedModel, ModelRecord
+from halometry.compare.examples import ExampleImages
+from halometry.compare.ranking import above_chance, best_model, pareto_front, rank_models
+from halometry.compare.report_figures import Panels, bundled_panels, section_panels
+from halometry.compare.schema import BundledRecord, ComparisonRecord, EvaluatedModel
 from halometry.compare.tables import best_values, cost_cells, metric_keys, published_rows
 from halometry.evaluation.bootstrap import Interval, format_interval
-from halometry.evaluation.calibration_figure import reliability_figure
 from halometry.evaluation.differences import Difference
-from halometry.evaluation.figures import confusion_figure, regression_figure, roc_figure
-from halometry.evaluation.metrics import LOWER_IS_BETTER, METRIC_TITLES, UNRANKED, metric_title
-from halometry.evaluation.posterior_figures import posterior_figure
+from halometry.evaluation.metrics import (
+    LOWER_IS_BETTER,
+    METRIC_DEFINITIONS,
+    METRIC_TITLES,
+    UNRANKED,
+    metric_title,
+)
 from halometry.io import write_text
 from halometry.plotting import IMAGE_COLORMAP, colors_by_name, stretch, to_svg
-
-
-@dataclass(frozen=True)
-class WorstImage:
-    """Image with a large error, averaged over the networks.
-
-    Attributes:
-        name: of the image.
-        image: (H, W).
-        truth: true class or mass fraction, as text.
-        predicted: prediction of each network, as text.
-    """
-
-    name: str
-    image: np.ndarray
-    truth: str
-    predicted: dict[str, str]
-
-
-@dataclass(frozen=True)
-class ExampleImages:
-    """Images for the report, and the predictions for all test images.
-
-    Attributes:
-        truth: labels of the test images (N,).
-        outputs: for each network, probabilities (N, K) or mass fractions (N,).
-        samples: some images (H, W) with their labels.
-        worst: images with the largest errors.
-        attributions: attributions of the best network for some of the samples.
-    """
-
-    truth: np.ndarray
-    outputs: dict[str, np.ndarray]
-    samples: list[tuple[np.ndarray, str]] = field(default_factory=list)
-    worst: list[WorstImage] = field(default_factory=list)
-    attributions: list[Attribution] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -81,29 +45,6 @@ class ReportSection:
 
     record: ComparisonRecord
     examples: ExampleImages
-
-    @cached_property
-    def figures(self) -> dict[str, Figure]:
-        """Figures of the section by name."""
-        record, examples, key = self.record, self.examples, self.record.key_metric
-        models = record.models
-        histories = {model.name: model.history for model in models}
-        figures = {
-            "pareto": pareto_figure(models, key),
-            "learning": learning_figure(histories, METRIC_TITLES[key]),
-        }
-        if record.task == "classification":
-            figures["roc"] = _roc_figure(models)
-            figures["confusion"] = _confusion_figure(models, record.data.class_names)
-            figures["reliability"] = _reliability_figure(models, examples)
-        else:
-            figures["regression"] = _regression_figure(examples)
-        if examples.attributions:
-            figures["attributions"] = attribution_figure(examples.attributions)
-        posteriors = {m.name: m.posterior for m in models if m.posterior is not None}
-        if posteriors:
-            figures["posterior"] = posterior_figure(posteriors)
-        return figures
 
 
 @dataclass(frozen=True)
@@ -168,11 +109,18 @@ def _section_context(section: ReportSection) -> dict[str, Any]:
         "headline": _headline(record),
         "ranking": _ranking_rows(record),
         "metrics": _metric_rows(models),
+        "definitions": [
+            (metric_title(key), METRIC_DEFINITIONS[key])
+            for key in metric_keys(models)
+            if key in METRIC_DEFINITIONS
+        ],
         "differences": [_difference_row(pair) for pair in record.differences],
         "published": published_rows(record),
         "costs": [{"name": model.name, **cost_cells(model)} for model in models],
         "colors": colors_by_name(model.name for model in models),
-        "figures": {name: Markup(to_svg(drawn)) for name, drawn in section.figures.items()},
+        "figures": {
+            name: _svg_panels(panels) for name, panels in section_panels(record, examples).items()
+        },
         "samples": [
             {"picture": picture(image), "label": label} for image, label in examples.samples
         ],
@@ -183,20 +131,19 @@ def _section_context(section: ReportSection) -> dict[str, Any]:
 def _bundled_context(section: BundledSection) -> dict[str, Any]:
     """Variables of the template for the bundled weights of one preset."""
     record, models = section.record, section.record.models
-    drawn = (
-        _confusion_figure(models, record.class_names)
-        if record.task == "classification"
-        else _regression_figure(section.examples)
-    )
     return {
         "record": record,
         "key": METRIC_TITLES[record.key_metric],
         "metrics": _metric_rows(models),
         "published": [_interval_cell(model.published) for model in models],
         "colors": colors_by_name(model.name for model in models),
-        "figure": Markup(to_svg(drawn)),
+        "figures": _svg_panels(bundled_panels(record, section.examples)),
         "worst": _worst_rows(section.examples),
     }
+
+
+def _svg_panels(panels: Panels) -> list[dict[str, str]]:
+    return [{"label": label, "svg": Markup(to_svg(drawn))} for label, drawn in panels.items()]
 
 
 def _interval_cell(interval: Interval) -> dict[str, str]:
@@ -227,7 +174,7 @@ def _ranking_rows(record: ComparisonRecord) -> list[dict[str, Any]]:
             if ranked.rank is None
             else "yes"
             if ranked.on_pareto_front
-            else "",
+            else "no",
         }
         for ranked in rank_models(record.models, key)
     ]
@@ -238,17 +185,23 @@ def _headline(record: ComparisonRecord) -> list[dict[str, str]]:
     key = record.key_metric
     best, fastest = best_model(record.models, key), pareto_front(record.models, key)[0]
     accuracy, title = _interval_cell(best.metrics[key]), METRIC_TITLES[key]
+    n_useful = len(above_chance(record.models, key))
+    group = "network" if n_useful in (0, len(record.models)) else "network better than chance"
     return [
         {
             "value": accuracy["value"],
-            "label": f"{title} of {best.name}, the most accurate ({accuracy['interval']})",
+            "label": f"{title} of {best.name}, the most accurate network"
+            f" (95 % interval {accuracy['interval']})",
         },
         {
             "value": f"{fastest.latency:.1f} ms",
-            "label": f"latency of {fastest.name}, the fastest"
+            "label": f"latency of {fastest.name}, the fastest {group}"
             f" ({title} {fastest.metrics[key].value:.3f})",
         },
-        {"value": f"{record.data.test:,}", "label": f"test images, of {record.data.images:,}"},
+        {
+            "value": f"{record.data.test:,}",
+            "label": f"test images; the data set has {record.data.images:,} images in total",
+        },
     ]
 
 
@@ -269,44 +222,6 @@ def _metric_rows(models: Sequence[EvaluatedModel]) -> list[dict[str, Any]]:
                 cells.append(cell | _interval_cell(interval) | {"best": is_best})
         rows.append({"name": model.name, "start": model.start, "cells": cells})
     return rows
-
-
-def _confusion_figure(
-    models: Sequence[EvaluatedModel], class_names: tuple[str, ...] | None
-) -> Figure:
-    matrices = {model.name: np.array(model.confusion) for model in models}
-    return confusion_figure(matrices, class_names or ())
-
-
-def _reliability_figure(models: Sequence[ModelRecord], examples: ExampleImages) -> Figure:
-    arrays = {}
-    for model in models:
-        probabilities, calibration = examples.outputs[model.name], model.calibration
-        uncalibrated = (
-            undo_temperature(probabilities, calibration.temperature, calibration.bias)
-            if calibration
-            else probabilities
-        )
-        arrays[model.name] = (examples.truth, probabilities, uncalibrated)
-    return reliability_figure(arrays)
-
-
-def _regression_figure(examples: ExampleImages) -> Figure:
-    return regression_figure(
-        {name: (examples.truth, output) for name, output in examples.outputs.items()}
-    )
-
-
-def _roc_figure(models: Sequence[ModelRecord]) -> Figure:
-    return roc_figure(
-        {
-            model.name: {
-                name: (np.array(fpr), np.array(tpr), model.metrics[f"auc_{name}"].value)
-                for name, (fpr, tpr) in (model.roc or {}).items()
-            }
-            for model in models
-        }
-    )
 
 
 def picture(image: np.ndarray, side: int = 160) -> str:

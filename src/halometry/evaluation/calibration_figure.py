@@ -10,17 +10,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from scipy.special import expit, logit
 
-from halometry.evaluation.calibration_error import Reliability, reliability
+from halometry.evaluation.calibration_error import RELIABILITY_BINS, Reliability, reliability
 from halometry.plotting import MUTED_COLOR, TEXT_COLOR, colors_by_name, create_figure, with_style
 
 HISTOGRAM_BINS = 20
 TICKS = (0.4, 0.6, 0.8, 0.9, 0.97, 0.99, 0.999)
 MAX_SHOWN, END = 0.9998, 0.99985  # largest value that is drawn, and end of the axes
+MIN_BIN_IMAGES = 10  # in a bin of confidence, if there are few images
 
 
 @with_style
 def reliability_figure(
     models: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    *,
+    colors: Mapping[str, str] | None = None,
 ) -> Figure:
     """Reliability diagrams with a histogram of the confidence below; one column per network.
 
@@ -30,8 +33,9 @@ def reliability_figure(
     Args:
         models: for each network, class indices (N,), probabilities (N, K), and probabilities
             without temperature and biases (N, K).
+        colors: for each network; those of `colors_by_name` if not given.
     """
-    color = colors_by_name(models)
+    color = colors or colors_by_name(models)
     drawn, axes = create_figure(
         4.3 * len(models),
         5.4,
@@ -44,12 +48,13 @@ def reliability_figure(
     for column, (name, (truth, calibrated, uncalibrated)) in enumerate(models.items()):
         above, below = axes[:, column]
         lowest = 1 / calibrated.shape[1]
+        bins = min(RELIABILITY_BINS, max(1, len(truth) // MIN_BIN_IMAGES))
         line = np.linspace(lowest, MAX_SHOWN, 1000)
         above.plot(line, line, color=MUTED_COLOR, lw=1, ls=":")
         if not np.allclose(calibrated, uncalibrated):
-            before = reliability(truth, uncalibrated)
+            before = reliability(truth, uncalibrated, bins)
             _plot_bins(above, before, MUTED_COLOR, "before calibration", hollow=True)
-        _plot_bins(above, reliability(truth, calibrated), color[name], "after calibration")
+        _plot_bins(above, reliability(truth, calibrated, bins), color[name], "after calibration")
         above.set_title(name)
         above.set_box_aspect(1)
         above.legend(loc="upper left", fontsize=9)

@@ -78,17 +78,21 @@ def confusion_figure(matrices: Mapping[str, np.ndarray], class_names: Sequence[s
 
 
 @with_style
-def regression_figure(models: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+def regression_figure(
+    models: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    colors: Mapping[str, str] | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Figure:
     """Predicted against true mass fractions, and residuals below; one column per network.
 
     Args:
         models: for each network, true and predicted mass fractions (N,).
+        colors: for each network; those of `colors_by_name` if not given.
+        limits: of both axes; those of `regression_limits` if not given.
     """
-    color = colors_by_name(models)
-    values = np.concatenate([np.concatenate(pair) for pair in models.values()])
-    low, high = np.quantile(values, (0.001, 0.999))
-    margin = 0.05 * (high - low)
-    limits = (low - margin, high + margin)
+    color = colors or colors_by_name(models)
+    limits = limits or regression_limits([array for pair in models.values() for array in pair])
     drawn, axes = create_figure(
         3.6 * len(models),
         5.2,
@@ -125,6 +129,13 @@ def regression_figure(models: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Fi
     axes[0, 0].set_ylabel("predicted mass fraction")
     axes[1, 0].set_ylabel("predicted − true")
     return drawn
+
+
+def regression_limits(values: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Limits of axes that show nearly all of some mass fractions, with a margin."""
+    low, high = np.quantile(np.concatenate(values), (0.001, 0.999))
+    margin = 0.05 * (high - low)
+    return float(low - margin), float(high + margin)
 
 
 def _binned_median(

@@ -30,6 +30,23 @@ METRIC_TITLES = {
     "coverage_68": "68 % coverage",
     "coverage_95": "95 % coverage",
 }
+METRIC_DEFINITIONS = {
+    "auc": "Area under the ROC curve, the mean over all classes, each against the rest. Chance is"
+    " 0.5, perfect is 1.",
+    "accuracy": "Fraction of images whose most probable class is the true class.",
+    "loss": "Mean of -log(probability of the true class).",
+    "ece": "Expected calibration error (ECE): mean distance between confidence and accuracy.",
+    "mse": "Mean squared error of the mass fraction.",
+    "rmse": "Square root of the mean squared error.",
+    "mae": "Mean absolute error.",
+    "r2": "Coefficient of determination: 1 - MSE / variance of the true values. Perfect is 1; the"
+    " mean of the true values as prediction gives 0.",
+    "bias": "Mean of predicted minus true mass fraction.",
+    "nll": "Mean of -log(posterior density at the true mass fraction).",
+    "crps": "Continuous ranked probability score: distance between posterior and true value.",
+    "coverage_68": "Fraction of images whose true value is in the central 68 % interval.",
+    "coverage_95": "Fraction of images whose true value is in the central 95 % interval.",
+}
 LOWER_IS_BETTER = {"loss", "ece", "mse", "rmse", "mae", "nll", "crps"}
 UNRANKED = {"bias", "coverage_68", "coverage_95"}  # neither the lowest nor the highest is best
 

@@ -1,0 +1,105 @@
+"""Figures of a report, as panels that a page arranges by its width: one per network or class."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from halometry.attribution.explain import attribution_figure
+from halometry.calibration.temperature import undo_temperature
+from halometry.compare.examples import ExampleImages
+from halometry.compare.figures import loss_figure, pareto_figure, validation_figure
+from halometry.compare.schema import BundledRecord, ComparisonRecord, ModelRecord
+from halometry.evaluation.calibration_figure import reliability_figure
+from halometry.evaluation.figures import (
+    confusion_figure,
+    regression_figure,
+    regression_limits,
+    roc_figure,
+)
+from halometry.evaluation.metrics import METRIC_TITLES
+from halometry.evaluation.posterior_figures import posterior_figure
+from halometry.plotting import colors_by_name
+
+Panels = dict[str, Figure]  # by a description for readers who cannot see it
+
+
+def section_panels(record: ComparisonRecord, examples: ExampleImages) -> dict[str, Panels]:
+    """Panels of each figure of a comparison, by the figure's name."""
+    key, models = record.key_metric, record.models
+    title = METRIC_TITLES[key]
+    histories = {model.name: model.history for model in models}
+    figures = {
+        "pareto": {f"{title} against latency of each network": pareto_figure(models, key)},
+        "learning": {
+            "Losses against training images": loss_figure(histories),
+            f"{title} against training images": validation_figure(histories, title),
+        },
+    }
+    if record.task == "classification":
+        matrices = {model.name: np.array(model.confusion) for model in models}
+        figures["roc"] = _roc_panels(models)
+        figures["confusion"] = _confusion_panels(matrices, record.data.class_names or ())
+        figures["reliability"] = _reliability_panels(models, examples)
+    else:
+        figures["regression"] = _regression_panels(examples)
+    if examples.attributions:
+        drawn = attribution_figure(examples.attributions)
+        figures["attributions"] = {"Test images above their attribution maps": drawn}
+    posteriors = {m.name: m.posterior for m in models if m.posterior is not None}
+    if posteriors:
+        figures["posterior"] = {"Checks of the posteriors": posterior_figure(posteriors)}
+    return figures
+
+
+def bundled_panels(record: BundledRecord, examples: ExampleImages) -> Panels:
+    """Confusion matrices, or predicted against true masses, of bundled weights."""
+    if record.task == "regression":
+        return _regression_panels(examples)
+    matrices = {model.name: np.array(model.confusion) for model in record.models}
+    return _confusion_panels(matrices, record.class_names or ())
+
+
+def _roc_panels(models: tuple[ModelRecord, ...]) -> Panels:
+    panels = {}
+    for name in models[0].roc or {}:
+        curves = {}
+        for model in models:
+            fpr, tpr = (model.roc or {})[name]
+            area = model.metrics[f"auc_{name}"].value
+            curves[model.name] = {name: (np.array(fpr), np.array(tpr), area)}
+        panels[f"ROC curves of class {name}"] = roc_figure(curves)
+    return panels
+
+
+def _confusion_panels(matrices: dict[str, np.ndarray], class_names: tuple[str, ...]) -> Panels:
+    return {
+        f"Confusion matrix of {name}": confusion_figure({name: matrix}, class_names)
+        for name, matrix in matrices.items()
+    }
+
+
+def _reliability_panels(models: tuple[ModelRecord, ...], examples: ExampleImages) -> Panels:
+    colors = colors_by_name(model.name for model in models)
+    panels = {}
+    for model in models:
+        probabilities, calibration = examples.outputs[model.name], model.calibration
+        uncalibrated = (
+            undo_temperature(probabilities, calibration.temperature, calibration.bias)
+            if calibration
+            else probabilities
+        )
+        arrays = {model.name: (examples.truth, probabilities, uncalibrated)}
+        panels[f"Reliability diagram of {model.name}"] = reliability_figure(arrays, colors=colors)
+    return panels
+
+
+def _regression_panels(examples: ExampleImages) -> Panels:
+    colors = colors_by_name(examples.outputs)
+    limits = regression_limits([examples.truth, *examples.outputs.values()])
+    return {
+        f"Predicted against true mass fractions of {name}": regression_figure(
+            {name: (examples.truth, output)}, colors=colors, limits=limits
+        )
+        for name, output in examples.outputs.items()
+    }
