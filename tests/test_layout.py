@@ -18,7 +18,7 @@ HOME = Path(halometry.__file__).parent
 # Packages and top-level modules. Each imports only those that follow it: in lower lines, or to its
 # right in the same line.
 LINES = (
-    "cli demo doctor",
+    "cli demo doctor reproduction",
     "compare publish robustness sensitivity population attribution",
     "evaluation training",
     "runs",

@@ -35,6 +35,7 @@ _MODULES = {
     "open_dataset": "halometry.datasets.open",
     "predict": "halometry.evaluation.predict",
     "publish_run": "halometry.publish.publish",
+    "reproduce": "halometry.reproduction",
     "run_demo": "halometry.demo",
     "show": "halometry.datasets.show",
     "simulate": "halometry.datasets.generate",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from halometry.population.command import infer_population as infer_population
     from halometry.publish.export import export as export
     from halometry.publish.publish import publish_run as publish_run
+    from halometry.reproduction import reproduce as reproduce
     from halometry.resources import list_weights as list_weights
     from halometry.robustness.command import measure_robustness as measure_robustness
     from halometry.runs.calibrate import calibrate as calibrate

@@ -23,7 +23,7 @@ for _module in COMMAND_MODULES:  # importing a module registers its subcommands,
     import_module(f"halometry.cli.{_module}")
 
 INTERRUPTED = 130  # exit status after Ctrl-C
-RESUMABLE = ("simulate", "map", "train", "compare", "demo")  # continue if repeated
+RESUMABLE = ("simulate", "map", "train", "compare", "reproduce", "demo")  # continue if repeated
 
 
 def main() -> None:

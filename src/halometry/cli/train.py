@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from halometry.config import Task
 
 PANEL = "Train"
+DEFAULT_BACKBONES = "mobilenetv3_small,resnet18,efficientnet_b5,d4net"
+BackbonesOption = Annotated[str, typer.Option(help="Names separated by commas.")]
 TRAIN = "halometry train --task classification --data lenses.h5 --backbone resnet18 --out run"
 
 
@@ -95,9 +97,7 @@ def compare(
     task: TaskOption,
     data: DataOption,
     out: Annotated[Path, typer.Option(help="Folder for the runs, the results and the report.")],
-    backbones: Annotated[
-        str, typer.Option(help="Names separated by commas.")
-    ] = "mobilenetv3_small,resnet18,efficientnet_b5,d4net",
+    backbones: BackbonesOption = DEFAULT_BACKBONES,
     inputs: InputsOption = "raw",
     preset: ImagesPresetOption = None,
     recipe: RecipeOption = "default",
@@ -153,6 +153,52 @@ def calibrate(
         )
         print_line(f"temperature {calibration.temperature:.3f}, bias {biases}")
     print_line(f"sets and intervals from {calibration.conformal.images} -> {run}")
+
+
+@subcommand(PANEL, "halometry reproduce --classes dataset --masses lens_data --out results")
+def reproduce(
+    out: Annotated[Path, typer.Option(help="Folder for the runs, the results and the report.")],
+    classes: Annotated[
+        Path | None, typer.Option(help="Folder of the classification set: train/ and val/.")
+    ] = None,
+    masses: Annotated[
+        Path | None, typer.Option(help="Folder of the mass set: object arrays [image, f_sub].")
+    ] = None,
+    inputs: InputsOption = "maps",
+    recipe: RecipeOption = "default",
+    backbones: BackbonesOption = DEFAULT_BACKBONES,
+    epochs: EpochsOption = None,
+    classes_preset: Annotated[
+        str, typer.Option(help="Preset that the images of the classes follow.")
+    ] = "common_test_1",
+    masses_preset: Annotated[
+        str, typer.Option(help="Preset that the images of the masses follow.")
+    ] = "halo_mass",
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    workers: MappersOption = "auto",
+) -> None:
+    """Run the published experiments on the community's folders. Repeat to continue."""
+    from halometry.compare.tables import print_published
+    from halometry.reproduction import reproduce as reproduce_experiments
+
+    reproduction = reproduce_experiments(
+        out,
+        classes=classes,
+        masses=masses,
+        inputs=inputs,
+        recipe=recipe,
+        backbones=split_names(backbones),
+        epochs=epochs,
+        presets={"classification": classes_preset, "regression": masses_preset},
+        seed=seed,
+        device=device,
+        workers=parse_workers(workers),
+    )
+    for comparison in reproduction.comparisons:
+        _print_comparison(comparison)
+        print_published(comparison.record, out_console)
+    print_line(f"report: {reproduction.report}")
 
 
 @subcommand(PANEL, "halometry demo --out demo")
