@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results/folder_learning_curves.json"))
     parser.add_argument("--backbones", nargs="+", default=["d4net", "resnet18"])
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
-    parser.add_argument("--epochs", type=int, default=3, help="epochs over the 27,000 images")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs over the 27,000 images")
     parser.add_argument("--mapped-train", type=int, default=9_000, help="training images mapped")
     parser.add_argument("--mapped-test", type=int, default=3_000, help="test images of all arms")
     parser.add_argument("--mapped-epochs", type=int, default=6)
