@@ -2,7 +2,7 @@
 
     python research/two_sample_test.py --data ../shared/data/hackathon_2020/no_sub \
         --preset hackathon_2020 --out results/hackathon_two_sample.json \
-        --figure docs/images/hackathon_2020.png
+        --figure docs/images/hackathon_2020.jpg
 
 Trains a small network on published and simulated images, keeps the epoch with the best validation
 AUC, and evaluates it on a test set. An AUC of 0.5 means that it cannot distinguish them. A random
@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from hackathon_images import read, simulate
 from image_statistics import statistics
-from PIL import Image
+from matplotlib.figure import Figure
 from scipy.stats import ks_2samp
 from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor, nn
@@ -37,10 +37,18 @@ from torch import Tensor, nn
 from halometry.evaluation.bootstrap import Interval, bootstrap
 from halometry.evaluation.metrics import area_under_roc
 from halometry.io import write_json
+from halometry.plotting import (
+    COLORS,
+    IMAGE_COLORMAP,
+    create_figure,
+    hide_axes,
+    save_figure,
+    with_style,
+)
 from halometry.provenance import machine, versions
 
 BATCH_SIZE = 50
-IMAGES_PER_ROW = 8  # of the figure
+IMAGES_PER_ROW = 6  # of the figure
 
 
 @dataclass(frozen=True)
@@ -204,18 +212,17 @@ def evaluate_pair(
     }
 
 
-def draw_montage(published: np.ndarray, other: np.ndarray, path: Path) -> None:
+@with_style
+def draw_montage(published: np.ndarray, other: np.ndarray) -> Figure:
     """Draw published images above simulated ones, with a stretch that shows faint light."""
-
-    def rows(images: np.ndarray, power: float) -> np.ndarray:
-        shown = (255 * (images[:IMAGES_PER_ROW] / 255.0) ** power).astype(np.uint8)
-        return np.hstack([np.pad(one, 1, constant_values=90) for one in shown])
-
-    gap = np.full((6, IMAGES_PER_ROW * (published.shape[2] + 2)), 255, np.uint8)
-    parts = [rows(published, 0.4), rows(published[IMAGES_PER_ROW:], 0.4), gap]
-    parts += [rows(other, 0.4), rows(other[IMAGES_PER_ROW:], 0.4)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.vstack(parts)).save(path, optimize=True)
+    figure, axes = create_figure(8.3, 5.4, 4, IMAGES_PER_ROW)
+    for row, label in enumerate(("published", "published", "simulated", "simulated")):
+        images = (published if row < 2 else other)[(row % 2) * IMAGES_PER_ROW :]
+        for panel, image in zip(axes[row], images, strict=False):
+            hide_axes(panel)
+            panel.imshow((image / 255) ** 0.4, cmap=IMAGE_COLORMAP, vmin=0, vmax=1, origin="lower")
+        axes[row, 0].set_ylabel(label, color=COLORS[0] if row < 2 else COLORS[1])
+    return figure
 
 
 def main() -> None:
@@ -234,7 +241,8 @@ def main() -> None:
         "statistics": distances(known[-sizes.test :], drawn[-sizes.test :]),
     }
     if options.figure:
-        draw_montage(published[-sizes.test :], simulated[-sizes.test :], Path(options.figure))
+        figure = draw_montage(published[-sizes.test :], simulated[-sizes.test :])
+        save_figure(figure, options.figure)
     _write(record, options)
     if not options.no_checks:
         fewer = Sizes(*options.check_sizes)
