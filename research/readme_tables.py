@@ -1,11 +1,14 @@
-"""Table of results of the README: new images, mapped without their true lenses."""
+"""Tables of the README: results on new images, and trained weights with what they tolerate."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+from reference_tables import RESULTS, ROBUSTNESS, markdown, time_per_image, tolerated_range
+
+from halometry import list_weights
+from halometry.runs.run import load_run
+
 METHODS = {
     "common_test_1/d4net": "d4net on raw images",
     "common_test_1/d4net_mapped": "d4net on mass maps",
@@ -17,8 +20,17 @@ METHODS = {
 }
 
 
-def results_table() -> list[list[str]]:
-    """Rows of the table: what is predicted, method, two metrics, and number of images."""
+TOLERATED = {
+    "exposure": "exposure",
+    "psf": "PSF width",
+    "source_size": "source size",
+    "pixel_scale": "pixel scale",
+    "added_lens_light": "lens light",
+}
+
+
+def results_table() -> str:
+    """What is predicted, method, two metrics, and number of images; mapped without true lenses."""
     rows = [["prediction", "method", "AUC or R²", "accuracy or MSE", "images"]]
     for file, metrics in (
         ("mapped_blind", (1, 2)),
@@ -34,4 +46,29 @@ def results_table() -> list[list[str]]:
             cells = [f"{head[column]} {row[column]}" for column in metrics]
             prediction = "class" if file == "mapped_blind" else "f_sub"
             rows.append([prediction, METHODS[row[0]], *cells, str(count)])
-    return rows
+    return markdown(rows)
+
+
+def weights_table() -> str:
+    """All trained weights: what they predict, input, time, and range of each shift."""
+    rows = [["weights", "predicts", "input", "time per image", *TOLERATED.values()]]
+    for name in list_weights():
+        config = load_run(name).config
+        ranges = ["not measured"] * len(TOLERATED)
+        if name in ROBUSTNESS:
+            file = RESULTS / f"{ROBUSTNESS[name]}.json"
+            steps = json.loads(file.read_text(encoding="utf-8"))["steps"]
+            ranges = [tolerated_range(steps, shift) for shift in TOLERATED]
+        rows.append(
+            [
+                f"`{name}`",
+                "class" if config.task == "classification" else "f_sub",
+                "raw image" if config.data.mass_map_preset is None else "mass maps",
+                time_per_image(name),
+                *("–" if cell == "not measured" else cell for cell in ranges),
+            ]
+        )
+    return markdown(rows)
+
+
+README_TABLES = {"results": results_table, "weights": weights_table}

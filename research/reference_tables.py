@@ -170,7 +170,7 @@ def model_zoo() -> str:
                 f"{record['images']:,} images",
                 f"{METRIC_TITLES[key]} {Interval(**record['test']['metrics'][key])}",
                 new_images.get(name, ""),
-                _time(name),
+                time_per_image(name),
             ]
         )
     return markdown(rows)
@@ -185,7 +185,8 @@ def _metrics_on_new_images() -> dict[str, str]:
     return cells
 
 
-def _time(name: str) -> str:
+def time_per_image(name: str) -> str:
+    """Time of one core for a prediction, with the fit and the map where the input is a map."""
     record = json.loads((RESULTS / f"{TIMES[name]}.json").read_text(encoding="utf-8"))
     if "models" in record:
         return f"{record['models'][0]['cost']['latency_ms']['median']:.0f} ms"
@@ -201,11 +202,11 @@ def tolerance() -> str:
     rows = [["weights", *SHIFTS.values()]]
     for name, file in ROBUSTNESS.items():
         steps = json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8"))["steps"]
-        rows.append([f"`{name}`", *(_range(steps, shift) for shift in SHIFTS)])
+        rows.append([f"`{name}`", *(tolerated_range(steps, shift) for shift in SHIFTS)])
     return markdown(rows)
 
 
-def _range(steps: list[dict[str, Any]], shift: str) -> str:
+def tolerated_range(steps: list[dict[str, Any]], shift: str) -> str:
     """Smallest and largest factor of a shift that is tolerated, with all between them."""
     unshifted = 0.0 if shift == "added_lens_light" else 1.0
     accurate = {

@@ -2,9 +2,9 @@
 
 `python research/tables.py` writes them; with `--check` it only says what is out of date. A table
 stands between `<!-- table FILE -->` and `<!-- end -->`. One of a preset's parameters, with units
-and ranges, stands between `<!-- parameters PART -->` and `<!-- end -->`. The results of the README
-stand between `<!-- results -->` and `<!-- end -->`, and a part of the reference that follows from
-the code between `<!-- reference NAME -->` and `<!-- end -->`.
+and ranges, stands between `<!-- parameters PART -->` and `<!-- end -->`. Parts of the reference that follow
+from the code, and the tables of the README, stand between `<!-- reference NAME -->` and
+`<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
-from readme_tables import results_table
+from readme_tables import README_TABLES
 from reference_tables import REFERENCES
 
 import halometry.simulation.config as parts
@@ -30,7 +30,6 @@ from halometry.io import PREFIX
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LOAD = 0.3  # of other processes, above which rates are not reliable; as in `benchmarks/`
 PARAMETERS = re.compile(r"(<!-- parameters (?P<part>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-RESULTS = re.compile(r"(<!-- results -->\n).*?(<!-- end -->)", re.DOTALL)
 REFERENCE = re.compile(r"(<!-- reference (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PLACE = re.compile(r"(<!-- table (?P<file>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -44,15 +43,10 @@ def render(text: str) -> str:
     def parameters(match: re.Match[str]) -> str:
         return f"{match[1]}{_parameters(match['part'])}\n{match[3]}"
 
-    def results(match: re.Match[str]) -> str:
-        head, *rows = results_table()
-        return f"{match[1]}{_markdown([head, ['---'] * len(head), *rows])}\n{match[2]}"
-
     def reference(match: re.Match[str]) -> str:
-        return f"{match[1]}{REFERENCES[match['name']]()}\n{match[3]}"
+        return f"{match[1]}{(REFERENCES | README_TABLES)[match['name']]()}\n{match[3]}"
 
-    text = PARAMETERS.sub(parameters, PLACE.sub(table, text))
-    return REFERENCE.sub(reference, RESULTS.sub(results, text))
+    return REFERENCE.sub(reference, PARAMETERS.sub(parameters, PLACE.sub(table, text)))
 
 
 def _render_result(path: Path) -> str:
