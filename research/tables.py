@@ -2,9 +2,9 @@
 
 `python research/tables.py` writes them; with `--check` it only says what is out of date. A table
 stands between `<!-- table FILE -->` and `<!-- end -->`. One of a preset's parameters, with units
-and ranges, stands between `<!-- parameters PART -->` and `<!-- end -->`. Parts of the reference that follow
-from the code, and the tables of the README, stand between `<!-- reference NAME -->` and
-`<!-- end -->`.
+and ranges, stands between `<!-- parameters PART -->` and `<!-- end -->`. Parts of the reference
+that follow from the code, and the tables of the README, stand between `<!-- reference NAME -->`
+and `<!-- end -->`.
 """
 
 from __future__ import annotations

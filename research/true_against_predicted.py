@@ -27,7 +27,7 @@ from halometry.simulation import draw_scenes, load_preset
 PRESET, SEED = "halo_mass", 9011  # as in `sampled_masses.py`
 RUNS = ("halo_mass/d4net", "halo_mass/d4net_mapped")
 SAMPLING = "MCMC, no network"
-LIMITS = (0.0, 0.11)
+LIMITS = (0.0, 0.09)
 
 
 def main() -> None:
