@@ -28,7 +28,14 @@ CARDS = sorted((ROOT / "src/halometry/runs/weights").glob("*/*/README.md"))
 CODE_BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
 # Commands that install, or that run everything; the tests themselves cover these.
-NOT_RUN = ("make ", "pip ", "python3 -m venv", "halometry demo", "pre-commit ")
+NOT_RUN = (
+    "make ",
+    "pip ",
+    "python3 -m venv",
+    "halometry demo",
+    "halometry reproduce",
+    "pre-commit ",
+)
 NOT_MEASURED = {"results/gpu.json"}  # files that a named command would write
 OTHER_OPTIONS = ("--max-restarts", "--gpus-per-node", "--gpus-per-task", "--ntasks-per-node")
 QUICKER = (  # changes to the README for the quick test
