@@ -35,6 +35,12 @@ def test_pages_name_existing_extras_in_one_form() -> None:
             assert set(names.split(",")) <= set(EXTRAS), file
 
 
+def test_page_on_the_installation_lists_the_packages_of_all_extras() -> None:
+    text = (ROOT / "docs" / "howto" / "install.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", text, re.MULTILINE))
+    assert rows == {name: ", ".join(extra.modules) for name, extra in EXTRAS.items()}
+
+
 @pytest.mark.parametrize("name", EXTRAS)
 def test_missing_module_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = EXTRAS[name].modules[0]
