@@ -170,20 +170,22 @@ def flagged_cell(detected: DetectedSet) -> str:
 def examples_figure(sets: dict[str, DetectedSet], columns: int = 7) -> Figure:
     """First image of each set with its score and reason, flagged ones in red."""
     rows = -(-len(sets) // columns)
-    figure, axes = create_figure(1.35 * columns, 1.65 * rows, rows, columns)
+    figure, axes = create_figure(1.19 * columns, 1.5 * rows + 0.2, rows, columns)
     for ax in axes.flat:
         hide_axes(ax)
         ax.set_visible(False)
     for ax, (name, detected) in zip(axes.flat, sets.items(), strict=False):
         ax.set_visible(True)
         result = detected.results[0]
-        ax.imshow(stretch(detected.example), cmap=IMAGE_COLORMAP)
-        ax.set_title(name, fontsize=5.7)
+        ax.imshow(stretch(detected.example), cmap=IMAGE_COLORMAP, origin="lower")
+        ax.set_title(name, fontsize=6, fontweight="normal")
         ax.set_xlabel(
             f"{result.score:.2g}" + (f", {result.reason}" if result.reason else ""),
             fontsize=7.5,
             color="tab:red" if result.reason else "black",
         )
+    note = "below each image: OOD score, and the reason where it is above 1 (flagged)"
+    figure.supxlabel(note, fontsize=8)
     return figure
 
 

@@ -103,7 +103,7 @@ def montage(published: Images, simulated: Images) -> Figure:
 
 @with_style
 def profiles(published: Images, simulated: Images, radius: np.ndarray) -> Figure:
-    """Mean brightness against radius, and the distribution of the brightness."""
+    """Mean brightness against radius with its error, and the distribution of the brightness."""
     made, axes = create_figure(9, 3.4, 1, 2)
     bins, levels = np.arange(0, 3.75, 0.1), np.geomspace(3e-3, 1, 40)
     which = np.digitize(radius, bins) - 1
@@ -117,7 +117,9 @@ def profiles(published: Images, simulated: Images, radius: np.ndarray) -> Figure
         axes[0, 0].fill_between(middle, mean - error, mean + error, color=color, alpha=0.3)
         axes[0, 0].plot(middle, mean, color=color, label=f"{what}, {len(images)} images")
         fractions = [(images > level).mean() for level in levels]
-        axes[0, 1].loglog(levels, fractions, color=color, label=what)
+        style = "-" if what == "published" else "--"
+        axes[0, 1].loglog(levels, fractions, style, color=color, lw=2, label=what)
+    axes[0, 1].legend()
     axes[0, 0].set(xlabel="distance from the center (arcsec)", ylabel="mean of scaled pixels")
     axes[0, 1].set(xlabel="scaled brightness", ylabel="fraction of pixels above it")
     axes[0, 0].legend()

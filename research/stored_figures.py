@@ -2,7 +2,7 @@
 
     python research/stored_figures.py
 
-Completeness of two networks and of ideal observers; checks of posteriors.
+Completeness and sensitivity maps of two networks and of ideal observers; checks of posteriors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.posterior_figures import posterior_figure
 from halometry.evaluation.records import PosteriorRecord
 from halometry.plotting import save_figure
-from halometry.sensitivity.figure import OBSERVER_TITLES, completeness_figure
+from halometry.runs.run import load_run
+from halometry.seeds import SENSITIVITY_SEED_OFFSET
+from halometry.sensitivity.curves import NETWORK
+from halometry.sensitivity.figure import OBSERVER_TITLES, completeness_figure, map_figure
+from halometry.sensitivity.lenses import Detector
+from halometry.sensitivity.maps import SensitivityMap
+from halometry.simulation import load_preset
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
@@ -30,6 +36,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/images"), help="a folder")
     options = parser.parse_args()
     save_figure(sensitivity(), options.out / "sensitivity_completeness.png")
+    save_figure(masses_detected(), options.out / "sensitivity_map.png")
     record = _read("calibration_mass")
     checks = {record["run"]: PosteriorRecord.model_validate(record["posterior"])}
     save_figure(posterior_figure(checks), options.out / "calibration_mass.png")
@@ -52,6 +59,39 @@ def sensitivity() -> Figure:
             for name, one in (networks | ideal).items()
         }
     return completeness_figure(np.array(raw["log10_masses"]), panels, raw["false_positives"])
+
+
+def masses_detected() -> Figure:
+    """Mass detected half of the time at each place of one lens, by networks and ideal observers."""
+    raw, mapped = _read("sensitivity"), _read("sensitivity_mapped")
+    stored = raw["map"]
+    preset = load_preset(raw["preset"])
+    detector = Detector(
+        load_run(raw["run"]).predict_fn("cpu"),
+        preset.kinds.index("no"),
+        preset,
+        raw["seed"] + SENSITIVITY_SEED_OFFSET,
+        raw["false_positives"],
+    )
+    lens = detector.draw_lenses(stored["lens_index"], 1)
+    pixels = preset.image.pixels
+    masses = {one["run"]: one["map"]["log10_mass"][NETWORK] for one in (raw, mapped)}
+    masses |= {name: values for name, values in stored["log10_mass"].items() if name != NETWORK}
+    log10_masses = {
+        name: np.array([np.inf if value is None else value for value in values])
+        for name, values in masses.items()
+    }
+    map_ = SensitivityMap(
+        stored["lens_index"],
+        lens.expected.view(pixels, pixels).numpy(),
+        preset.image.pixel_scale,
+        np.array(stored["x_arcsec"]),
+        np.array(stored["y_arcsec"]),
+        log10_masses,
+        stored["einstein_radius"],
+    )
+    limits = raw["log10_masses"][0], raw["log10_masses"][-1]
+    return map_figure(map_, {run: run.replace("/", "/\n") for run in log10_masses}, limits)
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def predict(count: int) -> dict[str, Any]:
 
 @with_style
 def draw(truth: np.ndarray, found: Mapping[str, np.ndarray]) -> Figure:
-    """One panel per method.
+    """One panel per method, with its RMSE; R² would depend on which images a method has.
 
     Args:
         truth: true mass fractions (N,).
@@ -78,11 +78,11 @@ def draw(truth: np.ndarray, found: Mapping[str, np.ndarray]) -> Figure:
     figure, axes = create_figure(8.3, 3.35, 1, len(found), sharex=True, sharey=True)
     for panel, (name, values), color in zip(axes[0], found.items(), COLORS, strict=False):
         true = truth[: len(values)]
-        r2 = 1 - np.mean((values - true) ** 2) / true.var()
+        rmse = np.sqrt(np.mean((values - true) ** 2))
         panel.plot(LIMITS, LIMITS, color=MUTED_COLOR, lw=1, ls=":")
         panel.plot(true, values, "o", ms=3.5, color=color, alpha=0.6, mew=0)
         panel.set_title(name, fontsize=9.5)
-        panel.text(0.05, 0.94, f"R² {r2:.2f}\n{len(values)} images", va="top", fontsize=9.5,
+        panel.text(0.05, 0.94, f"RMSE {rmse:.4f}\n{len(values)} images", va="top", fontsize=9.5,
                    transform=panel.transAxes)  # fmt: skip
         panel.set_xlabel("true f_sub")
         panel.set_box_aspect(1)

@@ -75,8 +75,9 @@ def test_true_against_predicted_has_the_number_of_images_of_each_method() -> Non
     truth = np.linspace(0.01, 0.08, 20)
     found = {"raw": truth[::-1], "sampling": truth[:5] + 0.001}
     raw, sampling = true_against_predicted.draw(truth, found).axes
-    assert raw.texts[0].get_text() == "R² -3.00\n20 images"
-    assert sampling.texts[0].get_text().endswith("5 images")
+    rmse = np.sqrt(np.mean((truth[::-1] - truth) ** 2))
+    assert raw.texts[0].get_text() == f"RMSE {rmse:.4f}\n20 images"
+    assert sampling.texts[0].get_text() == "RMSE 0.0010\n5 images"
     assert sampling.get_lines()[1].get_xydata() == pytest.approx(
         np.stack([truth[:5], truth[:5] + 0.001], axis=1)
     )

@@ -80,7 +80,7 @@ def map_figure(
         limits: of the color scale, log10 of solar masses.
     """
     observers = map_.log10_masses
-    drawing, axes = create_figure(2.7 * (len(observers) + 1) + 0.5, 3.0, 1, len(observers) + 1)
+    drawing, axes = create_figure(1.9 * (len(observers) + 1) + 0.9, 2.5, 1, len(observers) + 1)
     half, axis = map_.pixel_scale * len(map_.image) / 2, np.unique(map_.x)
     reach = float(axis[-1] + (axis[1] - axis[0]) / 2)
     row, column = np.searchsorted(axis, map_.y), np.searchsorted(axis, map_.x)
@@ -88,7 +88,7 @@ def map_figure(
     panels[0].imshow(
         stretch(map_.image), cmap=IMAGE_COLORMAP, origin="lower", extent=(-half, half, -half, half)
     )
-    panels[0].set_title("the lens", fontsize=10)
+    panels[0].set_title("lens", fontsize=8.5, fontweight="normal")
     shades = colormaps["viridis_r"].with_extremes(over=GRID_COLOR, bad="white")
     for panel, (observer, masses) in zip(panels[1:], observers.items(), strict=True):
         grid = np.full((len(axis), len(axis)), np.nan)
@@ -103,7 +103,7 @@ def map_figure(
             extent=(-reach, reach, -reach, reach),
         )
         title = OBSERVER_TITLES.get(observer) or names[observer]
-        panel.set_title(title, fontsize=10)
+        panel.set_title(title, fontsize=8.5, fontweight="normal")
     for panel in panels:
         hide_axes(panel)
         panel.set_xlim(-reach, reach)
@@ -112,7 +112,7 @@ def map_figure(
         ring.set_edgecolor("white" if panel is panels[0] else TEXT_COLOR)
         panel.add_patch(ring)
     bar = drawing.colorbar(picture, ax=panels[1:], shrink=0.85, pad=0.02, extend="max")
-    label = "mass with a detection probability\nof one half (log10 of solar masses)"
-    bar.set_label(label, color=TEXT_COLOR, fontsize=9)
+    label = "mass detected half of the time\n(log10 of solar masses)"
+    bar.set_label(label, color=TEXT_COLOR, fontsize=8)
     bar.outline.set_visible(False)
     return drawing
