@@ -64,7 +64,7 @@ def test_all_images_of_another_data_set_are_evaluated_and_written(
     out = tmp_path / "out"
     evaluation = evaluate(class_run, other, out=out, resamples=50)
     assert len(evaluation.truth) == 30
-    figures = {"roc.png", "confusion.png", "reliability.png"}
+    figures = {"roc.png", "precision_recall.png", "confusion.png", "reliability.png"}
     tables = {"metrics.json", "predictions.csv", "predictions.csv.json"}
     assert {path.name for path in out.iterdir()} == tables | figures
     record = read_evaluation_record(out / "metrics.json")

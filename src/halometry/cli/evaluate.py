@@ -157,11 +157,15 @@ def _print_predictions(predictions: Sequence[Prediction]) -> None:
 def _print_evaluation(evaluation: Evaluation) -> None:
     """Print metrics with their intervals, coverage and calibration."""
     from halometry.evaluation.calibration_error import format_calibration
+    from halometry.evaluation.metrics import positive_class
+    from halometry.evaluation.precision_recall import shown_metrics
 
-    print_line(f"{evaluation.run.name}: {evaluation.description}")
+    names = evaluation.run.config.class_names or ()
+    positive = f"; positive class: {names[positive_class(names)]}" if len(names) == 2 else ""
+    print_line(f"{evaluation.run.name}: {evaluation.description}{positive}")
     table = new_table("metric", "value", "95 % interval")
-    for name, estimate in evaluation.metrics.items():
-        value, _, interval = str(estimate).partition(" ")
+    for name in shown_metrics(evaluation.metrics, evaluation.confusion):
+        value, _, interval = str(evaluation.metrics[name]).partition(" ")
         table.add_row(name, value, escape(interval))
     out_console.print(table)
     _print_coverage(evaluation)

@@ -30,6 +30,7 @@ from halometry.evaluation.metrics import (
     UNRANKED,
     metric_title,
 )
+from halometry.evaluation.precision_recall import shown_metrics
 from halometry.io import write_text
 from halometry.plotting import IMAGE_COLORMAP, colors_by_name, stretch, to_svg
 
@@ -111,7 +112,7 @@ def _section_context(section: ReportSection) -> dict[str, Any]:
         "metrics": _metric_rows(models),
         "definitions": [
             (metric_title(key), METRIC_DEFINITIONS[key])
-            for key in metric_keys(models)
+            for key in shown_metrics(metric_keys(models), models[0].confusion)
             if key in METRIC_DEFINITIONS
         ],
         "differences": [_difference_row(pair) for pair in record.differences],
@@ -211,7 +212,7 @@ def _metric_rows(models: Sequence[EvaluatedModel]) -> list[dict[str, Any]]:
     rows = []
     for model in models:
         cells = []
-        for key in metric_keys(models):
+        for key in shown_metrics(metric_keys(models), models[0].confusion):
             hint = "lower is better" if key in LOWER_IS_BETTER else ""
             cell = {"title": metric_title(key), "hint": hint}
             interval = model.metrics.get(key)

@@ -13,12 +13,18 @@ from halometry.compare.schema import BundledRecord, ComparisonRecord, ModelRecor
 from halometry.evaluation.calibration_figure import reliability_figure
 from halometry.evaluation.figures import (
     confusion_figure,
+    precision_recall_figure,
     regression_figure,
     regression_limits,
     roc_figure,
 )
 from halometry.evaluation.metrics import METRIC_TITLES
 from halometry.evaluation.posterior_figures import posterior_figure
+from halometry.evaluation.precision_recall import (
+    class_frequencies,
+    precision_is_shown,
+    precision_recall_curves,
+)
 from halometry.plotting import colors_by_name
 
 Panels = dict[str, Figure]  # by a description for readers who cannot see it
@@ -38,8 +44,11 @@ def section_panels(record: ComparisonRecord, examples: ExampleImages) -> dict[st
     }
     if record.task == "classification":
         matrices = {model.name: np.array(model.confusion) for model in models}
+        names = record.data.class_names or ()
         figures["roc"] = _roc_panels(models)
-        figures["confusion"] = _confusion_panels(matrices, record.data.class_names or ())
+        if precision_is_shown(matrices[models[0].name]):
+            figures["precision_recall"] = _precision_recall_panels(examples, names)
+        figures["confusion"] = _confusion_panels(matrices, names)
         figures["reliability"] = _reliability_panels(models, examples)
     else:
         figures["regression"] = _regression_panels(examples)
@@ -68,8 +77,23 @@ def _roc_panels(models: tuple[ModelRecord, ...]) -> Panels:
             fpr, tpr = (model.roc or {})[name]
             area = model.metrics[f"auc_{name}"].value
             curves[model.name] = {name: (np.array(fpr), np.array(tpr), area)}
-        panels[f"ROC curves of class {name}"] = roc_figure(curves)
+        two_classes = len(models[0].roc or {}) == 1
+        panels[f"ROC curves of class {name}"] = roc_figure(curves, two_classes=two_classes)
     return panels
+
+
+def _precision_recall_panels(examples: ExampleImages, class_names: tuple[str, ...]) -> Panels:
+    curves = {
+        network: precision_recall_curves(examples.truth, output, class_names)
+        for network, output in examples.outputs.items()
+    }
+    return {
+        f"Precision against recall of class {name}": precision_recall_figure(
+            {network: {name: of_class[name]} for network, of_class in curves.items()},
+            {name: frequency},
+        )
+        for name, frequency in class_frequencies(examples.truth, class_names).items()
+    }
 
 
 def _confusion_panels(matrices: dict[str, np.ndarray], class_names: tuple[str, ...]) -> Panels:

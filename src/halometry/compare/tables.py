@@ -16,7 +16,8 @@ from halometry.compare.schema import BundledRecord, ComparisonRecord, EvaluatedM
 from halometry.config import Task
 from halometry.evaluation.bootstrap import format_interval
 from halometry.evaluation.differences import Difference
-from halometry.evaluation.metrics import LOWER_IS_BETTER
+from halometry.evaluation.metrics import LOWER_IS_BETTER, metric_title, positive_class
+from halometry.evaluation.precision_recall import precision_is_shown
 from halometry.io import write_table
 
 MIN_FIXED_POINT = 1e-3  # smaller published values are written with an exponent
@@ -24,6 +25,21 @@ COLUMNS: dict[Task, dict[str, str]] = {
     "classification": {"auc": "AUC", "accuracy": "accuracy", "loss": "loss"},
     "regression": {"mse": "MSE", "r2": "R²", "mae": "MAE"},
 }
+
+
+def columns_of(task: Task, models: Sequence[EvaluatedModel]) -> dict[str, str]:
+    """Metrics in the tables of a comparison, with their headings.
+
+    Where `precision_is_shown`, the average precision takes the place of the loss: of two classes
+    that of the positive class, else the mean over the classes.
+    """
+    columns, confusion = COLUMNS[task], models[0].confusion
+    keys = [key for key in models[0].metrics if key.startswith("ap_")]
+    if confusion is None or not keys or not precision_is_shown(confusion):
+        return columns
+    key = keys[positive_class([k.removeprefix("ap_") for k in keys])] if len(keys) == 2 else ""
+    key = key or "average_precision"
+    return {"auc": columns["auc"], "accuracy": columns["accuracy"], key: metric_title(key)}
 
 
 def metric_keys(models: Sequence[EvaluatedModel]) -> list[str]:
@@ -114,14 +130,14 @@ def _table(
     task: Task, models: Sequence[EvaluatedModel], title: str, columns: dict[str, list[str]]
 ) -> Table:
     """Metrics with intervals, one row per network, and further columns."""
-    best = best_values(models)
+    best, shown = best_values(models), columns_of(task, models)
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("network", no_wrap=True)
-    for heading in (*COLUMNS[task].values(), *columns):
+    for heading in (*shown.values(), *columns):
         table.add_column(heading, justify="right", no_wrap=True)
     for k, model in enumerate(models):
         cells = [model.name]
-        for key in COLUMNS[task]:
+        for key in shown:
             interval = model.metrics[key]
             value, low, high = format_interval(interval.value, interval.low, interval.high)
             style = "bold" if interval.value == best[key] else "default"
@@ -188,7 +204,7 @@ def _flat(key: str, value: Any) -> dict[str, Any]:
 
 def markdown_table(record: ComparisonRecord) -> str:
     """Metrics and costs in Markdown, the best value of each metric in bold."""
-    columns = COLUMNS[record.task]
+    columns = columns_of(record.task, record.models)
     best = best_values(record.models)
     header = ["network", *columns.values(), "parameters", "MACs", "one image"]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]

@@ -16,7 +16,13 @@ from halometry.datasets.open import open_dataset
 from halometry.evaluation.bootstrap import Interval
 from halometry.evaluation.calibration_error import calibration_record, coverage_record
 from halometry.evaluation.calibration_figure import reliability_figure
-from halometry.evaluation.figures import RocCurve, confusion_figure, regression_figure, roc_figure
+from halometry.evaluation.figures import (
+    RocCurve,
+    confusion_figure,
+    precision_recall_figure,
+    regression_figure,
+    roc_figure,
+)
 from halometry.evaluation.held_out import rows_to_evaluate
 from halometry.evaluation.metrics import (
     classification_metrics,
@@ -26,6 +32,11 @@ from halometry.evaluation.metrics import (
 )
 from halometry.evaluation.posterior_checks import posterior_metrics, posterior_record
 from halometry.evaluation.posterior_figures import posterior_figure
+from halometry.evaluation.precision_recall import (
+    class_frequencies,
+    precision_metrics,
+    precision_recall_curves,
+)
 from halometry.evaluation.predictions import make_predictions, write_predictions
 from halometry.evaluation.records import (
     CalibrationRecord,
@@ -92,7 +103,10 @@ class Evaluation:
 
     @cached_property
     def roc(self) -> dict[str, RocCurve]:
-        """False positive rates, true positive rates and AUC of each class; empty of masses."""
+        """False positive rates, true positive rates and AUC of each class; empty of masses.
+
+        Of two classes only the positive one has a curve.
+        """
         curves = roc_curves(self.truth, self.outputs, self.run.config.class_names or ())
         return {
             name: (fpr, tpr, self.metrics[f"auc_{name}"].value)
@@ -159,6 +173,7 @@ def evaluate(
             resamples=resamples,
         )
         metrics["ece"] = calibration.after.ece
+        metrics |= precision_metrics(truth, outputs, class_names, resamples=resamples)
     else:
         metrics = regression_metrics(truth, outputs, resamples=resamples)
     if posterior is not None:
@@ -190,7 +205,11 @@ def write_evaluation(evaluation: Evaluation, out: Path, data: LabeledImages) -> 
     class_names, name = evaluation.run.config.class_names, evaluation.run.name
     truth, outputs = evaluation.truth, evaluation.outputs
     if evaluation.confusion is not None and class_names is not None:
-        save_figure(roc_figure({name: evaluation.roc}), out / "roc.png")
+        roc = roc_figure({name: evaluation.roc}, two_classes=len(class_names) == 2)
+        save_figure(roc, out / "roc.png")
+        curves = {name: precision_recall_curves(truth, outputs, class_names)}
+        frequencies = class_frequencies(truth, class_names)
+        save_figure(precision_recall_figure(curves, frequencies), out / "precision_recall.png")
         save_figure(
             confusion_figure({name: evaluation.confusion}, class_names), out / "confusion.png"
         )

@@ -7,17 +7,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from halometry.evaluation.precision_recall import PrecisionRecallCurve
 from halometry.plotting import MUTED_COLOR, TEXT_COLOR, colors_by_name, create_figure, with_style
 
 RocCurve = tuple[np.ndarray, np.ndarray, float]  # false and true positive rates, AUC
 
 
 @with_style
-def roc_figure(models: Mapping[str, Mapping[str, RocCurve]]) -> Figure:
+def roc_figure(
+    models: Mapping[str, Mapping[str, RocCurve]], *, two_classes: bool = False
+) -> Figure:
     """ROC curves: one panel per class, one line per network.
 
     Args:
         models: for each network and class, false positive rates, true positive rates and the AUC.
+        two_classes: whether the only class is the positive one of two.
     """
     classes = list(next(iter(models.values())))
     color = colors_by_name(models)
@@ -27,13 +31,41 @@ def roc_figure(models: Mapping[str, Mapping[str, RocCurve]]) -> Figure:
         for model, curves in models.items():
             fpr, tpr, area = curves[name]
             panel.plot(fpr, tpr, color=color[model], lw=2, label=f"{model}  {area:.3f}")
-        panel.set_title(f"{name} against the rest")
+        panel.set_title(f"positive class: {name}" if two_classes else f"{name} against the rest")
         panel.set_xlabel("false positive rate")
         panel.set_xlim(-0.02, 1.02)
         panel.set_ylim(-0.02, 1.02)
         panel.set_box_aspect(1)
         panel.legend(loc="lower right", fontsize=8.5, title="AUC", title_fontsize=8)
     axes[0, 0].set_ylabel("true positive rate")
+    return drawn
+
+
+@with_style
+def precision_recall_figure(
+    models: Mapping[str, Mapping[str, PrecisionRecallCurve]], frequencies: Mapping[str, float]
+) -> Figure:
+    """Precision against recall: one panel per class, one line per network.
+
+    Args:
+        models: for each network and class, recall, precision and the average precision.
+        frequencies: fraction of images of each class, which is the precision of random scores.
+    """
+    color = colors_by_name(models)
+    drawn, axes = create_figure(3.5 * len(frequencies), 4.1, 1, len(frequencies), sharey=True)
+    for panel, (name, frequency) in zip(axes[0], frequencies.items(), strict=True):
+        panel.axhline(frequency, color=MUTED_COLOR, lw=1, ls=":")
+        for model, curves in models.items():
+            recall, precision, mean = curves[name]
+            label = f"{model}  {mean:.3f}"
+            panel.step(recall, precision, where="post", color=color[model], lw=2, label=label)
+        panel.set_title(f"{name}: {100 * frequency:.2g} % of the images")
+        panel.set_xlabel("recall")
+        panel.set_xlim(-0.02, 1.02)
+        panel.set_ylim(-0.02, 1.02)
+        panel.set_box_aspect(1)
+        panel.legend(loc="lower left", fontsize=8.5, title="average precision", title_fontsize=8)
+    axes[0, 0].set_ylabel("precision")
     return drawn
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -14,12 +15,14 @@ from halometry.evaluation.bootstrap import Interval, binomial_interval, bootstra
 
 MIN_PROBABILITY = 1e-7  # smaller probabilities are replaced by this in the cross-entropy
 MAX_ROC_POINTS = 400
+NEGATION = re.compile(r"no(?:n|t)?(?=$|[-_ ])|non", re.IGNORECASE)  # begins a negative class's name
 
 METRIC_TITLES = {
     "auc": "AUC",
     "accuracy": "accuracy",
     "loss": "cross-entropy",
     "ece": "calibration error",
+    "average_precision": "average precision",
     "mse": "MSE",
     "rmse": "RMSE",
     "mae": "MAE",
@@ -35,6 +38,8 @@ METRIC_DEFINITIONS = {
     " 0.5, perfect is 1.",
     "accuracy": "Fraction of images whose most probable class is the true class.",
     "loss": "Mean of -log(probability of the true class).",
+    "average_precision": "Mean precision at the probabilities of the images of a class, and mean over"
+    " the classes. Chance is the fraction of the class, perfect is 1.",
     "ece": "Expected calibration error (ECE): mean distance between confidence and accuracy.",
     "mse": "Mean squared error of the mass fraction.",
     "rmse": "Square root of the mean squared error.",
@@ -60,7 +65,9 @@ def metric_title(key: str) -> str:
         >>> metric_title("r2"), metric_title("auc_vort")
         ('R²', 'AUC of vort')
     """
-    return METRIC_TITLES.get(key, key.replace("auc_", "AUC of "))
+    prefix, _, name = key.partition("_")
+    of_class = {"auc": f"AUC of {name}", "ap": f"AP of {name}"}
+    return METRIC_TITLES.get(key) or of_class.get(prefix, key)
 
 
 def key_metric(task: Task) -> str:
@@ -129,7 +136,7 @@ def classification_metrics(
     metrics = _intervals(statistics, groups, resamples, seed)
     for name, group in zip(class_names, groups, strict=True):
         if metrics[f"auc_{name}"].value == 1:
-            metrics[f"auc_{name}"] = _perfect_auc(len(group), len(truth) - len(group))
+            metrics[f"auc_{name}"] = perfect_interval(len(group), len(truth) - len(group))
     if metrics["auc"].value == 1:
         per_class = (metrics[f"auc_{name}"] for name in class_names)
         metrics["auc"] = min(per_class, key=lambda interval: interval.low)
@@ -138,7 +145,7 @@ def classification_metrics(
     return metrics | _intervals(loss, groups, resamples, seed)
 
 
-def _perfect_auc(positives: int, negatives: int) -> Interval:
+def perfect_interval(positives: int, negatives: int) -> Interval:
     """Interval of an AUC of one, which is the same in all resamples: as of independent pairs."""
     pairs = min(positives, negatives)
     return binomial_interval(pairs, pairs)
@@ -237,12 +244,28 @@ def confusion_matrix(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray
     return matrix
 
 
+def positive_class(class_names: Sequence[str]) -> int:
+    """Index of the positive class of two: the second, unless only its name is a negation.
+
+    Example:
+        >>> positive_class(("no_sub", "sub")), positive_class(("lenses", "nonlenses"))
+        (1, 0)
+    """
+    first, second = (bool(NEGATION.match(name)) for name in class_names)
+    return 0 if second and not first else 1
+
+
 def roc_curves(
     truth: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """False and true positive rates of each class against the rest, at no more than 400 points."""
+    """False and true positive rates of each class against the rest, at no more than 400 points.
+
+    Of two classes only the positive one has a curve, because that of the other is its mirror image.
+    """
     curves = {}
     for k, name in enumerate(class_names):
+        if len(class_names) == 2 and k != positive_class(class_names):
+            continue
         fpr, tpr, _ = sklearn_metrics.roc_curve(truth == k, probabilities[:, k])
         keep = np.unique(np.linspace(0, len(fpr) - 1, MAX_ROC_POINTS).astype(int))
         curves[name] = (fpr[keep], tpr[keep])
