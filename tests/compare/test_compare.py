@@ -61,7 +61,8 @@ def test_results_have_all_metrics_and_costs(classes: Comparison) -> None:
     assert [model.name for model in record.models] == NETWORKS
     for model in record.models:
         areas = {"auc", "auc_no", "auc_sphere", "auc_vort"}
-        assert areas | {"accuracy", "loss", "ece"} == set(model.metrics)
+        precision = {"average_precision", "ap_no", "ap_sphere", "ap_vort"}
+        assert areas | precision | {"accuracy", "loss", "ece"} == set(model.metrics)
         for interval in model.metrics.values():
             assert interval.low <= interval.value <= interval.high
         assert model.cost.parameters > 1e5

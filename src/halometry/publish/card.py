@@ -93,7 +93,7 @@ def card_metadata(name: str, config: RunConfig, record: dict[str, Any]) -> Model
             metric_name=f"{metric_title(key)}, 95 % interval {' to '.join(_format(numbers)[1:])}",
             metric_value=numbers["value"],
         )
-        for key, numbers in _shown(test).items()
+        for key, numbers in test["metrics"].items()
     ]
     return ModelCardData(
         model_name=name,
@@ -116,17 +116,12 @@ def hub_metric(key: str) -> str:
     return "_".join(filter(None, [HUB_METRICS.get(first, first), rest]))
 
 
-def _shown(test: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Metrics of the card."""
-    keys = shown_metrics(test["metrics"], test.get("confusion"))
-    return {key: test["metrics"][key] for key in keys}
-
-
 def _metric_rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Rows of the card's table: metric, value, interval."""
     rows = []
-    for key, numbers in _shown(record["test"]).items():
-        value, low, high = _format(numbers)
+    test = record["test"]
+    for key in shown_metrics(test["metrics"], test.get("confusion")):
+        value, low, high = _format(test["metrics"][key])
         rows.append((metric_title(key), value, f"{low} to {high}"))
     return rows
 
