@@ -111,9 +111,7 @@ def _section_context(section: ReportSection) -> dict[str, Any]:
         "ranking": _ranking_rows(record),
         "metrics": _metric_rows(models),
         "definitions": [
-            (metric_title(key), METRIC_DEFINITIONS[key])
-            for key in shown_metrics(metric_keys(models), models[0].confusion)
-            if key in METRIC_DEFINITIONS
+            (metric_title(key), METRIC_DEFINITIONS[key]) for key in _defined_metrics(models)
         ],
         "differences": [_difference_row(pair) for pair in record.differences],
         "published": published_rows(record),
@@ -204,6 +202,13 @@ def _headline(record: ComparisonRecord) -> list[dict[str, str]]:
             "label": f"test images; the data set has {record.data.images:,} images in total",
         },
     ]
+
+
+def _defined_metrics(models: Sequence[EvaluatedModel]) -> list[str]:
+    """Keys of `METRIC_DEFINITIONS` that explain the table of metrics."""
+    shown = shown_metrics(metric_keys(models), models[0].confusion)
+    keys = ["average_precision" if key.startswith("ap_") else key for key in shown]
+    return [key for key in dict.fromkeys(keys) if key in METRIC_DEFINITIONS]
 
 
 def _metric_rows(models: Sequence[EvaluatedModel]) -> list[dict[str, Any]]:

@@ -38,8 +38,8 @@ METRIC_DEFINITIONS = {
     " 0.5, perfect is 1.",
     "accuracy": "Fraction of images whose most probable class is the true class.",
     "loss": "Mean of -log(probability of the true class).",
-    "average_precision": "Mean precision at the probabilities of the images of a class, and mean over"
-    " the classes. Chance is the fraction of the class, perfect is 1.",
+    "average_precision": "Average precision (AP): precision at the probability of each image of a"
+    " class, averaged over these images. Chance is the fraction of the class, perfect is 1.",
     "ece": "Expected calibration error (ECE): mean distance between confidence and accuracy.",
     "mse": "Mean squared error of the mass fraction.",
     "rmse": "Square root of the mean squared error.",
