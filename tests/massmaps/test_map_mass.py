@@ -14,9 +14,10 @@ from halometry.datasets.open import open_dataset
 from halometry.datasets.shards import read_shards
 from halometry.datasets.show import show
 from halometry.datasets.store import StoreWriter, open_store
-from halometry.errors import ReadError, UsageError
+from halometry.errors import HalometryWarning, ReadError, UsageError
 from halometry.massmaps.dataset import map_mass
 from halometry.simulation import load_preset, sample
+from helpers.folders import Tree
 
 SMALL, LARGE = "demo_classification", "common_test_1"
 SEED = 11
@@ -130,6 +131,15 @@ def test_test_images_of_folders_come_last(tmp_path: Path) -> None:
     order = [1, 3, 5, 0, 2, 4]
     assert made.labels.tolist() == [folders.labels[k] for k in order]
     np.testing.assert_allclose(made.images[:, 0], counts[order, 0].sqrt(), rtol=1e-3)
+
+
+def test_validation_folder_that_maps_do_not_keep_is_named(tree: Tree, tmp_path: Path) -> None:
+    root = tree({f"{part}/{name}": 2 for part in ("train", "val", "test") for name in ("a", "b")})
+    with (
+        pytest.warns(HalometryWarning, match="keeps the test set, but not the validation set"),
+        pytest.raises(UsageError, match="--preset"),
+    ):
+        map_mass(root, tmp_path / "mapped.h5")
 
 
 def test_test_images_come_last_with_their_parameters(lenses: Path, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def open_dataset(
 
     Args:
         path: a store, or a folder in a layout of the documentation's page on formats: class
-            folders, perhaps in `train` and `val` or `test`, or object arrays with a mass fraction.
+            folders, perhaps in `train`, `val` and `test` or with these words in their names, or
+            object arrays with a mass fraction.
         task: expected type of the labels.
         progress: whether to show progress bars.
 

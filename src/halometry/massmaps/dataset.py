@@ -18,7 +18,7 @@ from halometry.datasets.shards import Shard, ShardRange, min_shard_size, plan_sh
 from halometry.datasets.store import StoreWriter, open_store
 from halometry.errors import UsageError
 from halometry.io import check_writable
-from halometry.log import Tracker, duration, logger, with_progress
+from halometry.log import Tracker, duration, logger, warn, with_progress
 from halometry.massmaps.mapper import CHANNELS, format_shape
 from halometry.massmaps.pool import IMAGES_PER_BATCH, MassMapBatch, MassMapPool, stack_pixels
 from halometry.massmaps.presets import preset_numbers
@@ -81,6 +81,11 @@ def map_mass(
     check_workers(workers)
     if "mass_map_preset" in labeled.attributes:
         raise UsageError(f"{labeled.source}: is mapped already")
+    if labeled.roles is not None and (labeled.roles == "validation").any():
+        warn(
+            f"{labeled.source}: {out} keeps the test set, but not the validation set; to keep both,"
+            " give the images themselves to 'train --inputs maps'"
+        )
     own_preset = preset_from_dataset(labeled)
     chosen = own_preset if preset is None else preset
     if chosen is None:
