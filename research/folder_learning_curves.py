@@ -55,7 +55,7 @@ def main() -> None:
     plain = write_folder(options.work, options.seed)
     fewer = link_folder(plain, options.mapped_train, options.mapped_test)
     mapped = options.work / "mapped.h5"
-    if "mass maps" in options.arms:  # as `train --inputs maps` does it, with a file that stays
+    if "mass maps" in options.arms and not mapped.exists():  # a file that stays
         halometry.map_mass(fewer, mapped, preset=PRESET, workers="auto")
     record = {
         **header("measurement"),
