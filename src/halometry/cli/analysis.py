@@ -116,7 +116,7 @@ def sensitivity(
     device: DeviceOption = "auto",
     workers: MappersOption = "auto",
 ) -> None:
-    """Measure the masses of single subhalos that a run detects, and those that the data allow."""
+    """Measure the masses of single subhalos that a run detects, and that the data allow."""
     from halometry.sensitivity.command import measure_sensitivity
 
     result = measure_sensitivity(
