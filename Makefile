@@ -9,7 +9,7 @@ DOCS_READY := $(VENV)/.docs-ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint docs dist bench bench-auc clean
+.PHONY: help setup demo test test-all lint docs notebooks dist bench bench-auc clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ lint: $(TEST_READY)  ## style, types, and words of the documentation
 
 docs: $(DOCS_READY)  ## build the site into site/
 	$(BIN)/mkdocs build --strict
+
+notebooks: $(TEST_READY)  ## execute the notebooks of the tutorials again: five minutes
+	$(BIN)/python research/run_notebooks.py
 
 dist: $(TEST_READY)  ## build the wheel and the source archive into dist/, and check them
 	rm -rf dist

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
+from halometry.datasets.open import open_dataset
 from halometry.datasets.show import show
 from halometry.errors import DataError, StorageError, UsageError
 
@@ -21,7 +22,7 @@ def test_show_draws_preset(tmp_path: Path, suffix: str) -> None:
 
 
 def test_show_draws_dataset_and_folder(lenses: Path, shared_data: Path, tmp_path: Path) -> None:
-    for i, what in enumerate((lenses, shared_data / "common_test_1")):
+    for i, what in enumerate((lenses, shared_data / "common_test_1", open_dataset(lenses))):
         path = show(what, tmp_path / f"{i}.png", count=6)
         assert path is not None
         with Picture.open(path) as picture:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from halometry.datasets.dataset import LabeledImages
 from halometry.datasets.inputs import count_images, iter_images
 from halometry.datasets.open import open_dataset
 from halometry.datasets.readers import Image
@@ -20,7 +21,7 @@ from halometry.simulation.substructure_maps import SMOOTHING_ARCSEC, substructur
 
 @with_progress
 def show(
-    what: str | Path,
+    what: str | Path | LabeledImages,
     out: str | Path | None = None,
     *,
     count: int = 12,
@@ -30,8 +31,10 @@ def show(
     """Draw a montage of images of a dataset, a folder, or a preset.
 
     Args:
-        what: path of a store, a folder, an image, or a preset's YAML file; or name of a preset.
-        out: the PNG, JPEG, SVG or PDF file to write; None shows a window.
+        what: path of a store, a folder, an image, or a preset's YAML file; or name of a preset; or
+            an open dataset.
+        out: the PNG, JPEG, SVG or PDF file to write; None shows a window, or in a notebook the
+            figure.
         count: number of images.
         seed: seed of the choice of images, or of the simulated scenes.
         progress: whether to show progress bars.
@@ -53,7 +56,10 @@ def show(
     return Path(out)
 
 
-def _montage(what: str | Path, count: int, seed: int) -> Figure:
+def _montage(what: str | Path | LabeledImages, count: int, seed: int) -> Figure:
+    if isinstance(what, LabeledImages):
+        images, titles, beneath = _from_set(what, count, seed)
+        return montage(images, titles, _columns(len(images)), beneath)
     path = Path(what)
     if str(what) in list_presets() or is_user_file(what):
         return _of_preset(what, count, seed)
@@ -62,7 +68,7 @@ def _montage(what: str | Path, count: int, seed: int) -> Figure:
         raise UsageError(f"{what}: neither a file or folder nor a preset; {hint}")
     beneath = None
     try:
-        images, titles, beneath = _from_set(path, count, seed)
+        images, titles, beneath = _from_set(open_dataset(path), count, seed)
     except DataError as error:
         images, titles = _from_files(path, count)
         if path.is_dir():
@@ -92,10 +98,9 @@ def _of_preset(what: str | Path, count: int, seed: int) -> Figure:
 
 
 def _from_set(
-    path: Path, count: int, seed: int
+    data: LabeledImages, count: int, seed: int
 ) -> tuple[list[np.ndarray], list[str], LowerMaps | None]:
     """Images and titles of a dataset, and its mass maps if it has them."""
-    data = open_dataset(path)
     names = data.class_names
     rng = np.random.default_rng(seed)
     if names is None:
