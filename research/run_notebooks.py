@@ -23,7 +23,7 @@ from PIL import Image
 
 TUTORIALS = Path(__file__).resolve().parents[1] / "docs/tutorials"
 TIMEOUT = 600  # seconds for each cell
-PICTURE_WIDTH, PICTURE_COLORS = 720, 128  # at most, so that notebooks stay small
+PICTURE_WIDTH, PICTURE_COLORS = 680, 200  # at most, so that notebooks stay small
 
 
 def execute(path: Path, folder: Path, values: Mapping[str, int] | None = None) -> Any:

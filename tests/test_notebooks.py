@@ -16,6 +16,8 @@ MAX_BYTES = 300_000
 # Parameters of the first cell, so that each notebook takes seconds here.
 SMALL = {
     "classes": {"N_TRAIN": 8, "N_VAL": 3, "N_SIMULATED": 5, "EPOCHS": 1},
+    "masses": {"N_IMAGES": 24, "N_MAPPED": 8},
+    "many-lenses": {"N_LENSES": 30, "N_MASSES": 20},
 }
 LOCAL_PATH = re.compile(r"/(?:home|root|tmp|work|usr|Users)/|[A-Z]:\\\\")
 

@@ -64,6 +64,24 @@ def run_with(**changes: Any) -> Run:
     return replace(run, config=run.config.model_copy(update={"data": data}), source="runs/mine")
 
 
+def test_true_values_are_those_of_the_table(tmp_path: Path, labels: Path) -> None:
+    rows = [[f"{k}.npy", name, 0.8, 0.1, 0.1] for k, name in enumerate(["no", "no", "no", "vort"])]
+    table = write(tmp_path / "classes.csv", ["image", "true", *PROBABILITIES], rows)
+    population = infer_population(table, out=tmp_path / "out")
+    assert population.truth == {"no": 0.75, "sphere": 0.0, "vort": 0.25}
+    assert json.loads((tmp_path / "out/population.json").read_text())["truth"] == population.truth
+    table = write(
+        tmp_path / "unknown.csv", ["image", "true", *PROBABILITIES], [*rows, ["", "", 1, 0, 0]]
+    )
+    assert infer_population(table).truth is None
+
+    quantiles = 0.2 + np.array([-0.02, -0.01, 0, 0.01, 0.02])
+    rows = [[f"{k}.npy", mass, *quantiles] for k, mass in enumerate((0.15, 0.25))]
+    table = write(tmp_path / "masses.csv", ["image", "true", *QUANTILE_COLUMNS], rows)
+    truth = infer_population(table, prior=labels, out=tmp_path / "out").truth
+    assert truth == pytest.approx({"mean": 0.2, "std": 0.05})
+
+
 def test_class_fractions_are_inferred_and_written(classes: Path, tmp_path: Path) -> None:
     population = infer_population(classes, out=tmp_path / "out")
     assert (population.n_lenses, population.n_excluded) == (18, 1)

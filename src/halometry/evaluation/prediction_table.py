@@ -26,6 +26,7 @@ class PredictionTable:
     Attributes:
         images: N paths.
         true: N true classes or mass fractions, as text; None without the column.
+        true_masses: true mass fractions (N,); None without the column, and for classification.
         class_names: K names; None for regression.
         probabilities: (N, K); None for regression.
         f_sub: mass fractions (N,); None for classification.
@@ -41,6 +42,7 @@ class PredictionTable:
 
     images: list[str]
     true: list[str] | None
+    true_masses: np.ndarray | None
     class_names: tuple[str, ...] | None
     probabilities: np.ndarray | None
     f_sub: np.ndarray | None
@@ -92,12 +94,14 @@ def read_predictions(path: Path) -> PredictionTable:
     _check_probabilities(path, probabilities)
     _check_quantiles(path, quantiles)
     f_sub, p_values = (numbers(name) for name in ("f_sub", "ood_p_value"))
+    true_masses = None if names else numbers("true")
     conformal = {m[1]: m[2] for m in map(CONFORMAL_COLUMN.fullmatch, columns) if m}
     percent = next(iter(conformal.values()), None)
     sets = columns.get(f"conformal_set_{percent}")
     return PredictionTable(
         images=columns["image"],
         true=columns.get("true"),
+        true_masses=None if true_masses is None else true_masses[:, 0],
         class_names=tuple(names) or None,
         probabilities=probabilities,
         f_sub=None if names or f_sub is None else f_sub[:, 0],

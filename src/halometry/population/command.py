@@ -38,6 +38,8 @@ class Population:
             comparison; None for masses.
         posterior: of the fractions as draws, or of mean and standard deviation on a grid.
         medians: predicted mass of each lens used (N,); None for classes.
+        truth: true values of the summarized quantities, if the table has true labels, as that of
+            `evaluate`.
     """
 
     predictions: str
@@ -48,6 +50,7 @@ class Population:
     argmax_fraction: dict[str, float] | None
     posterior: FractionPosterior | MassPosterior
     medians: np.ndarray | None = None
+    truth: dict[str, float] | None = None
 
 
 def infer_population(
@@ -130,7 +133,16 @@ def _infer_fractions(
         dict(zip(names, posterior.summaries(), strict=True)),
         {name: float((best == k).mean()) for k, name in enumerate(names)},
         posterior,
+        truth=_true_fractions(table, is_used),
     )
+
+
+def _true_fractions(table: PredictionTable, is_used: np.ndarray) -> dict[str, float] | None:
+    """Fraction of the used lenses in each true class; None if a true class is missing."""
+    names = table.class_names or ()
+    true = np.array(table.true or [""] * len(table))[is_used]
+    fractions = {name: float((true == name).mean()) for name in names}
+    return fractions if np.isin(true, names).all() else None
 
 
 def _infer_masses(
@@ -154,6 +166,10 @@ def _infer_masses(
     labels, description = prior_masses(prior)
     posterior = mass_posterior(quantiles, labels, str(prior), mass_distribution)
     quantiles = quantiles[posterior.is_used]
+    truth = None
+    if table.true_masses is not None and not np.isnan(table.true_masses[is_used]).any():
+        true = table.true_masses[is_used][posterior.is_used]
+        truth = {"mean": float(true.mean()), "std": float(true.std())}
     if outside := int((~posterior.is_used).sum()):
         low, high = posterior.prior_support
         logger.info(
@@ -176,6 +192,7 @@ def _infer_masses(
         None,
         posterior,
         quantiles[:, quantiles.shape[1] // 2],
+        truth,
     )
 
 
@@ -192,11 +209,12 @@ def write_population(population: Population, out: Path) -> None:
         for name, summary in population.summaries.items()
     ]
     write_table(out / "population.csv", "population", columns, rows)
+    truth = tuple(population.truth.values()) if population.truth else None
     if isinstance(population.posterior, FractionPosterior):
-        figure = fractions_figure(population.posterior.draws, list(population.summaries))
+        figure = fractions_figure(population.posterior.draws, list(population.summaries), truth)
     else:
         assert population.medians is not None
-        figure = masses_figure(population.posterior, population.medians)
+        figure = masses_figure(population.posterior, population.medians, truth)
     save_figure(figure, out / "population.png")
 
 
@@ -225,4 +243,5 @@ def population_record(population: Population) -> dict[str, Any]:
         "prior": population.prior,
         **details,
         "posterior": {name: summary.to_dict() for name, summary in population.summaries.items()},
+        "truth": population.truth,
     }

@@ -97,7 +97,7 @@ def _draw_triangle(panel: Axes, draws: np.ndarray, names: Sequence[str]) -> None
 
 @with_style
 def masses_figure(
-    posterior: MassPosterior, medians: np.ndarray, truth: tuple[float, float] | None = None
+    posterior: MassPosterior, medians: np.ndarray, truth: Sequence[float] | None = None
 ) -> Figure:
     """Posterior of mean and standard deviation, and the density of the population's masses.
 
