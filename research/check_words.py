@@ -8,6 +8,7 @@ are hard to read, and long sentences, are warnings. Code and tables are not chec
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,14 @@ import typer.main
 from halometry.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**/*.md", "src/**/README.md")
+PAGES = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/**/*.md",
+    "docs/**/*.ipynb",
+    "src/**/README.md",
+)
 MAX_WORDS = 35  # in a sentence
 
 # Home-made term (regular expression, without regard to capitals) -> standard term.
@@ -145,7 +153,11 @@ def pages() -> Iterator[tuple[str, str]]:
     """Paths from the root, and texts, of all pages."""
     for pattern in PAGES:
         for path in sorted(ROOT.glob(pattern)):
-            yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
+            if path.suffix == ".ipynb":
+                cells = [c for c in json.loads(text)["cells"] if c["cell_type"] == "markdown"]
+                text = "\n\n".join("".join(cell["source"]) for cell in cells)
+            yield path.relative_to(ROOT).as_posix(), text
 
 
 def main() -> int:

@@ -50,6 +50,7 @@ def execute(path: Path, folder: Path, values: Mapping[str, int] | None = None) -
         timeout=TIMEOUT,
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
+        coalesce_streams=True,
     )
     return client.execute(env=environment)
 

@@ -18,6 +18,7 @@ SMALL = {
     "classes": {"N_TRAIN": 8, "N_VAL": 3, "N_SIMULATED": 5, "EPOCHS": 1},
     "masses": {"N_IMAGES": 24, "N_MAPPED": 8},
     "many-lenses": {"N_LENSES": 30, "N_MASSES": 20},
+    "own-preset": {"N_TRAIN": 15, "N_TEST": 6, "EPOCHS": 1},
 }
 LOCAL_PATH = re.compile(r"/(?:home|root|tmp|work|usr|Users)/|[A-Z]:\\\\")
 

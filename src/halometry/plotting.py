@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from itertools import count
@@ -122,6 +123,7 @@ def to_svg(figure: Figure) -> str:
     return svg.replace("<svg ", f'<svg style="max-width:{width}px" ', 1)
 
 
+LABEL_CHARACTERS = 24  # that are as wide as an image of a montage
 LowerMaps = tuple[str, Sequence[np.ndarray]]  # label and values of maps below images
 
 
@@ -159,9 +161,9 @@ def montage(
         norm = PowerNorm(0.5, 0, top, clip=True)
         for panel, values in zip(axes[1::2].flat, maps, strict=False):
             panel.imshow(values, MASS_COLORMAP, norm=norm, origin="lower")
-        figure.supxlabel(
-            f"{label}, 0 to {top:.2g} (square-root scale)", fontsize=9, color=MUTED_COLOR
-        )
+        scale = f"{label}, 0 to {top:.2g} (square-root scale)"
+        lines = textwrap.fill(scale, LABEL_CHARACTERS * columns)
+        figure.supxlabel(lines, fontsize=9, color=MUTED_COLOR)
     return figure
 
 
