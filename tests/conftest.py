@@ -45,10 +45,10 @@ def _short_timings() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real images beside the checkout."""
+    """The folder of published and observed images beside the checkout."""
     path = Path(__file__).resolve().parents[1].parent / "shared" / "data"
     if not path.is_dir():
-        pytest.skip("the real images (../shared/data) are not here")
+        pytest.skip("the published and observed images (../shared/data) are not here")
     return path
 
 

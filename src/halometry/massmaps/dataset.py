@@ -59,7 +59,7 @@ def map_mass(
         preset: preset that the images follow, by default that of a simulated dataset. With
             another one, fits do not start at the true lenses.
         workers: number of processes; `auto` takes one for each core.
-        no_truth_init: whether to fit the lenses of simulated images as those of real images,
+        no_truth_init: whether to fit the lenses of simulated images as those of observed images,
             without starting at the true lens; this takes five times as long.
         overwrite: whether to remove an existing dataset.
         progress: whether to show progress bars.
