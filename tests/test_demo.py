@@ -1,52 +1,63 @@
-"""Evaluation of the bundled weights on new images: record, terminal and report."""
+"""The demonstration: its first answer, its report, and the commands that it ends with."""
 
 from __future__ import annotations
 
+import logging
+import shlex
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from halometry.compare.tables import print_bundled_weights
-from halometry.demo import evaluate_bundled_weights
-from halometry.evaluation.bootstrap import Interval
-from halometry.runs.run import load_run
-from halometry.seeds import DEMO_SEED_OFFSET
+from halometry.demo import NETWORKS, TRAINED, apply_trained_weights
+from helpers.terminal import Command
 
 
-@pytest.fixture(autouse=True)
-def _few_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halometry.demo.BUNDLED_TEST_IMAGES", 30)
+def test_trained_weights_predict_new_images(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "halometry")
+    answers = apply_trained_weights(tmp_path / "new.h5", seed=1, device="cpu")
+    right = [one.predicted[TRAINED].startswith(f"{one.truth} ") for one in answers]
+    assert len(answers) == 12
+    assert sum(right) >= 11
+    assert (tmp_path / "new.png").stat().st_size > 10_000
+    assert "image 11  true: vort    predicted: " in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("preset", "metric", "heading"),
-    [("demo_classification", "auc", "AUC"), ("demo_mass", "r2", "R²")],
+    "networks", [("test_resnet",), pytest.param(NETWORKS, marks=pytest.mark.slow)]
 )
-def test_bundled_weights_are_evaluated_on_new_images(
-    shipped: Path, tmp_path: Path, preset: str, metric: str, heading: str
+def test_demo_writes_a_report_and_keeps_finished_work(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, networks: tuple[str, ...]
 ) -> None:
-    section = evaluate_bundled_weights(preset, tmp_path, seed=3, device="cpu")
-    assert section is not None
-    record = section.record
-    assert record.seed == DEMO_SEED_OFFSET + 3
-    assert record.images == len(section.examples.truth) == 30
-    (model,) = record.models
-    assert model.name == "tiny"
-    interval = model.metrics[metric]
-    assert interval.low <= interval.value <= interval.high
-    published = load_run(f"{preset}/tiny").training_metrics()["test"]["metrics"]
-    assert model.published == Interval(**published[metric])
-    console = Console(width=100, record=True)
-    print_bundled_weights(record, console)
-    text = console.export_text()
-    assert f"bundled weights on 30 new images of {preset}" in text
-    assert heading in text
-    again = evaluate_bundled_weights(preset, tmp_path, seed=3, device="cpu")
-    assert again is not None
-    assert again.record == record
-
-
-def test_preset_without_bundled_weights_is_not_simulated(shipped: Path, tmp_path: Path) -> None:
-    assert evaluate_bundled_weights("halo_mass", tmp_path) is None
-    assert not any(tmp_path.iterdir())
+    monkeypatch.setattr("halometry.demo.NETWORKS", networks)
+    recipe, out = tmp_path / "tiny.yaml", tmp_path / "demo"
+    recipe.write_text(
+        "name: tiny\ndescription: A test.\nstandardize: true\nepochs: 1\nsize: 32\n"
+        "precision: float32\nchannels_last: true\nregression: {standardize_target: true}\n"
+    )
+    words = ("demo", "--out", out, "--count", 60, "--recipe", recipe)
+    first = command(*words)
+    assert first.status == 0
+    assert "50 x 150. Their substructure is 4 times as heavy" in first.err
+    assert f"  classification, {len(networks)} networks: " in first.err
+    assert all(first.out.count(name) >= 2 for name in networks)
+    report = (out / "report.html").read_text(encoding="utf-8")
+    assert "easier problem" in report
+    assert "those of test images did not" in report
+    assert report.count('alt="simulated lens, image ') == 12
+    weights = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    assert len(weights) == 2 * len(networks)
+    _, next_lines = first.out.split(f"report: {out / 'report.html'}\ncommands to try next:\n")
+    commands = [shlex.split(line) for line in next_lines.splitlines()]
+    assert [line[:2] for line in commands] == [
+        ["halometry", w] for w in ("show", "evaluate", "fit")
+    ]
+    assert [command(*line[1:]).status for line in commands] == [0, 0, 0]
+    other_count = command("demo", "--out", out, "--count", 90, "--recipe", recipe)
+    assert other_count.status == 2
+    assert "holds a demonstration with --count 60 --seed 1; give the same" in other_count.err
+    for function in ("evaluation.evaluate.write_evaluation", "compare.compare.write_comparison"):
+        monkeypatch.setattr(f"halometry.{function}", lambda *_: None)  # not written again
+    assert command(*words).status == 0
+    assert weights == {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halometry.demo import NETWORKS
 from helpers.terminal import QUICK, Command
 
 
@@ -42,46 +41,6 @@ def test_simulate_train_evaluate_predict_show(command: Command, tmp_path: Path) 
     shown = command("show", dataset, "--out", tmp_path / "m.png", "--count", 3)
     assert shown.status == 0
     assert (tmp_path / "m.png").exists()
-
-
-@pytest.mark.parametrize(
-    "networks", [("test_resnet",), pytest.param(NETWORKS, marks=pytest.mark.slow)]
-)
-def test_demo_writes_a_report_and_keeps_finished_work(
-    command: Command, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    networks: tuple[str, ...],
-) -> None:  # fmt: skip
-    monkeypatch.setattr("halometry.demo.NETWORKS", networks)
-    monkeypatch.setattr("halometry.demo.BUNDLED_PRESETS", ("demo_mass", "halo_mass"))
-    monkeypatch.setattr("halometry.demo.BUNDLED_TEST_IMAGES", 30)
-    recipe = tmp_path / "tiny.yaml"
-    recipe.write_text(
-        "name: tiny\ndescription: A test.\nscale: minmax\nepochs: 1\nsize: 32\n"
-        "precision: float32\nchannels_last: true\ntta: false\n"
-        "regression: {standardize_target: true}\n"
-    )
-    out = tmp_path / "demo"
-    words = ("demo", "--out", out, "--count", 60, "--recipe", recipe)
-    first = command(*words)
-    assert first.status == 0
-    assert first.out.rstrip().endswith(f"report: {out / 'report.html'}")
-    assert all(first.out.count(name) >= 2 for name in networks)
-    report = (out / "report.html").read_text(encoding="utf-8")
-    assert "several times heavier" in report
-    assert "bundled weights on 30 new images of demo_mass" in first.out
-    assert '<a href="#bundled">' in report
-    assert "demo_mass: regression, 30 images, seed 1000001" in report
-    assert "halo_mass" not in report
-    weights = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
-    assert len(weights) == 2 * len(networks)
-    other_count = command("demo", "--out", out, "--count", 90, "--recipe", recipe)
-    assert other_count.status == 2
-    assert "holds a demonstration with --count 60 --seed 1; give the same" in other_count.err
-    for function in ("evaluation.evaluate.write_evaluation", "compare.compare.write_comparison"):
-        monkeypatch.setattr(f"halometry.{function}", lambda *_: None)  # not written again
-    second = command(*words)
-    assert second.status == 0
-    assert weights == {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
 
 
 def test_published_run_is_listed_and_used_by_name(

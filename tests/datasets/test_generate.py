@@ -121,8 +121,8 @@ def test_existing_dataset_of_changed_preset_is_refused(copy: Path, tmp_path: Pat
 
     mine = tmp_path / "mine.yaml"
     text = preset_text(PRESET)
-    mine.write_text(text.replace("mass_scale: 8", "mass_scale: 4"), encoding="utf-8")
-    with pytest.raises(UsageError, match=r"holds a set with preset\.mass_scale 8\.0 \(now 4\.0\);"):
+    mine.write_text(text.replace("mass_scale: 4", "mass_scale: 2"), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"holds a set with preset\.mass_scale 4\.0 \(now 2\.0\);"):
         simulate(mine, COUNT, out=copy, **OPTIONS)
     described = load_preset(PRESET).model_copy(update={"description": "Of\n" + "x " * 99})
     long_value = r"preset\.description .{9,40} \(now Of x .{9,40} \.\.\.\)"

@@ -204,21 +204,27 @@ def reproduce(
 @subcommand(PANEL, "halometry demo --out demo")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for all files.")] = Path("demo"),
-    count: Annotated[int, typer.Option(min=60, help="Number of images of each task.")] = 4000,
+    count: Annotated[int, typer.Option(min=60, help="Number of images of each task.")] = 1200,
     seed: SeedOption = 1,
     recipe: RecipeOption = "demo",
     device: DeviceOption = "auto",
 ) -> None:
-    """Simulate, train and compare small networks: about twelve minutes on two cores."""
-    from halometry.compare.tables import print_bundled_weights
+    """Apply trained weights, then train small networks: five minutes on two cores."""
+    from halometry.compare.ranking import best_model
     from halometry.demo import run_demo
 
     result = run_demo(out, count=count, seed=seed, recipe=recipe, device=device)
     for comparison in result.comparisons:
         _print_comparison(comparison)
-    for record in result.bundled:
-        print_bundled_weights(record, out_console)
-    print_line(f"report: {result.report}")
+    best = best_model(result.comparisons[0].record.models, "auc").name
+    run, lenses = result.comparisons[0].out / "runs" / best, out / "classification.h5"
+    print_line(f"report: {result.report}\ncommands to try next:")
+    for words in (
+        ("show", out / "classification_mapped.h5", "--out", out / "maps.png"),
+        ("evaluate", run, "--data", lenses, "--out", out / "evaluation"),
+        ("fit", result.images, "--preset", "common_test_1", "--mass-map", "--out", out / "fits"),
+    ):
+        print_line("  " + shlex.join(["halometry", *map(str, words)]))
 
 
 def _print_comparison(comparison: Comparison) -> None:

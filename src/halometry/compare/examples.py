@@ -20,8 +20,8 @@ N_ATTRIBUTIONS = 6
 
 
 @dataclass(frozen=True)
-class WorstImage:
-    """Image with a large error, averaged over the networks.
+class PredictedImage:
+    """Image with its true label and the predictions for it.
 
     Attributes:
         name: of the image.
@@ -51,7 +51,7 @@ class ExampleImages:
     truth: np.ndarray
     outputs: dict[str, np.ndarray]
     samples: list[tuple[np.ndarray, str]] = field(default_factory=list)
-    worst: list[WorstImage] = field(default_factory=list)
+    worst: list[PredictedImage] = field(default_factory=list)
     attributions: list[Attribution] = field(default_factory=list)
 
 
@@ -86,7 +86,7 @@ def select_examples(
         outputs={name: e.outputs for name, e in evaluations.items()},
         samples=[(data.display_image(rows[i]), labels[i]) for i in samples],
         worst=[
-            WorstImage(
+            PredictedImage(
                 name=first.image_names[i],
                 image=data.display_image(rows[i]),
                 truth=labels[i],

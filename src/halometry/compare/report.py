@@ -16,10 +16,10 @@ from matplotlib import colormaps
 from PIL import Image as Picture
 
 from halometry import __version__
-from halometry.compare.examples import ExampleImages
+from halometry.compare.examples import ExampleImages, PredictedImage
 from halometry.compare.ranking import above_chance, best_model, pareto_front, rank_models
-from halometry.compare.report_figures import Panels, bundled_panels, section_panels
-from halometry.compare.schema import BundledRecord, ComparisonRecord, EvaluatedModel
+from halometry.compare.report_figures import Panels, section_panels
+from halometry.compare.schema import ComparisonRecord, ModelRecord
 from halometry.compare.tables import best_values, cost_cells, metric_keys, published_rows
 from halometry.evaluation.bootstrap import Interval, format_interval
 from halometry.evaluation.differences import Difference
@@ -48,26 +48,13 @@ class ReportSection:
     examples: ExampleImages
 
 
-@dataclass(frozen=True)
-class BundledSection:
-    """Section of the report: the package's weights of one preset on new images.
-
-    Attributes:
-        record: the evaluation.
-        examples: its images.
-    """
-
-    record: BundledRecord
-    examples: ExampleImages
-
-
 def write_report(
     path: str | Path,
     sections: Sequence[ReportSection],
     title: str,
     *,
     intro: str | None = None,
-    bundled: Sequence[BundledSection] = (),
+    trained: tuple[str, Sequence[PredictedImage]] | None = None,
 ) -> Path:
     """Write the report.
 
@@ -75,7 +62,7 @@ def write_report(
         path: the HTML file.
         sections: one per comparison.
         title, intro: of the page.
-        bundled: one for each preset whose bundled weights were evaluated.
+        trained: name of weights of the package, and images that they predicted.
 
     Raises:
         StorageError: no room or no permission.
@@ -93,7 +80,7 @@ def write_report(
         sections=[_section_context(section) for section in sections],
         record=sections[0].record,
         halometry_version=__version__,
-        bundled=[_bundled_context(section) for section in bundled],
+        trained=trained and {"name": trained[0], "images": _picture_rows(trained[1])},
     )
     write_text(Path(path), page)
     return Path(path)
@@ -123,21 +110,7 @@ def _section_context(section: ReportSection) -> dict[str, Any]:
         "samples": [
             {"picture": picture(image), "label": label} for image, label in examples.samples
         ],
-        "worst": _worst_rows(examples),
-    }
-
-
-def _bundled_context(section: BundledSection) -> dict[str, Any]:
-    """Variables of the template for the bundled weights of one preset."""
-    record, models = section.record, section.record.models
-    return {
-        "record": record,
-        "key": METRIC_TITLES[record.key_metric],
-        "metrics": _metric_rows(models),
-        "published": [_interval_cell(model.published) for model in models],
-        "colors": colors_by_name(model.name for model in models),
-        "figures": _svg_panels(bundled_panels(record, section.examples)),
-        "worst": _worst_rows(section.examples),
+        "worst": _picture_rows(examples.worst),
     }
 
 
@@ -150,8 +123,8 @@ def _interval_cell(interval: Interval) -> dict[str, str]:
     return {"value": value, "interval": f"{low} to {high}"}
 
 
-def _worst_rows(examples: ExampleImages) -> list[dict[str, Any]]:
-    return [vars(worst) | {"picture": picture(worst.image)} for worst in examples.worst]
+def _picture_rows(images: Sequence[PredictedImage]) -> list[dict[str, Any]]:
+    return [vars(one) | {"picture": picture(one.image)} for one in images]
 
 
 def _difference_row(pair: Difference) -> dict[str, str | None]:
@@ -204,14 +177,14 @@ def _headline(record: ComparisonRecord) -> list[dict[str, str]]:
     ]
 
 
-def _defined_metrics(models: Sequence[EvaluatedModel]) -> list[str]:
+def _defined_metrics(models: Sequence[ModelRecord]) -> list[str]:
     """Keys of `METRIC_DEFINITIONS` that explain the table of metrics."""
     shown = shown_metrics(metric_keys(models), models[0].confusion)
     keys = ["average_precision" if key.startswith("ap_") else key for key in shown]
     return [key for key in dict.fromkeys(keys) if key in METRIC_DEFINITIONS]
 
 
-def _metric_rows(models: Sequence[EvaluatedModel]) -> list[dict[str, Any]]:
+def _metric_rows(models: Sequence[ModelRecord]) -> list[dict[str, Any]]:
     """One row per network: each metric as value, interval, and whether it is the best."""
     best = best_values(models)
     rows = []

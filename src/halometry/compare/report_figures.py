@@ -9,7 +9,7 @@ from halometry.attribution.explain import attribution_figure
 from halometry.calibration.temperature import undo_temperature
 from halometry.compare.examples import ExampleImages
 from halometry.compare.figures import loss_figure, pareto_figure, validation_figure
-from halometry.compare.schema import BundledRecord, ComparisonRecord, ModelRecord
+from halometry.compare.schema import ComparisonRecord, ModelRecord
 from halometry.evaluation.calibration_figure import reliability_figure
 from halometry.evaluation.figures import (
     confusion_figure,
@@ -59,14 +59,6 @@ def section_panels(record: ComparisonRecord, examples: ExampleImages) -> dict[st
     if posteriors:
         figures["posterior"] = {"Checks of the posteriors": posterior_figure(posteriors)}
     return figures
-
-
-def bundled_panels(record: BundledRecord, examples: ExampleImages) -> Panels:
-    """Confusion matrices, or predicted against true masses, of bundled weights."""
-    if record.task == "regression":
-        return _regression_panels(examples)
-    matrices = {model.name: np.array(model.confusion) for model in record.models}
-    return _confusion_panels(matrices, record.class_names or ())
 
 
 def _roc_panels(models: tuple[ModelRecord, ...]) -> Panels:

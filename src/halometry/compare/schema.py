@@ -1,4 +1,4 @@
-"""Typed contents of `results.json`: a comparison of networks, and of bundled weights."""
+"""Typed contents of `results.json`: a comparison of networks."""
 
 from __future__ import annotations
 
@@ -143,26 +143,15 @@ class HistoryRow(Record):
     learning_rate: float
 
 
-class EvaluatedModel(Record):
-    """Network with its metrics on the test images.
+class ModelRecord(Record):
+    """Network of a comparison.
 
     Attributes:
         name: of the network.
         start: what its weights were initialized from.
-        metrics: metrics with 95 % intervals.
-        confusion: number of images by true class (rows) and predicted class (columns).
-    """
-
-    name: str
-    start: str
-    metrics: dict[str, Interval]
-    confusion: tuple[tuple[int, ...], ...] | None
-
-
-class ModelRecord(EvaluatedModel):
-    """Network of a comparison.
-
-    Attributes:
+        metrics: metrics on the test images, with 95 % intervals.
+        confusion: number of images by true class (rows) and predicted class (columns); None for
+            regression.
         run: its run folder, relative to the folder of the comparison.
         calibration: calibration of its class probabilities; None for regression.
         coverage: coverage of its conformal sets or intervals.
@@ -172,6 +161,10 @@ class ModelRecord(EvaluatedModel):
         command, date: of its comparison, where several comparisons were merged.
     """
 
+    name: str
+    start: str
+    metrics: dict[str, Interval]
+    confusion: tuple[tuple[int, ...], ...] | None
     run: str
     calibration: CalibrationRecord | None = None
     coverage: CoverageRecord | None = None
@@ -238,42 +231,6 @@ class ComparisonRecord(Record):
     @property
     def key_metric(self) -> str:
         """Metric by which the networks are ranked."""
-        return key_metric(self.task)
-
-
-class BundledModel(EvaluatedModel):
-    """Weights that come with the package, evaluated on new images.
-
-    Attributes:
-        parameters: their number.
-        published: key metric on its model card.
-    """
-
-    parameters: int
-    published: Interval
-
-
-class BundledRecord(Record):
-    """Evaluation of the package's weights of one preset on new images of it.
-
-    Attributes:
-        task: classification or regression.
-        preset, seed: of the images.
-        images: their number.
-        class_names: K names; None for regression.
-        models: the weights.
-    """
-
-    task: Task
-    preset: str
-    seed: int
-    images: int
-    class_names: tuple[str, ...] | None
-    models: tuple[BundledModel, ...]
-
-    @property
-    def key_metric(self) -> str:
-        """Metric by which the weights are ranked."""
         return key_metric(self.task)
 
 

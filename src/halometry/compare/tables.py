@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from halometry.compare.ranking import pareto_front
-from halometry.compare.schema import BundledRecord, ComparisonRecord, EvaluatedModel, ModelRecord
+from halometry.compare.schema import ComparisonRecord, ModelRecord
 from halometry.config import Task
 from halometry.evaluation.bootstrap import format_interval
 from halometry.evaluation.differences import Difference
@@ -27,7 +27,7 @@ COLUMNS: dict[Task, dict[str, str]] = {
 }
 
 
-def columns_of(task: Task, models: Sequence[EvaluatedModel]) -> dict[str, str]:
+def columns_of(task: Task, models: Sequence[ModelRecord]) -> dict[str, str]:
     """Metrics in the tables of a comparison, with their headings.
 
     Where `precision_is_shown`, the average precision takes the place of the loss: of two classes
@@ -42,12 +42,12 @@ def columns_of(task: Task, models: Sequence[EvaluatedModel]) -> dict[str, str]:
     return {"auc": columns["auc"], "accuracy": columns["accuracy"], key: metric_title(key)}
 
 
-def metric_keys(models: Sequence[EvaluatedModel]) -> list[str]:
+def metric_keys(models: Sequence[ModelRecord]) -> list[str]:
     """Metrics that at least one of the networks has."""
     return list(dict.fromkeys(key for model in models for key in model.metrics))
 
 
-def best_values(models: Sequence[EvaluatedModel]) -> dict[str, float]:
+def best_values(models: Sequence[ModelRecord]) -> dict[str, float]:
     """Best value of each metric among the networks."""
     best = {}
     for key in metric_keys(models):
@@ -119,15 +119,8 @@ def print_published(record: ComparisonRecord, console: Console) -> None:
     console.print(table)
 
 
-def print_bundled_weights(record: BundledRecord, console: Console) -> None:
-    """Print the metrics of the package's weights on new images."""
-    title = f"bundled weights on {record.images:,} new images of {record.preset}"
-    sizes = [f"{model.parameters / 1e6:.2f} M" for model in record.models]
-    console.print(_table(record.task, record.models, title, {"size": sizes}))
-
-
 def _table(
-    task: Task, models: Sequence[EvaluatedModel], title: str, columns: dict[str, list[str]]
+    task: Task, models: Sequence[ModelRecord], title: str, columns: dict[str, list[str]]
 ) -> Table:
     """Metrics with intervals, one row per network, and further columns."""
     best, shown = best_values(models), columns_of(task, models)
