@@ -34,7 +34,7 @@ $(DOCS_READY): $(READY)
 
 setup: $(READY)  ## make the virtual environment and install the package
 
-demo: $(READY)  ## simulate, train eight networks, compare them: twelve minutes on two cores
+demo: $(READY)  ## trained weights at work, then eight networks trained and compared: minutes
 	$(BIN)/halometry demo --out demo
 
 test: lint  ## lint, types and the quick tests

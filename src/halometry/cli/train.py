@@ -209,7 +209,7 @@ def demo(
     recipe: RecipeOption = "demo",
     device: DeviceOption = "auto",
 ) -> None:
-    """Apply trained weights, then train small networks: five minutes on two cores."""
+    """Apply trained weights to new images, then train and compare small networks."""
     from halometry.compare.ranking import best_model
     from halometry.demo import run_demo
 
