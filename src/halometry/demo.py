@@ -24,10 +24,9 @@ from halometry.evaluation.predict import predict
 from halometry.log import duration, logger, with_progress
 from halometry.massmaps.cached import mapped_rows
 from halometry.massmaps.dataset import map_mass
-from halometry.massmaps.mapper import MassMapper
+from halometry.massmaps.mapper import CHANNELS, MassMapper
 from halometry.models.backbones import TIMM_NAMES
 from halometry.parallel import available_cores, find_device
-from halometry.runs.config import count_outputs
 from halometry.runs.recipe import RecipeFile, load_recipe
 from halometry.seeds import DEMO_SEED_OFFSET
 from halometry.simulation import load_preset, sample
@@ -90,6 +89,8 @@ def run_demo(
         UsageError: the folder holds a demonstration with another count or seed.
     """
     out, recipe_file, backbones = Path(out), load_recipe(recipe), backbones or NETWORKS
+    for task in PRESETS:
+        _check_store(_store(out, task), count, seed)
     begin = time.monotonic()
     intro = _introduction(count)
     logger.info(intro)
@@ -137,23 +138,27 @@ def _introduction(count: int) -> str:
 
 def _log_estimate(recipe: RecipeFile, backbones: Sequence[str], count: int, device: str) -> None:
     """Time a few images and training steps, and log how long each stage takes here."""
-    stages, n_test = {}, count // TEST_DIVISOR
-    for task, name in PRESETS.items():
-        preset = load_preset(name)
-        blind, from_truth = _map_seconds(name)
+    pixels, n_test = load_preset(PRESETS["classification"]).image.pixels, count // TEST_DIVISOR
+    step = {
+        backbone: training_seconds(
+            backbone,
+            recipe.resolve("classification", backbone),
+            shape=(len(CHANNELS), pixels, pixels),
+            n_outputs=3,
+            images=1,
+            device=device,
+        )
+        for backbone in backbones
+    }
+    stages = {}
+    blind, from_truth = _map_seconds(PRESETS["classification"])
+    for task in PRESETS:
+        epochs = {backbone: recipe.resolve(task, backbone).epochs for backbone in backbones}
         stages[f"{task}, mass maps"] = (n_test * blind + count * from_truth) / available_cores()
         stages[f"{task}, {len(backbones)} networks"] = sum(
-            training_seconds(
-                backbone,
-                resolved := recipe.resolve(task, backbone),
-                shape=(3, preset.image.pixels, preset.image.pixels),
-                n_outputs=count_outputs(resolved, preset.class_names),
-                images=resolved.epochs * (count - n_test),
-                device=device,
-            )
-            for backbone in backbones
+            step[backbone] * epochs[backbone] * (count - n_test) for backbone in backbones
         )
-    stages["evaluation and report"] = 2 * len(PRESETS) * len(backbones) * TIMING_SECONDS
+    stages["evaluation and report"] = 2 * TIMING_SECONDS * len(PRESETS) * len(backbones)
     lines = [f"  {stage}: {duration(seconds)}" for stage, seconds in stages.items()]
     total = f"about {duration(sum(stages.values()))} on this machine, by a short measurement:"
     logger.info("\n".join([total, *lines, "After a stop, repeat the command to continue."]))
@@ -210,31 +215,34 @@ def apply_trained_weights(store: Path, *, seed: int, device: str) -> list[Predic
 
 
 def _simulate_and_map(task: Task, out: Path, count: int, seed: int, device: str) -> LabeledImages:
-    """Simulate the images of a task and map them; those of an earlier call are used again.
+    """Simulate the images of a task and map them; what an earlier call made is used again.
 
     Lens fits of training images start at the true lenses, which is fast. Fits of test images do
     not, as for observed images.
     """
-    store, n_test = out / f"{task}.h5", count // TEST_DIVISOR
-    if store.exists():
-        _check_store(store, count, seed)
-    else:
-        logger.info(f"{task}: simulating and mapping {count:,} images")
+    store, n_test = _store(out, task), count // TEST_DIVISOR
+    if not store.exists():
+        logger.info(f"{task}: simulating {count:,} images, and mapping their mass")
         simulate(PRESETS[task], count, seed=seed, out=store, n_test=n_test, device=device)
     plain = open_dataset(store)
     mapped = open_dataset(map_mass(plain, out / f"{task}_mapped.h5", workers="auto"))
-    rows = np.arange(count - n_test, count)  # the test images
-    blind, positions = mapped_rows(plain, rows, load_preset(PRESETS[task]))
-    images = np.concatenate([mapped.images[: rows[0]], blind[positions]])
-    return replace(mapped, images=images)
+    first = count - n_test
+    tests, rows = mapped_rows(plain, np.arange(first, count), load_preset(PRESETS[task]))
+    return replace(mapped, images=np.concatenate([mapped.images[:first], tests[rows]]))
+
+
+def _store(out: Path, task: Task) -> Path:
+    return out / f"{task}.h5"
 
 
 def _check_store(store: Path, count: int, seed: int) -> None:
-    """Check that the data set of an earlier demonstration is of the same images.
+    """Check that the dataset of an earlier demonstration is of the same images.
 
     Raises:
         UsageError: it has another number of images or another seed.
     """
+    if not store.exists():
+        return
     with open_store(store) as file:
         stored = len(file["labels"]), int(file.attrs["seed"])
     if stored != (count, seed):
