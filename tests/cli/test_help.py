@@ -21,7 +21,7 @@ from helpers.terminal import Command
 
 PANELS = {
     "Data": ["simulate", "map", "show"],
-    "Train": ["train", "compare", "calibrate", "demo"],
+    "Train": ["train", "compare", "calibrate", "reproduce", "demo"],
     "Apply": ["predict", "evaluate", "export", "publish", "fit"],
     "Analyze": ["robustness", "attribution", "sensitivity", "population"],
     "Inform": ["backbones", "presets", "instruments", "recipes", "weights", "doctor"],

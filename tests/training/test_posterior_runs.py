@@ -205,7 +205,7 @@ def test_impossible_posteriors_are_refused(
 def test_ensemble_of_posteriors_predicts_the_mean_density(
     flow: Run, gaussian: Run, others: Path, tmp_path: Path
 ) -> None:
-    wider = Grid(low=0.0, high=0.7, cells=600)
+    wider = Grid(low=0.0, high=0.35, cells=600)
     other = replace(gaussian, config=gaussian.config.model_copy(update={"grid": wider}))
     both = Ensemble((flow, other))
     assert both.source == f"{flow.path},{gaussian.path}"
