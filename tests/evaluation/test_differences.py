@@ -104,7 +104,9 @@ def test_comparison_has_the_differences_of_all_pairs(
             assert [row["first"], row["second"]] == NETWORKS
             assert float(row["value"]) == pytest.approx(pair.value)
             assert row["better"] == (pair.better or "")
-        assert "<h3>Differences between networks</h3>" in comparison.report.read_text(encoding="utf-8")
+        assert "<h3>Differences between networks</h3>" in comparison.report.read_text(
+            encoding="utf-8"
+        )
         text = io.StringIO()
         print_differences(comparison.record, Console(file=text, width=80))
         assert max(map(len, text.getvalue().splitlines())) <= 80
