@@ -3,12 +3,12 @@
     python research/recipes.py --out runs/recipes --epochs 8
 
 With the published masses and sizes, the baseline recipe predicts at chance for hours on two cores.
-This script therefore uses the sets of the demonstration: 48 pixels, and substructure eight times as
-heavy. Both recipes begin with random weights, keep the images' size and channels, and see the same
-number of images. The default recipe has no curriculum, because the substructure is heavy already.
-Everything else is as in the recipes. Repeat the command to continue where it was stopped; the table
-is written after each pair. There is one seed, so intervals cover the choice of test images, not
-that of the seed.
+This script therefore uses the sets of the demonstration: 48 pixels, and substructure four times as
+heavy; the committed result is from before, with eight times. Both recipes begin with random
+weights, keep the images' size and channels, and see the same number of images. The default recipe
+has no curriculum, because the substructure is heavy already. Everything else is as in the recipes.
+Repeat the command to continue where it was stopped; the table is written after each pair. There is
+one seed, so intervals cover the choice of test images, not that of the seed.
 """
 
 from __future__ import annotations
