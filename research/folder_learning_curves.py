@@ -1,6 +1,6 @@
 """Learning curves on a folder in the published layout: plain, with `--preset`, and on mass maps.
 
-    python research/folder_learning_curves.py --work /tmp/curves
+    python research/folder_learning_curves.py --work runs/curves
 
 The images are simulated from `common_test_1` and written as the community's classification set is:
 `dataset/train/CLASS/N.npy` and `dataset/val/CLASS/N.npy`, min-max scaled float64 (1, 150, 150).

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from halometry.evaluation.precision_recall import PrecisionRecallCurve
@@ -32,13 +33,18 @@ def roc_figure(
             fpr, tpr, area = curves[name]
             panel.plot(fpr, tpr, color=color[model], lw=2, label=f"{model}  {area:.3f}")
         panel.set_title(f"positive class: {name}" if two_classes else f"{name} against the rest")
-        panel.set_xlabel("false positive rate")
-        panel.set_xlim(-0.02, 1.02)
-        panel.set_ylim(-0.02, 1.02)
-        panel.set_box_aspect(1)
-        panel.legend(loc="lower right", fontsize=8.5, title="AUC", title_fontsize=8)
+        _rate_axes(panel, "false positive rate", legend="AUC", location="lower right")
     axes[0, 0].set_ylabel("true positive rate")
     return drawn
+
+
+def _rate_axes(panel: Axes, label: str, *, legend: str, location: str) -> None:
+    """Square axes from 0 to 1, with the title and the location of the legend."""
+    panel.set_xlabel(label)
+    panel.set_xlim(-0.02, 1.02)
+    panel.set_ylim(-0.02, 1.02)
+    panel.set_box_aspect(1)
+    panel.legend(loc=location, fontsize=8.5, title=legend, title_fontsize=8)
 
 
 @with_style
@@ -60,11 +66,7 @@ def precision_recall_figure(
             label = f"{model}  {mean:.3f}"
             panel.step(recall, precision, where="post", color=color[model], lw=2, label=label)
         panel.set_title(f"{name}: {100 * frequency:.2g} % of the images")
-        panel.set_xlabel("recall")
-        panel.set_xlim(-0.02, 1.02)
-        panel.set_ylim(-0.02, 1.02)
-        panel.set_box_aspect(1)
-        panel.legend(loc="lower left", fontsize=8.5, title="average precision", title_fontsize=8)
+        _rate_axes(panel, "recall", legend="average precision", location="lower left")
     axes[0, 0].set_ylabel("precision")
     return drawn
 
