@@ -104,7 +104,7 @@ def test_run_at_chance_gives_a_warning_with_its_metric_and_options(
     assert f"{run.source}: the network is not better than chance" in message
     assert f"Its validation {name} is {metrics['validation']['value']:.3f} on" in message
     assert f"It saw {metrics['images']} images in training." in message
-    assert "So few validation images" not in message
+    assert "too small" not in message
     assert "must learn the lens before it can see substructure" in message
     assert "Try --recipe default --preset FILE, --inputs maps --preset FILE," in message
     assert "--epochs above 1, or more images." in message
@@ -117,14 +117,16 @@ def test_run_at_chance_gives_a_warning_with_its_metric_and_options(
 def test_simulated_set_at_chance_needs_no_preset(lenses: Path, tmp_path: Path) -> None:
     options = {"epochs": 1, "precision": "float32", "learning_rate": 1e-6}
     with pytest.warns(
-        ChanceWarning, match=r"cannot show any skill.*Try --inputs maps, --epochs above 1, or m"
+        ChanceWarning, match=r"too small to show .*Try --inputs maps, --epochs above 1, or more"
     ):
         train("classification", lenses, "test_resnet", tmp_path / "run", overrides=options)
 
 
 def test_mapped_set_at_chance_needs_no_maps(mapped: Path, tmp_path: Path) -> None:
     options = {"epochs": 1, "precision": "float32", "learning_rate": 1e-6}
-    with pytest.warns(ChanceWarning, match=r"skill\. Try --epochs above 1, or more images\."):
+    with pytest.warns(
+        ChanceWarning, match=r"too small to show any skill.* Try --epochs above 1, or more images\."
+    ):
         train("classification", mapped, "test_resnet", tmp_path / "run", overrides=options)
 
 

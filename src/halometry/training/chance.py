@@ -83,14 +83,16 @@ def warn_if_at_chance(run: Run, data: LabeledImages, split: Split) -> None:
     if validation["above_chance"]:
         return
     limit = chance_limit(run.config.task, data.labels[split.validation])
-    sentences = [
-        f"{run.source}: the network is not better than chance. Its validation"
-        f" {validation['metric']} is {validation['value']:.3f} on {len(split.validation):,} images,"
-        f" where predictions without skill reach up to {min(limit, 1):.3f}.",
-        f"It saw {seen:,} images in training.",
-    ]
+    value = f"{validation['metric']} is {validation['value']:.3f}"
+    count = f"{len(split.validation):,} images"
     if limit >= 1:
-        sentences.append("So few validation images cannot show any skill.")
+        verdict = f"the validation set of {count} is too small to show any skill. Its {value}."
+    else:
+        verdict = (
+            f"the network is not better than chance. Its validation {value} on {count},"
+            f" where predictions without skill reach up to {limit:.3f}."
+        )
+    sentences = [f"{run.source}: {verdict}", f"It saw {seen:,} images in training."]
     if not _is_mapped(data):
         sentences.append(
             "A network that sees raw images must learn the lens before it can see substructure."
